@@ -1,0 +1,1 @@
+//! CUDA kernels of Selvedge and their typed launchers.

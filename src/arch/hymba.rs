@@ -1,0 +1,310 @@
+//! Hymba: attention and Mamba-1 heads side by side in every layer, learned meta tokens in front, KV
+//! shared between neighbouring layers. Source: arXiv 2411.13676 and the released model code.
+//!
+//! Meta tokens are rows behind the vocabulary of the embedding table, with ids of their own, fed once
+//! a model as its prelude. The two fusion norms carry the factor 1/2 of the mean, which is exact.
+
+use serde_json::Value;
+
+use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
+use crate::graph::{Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, StateKind, View, WeightClass, WeightRecipe};
+
+struct Sizes {
+    vocabulary: usize,
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    key: usize,
+    value: usize,
+    inner: usize,
+    state: usize,
+    taps: usize,
+    dt_rank: usize,
+    feed_forward: usize,
+    meta: usize,
+    window: usize,
+    eps: f32,
+}
+
+impl Sizes {
+    fn parse(config: &Config) -> Result<Self, ArchError> {
+        let (hidden, heads) = (config.size("hidden_size")?, config.size("num_attention_heads")?);
+        let kv_heads = config.size("num_key_value_heads")?;
+        if !hidden.is_multiple_of(heads) {
+            return Err(config.invalid("num_attention_heads", format!("a divisor of hidden_size {hidden}")).into());
+        }
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(config.invalid("num_key_value_heads", format!("a divisor of the {heads} heads")).into());
+        }
+        let inner = config.size("mamba_expand")? * hidden;
+        Ok(Self {
+            vocabulary: config.size("vocab_size")?,
+            hidden,
+            layers: config.size("num_hidden_layers")?,
+            heads,
+            kv_heads,
+            key: hidden / heads,
+            value: inner / heads,
+            inner,
+            state: config.size("mamba_d_state")?,
+            taps: config.size("mamba_d_conv")?,
+            dt_rank: config.size("mamba_dt_rank")?,
+            feed_forward: config.size("intermediate_size")?,
+            meta: config.count_or("num_memory_tokens", 0)?,
+            window: config.size("sliding_window")?,
+            eps: config.positive_or("rms_norm_eps", 1e-6)? as f32,
+        })
+    }
+
+    fn kv_columns(&self) -> [usize; 2] {
+        [self.kv_heads * self.key, self.kv_heads * self.value]
+    }
+}
+
+/// Refuses what the released models do not use and this file does not implement.
+fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
+    let supported: [(&str, Value); 13] = [
+        ("hidden_act", "silu".into()),
+        ("mlp_hidden_act", "silu".into()),
+        ("kq_norm", "none".into()),
+        ("mamba_inner_layernorms", true.into()),
+        ("mamba_conv_bias", true.into()),
+        ("mamba_proj_bias", false.into()),
+        ("num_experts", 1.into()),
+        ("num_mamba", 1.into()),
+        ("memory_tokens_interspersed_every", 0.into()),
+        ("kv_reuse_every_i_layer", (-1).into()),
+        ("kv_weight_reuse", false.into()),
+        ("rope", true.into()),
+        ("kq_head_dim", (-1).into()),
+    ];
+    for (field, value) in &supported {
+        config.expect(field, value)?;
+    }
+    if let Some(types) = config.strings("layer_type")?
+        && types.iter().any(|t| t != "h")
+    {
+        return Err(config.unsupported("layer_type", "\"h\" for every layer").into());
+    }
+    Ok(())
+}
+
+/// The fixed rotary base: `ntk` raises it by the ratio of the context lengths, once and for all.
+fn rotary(config: &Config, key: usize) -> Result<Rotary, ArchError> {
+    let theta = config.rope_theta(10000.0)?;
+    let kind = if config.get("rope_type").is_some() { config.string("rope_type")? } else { "default" };
+    let base = match kind {
+        "ntk" => {
+            if key <= 2 {
+                return Err(config.unsupported("rope_type", "heads wider than 2").into());
+            }
+            let longest = config.size("max_position_embeddings")? as f64;
+            let original = config.size("orig_max_position_embeddings")? as f64;
+            theta * (2.0 * longest / original - 1.0).powf(key as f64 / (key as f64 - 2.0))
+        }
+        "default" => theta,
+        _ => return Err(config.unsupported("rope_type", "\"ntk\", \"default\"").into()),
+    };
+    if !(base.is_finite() && base > 0.0) {
+        return Err(config.invalid("orig_max_position_embeddings", "less than twice max_position_embeddings").into());
+    }
+    Ok(Rotary::from_base(base, key))
+}
+
+/// For each layer, the layer whose keys and values it reads.
+fn producers(config: &Config, layers: usize, global: &[bool]) -> Result<Vec<usize>, ArchError> {
+    let mut producers: Vec<usize> = (0..layers).collect();
+    let groups = config.get("kv_reuse_group").and_then(Value::as_array).cloned().unwrap_or_default();
+    for group in &groups {
+        let wrong = || config.invalid("kv_reuse_group", format!("groups of ascending layers below {layers}, all windowed or all global"));
+        let index = |v: &Value| v.as_u64().filter(|&i| i < layers as u64).map(|i| i as usize);
+        let members: Option<Vec<usize>> = group.as_array().and_then(|g| g.iter().map(index).collect());
+        let members = members.filter(|m| m.is_sorted_by(|a, b| a < b)).ok_or_else(wrong)?;
+        let Some(&first) = members.first() else { continue };
+        for &member in &members {
+            if producers[member] != member || global[member] != global[first] {
+                return Err(wrong().into());
+            }
+            producers[member] = first;
+        }
+    }
+    Ok(producers)
+}
+
+/// Keys and values that later layers of a group read again.
+struct Shared {
+    state: StateId,
+    k: View,
+    v: View,
+    last_reader: usize,
+}
+
+/// Builds the graph.
+pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOptions) -> Result<Model, ArchError> {
+    refuse_unsupported(config)?;
+    let s = Sizes::parse(config)?;
+    if s.taps < 2 {
+        return Err(config.invalid("mamba_d_conv", "at least 2").into());
+    }
+    let mut global = vec![false; s.layers];
+    for layer in config.indices("global_attn_idx")? {
+        *global.get_mut(layer).ok_or_else(|| config.invalid("global_attn_idx", format!("layers below {}", s.layers)))? = true;
+    }
+    let producers = producers(config, s.layers, &global)?;
+    let decode_window = match options.hymba_window {
+        HymbaWindow::Training => s.window,
+        HymbaWindow::Generate => s.window - 1,
+    };
+
+    let mut g = GraphBuilder::new();
+    let rotary = g.rotary(rotary(config, s.key)?);
+    let mut table = vec![Part::all("model.embed_tokens.weight", &[s.vocabulary, s.hidden])];
+    if s.meta > 0 {
+        table.push(Part::all("model.memory_tokens", &[s.meta, s.hidden]));
+    }
+    let table = g.matrix("embed", table);
+    let mut hidden = g.embed("hidden.0", table, 1.0);
+    let mut shared: Vec<Option<Shared>> = (0..s.layers).map(|_| None).collect();
+
+    for layer in 0..s.layers {
+        let name = |what: &str| format!("layers.{layer}.{what}");
+        let tensor = |what: &str| format!("model.layers.{layer}.{what}");
+        let producer = producers[layer];
+        let window = (!global[layer]).then_some(s.window);
+        let [k_columns, v_columns] = if producer == layer { s.kv_columns() } else { [0, 0] };
+
+        let norm = g.vector(Part::all(tensor("input_layernorm.weight"), &[s.hidden]));
+        let normed = g.rms_norm(name("in_norm"), g.whole(hidden), norm, s.eps);
+        let rows = s.hidden + k_columns + v_columns + 2 * s.inner;
+        let in_proj = g.matrix(name("in_proj"), vec![Part::all(tensor("mamba.in_proj.weight"), &[rows, s.hidden])]);
+        let projected = g.linear(name("in_proj"), normed, in_proj, None);
+        let [q, k, v, x, z] = g.split(projected, [s.hidden, k_columns, v_columns, s.inner, s.inner]);
+
+        // Attention heads.
+        let q = g.rope(name("q"), q, s.heads, rotary);
+        let last_reader = (0..s.layers).rev().find(|&l| producers[l] == producer).unwrap_or(layer);
+        if producer == layer {
+            let k = g.rope(name("k"), k, s.kv_heads, rotary);
+            let spec = KvSpec {
+                heads: s.kv_heads,
+                key_width: s.key,
+                value_width: s.value,
+                pinned: s.meta,
+                window,
+            };
+            let state = g.kv(layer, spec);
+            shared[layer] = Some(Shared { state, k: g.whole(k), v, last_reader });
+        }
+        let Some(kv) = &shared[producer] else { unreachable!("a producer comes before its consumers") };
+        let (state, k, v) = (kv.state, kv.k, kv.v);
+        let append = kv.last_reader == layer;
+        debug_assert_eq!(kv.last_reader, last_reader);
+        let out = g.value(name("attn"), s.inner, crate::graph::Rows::All);
+        g.push(crate::graph::Op::Attention {
+            q: g.whole(q),
+            k,
+            v,
+            state,
+            heads: s.heads,
+            scale: (1.0 / (s.key as f64).sqrt()) as f32,
+            window,
+            decode_window: window.map(|_| decode_window),
+            out,
+        });
+        if append {
+            g.push(crate::graph::Op::KvAppend { k, v, state });
+        }
+        let attention = out;
+
+        // State-space heads.
+        let conv_state = g.state(name("conv"), layer, StateKind::Conv { channels: s.inner, taps: s.taps });
+        let kernel = g.vector(Part::all(tensor("mamba.conv1d.weight"), &[s.inner, 1, s.taps]));
+        let bias = g.vector(Part::all(tensor("mamba.conv1d.bias"), &[s.inner]));
+        let x = g.conv(name("conv_silu"), x, kernel, Some(bias), conv_state, Function::Silu);
+        let x_proj = g.matrix(
+            name("x_proj"),
+            vec![Part::all(tensor("mamba.x_proj.0.weight"), &[s.dt_rank + 2 * s.state, s.inner])],
+        );
+        let selection = g.linear(name("x_proj"), x, x_proj, None);
+        let [dt, b, c] = g.split(selection, [s.dt_rank, s.state, s.state]);
+        let norm = g.vector(Part::all(tensor("mamba.dt_layernorm.weight"), &[s.dt_rank]));
+        let dt = g.rms_norm(name("dt_norm"), dt, norm, s.eps);
+        let norm = g.vector(Part::all(tensor("mamba.B_layernorm.weight"), &[s.state]));
+        let b = g.rms_norm(name("B_norm"), b, norm, s.eps);
+        let norm = g.vector(Part::all(tensor("mamba.C_layernorm.weight"), &[s.state]));
+        let c = g.rms_norm(name("C_norm"), c, norm, s.eps);
+        let dt_proj = g.matrix(name("dt_proj"), vec![Part::all(tensor("mamba.dt_proj.0.weight"), &[s.inner, s.dt_rank])]);
+        let bias = g.vector(Part::all(tensor("mamba.dt_proj.0.bias"), &[s.inner]));
+        let dt = g.linear(name("dt"), dt, dt_proj, Some(bias));
+        let a = g.vector(Part::all(tensor("mamba.A_log.0"), &[s.inner, s.state]).mapped(Map::NegExp));
+        let d = g.vector(Part::all(tensor("mamba.D.0"), &[s.inner]));
+        let ssm = g.state(name("ssm"), layer, StateKind::Recurrent { shape: vec![s.inner, s.state] });
+        let y = g.value(name("ssm"), s.inner, crate::graph::Rows::All);
+        g.push(crate::graph::Op::SelectiveScan {
+            x: g.whole(x),
+            dt: g.whole(dt),
+            b: g.whole(b),
+            c: g.whole(c),
+            a,
+            d,
+            state: ssm,
+            out: y,
+        });
+        let y = g.gate(name("ssm_gated"), z, g.whole(y), Function::Silu);
+
+        // Fusion: the mean of the two normed branches.
+        let fusion = |g: &mut GraphBuilder, branch: usize, what: &str, x| {
+            let tensor = tensor(&format!("mamba.pre_avg_layernorm{branch}.weight"));
+            let half = Part::all(tensor, &[s.inner]).scaled(0.5);
+            let weight = g.weight(WeightRecipe::new(name(what), WeightClass::Vector, vec![half]));
+            g.rms_norm(name(what), g.whole(x), weight, s.eps)
+        };
+        let attention = fusion(&mut g, 1, "attn_norm", attention);
+        let y = fusion(&mut g, 2, "ssm_norm", y);
+        let fused = g.add(name("fused"), g.whole(attention), g.whole(y), 1.0);
+        let out_proj = g.matrix(name("out_proj"), vec![Part::all(tensor("mamba.out_proj.weight"), &[s.hidden, s.inner])]);
+        let mixed = g.linear(name("out_proj"), fused, out_proj, None);
+        let residual = g.add(name("mixed"), g.whole(hidden), g.whole(mixed), 1.0);
+
+        // Feed-forward.
+        let norm = g.vector(Part::all(tensor("pre_moe_layernorm.weight"), &[s.hidden]));
+        let normed = g.rms_norm(name("ffn_norm"), g.whole(residual), norm, s.eps);
+        let expert = |what: &str| tensor(&format!("moe.experts.0.{what}_proj.weight"));
+        let gate_up = g.matrix(
+            name("gate_up"),
+            vec![
+                Part::all(expert("gate"), &[s.feed_forward, s.hidden]),
+                Part::all(expert("up"), &[s.feed_forward, s.hidden]),
+            ],
+        );
+        let both = g.linear(name("gate_up"), normed, gate_up, None);
+        let [gate, up] = g.split(both, [s.feed_forward, s.feed_forward]);
+        let active = g.gate(name("active"), gate, up, Function::Silu);
+        let down = g.matrix(name("down"), vec![Part::all(expert("down"), &[s.hidden, s.feed_forward])]);
+        let ffn = g.linear(name("ffn"), active, down, None);
+        hidden = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
+    }
+
+    let norm = g.vector(Part::all("model.final_layernorm.weight", &[s.hidden]));
+    let last = g.rms_norm("final_norm", g.whole(hidden), norm, s.eps);
+    let untied = tensors.map_or(!config.flag_or("tie_word_embeddings", true)?, |t| t.contains_key("lm_head.weight"));
+    let head = if untied {
+        g.matrix("lm_head", vec![Part::all("lm_head.weight", &[s.vocabulary, s.hidden])])
+    } else {
+        table
+    };
+    let logits = g.head(g.whole(last), head, s.vocabulary);
+    g.sample(logits);
+
+    Ok(Model {
+        model_type: "hymba".into(),
+        graph: g.finish()?,
+        layers: s.layers,
+        vocabulary: s.vocabulary,
+        context: config.size_opt("max_position_embeddings")?.unwrap_or(8192),
+        prelude: s.vocabulary as u32..(s.vocabulary + s.meta) as u32,
+        bos: config.token_ids("bos_token_id")?.first().copied(),
+        eos: config.token_ids("eos_token_id")?,
+    })
+}

@@ -1,0 +1,91 @@
+//! Model families: `config.json` -> [`Graph`]. One file a family, no kernels in it.
+
+mod config;
+mod falcon_h1;
+mod hymba;
+
+use std::collections::BTreeMap;
+
+use crate::graph::{Graph, GraphError};
+
+pub use config::{Config, ConfigError};
+
+/// Names and shapes of a checkpoint's tensors, for what only the tensors can tell: prefixes, tied heads.
+pub type TensorShapes = BTreeMap<String, Vec<usize>>;
+
+/// A config or a checkpoint that cannot be run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ArchError {
+    /// The config is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Another kind of model.
+    #[error("unsupported model_type `{model_type}`; supported: {supported}")]
+    UnknownModel {
+        /// What the config says.
+        model_type: String,
+        /// What there is.
+        supported: String,
+    },
+    /// The config contradicts itself in a way that only the graph shows.
+    #[error("config.json does not describe a model that can be built: {0}")]
+    Graph(#[from] GraphError),
+}
+
+/// Which keys Hymba's windowed layers see while decoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HymbaWindow {
+    /// As in training and prefill: the token and the `sliding_window` before it.
+    #[default]
+    Training,
+    /// As the official `generate()` with its cache: one key fewer.
+    Generate,
+}
+
+/// Choices that a config does not make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchOptions {
+    /// For Hymba.
+    pub hymba_window: HymbaWindow,
+}
+
+/// A model ready to be loaded.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// `hymba`, `falcon_h1`, ...
+    pub model_type: String,
+    /// What is computed.
+    pub graph: Graph,
+    /// Residual blocks.
+    pub layers: usize,
+    /// Words of the vocabulary: width of the logits.
+    pub vocabulary: usize,
+    /// Longest sequence the model was made for, without prelude.
+    pub context: usize,
+    /// Ids fed before any text, once a model: Hymba's meta tokens, as rows behind the vocabulary.
+    pub prelude: std::ops::Range<u32>,
+    /// `bos_token_id` of the config.
+    pub bos: Option<u32>,
+    /// `eos_token_id` of the config, one or several.
+    pub eos: Vec<u32>,
+}
+
+type Build = fn(&Config, Option<&TensorShapes>, &ArchOptions) -> Result<Model, ArchError>;
+
+/// Every family, by `model_type`.
+const FAMILIES: &[(&str, Build)] = &[("falcon_h1", falcon_h1::build), ("hymba", hymba::build)];
+
+/// Builds the model that a config describes. Without `tensors`, tied heads are taken from the config.
+pub fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOptions) -> Result<Model, ArchError> {
+    let model_type = config.string("model_type")?;
+    let family = FAMILIES.iter().find(|(name, _)| *name == model_type);
+    let Some((_, build)) = family else {
+        return Err(ArchError::UnknownModel { model_type: model_type.to_owned(), supported: supported().join(", ") });
+    };
+    build(config, tensors, options)
+}
+
+/// The `model_type`s that can be built.
+pub fn supported() -> Vec<&'static str> {
+    FAMILIES.iter().map(|(name, _)| *name).collect()
+}

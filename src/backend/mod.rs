@@ -1,0 +1,226 @@
+//! A place to run graphs. A backend owns all device memory: weights, programs, slots.
+//!
+//! The order of calls: [`Backend::create_weight`] and [`Backend::write_weight`] for every weight of a
+//! graph, [`Backend::allocate`], [`Backend::compile`] for each program, then [`Backend::step`].
+//! Futures are not `Send`: in a browser they wait for promises.
+
+mod step;
+
+pub mod cpu;
+#[cfg(feature = "native-cuda")]
+pub mod cuda;
+pub mod webgpu;
+
+use std::collections::BTreeSet;
+
+use futures::future::LocalBoxFuture;
+
+use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
+use crate::state::{KvFormat, SlotId, SlotState, StateLayout};
+
+pub use step::{Outputs, Span, Step, StepError, StepTable, TOKEN_OF_SLOT, Tokens};
+
+/// What went wrong in a backend.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// There is no such device.
+    #[error("no {kind} device: {reason}")]
+    NoDevice {
+        /// `gpu`, `cuda`
+        kind: &'static str,
+        /// What was looked for and what to do.
+        reason: String,
+    },
+    /// The device cannot hold or run what was asked for.
+    #[error("{what} needs {needed}, the device offers {available}")]
+    Limit {
+        /// What asked.
+        what: String,
+        /// How much it needs, with its unit.
+        needed: String,
+        /// How much there is.
+        available: String,
+    },
+    /// An allocation failed.
+    #[error("out of device memory while allocating {what} ({bytes} bytes)")]
+    OutOfMemory {
+        /// What was being allocated.
+        what: String,
+        /// How much.
+        bytes: u64,
+    },
+    /// The device is gone; everything on it with it.
+    #[error("the device was lost: {0}")]
+    DeviceLost(String),
+    /// A kernel of this device disagrees with its twin.
+    #[error("self-test of `{kernel}` on this device failed: off by {difference:e}, at most {tolerance:e} is allowed; the device or its driver computes wrongly")]
+    SelfTest {
+        /// The kernel.
+        kernel: String,
+        /// Largest difference.
+        difference: f32,
+        /// What is allowed.
+        tolerance: f32,
+    },
+    /// This backend has no implementation of something.
+    #[error("the {backend} backend does not support {what}")]
+    Unsupported {
+        /// The backend.
+        backend: &'static str,
+        /// What it lacks.
+        what: String,
+    },
+    /// The driver refused something that should have worked.
+    #[error("{backend}: {message}")]
+    Driver {
+        /// The backend.
+        backend: &'static str,
+        /// The driver's words.
+        message: String,
+    },
+    /// A call that contradicts an earlier one: a fault of the caller.
+    #[error("misuse of a backend: {0}")]
+    Misuse(String),
+}
+
+/// Result of backend calls.
+pub type Result<T, E = BackendError> = std::result::Result<T, E>;
+
+/// Which backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendKind {
+    /// Plain CPU.
+    Cpu,
+    /// wgpu: browsers, Vulkan, Metal, D3D12.
+    WebGpu,
+    /// The CUDA driver.
+    Cuda,
+}
+
+impl BackendKind {
+    /// `cpu`, `webgpu`, `cuda`
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::WebGpu => "webgpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+/// What a backend runs on.
+#[derive(Clone, Debug)]
+pub struct BackendInfo {
+    /// Which backend.
+    pub kind: BackendKind,
+    /// The adapter's name.
+    pub adapter: String,
+    /// Driver and version, as far as known.
+    pub driver: String,
+    /// A GPU that is really a CPU.
+    pub software: bool,
+    /// Arithmetic in f16 is there and used.
+    pub f16: bool,
+    /// Subgroup operations are there and used.
+    pub subgroups: bool,
+    /// Largest piece of memory one kernel may bind, in bytes.
+    pub max_binding: u64,
+}
+
+/// For which sizes a graph is compiled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProgramSpec {
+    /// Most rows of a step.
+    pub rows: usize,
+    /// Most rows of logits.
+    pub outputs: usize,
+    /// Values that can be read after a step, besides the logits.
+    pub keep: BTreeSet<ValueId>,
+}
+
+impl ProgramSpec {
+    /// Room for so many rows and outputs, and nothing kept.
+    pub fn new(rows: usize, outputs: usize) -> Self {
+        Self { rows, outputs, keep: BTreeSet::new() }
+    }
+}
+
+/// Index of a compiled program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProgramId(pub u32);
+
+/// A step under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// Counts since the backend was made. Asserted in tests, reported by `bench`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Steps run.
+    pub steps: u64,
+    /// Kernels started.
+    pub dispatches: u64,
+    /// Command buffers submitted.
+    pub submits: u64,
+    /// Device objects (buffers, bind groups, pipelines) made.
+    pub objects: u64,
+    /// Bytes the host wrote to the device during steps.
+    pub bytes_written: u64,
+    /// Bytes read back during steps.
+    pub bytes_read: u64,
+}
+
+/// A place to run graphs.
+pub trait Backend {
+    /// What it runs on.
+    fn info(&self) -> &BackendInfo;
+
+    /// Makes room for a weight. Formats: those of [`WeightFormat`]; vectors are f32.
+    fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<()>;
+
+    /// Fills rows of a weight. Returns when the device has room for more.
+    fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<()>>;
+
+    /// Makes room for all slots; every slot is empty (zeros) afterwards.
+    fn allocate(&mut self, layout: &StateLayout) -> Result<()>;
+
+    /// Compiles a graph whose weights are there and whose state is allocated.
+    fn compile(&mut self, graph: &Graph, spec: &ProgramSpec) -> Result<ProgramId>;
+
+    /// Tells which pages a slot holds, in order.
+    fn set_pages(&mut self, slot: SlotId, pages: &[u32]) -> Result<()>;
+
+    /// Makes a slot's convolution and recurrent states equal the origin's.
+    fn reset(&mut self, slot: SlotId) -> Result<()>;
+
+    /// Enqueues a step and returns at once. The table must fit the program.
+    fn step(&mut self, program: ProgramId, table: &StepTable) -> Result<Ticket>;
+
+    /// The token chosen from each output row of a step, in the table's order.
+    fn sampled(&mut self, ticket: Ticket) -> LocalBoxFuture<'_, Result<Vec<u32>>>;
+
+    /// Reads the first `rows` rows of a value that the program keeps (or the logits), as the last step
+    /// of that program left them: `f32 [rows, width]`.
+    fn read(&mut self, program: ProgramId, value: ValueId, rows: usize) -> LocalBoxFuture<'_, Result<Vec<f32>>>;
+
+    /// Writes an input of the graph: `f32 [rows, width]`.
+    fn write(&mut self, program: ProgramId, value: ValueId, data: &[f32]) -> Result<()>;
+
+    /// Copies a slot's memory out; `position` is the slot's next position.
+    fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>>;
+
+    /// Puts a memory into a slot whose pages are set. Pinned rows are written too.
+    fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()>;
+
+    /// Counts so far.
+    fn counters(&self) -> Counters;
+
+    /// Device memory in use, in bytes, as the driver's allocator reports it; `None` where it does not.
+    fn device_bytes(&self) -> Option<u64>;
+
+    /// Kernels that one step of a program starts, by op name, in order: for `bench` and for tests.
+    fn dispatches(&self, program: ProgramId) -> Vec<String>;
+}
+
+/// How keys and values are stored when the user does not say.
+pub const DEFAULT_KV_FORMAT: KvFormat = KvFormat::F32;

@@ -1,0 +1,204 @@
+//! The unit of work: a ragged list of spans, and the table of words that tells a device about it.
+
+use crate::graph::Rows;
+use crate::state::{SlotId, StateLayout};
+
+/// A token id that means: the token last sampled in this slot.
+pub const TOKEN_OF_SLOT: u32 = u32::MAX;
+
+/// The tokens of a span.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tokens {
+    /// These ids.
+    Given(Vec<u32>),
+    /// One: the token last sampled in the slot, which never leaves the device.
+    Sampled,
+}
+
+impl Tokens {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Given(ids) => ids.len(),
+            Self::Sampled => 1,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Which rows of a span give logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    /// None.
+    None,
+    /// The last one.
+    Last,
+    /// All.
+    All,
+}
+
+/// Consecutive tokens of one slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Whose.
+    pub slot: SlotId,
+    /// Position of the first token.
+    pub first: usize,
+    /// The tokens.
+    pub tokens: Tokens,
+    /// Logits wanted. A row that gives logits also samples a token into the slot.
+    pub outputs: Outputs,
+}
+
+/// Spans of different slots that run together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// In order of their rows. At most one a slot.
+    pub spans: Vec<Span>,
+}
+
+impl Step {
+    /// Tokens in it.
+    pub fn rows(&self) -> usize {
+        self.spans.iter().map(|s| s.tokens.len()).sum()
+    }
+
+    /// Rows of logits it gives.
+    pub fn outputs(&self) -> usize {
+        let count = |s: &Span| match s.outputs {
+            Outputs::None => 0,
+            Outputs::Last => 1,
+            Outputs::All => s.tokens.len(),
+        };
+        self.spans.iter().map(count).sum()
+    }
+}
+
+/// A step that cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// Nothing to do.
+    #[error("a step without tokens")]
+    Empty,
+    /// Two spans of one slot.
+    #[error("slot {0} appears twice in one step")]
+    Twice(u32),
+    /// No such slot.
+    #[error("slot {slot} of {slots}")]
+    Slot {
+        /// The slot.
+        slot: u32,
+        /// How many there are.
+        slots: usize,
+    },
+    /// Past the end of the context.
+    #[error("positions up to {end} do not fit a context of {context}")]
+    Context {
+        /// One past the last position.
+        end: usize,
+        /// The context.
+        context: usize,
+    },
+}
+
+/// A step as a device reads it: 32-bit words.
+///
+/// ```text
+/// word 0 .. 4               rows, spans, outputs, 0
+/// then 4 words a row        token, slot, position, span
+/// then 4 words a span       slot, first row, first position, rows
+/// then 1 word an output     row
+/// ```
+/// Each part begins where the program's capacity for the one before ends, so that a kernel's offsets
+/// are constants of its program: see [`StepTable::words`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepTable {
+    /// `[token, slot, position, span]`
+    pub rows: Vec<[u32; 4]>,
+    /// `[slot, first row, first position, rows]`
+    pub spans: Vec<[u32; 4]>,
+    /// Row of each output.
+    pub outputs: Vec<u32>,
+}
+
+impl StepTable {
+    /// Words in front.
+    pub const HEADER: usize = 4;
+
+    /// Checks a step against a layout and lays it out.
+    pub fn new(step: &Step, layout: &StateLayout) -> Result<Self, StepError> {
+        let mut table = Self { rows: vec![], spans: vec![], outputs: vec![] };
+        let mut seen = std::collections::BTreeSet::new();
+        for span in &step.spans {
+            let (slot, count, first) = (span.slot.0, span.tokens.len(), table.rows.len());
+            if count == 0 {
+                return Err(StepError::Empty);
+            }
+            if slot as usize > layout.slots {
+                return Err(StepError::Slot { slot, slots: layout.slots });
+            }
+            if !seen.insert(slot) {
+                return Err(StepError::Twice(slot));
+            }
+            let end = span.first + count;
+            if end > layout.context {
+                return Err(StepError::Context { end, context: layout.context });
+            }
+            for i in 0..count {
+                let token = match &span.tokens {
+                    Tokens::Given(ids) => ids[i],
+                    Tokens::Sampled => TOKEN_OF_SLOT,
+                };
+                table.rows.push([token, slot, (span.first + i) as u32, table.spans.len() as u32]);
+            }
+            table.spans.push([slot, first as u32, span.first as u32, count as u32]);
+            let wanted = match span.outputs {
+                Outputs::None => count..count,
+                Outputs::Last => count - 1..count,
+                Outputs::All => 0..count,
+            };
+            table.outputs.extend(wanted.map(|i| (first + i) as u32));
+        }
+        if table.rows.is_empty() {
+            return Err(StepError::Empty);
+        }
+        Ok(table)
+    }
+
+    /// Rows in use of a value.
+    pub fn count(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::All => self.rows.len(),
+            Rows::Outputs => self.outputs.len(),
+        }
+    }
+
+    /// Word at which the spans begin, in a program for `rows` rows.
+    pub fn spans_at(rows: usize) -> usize {
+        Self::HEADER + 4 * rows
+    }
+
+    /// Word at which the outputs begin. There are never more spans than rows.
+    pub fn outputs_at(rows: usize) -> usize {
+        Self::spans_at(rows) + 4 * rows
+    }
+
+    /// Words of the table of a program.
+    pub fn len(rows: usize, outputs: usize) -> usize {
+        (Self::outputs_at(rows) + outputs).next_multiple_of(4)
+    }
+
+    /// The table as the words of a program for `rows` rows and `outputs` outputs. Unused words are 0.
+    pub fn words(&self, rows: usize, outputs: usize) -> Vec<u32> {
+        let mut words = vec![0; Self::len(rows, outputs)];
+        words[..3].copy_from_slice(&[self.rows.len() as u32, self.spans.len() as u32, self.outputs.len() as u32]);
+        words[Self::HEADER..][..4 * self.rows.len()].copy_from_slice(self.rows.as_flattened());
+        words[Self::spans_at(rows)..][..4 * self.spans.len()].copy_from_slice(self.spans.as_flattened());
+        words[Self::outputs_at(rows)..][..self.outputs.len()].copy_from_slice(&self.outputs);
+        words
+    }
+}

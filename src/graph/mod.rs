@@ -1,0 +1,164 @@
+//! The model as data: values shaped in terms of rows, primitive ops from one closed set.
+//!
+//! A [`Graph`] knows nothing of devices. A backend compiles it for a number of rows; what a *row* is
+//! (one token of one slot) is decided anew every step by the step table (see `backend::step`).
+//!
+//! All values are `f32`, row-major, `[rows, width]`. Weights are named by [`WeightRecipe`]s, a
+//! sequence's memory by [`StateSpec`]s; both are referred to by index.
+
+mod builder;
+mod op;
+mod plan;
+mod recipe;
+mod state;
+mod validate;
+mod weight;
+
+pub use builder::GraphBuilder;
+pub use op::{Function, NormKind, Op};
+pub use plan::{BufferPlan, PlannedBuffer, pitch, plan};
+pub use recipe::{Map, Part, WeightClass, WeightRecipe};
+pub use state::{KvSpec, StateKind, StateSpec};
+pub use validate::GraphError;
+pub use weight::{RowBlock, WeightDesc, WeightFormat};
+
+/// Index of a [`Value`] in [`Graph::values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(pub u32);
+/// Index of a [`WeightRecipe`] in [`Graph::weights`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WeightId(pub u32);
+/// Index of a [`StateSpec`] in [`Graph::states`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateId(pub u32);
+/// Index of a [`Rotary`] in [`Graph::rotaries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RotaryId(pub u32);
+
+/// How many rows a value has in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// One for every token of the step.
+    All,
+    /// One for every row whose logits are wanted.
+    Outputs,
+}
+
+/// An activation: `f32 [rows, width]`.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// Where it comes from, for errors, traces and tests (`hidden.3`, `layers.3.conv`).
+    pub name: String,
+    /// Columns.
+    pub width: usize,
+    /// Which rows.
+    pub rows: Rows,
+}
+
+/// Columns `offset .. offset + width` of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The value looked into.
+    pub value: ValueId,
+    /// First column.
+    pub offset: usize,
+    /// Number of columns.
+    pub width: usize,
+}
+
+/// Frequencies of a rotary embedding; backends tabulate `cos` and `sin` on the host in f64.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotary {
+    /// Radians per position of each rotated pair. f32, as the reference rounds them.
+    pub inverse_frequencies: Vec<f32>,
+}
+
+impl Rotary {
+    /// `inverse_frequencies[j] = base^(-2j / rotated)` for the `rotated / 2` pairs.
+    pub fn from_base(base: f64, rotated: usize) -> Self {
+        let frequency = |j| base.powf(-2.0 * j as f64 / rotated as f64) as f32;
+        Self { inverse_frequencies: (0..rotated / 2).map(frequency).collect() }
+    }
+
+    /// `[cos, sin]` pairs for positions `0..positions`: `f32 [positions, pairs, 2]`.
+    pub fn table(&self, positions: usize) -> Vec<f32> {
+        let mut table = Vec::with_capacity(positions * self.inverse_frequencies.len() * 2);
+        for position in 0..positions {
+            for &frequency in &self.inverse_frequencies {
+                let (sin, cos) = (position as f64 * f64::from(frequency)).sin_cos();
+                table.extend([cos as f32, sin as f32]);
+            }
+        }
+        table
+    }
+}
+
+/// A whole model: what is computed, from which weights, over which memory.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Activations, by [`ValueId`].
+    pub values: Vec<Value>,
+    /// Weights, by [`WeightId`].
+    pub weights: Vec<WeightRecipe>,
+    /// A sequence's memory, by [`StateId`].
+    pub states: Vec<StateSpec>,
+    /// Rotary embeddings, by [`RotaryId`].
+    pub rotaries: Vec<Rotary>,
+    /// In the order of execution.
+    pub ops: Vec<Op>,
+    /// Values without a producer: written from outside, for tests of single ops.
+    pub inputs: Vec<ValueId>,
+    /// `f32 [outputs, vocabulary]`, where the graph ends in logits.
+    pub logits: Option<ValueId>,
+}
+
+impl Graph {
+    /// The value behind an id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0 as usize]
+    }
+
+    /// The recipe behind an id.
+    pub fn weight(&self, id: WeightId) -> &WeightRecipe {
+        &self.weights[id.0 as usize]
+    }
+
+    /// The memory behind an id.
+    pub fn state(&self, id: StateId) -> &StateSpec {
+        &self.states[id.0 as usize]
+    }
+
+    /// The KV memory behind an id; `None` when it is of another kind.
+    pub fn kv(&self, id: StateId) -> Option<&KvSpec> {
+        match &self.state(id).kind {
+            StateKind::Kv(kv) => Some(kv),
+            _ => None,
+        }
+    }
+
+    /// The rotary behind an id.
+    pub fn rotary(&self, id: RotaryId) -> &Rotary {
+        &self.rotaries[id.0 as usize]
+    }
+
+    /// The whole of a value as a view.
+    pub fn whole(&self, value: ValueId) -> View {
+        View { value, offset: 0, width: self.value(value).width }
+    }
+
+    /// Looks a value up by its name (the first of that name).
+    pub fn find(&self, name: &str) -> Option<ValueId> {
+        self.values.iter().position(|v| v.name == name).map(|i| ValueId(i as u32))
+    }
+
+    /// Parameters that the checkpoint holds, each counted once however many recipes use it.
+    pub fn parameters(&self) -> u64 {
+        let mut seen = std::collections::BTreeMap::<(&str, usize, usize), u64>::new();
+        for part in self.weights.iter().flat_map(|w| &w.parts) {
+            let columns: usize = part.shape.iter().skip(1).product();
+            let count = (part.rows.len() * columns) as u64;
+            seen.insert((&part.tensor, part.rows.start, part.rows.end), count);
+        }
+        seen.values().sum()
+    }
+}

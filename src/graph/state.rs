@@ -1,0 +1,46 @@
+//! What a sequence remembers, as the graph declares it. Layout and bytes are `crate::state`'s.
+
+/// Keys and values of one producer layer. Keys are stored rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvSpec {
+    /// KV heads.
+    pub heads: usize,
+    /// Width of a key.
+    pub key_width: usize,
+    /// Width of a value.
+    pub value_width: usize,
+    /// Positions `0..pinned` are never forgotten and are the same for every sequence (meta tokens).
+    pub pinned: usize,
+    /// Positions remembered after the pinned ones; `None`: all of them.
+    pub window: Option<usize>,
+}
+
+/// The kinds of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateKind {
+    /// Attention's keys and values.
+    Kv(KvSpec),
+    /// The last `taps - 1` inputs of a convolution: f32 `[taps - 1, channels]`, oldest first.
+    Conv {
+        /// Channels.
+        channels: usize,
+        /// Taps of the kernel.
+        taps: usize,
+    },
+    /// A recurrent state: f32, row-major.
+    Recurrent {
+        /// Its logical shape: `[channels, N]` or `[heads, P, N]`.
+        shape: Vec<usize>,
+    },
+}
+
+/// One piece of a sequence's memory.
+#[derive(Clone, Debug)]
+pub struct StateSpec {
+    /// `layers.3.kv`, `layers.3.conv`, `layers.3.ssm`
+    pub name: String,
+    /// The layer that owns it.
+    pub layer: usize,
+    /// What it is.
+    pub kind: StateKind,
+}

@@ -1,0 +1,166 @@
+//! The checks every graph passes before a backend sees it.
+
+use super::{Graph, Op, StateKind, View};
+
+/// A graph that contradicts itself: a fault of an architecture, or of the config it was built from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("op {index} ({op}, makes `{value}`): {what}")]
+pub struct GraphError {
+    /// Index of the op.
+    pub index: usize,
+    /// Its name.
+    pub op: &'static str,
+    /// The value it makes, or the one it reads first.
+    pub value: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Graph {
+    /// Checks shapes, orders and references of every op.
+    pub fn validate(&self) -> Result<(), GraphError> {
+        let mut made: Vec<bool> = vec![false; self.values.len()];
+        for &input in &self.inputs {
+            made[input.0 as usize] = true;
+        }
+        for (index, op) in self.ops.iter().enumerate() {
+            let fail = |what: String| {
+                let value = op.writes().or_else(|| op.reads().first().map(|v| v.value));
+                let value = value.map_or_else(String::new, |v| self.value(v).name.clone());
+                Err(GraphError { index, op: op.name(), value, what })
+            };
+            for view in op.reads() {
+                let value = self.value(view.value);
+                if !made[view.value.0 as usize] {
+                    return fail(format!("reads `{}` before it is made", value.name));
+                }
+                if view.width != usize::MAX && (view.width == 0 || view.offset + view.width > value.width) {
+                    let (from, to) = (view.offset, view.offset + view.width);
+                    return fail(format!("reads columns {from}..{to} of `{}`, which has {}", value.name, value.width));
+                }
+            }
+            if let Err(what) = self.check(op) {
+                return fail(what);
+            }
+            if let Some(out) = op.writes() {
+                if self.value(out).width == 0 {
+                    return fail("makes a value without columns".into());
+                }
+                if std::mem::replace(&mut made[out.0 as usize], true) {
+                    return fail("makes a value a second time".into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, op: &Op) -> Result<(), String> {
+        let width = |value| self.value(value).width;
+        let equal = |what: &str, got: usize, wanted: usize| {
+            if got == wanted { Ok(()) } else { Err(format!("{what} is {got}, must be {wanted}")) }
+        };
+        let length = |what: &str, weight, wanted| equal(&format!("length of {what}"), self.weight(weight).len(), wanted);
+        let divides = |what: &str, part: usize, whole: usize| {
+            if part > 0 && whole.is_multiple_of(part) { Ok(()) } else { Err(format!("{part} {what} do not divide {whole}")) }
+        };
+        let kv = |state| self.kv(state).ok_or_else(|| format!("`{}` is not a KV state", self.state(state).name));
+        match *op {
+            Op::Embed { table, out, .. } => equal("width of the table", self.weight(table).columns, width(out)),
+            Op::Norm { x, groups, weight, bias, out, .. } => {
+                divides("groups", groups, x.width)?;
+                for weight in weight.into_iter().chain(bias) {
+                    let got = self.weight(weight).len();
+                    if got != x.width && got != x.width / groups {
+                        return Err(format!("a weight of {got} fits neither {} columns nor one of {groups} groups", x.width));
+                    }
+                }
+                equal("width of the result", width(out), x.width)
+            }
+            Op::Linear { x, weight, bias, out } => {
+                let recipe = self.weight(weight);
+                equal(&format!("columns of `{}`", recipe.name), recipe.columns, width(x))?;
+                if width(out) > recipe.rows {
+                    return Err(format!("`{}` has {} rows, {} are wanted", recipe.name, recipe.rows, width(out)));
+                }
+                bias.map_or(Ok(()), |bias| length("the bias", bias, width(out)))
+            }
+            Op::Gate { gate, x, out, .. } => {
+                equal("width of the gate", gate.width, x.width)?;
+                equal("width of the result", width(out), x.width)
+            }
+            Op::Add { a, b, out, .. } => {
+                equal("width of b", b.width, a.width)?;
+                equal("width of the result", width(out), a.width)
+            }
+            Op::Activation { x, out, .. } | Op::Gather { x, out } => equal("width of the result", width(out), x.width),
+            Op::Conv { x, weight, bias, state, out, .. } => {
+                let taps = self.check_conv(x, state)?;
+                length("the kernel", weight, x.width * taps)?;
+                bias.map_or(Ok(()), |bias| length("the bias", bias, x.width))?;
+                equal("width of the result", width(out), x.width)
+            }
+            Op::ConvAppend { x, state } => self.check_conv(x, state).map(|_| ()),
+            Op::Rope { x, heads, rotary, out } => {
+                divides("heads", heads, x.width)?;
+                let (rotated, head) = (2 * self.rotary(rotary).inverse_frequencies.len(), x.width / heads);
+                if rotated == 0 || rotated > head {
+                    return Err(format!("{rotated} rotated columns do not fit a head of {head}"));
+                }
+                equal("width of the result", width(out), x.width)
+            }
+            Op::Attention { q, k, v, state, heads, out, .. } => {
+                let kv = kv(state)?;
+                divides("KV heads", kv.heads, heads)?;
+                equal("width of q", q.width, heads * kv.key_width)?;
+                equal("width of k", k.width, kv.heads * kv.key_width)?;
+                equal("width of v", v.width, kv.heads * kv.value_width)?;
+                equal("width of the result", width(out), heads * kv.value_width)
+            }
+            Op::KvAppend { k, v, state } => {
+                let kv = kv(state)?;
+                equal("width of k", k.width, kv.heads * kv.key_width)?;
+                equal("width of v", v.width, kv.heads * kv.value_width)
+            }
+            Op::SelectiveScan { x, dt, b, c, a, d, state, out } => {
+                let shape = self.recurrent(state)?;
+                let &[channels, columns] = shape else { return Err(format!("a state of shape {shape:?}")) };
+                equal("channels of the state", channels, x.width)?;
+                equal("width of dt", dt.width, x.width)?;
+                equal("width of b", b.width, columns)?;
+                equal("width of c", c.width, columns)?;
+                length("a", a, x.width * columns)?;
+                length("d", d, x.width)?;
+                equal("width of the result", width(out), x.width)
+            }
+            Op::SsdScan { x, dt, b, c, a, d, dt_bias, heads, groups, state, out, .. } => {
+                let shape = self.recurrent(state)?;
+                let &[h, p, n] = shape else { return Err(format!("a state of shape {shape:?}")) };
+                equal("heads of the state", h, heads)?;
+                divides("groups", groups, heads)?;
+                equal("width of x", x.width, heads * p)?;
+                equal("width of dt", dt.width, heads)?;
+                equal("width of b", b.width, groups * n)?;
+                equal("width of c", c.width, groups * n)?;
+                for (what, weight) in [("a", a), ("d", d), ("dt_bias", dt_bias)] {
+                    length(what, weight, heads)?;
+                }
+                equal("width of the result", width(out), x.width)
+            }
+            Op::Sample { .. } => Ok(()),
+        }
+    }
+
+    fn recurrent(&self, state: super::StateId) -> Result<&[usize], String> {
+        match &self.state(state).kind {
+            StateKind::Recurrent { shape } => Ok(shape),
+            _ => Err(format!("`{}` is not a recurrent state", self.state(state).name)),
+        }
+    }
+
+    fn check_conv(&self, x: View, state: super::StateId) -> Result<usize, String> {
+        match self.state(state).kind {
+            StateKind::Conv { channels, taps } if channels == x.width && taps > 1 => Ok(taps),
+            ref kind => Err(format!("a state {kind:?} for {} channels", x.width)),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Selvedge runs **hybrid language models**, attention and state-space layers woven together, anywhere
+//! there is a GPU: in a web page, natively, on CUDA cards, and on a plain CPU.
+//!
+//! The rooms, from the bottom up: [`graph`] is a model as data; [`arch`] builds it from a `config.json`;
+//! [`checkpoint`] feeds it weights; [`state`] lays out what a sequence remembers; [`backend`] runs it.
+//! `ARCHITECTURE.md` tells how they fit together.
+
+pub mod arch;
+pub mod backend;
+pub mod graph;
+pub mod state;

@@ -1,0 +1,208 @@
+//! Layouts of slots: pages, rings, recurrent states. No device handles.
+//!
+//! **One slot is one sequence's memory.** For each KV state a backend holds one pool of rows for keys
+//! and one for values: first the `pinned` rows, the same for every sequence and stored once, then
+//! either pages (global attention) or one ring a slot (a window). Every backend finds the row of a
+//! position by [`KvLayout::row`]. Convolution columns and recurrent states lie slot after slot, in f32;
+//! behind those of the users' slots lies the *origin*: what a sequence remembers when nothing but the
+//! pinned positions has been read. A slot begins as a copy of it.
+
+mod pages;
+mod slot_state;
+
+use crate::graph::{Graph, KvSpec, StateKind, StateSpec};
+
+pub use pages::{PageAllocator, PagesExhausted};
+pub use slot_state::{SlotState, StateTensor};
+
+/// Index of a slot. The origin's is `StateLayout::slots`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub u32);
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvFormat {
+    /// 4 bytes a number.
+    F32,
+    /// 2 bytes a number, two to a word.
+    F16,
+}
+
+impl KvFormat {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// Rows of a page, and the positions it covers.
+pub const PAGE_ROWS: usize = 64;
+
+/// How the positions after the pinned ones find their rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// Through the slot's page table.
+    Pages,
+    /// `rows` rows a slot, position modulo rows.
+    Ring {
+        /// Rows of one slot's ring.
+        rows: usize,
+    },
+}
+
+/// Where the rows of one KV state lie in its pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvLayout {
+    /// Rows in front, shared by all slots.
+    pub pinned: usize,
+    /// What follows.
+    pub addressing: Addressing,
+}
+
+impl KvLayout {
+    /// The pool row of `position` in a slot whose page table is `pages`.
+    pub fn row(&self, slot: SlotId, pages: &[u32], position: usize) -> usize {
+        let Some(offset) = position.checked_sub(self.pinned) else { return position };
+        self.pinned
+            + match self.addressing {
+                Addressing::Pages => pages[offset / PAGE_ROWS] as usize * PAGE_ROWS + offset % PAGE_ROWS,
+                Addressing::Ring { rows } => slot.0 as usize * rows + offset % rows,
+            }
+    }
+
+    /// Oldest position after the pinned ones that still has a row when `position` is the next.
+    pub fn oldest(&self, position: usize) -> usize {
+        match self.addressing {
+            Addressing::Pages => self.pinned,
+            Addressing::Ring { rows } => position.saturating_sub(rows).max(self.pinned),
+        }
+    }
+}
+
+/// How much memory of each kind a layout takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateBytes {
+    /// Rows of the pinned positions, shared by all slots.
+    pub pinned: u64,
+    /// Rings of windowed attention, one slot.
+    pub rings: u64,
+    /// Global attention, one slot, one token.
+    pub per_token: u64,
+    /// Convolution columns, one slot.
+    pub conv: u64,
+    /// Recurrent states, one slot.
+    pub recurrent: u64,
+}
+
+impl StateBytes {
+    /// What one slot holds whatever its length, without the shared pinned rows.
+    pub fn fixed(&self) -> u64 {
+        self.rings + self.conv + self.recurrent
+    }
+
+    /// One slot after `tokens` tokens, pinned rows not counted.
+    pub fn at(&self, tokens: u64) -> u64 {
+        self.fixed() + self.per_token * tokens
+    }
+}
+
+/// The memory of all slots of an engine.
+#[derive(Clone, Debug)]
+pub struct StateLayout {
+    /// What is remembered, in the graph's order.
+    pub states: Vec<StateSpec>,
+    /// Sequences held at the same time.
+    pub slots: usize,
+    /// Positions of one sequence, pinned ones included.
+    pub context: usize,
+    /// Positions `0..pinned` are shared by all slots.
+    pub pinned: usize,
+    /// Pages of each global pool.
+    pub pages: usize,
+    /// How keys and values are stored.
+    pub kv_format: KvFormat,
+}
+
+impl StateLayout {
+    /// The layout for `slots` sequences of up to `context` positions.
+    pub fn new(graph: &Graph, slots: usize, context: usize, kv_format: KvFormat) -> Self {
+        let kv = |s: &StateSpec| if let StateKind::Kv(kv) = &s.kind { Some(kv.clone()) } else { None };
+        let pinned = graph.states.iter().filter_map(kv).map(|kv| kv.pinned).max().unwrap_or(0);
+        let mut layout = Self { states: graph.states.clone(), slots, context, pinned, pages: 0, kv_format };
+        layout.pages = slots * layout.pages_per_slot();
+        layout
+    }
+
+    /// The slot behind the users' slots.
+    pub fn origin(&self) -> SlotId {
+        SlotId(self.slots as u32)
+    }
+
+    /// Length of a slot's page table.
+    pub fn pages_per_slot(&self) -> usize {
+        self.context.saturating_sub(self.pinned).div_ceil(PAGE_ROWS)
+    }
+
+    /// Where the rows of a KV state lie.
+    pub fn kv(&self, spec: &KvSpec) -> KvLayout {
+        let after = self.context.saturating_sub(spec.pinned).max(1);
+        let addressing = match spec.window {
+            Some(window) if window < after => Addressing::Ring { rows: window.max(1) },
+            Some(_) => Addressing::Ring { rows: after },
+            None => Addressing::Pages,
+        };
+        KvLayout { pinned: spec.pinned, addressing }
+    }
+
+    /// Rows of the pools of a KV state.
+    pub fn kv_rows(&self, spec: &KvSpec) -> usize {
+        spec.pinned
+            + match self.kv(spec).addressing {
+                Addressing::Pages => self.pages * PAGE_ROWS,
+                Addressing::Ring { rows } => self.slots * rows,
+            }
+    }
+
+    /// Numbers of one slot in a convolution or recurrent state; 0 for KV.
+    pub fn elements(kind: &StateKind) -> usize {
+        match kind {
+            StateKind::Kv(_) => 0,
+            StateKind::Conv { channels, taps } => channels * (taps - 1),
+            StateKind::Recurrent { shape } => shape.iter().product(),
+        }
+    }
+
+    /// Bytes by kind.
+    pub fn bytes(&self) -> StateBytes {
+        let mut bytes = StateBytes::default();
+        for state in &self.states {
+            let fixed = Self::elements(&state.kind) as u64 * 4;
+            match &state.kind {
+                StateKind::Kv(kv) => {
+                    let row = (kv.heads * (kv.key_width + kv.value_width) * self.kv_format.bytes()) as u64;
+                    bytes.pinned += row * kv.pinned as u64;
+                    match self.kv(kv).addressing {
+                        Addressing::Pages => bytes.per_token += row,
+                        Addressing::Ring { rows } => bytes.rings += row * rows as u64,
+                    }
+                }
+                StateKind::Conv { .. } => bytes.conv += fixed,
+                StateKind::Recurrent { .. } => bytes.recurrent += fixed,
+            }
+        }
+        bytes
+    }
+
+    /// What a backend allocates for all slots and the origin.
+    pub fn allocated(&self) -> u64 {
+        let bytes = self.bytes();
+        let slots = self.slots as u64;
+        bytes.pinned
+            + slots * bytes.rings
+            + (self.pages * PAGE_ROWS) as u64 * bytes.per_token
+            + (slots + 1) * (bytes.conv + bytes.recurrent)
+    }
+}

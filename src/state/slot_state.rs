@@ -1,0 +1,30 @@
+//! A slot's memory taken out of a device, in a canonical layout that no device's limits show in.
+
+/// One tensor of a slot's memory, in f32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateTensor {
+    /// `layers.3.kv.k`, `layers.3.kv.v`, `layers.3.conv`, `layers.3.ssm`
+    pub name: String,
+    /// KV: `[positions, heads, width]`; conv: `[taps - 1, channels]`, oldest first; recurrent: its own.
+    pub shape: Vec<usize>,
+    /// KV only: the position of each row, ascending.
+    pub positions: Vec<u32>,
+    /// Row-major numbers.
+    pub data: Vec<f32>,
+}
+
+/// Everything a slot remembers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SlotState {
+    /// The next position.
+    pub position: usize,
+    /// In the graph's order of states; two tensors for a KV state.
+    pub tensors: Vec<StateTensor>,
+}
+
+impl SlotState {
+    /// Looks a tensor up by its name.
+    pub fn tensor(&self, name: &str) -> Option<&StateTensor> {
+        self.tensors.iter().find(|t| t.name == name)
+    }
+}
