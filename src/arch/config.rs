@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn both_dialects_of_infinity_are_read() {
-        for text in [r#"{"t": [0.0, Infinity], "s": "Infinity \" NaN"}"#, r#"{"t": [0.0, {"__float__": "Infinity"}]}"#] {
+        for text in [r#"{"t": [0.0, Infinity], "s": "Infinity \" NaN"}"#, r#"{"t": [0.0, {"__float__": "Infinity"}]}"#]
+        {
             let config = Config::parse(text).expect("a config");
             assert_eq!(config.numbers("t"), Ok(Some(vec![0.0, f64::INFINITY])));
         }

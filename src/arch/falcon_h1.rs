@@ -3,7 +3,9 @@
 //! because the table may be tied. Source: transformers' `falcon_h1`.
 
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, Rows, StateKind, WeightClass, WeightRecipe};
+use crate::graph::{
+    Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, Rows, StateKind, WeightClass, WeightRecipe,
+};
 
 /// Refuses what this file does not implement.
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
@@ -71,7 +73,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         return Err(config.invalid("time_step_limit", "a lower and an upper limit").into());
     }
     let multiplier = |field: &str| config.number_or(field, 1.0).map(|n| n as f32);
-    let (attention_in, attention_out) = (multiplier("attention_in_multiplier")?, multiplier("attention_out_multiplier")?);
+    let (attention_in, attention_out) =
+        (multiplier("attention_in_multiplier")?, multiplier("attention_out_multiplier")?);
     let (ssm_in, ssm_out) = (multiplier("ssm_in_multiplier")?, multiplier("ssm_out_multiplier")?);
     let key_multiplier = multiplier("key_multiplier")?;
     let ssm_multipliers: [f32; 5] = multipliers(config, "ssm_multipliers")?;

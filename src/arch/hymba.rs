@@ -7,7 +7,9 @@
 use serde_json::Value;
 
 use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, StateKind, View, WeightClass, WeightRecipe};
+use crate::graph::{
+    Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, StateKind, View, WeightClass, WeightRecipe,
+};
 
 struct Sizes {
     vocabulary: usize,
@@ -117,7 +119,12 @@ fn producers(config: &Config, layers: usize, global: &[bool]) -> Result<Vec<usiz
     let mut producers: Vec<usize> = (0..layers).collect();
     let groups = config.get("kv_reuse_group").and_then(Value::as_array).cloned().unwrap_or_default();
     for group in &groups {
-        let wrong = || config.invalid("kv_reuse_group", format!("groups of ascending layers below {layers}, all windowed or all global"));
+        let wrong = || {
+            config.invalid(
+                "kv_reuse_group",
+                format!("groups of ascending layers below {layers}, all windowed or all global"),
+            )
+        };
         let index = |v: &Value| v.as_u64().filter(|&i| i < layers as u64).map(|i| i as usize);
         let members: Option<Vec<usize>> = group.as_array().and_then(|g| g.iter().map(index).collect());
         let members = members.filter(|m| m.is_sorted_by(|a, b| a < b)).ok_or_else(wrong)?;
@@ -141,7 +148,11 @@ struct Shared {
 }
 
 /// Builds the graph.
-pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOptions) -> Result<Model, ArchError> {
+pub(super) fn build(
+    config: &Config,
+    tensors: Option<&TensorShapes>,
+    options: &ArchOptions,
+) -> Result<Model, ArchError> {
     refuse_unsupported(config)?;
     let s = Sizes::parse(config)?;
     if s.taps < 2 {
@@ -149,7 +160,9 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, options: &A
     }
     let mut global = vec![false; s.layers];
     for layer in config.indices("global_attn_idx")? {
-        *global.get_mut(layer).ok_or_else(|| config.invalid("global_attn_idx", format!("layers below {}", s.layers)))? = true;
+        *global
+            .get_mut(layer)
+            .ok_or_else(|| config.invalid("global_attn_idx", format!("layers below {}", s.layers)))? = true;
     }
     let producers = producers(config, s.layers, &global)?;
     let decode_window = match options.hymba_window {
@@ -186,13 +199,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, options: &A
         let last_reader = (0..s.layers).rev().find(|&l| producers[l] == producer).unwrap_or(layer);
         if producer == layer {
             let k = g.rope(name("k"), k, s.kv_heads, rotary);
-            let spec = KvSpec {
-                heads: s.kv_heads,
-                key_width: s.key,
-                value_width: s.value,
-                pinned: s.meta,
-                window,
-            };
+            let spec = KvSpec { heads: s.kv_heads, key_width: s.key, value_width: s.value, pinned: s.meta, window };
             let state = g.kv(layer, spec);
             shared[layer] = Some(Shared { state, k: g.whole(k), v, last_reader });
         }
@@ -234,7 +241,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, options: &A
         let b = g.rms_norm(name("B_norm"), b, norm, s.eps);
         let norm = g.vector(Part::all(tensor("mamba.C_layernorm.weight"), &[s.state]));
         let c = g.rms_norm(name("C_norm"), c, norm, s.eps);
-        let dt_proj = g.matrix(name("dt_proj"), vec![Part::all(tensor("mamba.dt_proj.0.weight"), &[s.inner, s.dt_rank])]);
+        let dt_proj =
+            g.matrix(name("dt_proj"), vec![Part::all(tensor("mamba.dt_proj.0.weight"), &[s.inner, s.dt_rank])]);
         let bias = g.vector(Part::all(tensor("mamba.dt_proj.0.bias"), &[s.inner]));
         let dt = g.linear(name("dt"), dt, dt_proj, Some(bias));
         let a = g.vector(Part::all(tensor("mamba.A_log.0"), &[s.inner, s.state]).mapped(Map::NegExp));
@@ -263,7 +271,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, options: &A
         let attention = fusion(&mut g, 1, "attn_norm", attention);
         let y = fusion(&mut g, 2, "ssm_norm", y);
         let fused = g.add(name("fused"), g.whole(attention), g.whole(y), 1.0);
-        let out_proj = g.matrix(name("out_proj"), vec![Part::all(tensor("mamba.out_proj.weight"), &[s.hidden, s.inner])]);
+        let out_proj =
+            g.matrix(name("out_proj"), vec![Part::all(tensor("mamba.out_proj.weight"), &[s.hidden, s.inner])]);
         let mixed = g.linear(name("out_proj"), fused, out_proj, None);
         let residual = g.add(name("mixed"), g.whole(hidden), g.whole(mixed), 1.0);
 
@@ -289,11 +298,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, options: &A
     let norm = g.vector(Part::all("model.final_layernorm.weight", &[s.hidden]));
     let last = g.rms_norm("final_norm", g.whole(hidden), norm, s.eps);
     let untied = tensors.map_or(!config.flag_or("tie_word_embeddings", true)?, |t| t.contains_key("lm_head.weight"));
-    let head = if untied {
-        g.matrix("lm_head", vec![Part::all("lm_head.weight", &[s.vocabulary, s.hidden])])
-    } else {
-        table
-    };
+    let head =
+        if untied { g.matrix("lm_head", vec![Part::all("lm_head.weight", &[s.vocabulary, s.hidden])]) } else { table };
     let logits = g.head(g.whole(last), head, s.vocabulary);
     g.sample(logits);
 

@@ -53,7 +53,9 @@ pub enum BackendError {
     #[error("the device was lost: {0}")]
     DeviceLost(String),
     /// A kernel of this device disagrees with its twin.
-    #[error("self-test of `{kernel}` on this device failed: off by {difference:e}, at most {tolerance:e} is allowed; the device or its driver computes wrongly")]
+    #[error(
+        "self-test of `{kernel}` on this device failed: off by {difference:e}, at most {tolerance:e} is allowed; the device or its driver computes wrongly"
+    )]
     SelfTest {
         /// The kernel.
         kernel: String,

@@ -48,7 +48,15 @@ pub enum Op {
     Embed { table: WeightId, scale: f32, out: ValueId },
     /// Each of `groups` equal runs of columns is normed for itself, then multiplied by `weight` and
     /// `bias` added. `weight` is as wide as `x`, or as one group and shared by all of them.
-    Norm { x: View, kind: NormKind, groups: usize, eps: f32, weight: Option<WeightId>, bias: Option<WeightId>, out: ValueId },
+    Norm {
+        x: View,
+        kind: NormKind,
+        groups: usize,
+        eps: f32,
+        weight: Option<WeightId>,
+        bias: Option<WeightId>,
+        out: ValueId,
+    },
     /// `out[r, o] = sum_i weight[o, i] * x[r, i] + bias[o]` for the first `width(out)` rows of the weight.
     Linear { x: ValueId, weight: WeightId, bias: Option<WeightId>, out: ValueId },
     /// `out = function(gate) * x`. Without a gate's partner: an [`Op::Activation`].
@@ -69,7 +77,17 @@ pub enum Op {
     /// span's own (`k`, `v`). A key at `j` is seen from `i` when `j <= i` and
     /// (`window` is none, or `i - j <= window`, or `j < pinned`). A span of one row uses `decode_window`.
     /// Query head `h` reads KV head `h / (heads / kv_heads)`. Reads the state only.
-    Attention { q: View, k: View, v: View, state: StateId, heads: usize, scale: f32, window: Option<usize>, decode_window: Option<usize>, out: ValueId },
+    Attention {
+        q: View,
+        k: View,
+        v: View,
+        state: StateId,
+        heads: usize,
+        scale: f32,
+        window: Option<usize>,
+        decode_window: Option<usize>,
+        out: ValueId,
+    },
     /// Puts the span's keys and values into `state`. Runs after the last reader of that state.
     KvAppend { k: View, v: View, state: StateId },
     /// Mamba-1. With `D = softplus(dt[t, c])`: `s[c, n] <- exp(D a[c, n]) s[c, n] + D x[t, c] b[t, n]`,
@@ -78,7 +96,20 @@ pub enum Op {
     /// Mamba-2 (SSD). With `D = clamp(softplus(dt[t, h] + dt_bias[h]), limit)` and group `g = h / (heads / groups)`:
     /// `s[h, p, n] <- exp(D a[h]) s[h, p, n] + D x[t, h, p] b[t, g, n]`,
     /// `out[t, h, p] = sum_n s[h, p, n] c[t, g, n] + d[h] x[t, h, p]`. State `[heads, P, N]`.
-    SsdScan { x: View, dt: View, b: View, c: View, a: WeightId, d: WeightId, dt_bias: WeightId, limit: (f32, f32), heads: usize, groups: usize, state: StateId, out: ValueId },
+    SsdScan {
+        x: View,
+        dt: View,
+        b: View,
+        c: View,
+        a: WeightId,
+        d: WeightId,
+        dt_bias: WeightId,
+        limit: (f32, f32),
+        heads: usize,
+        groups: usize,
+        state: StateId,
+        out: ValueId,
+    },
     /// The rows whose logits are wanted: `out[o] = x[output_row(o)]`.
     Gather { x: View, out: ValueId },
     /// Chooses a token from each row of logits and leaves it in the row's slot.

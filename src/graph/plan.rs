@@ -66,7 +66,9 @@ pub fn plan(graph: &Graph, groups: &[Vec<usize>], keep: &BTreeSet<ValueId>) -> B
             let have = result.buffers[*i].pitch;
             (width.saturating_sub(have), have)
         };
-        let free = (0..result.buffers.len()).filter(|&i| busy_until[i] < from && result.buffers[i].rows == rows).min_by_key(fit);
+        let free = (0..result.buffers.len())
+            .filter(|&i| busy_until[i] < from && result.buffers[i].rows == rows)
+            .min_by_key(fit);
         let index = free.unwrap_or_else(|| {
             result.buffers.push(PlannedBuffer { pitch: 0, rows });
             busy_until.push(0);

@@ -59,9 +59,14 @@ impl Graph {
         let equal = |what: &str, got: usize, wanted: usize| {
             if got == wanted { Ok(()) } else { Err(format!("{what} is {got}, must be {wanted}")) }
         };
-        let length = |what: &str, weight, wanted| equal(&format!("length of {what}"), self.weight(weight).len(), wanted);
+        let length =
+            |what: &str, weight, wanted| equal(&format!("length of {what}"), self.weight(weight).len(), wanted);
         let divides = |what: &str, part: usize, whole: usize| {
-            if part > 0 && whole.is_multiple_of(part) { Ok(()) } else { Err(format!("{part} {what} do not divide {whole}")) }
+            if part > 0 && whole.is_multiple_of(part) {
+                Ok(())
+            } else {
+                Err(format!("{part} {what} do not divide {whole}"))
+            }
         };
         let kv = |state| self.kv(state).ok_or_else(|| format!("`{}` is not a KV state", self.state(state).name));
         match *op {
@@ -71,7 +76,10 @@ impl Graph {
                 for weight in weight.into_iter().chain(bias) {
                     let got = self.weight(weight).len();
                     if got != x.width && got != x.width / groups {
-                        return Err(format!("a weight of {got} fits neither {} columns nor one of {groups} groups", x.width));
+                        return Err(format!(
+                            "a weight of {got} fits neither {} columns nor one of {groups} groups",
+                            x.width
+                        ));
                     }
                 }
                 equal("width of the result", width(out), x.width)
