@@ -18,7 +18,7 @@ use futures::future::LocalBoxFuture;
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
 use crate::state::{KvFormat, SlotId, SlotState, StateLayout};
 
-pub use step::{Outputs, Span, Step, StepError, StepTable, TOKEN_OF_SLOT, Tokens};
+pub use step::{CHUNK_ROWS, Outputs, Span, Step, StepError, StepTable, TOKEN_OF_SLOT, Tokens};
 
 /// What went wrong in a backend.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,9 @@ use crate::state::{SlotId, StateLayout};
 /// A token id that means: the token last sampled in this slot.
 pub const TOKEN_OF_SLOT: u32 = u32::MAX;
 
+/// Most rows of a chunk.
+pub const CHUNK_ROWS: u32 = 32;
+
 /// The tokens of a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tokens {
@@ -108,13 +111,19 @@ pub enum StepError {
 /// A step as a device reads it: 32-bit words.
 ///
 /// ```text
-/// word 0 .. 4               rows, spans, outputs, 0
+/// word 0 .. 4               rows, spans, outputs, capacity in rows
 /// then 4 words a row        token, slot, position, span
 /// then 4 words a span       slot, first row, first position, rows
 /// then 1 word an output     row
+/// then 4 words              chunks, chunks of spans that have several, 0, 0
+/// then 4 words a chunk      first row, rows, span, chunks of the span still to come
 /// ```
-/// Each part begins where the program's capacity for the one before ends, so that a kernel's offsets
-/// are constants of its program: see [`StepTable::words`].
+/// Each part begins where the program's capacity for the one before ends (the outputs' rounded up to
+/// four), so that a kernel's offsets are constants of its program: see [`StepTable::words`].
+///
+/// A *chunk* is up to [`CHUNK_ROWS`] consecutive rows of one span, what the chunked scans work on. The
+/// chunks of spans that have several come first, in order, so that their index also numbers the chunk
+/// states that such scans hand on; there are at most [`StepTable::long_chunks`] of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepTable {
     /// `[token, slot, position, span]`
@@ -123,6 +132,10 @@ pub struct StepTable {
     pub spans: Vec<[u32; 4]>,
     /// Row of each output.
     pub outputs: Vec<u32>,
+    /// `[first row, rows, span, chunks of the span still to come]`
+    pub chunks: Vec<[u32; 4]>,
+    /// How many of the chunks belong to spans that have several.
+    pub long_chunks: usize,
 }
 
 impl StepTable {
@@ -131,7 +144,7 @@ impl StepTable {
 
     /// Checks a step against a layout and lays it out.
     pub fn new(step: &Step, layout: &StateLayout) -> Result<Self, StepError> {
-        let mut table = Self { rows: vec![], spans: vec![], outputs: vec![] };
+        let mut table = Self { rows: vec![], spans: vec![], outputs: vec![], chunks: vec![], long_chunks: 0 };
         let mut seen = std::collections::BTreeSet::new();
         for span in &step.spans {
             let (slot, count, first) = (span.slot.0, span.tokens.len(), table.rows.len());
@@ -166,7 +179,34 @@ impl StepTable {
         if table.rows.is_empty() {
             return Err(StepError::Empty);
         }
+        table.cut_chunks();
         Ok(table)
+    }
+
+    fn cut_chunks(&mut self) {
+        for long in [true, false] {
+            for (span, &[_, first, _, rows]) in self.spans.iter().enumerate() {
+                let count = rows.div_ceil(CHUNK_ROWS);
+                if (count > 1) != long {
+                    continue;
+                }
+                for i in 0..count {
+                    let offset = i * CHUNK_ROWS;
+                    let length = CHUNK_ROWS.min(rows - offset);
+                    self.chunks.push([first + offset, length, span as u32, count - 1 - i]);
+                }
+            }
+            if long {
+                self.long_chunks = self.chunks.len();
+            }
+        }
+    }
+
+    /// Most chunks that can belong to spans of several, among `rows` rows.
+    pub fn long_chunks(rows: usize) -> usize {
+        // The worst: every span is one row longer than a chunk.
+        let (chunk, spans) = (CHUNK_ROWS as usize, rows / (CHUNK_ROWS as usize + 1));
+        if spans == 0 { 0 } else { rows / chunk + spans }
     }
 
     /// Rows in use of a value.
@@ -187,18 +227,27 @@ impl StepTable {
         Self::spans_at(rows) + 4 * rows
     }
 
-    /// Words of the table of a program.
-    pub fn len(rows: usize, outputs: usize) -> usize {
+    /// Word at which the chunks begin.
+    pub fn chunks_at(rows: usize, outputs: usize) -> usize {
         (Self::outputs_at(rows) + outputs).next_multiple_of(4)
+    }
+
+    /// Words of the table of a program. There are never more chunks than rows.
+    pub fn len(rows: usize, outputs: usize) -> usize {
+        Self::chunks_at(rows, outputs) + 4 + 4 * rows
     }
 
     /// The table as the words of a program for `rows` rows and `outputs` outputs. Unused words are 0.
     pub fn words(&self, rows: usize, outputs: usize) -> Vec<u32> {
         let mut words = vec![0; Self::len(rows, outputs)];
-        words[..3].copy_from_slice(&[self.rows.len() as u32, self.spans.len() as u32, self.outputs.len() as u32]);
+        let counts = [self.rows.len(), self.spans.len(), self.outputs.len(), rows].map(|n| n as u32);
+        words[..Self::HEADER].copy_from_slice(&counts);
         words[Self::HEADER..][..4 * self.rows.len()].copy_from_slice(self.rows.as_flattened());
         words[Self::spans_at(rows)..][..4 * self.spans.len()].copy_from_slice(self.spans.as_flattened());
         words[Self::outputs_at(rows)..][..self.outputs.len()].copy_from_slice(&self.outputs);
+        let chunks = &mut words[Self::chunks_at(rows, outputs)..];
+        chunks[..2].copy_from_slice(&[self.chunks.len() as u32, self.long_chunks as u32]);
+        chunks[4..][..4 * self.chunks.len()].copy_from_slice(self.chunks.as_flattened());
         words
     }
 }

@@ -25,9 +25,9 @@ pub struct BufferPlan {
     pub of_value: BTreeMap<ValueId, usize>,
 }
 
-/// Columns as stored: rows start on 16-byte boundaries.
+/// Columns as stored: rows start on 32-byte boundaries, so that kernels read eight columns at a time.
 pub fn pitch(width: usize) -> usize {
-    width.next_multiple_of(4)
+    width.next_multiple_of(8)
 }
 
 /// Plans the buffers of a graph whose ops run in `groups` (indices into `graph.ops`; a fused kernel
