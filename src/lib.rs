@@ -9,3 +9,4 @@ pub mod arch;
 pub mod backend;
 pub mod graph;
 pub mod state;
+pub mod text;

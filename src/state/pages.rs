@@ -23,7 +23,7 @@ impl PageAllocator {
 
     /// Takes a free page.
     pub fn take(&mut self) -> Result<u32, PagesExhausted> {
-        let page = self.free.pop().ok_or(PagesExhausted { total: self.holders.len() })?;
+        let page = self.free.pop().ok_or_else(|| self.exhausted())?;
         self.holders[page as usize] = 1;
         Ok(page)
     }
@@ -42,6 +42,11 @@ impl PageAllocator {
         if *holders == 0 {
             self.free.push(page);
         }
+    }
+
+    /// The error of having too few.
+    pub fn exhausted(&self) -> PagesExhausted {
+        PagesExhausted { total: self.holders.len() }
     }
 
     /// Pages nobody holds.

@@ -1,1 +1,213 @@
-//! The plain CPU.
+//! The plain CPU: for every op its **twin**, the specification's sequential formula and the oracle of all
+//! backends, and beside it, where it pays, a fast path (threads natively, vectorised inner loops).
+//!
+//! Each op has its own file, named by [`Op::name`](crate::graph::Op::name), with one struct that holds the
+//! op's operands. Its `twin` is the formula; its `fast` is the fast path; an op whose formula is fast
+//! enough row by row has one `run` for both.
+
+mod activation;
+mod add;
+mod attention;
+mod conv;
+mod conv_append;
+mod embed;
+mod gate;
+mod gather;
+mod kv_append;
+mod linear;
+mod math;
+mod memory;
+mod norm;
+mod parallel;
+mod program;
+mod rope;
+mod rows;
+mod sample;
+mod selective_scan;
+mod spans;
+mod ssd_scan;
+mod weights;
+
+use std::collections::VecDeque;
+
+use futures::future::{LocalBoxFuture, ready};
+
+use super::{
+    Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
+};
+use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
+use crate::state::{SlotId, SlotState, StateLayout};
+use memory::Memory;
+use program::{Program, StepInputs};
+use weights::{Weight, Weights};
+
+/// Steps whose sampled tokens are kept until somebody asks for them.
+const KEPT_RESULTS: usize = 256;
+
+/// The CPU as a backend. A step is finished when [`Backend::step`] returns; all futures are ready at once.
+pub struct CpuBackend {
+    info: BackendInfo,
+    fast: bool,
+    weights: Weights,
+    memory: Option<Memory>,
+    /// By id; `None` once the weights or the memory they were compiled for are gone.
+    programs: Vec<Option<Program>>,
+    /// Sampled tokens of the latest steps.
+    results: VecDeque<(Ticket, Vec<u32>)>,
+    counters: Counters,
+}
+
+impl CpuBackend {
+    /// Fast paths where there are any.
+    pub fn new() -> Self {
+        Self::with(true, format!("{} threads", parallel::threads()))
+    }
+
+    /// Twins only: slow, and what every backend is compared with.
+    pub fn twins() -> Self {
+        Self::with(false, "twins".into())
+    }
+
+    fn with(fast: bool, adapter: String) -> Self {
+        let info = BackendInfo {
+            kind: BackendKind::Cpu,
+            adapter,
+            driver: format!("selvedge {}", env!("CARGO_PKG_VERSION")),
+            software: false,
+            f16: false,
+            subgroups: false,
+            max_binding: u64::MAX,
+        };
+        Self {
+            info,
+            fast,
+            weights: Weights::default(),
+            memory: None,
+            programs: vec![],
+            results: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn program(&self, id: ProgramId) -> Result<&Program> {
+        self.programs.get(id.0 as usize).and_then(Option::as_ref).ok_or_else(|| no_program(id))
+    }
+
+    fn memory(&self) -> Result<&Memory> {
+        self.memory.as_ref().ok_or_else(not_allocated)
+    }
+
+    fn memory_mut(&mut self) -> Result<&mut Memory> {
+        self.memory.as_mut().ok_or_else(not_allocated)
+    }
+
+    /// Ends the life of all programs: what they were compiled for has changed.
+    fn drop_programs(&mut self) {
+        self.programs.fill_with(|| None);
+    }
+}
+
+impl Default for CpuBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn no_program(id: ProgramId) -> BackendError {
+    BackendError::Misuse(format!("program {} was not compiled, or its weights or slots were replaced", id.0))
+}
+
+fn not_allocated() -> BackendError {
+    BackendError::Misuse("no slots were allocated".into())
+}
+
+impl Backend for CpuBackend {
+    fn info(&self) -> &BackendInfo {
+        &self.info
+    }
+
+    fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<()> {
+        self.drop_programs();
+        self.weights.insert(id, Weight::new(desc)?);
+        Ok(())
+    }
+
+    fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(ready(self.weights.get_mut(id).and_then(|weight| weight.write(block))))
+    }
+
+    fn allocate(&mut self, layout: &StateLayout) -> Result<()> {
+        self.drop_programs();
+        self.memory = None;
+        self.memory = Some(Memory::new(layout)?);
+        Ok(())
+    }
+
+    fn compile(&mut self, graph: &Graph, spec: &ProgramSpec) -> Result<ProgramId> {
+        let program = Program::new(graph, spec, &self.weights, self.memory()?)?;
+        self.programs.push(Some(program));
+        Ok(ProgramId(self.programs.len() as u32 - 1))
+    }
+
+    fn set_pages(&mut self, slot: SlotId, pages: &[u32]) -> Result<()> {
+        self.memory_mut()?.set_pages(slot, pages)
+    }
+
+    fn reset(&mut self, slot: SlotId) -> Result<()> {
+        self.memory_mut()?.reset(slot)
+    }
+
+    fn step(&mut self, id: ProgramId, table: &StepTable) -> Result<Ticket> {
+        let program = self.programs.get_mut(id.0 as usize).and_then(Option::as_mut).ok_or_else(|| no_program(id))?;
+        let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
+        let (weights, fast) = (&self.weights, self.fast);
+        let tokens = program.check(table, weights, memory)?;
+        let sampled = program.run(StepInputs { weights, memory, table, tokens: &tokens, fast })?;
+
+        self.counters.steps += 1;
+        self.counters.dispatches += program.ops().count() as u64;
+        let ticket = Ticket(self.counters.steps);
+        self.results.push_back((ticket, sampled));
+        if self.results.len() > KEPT_RESULTS {
+            self.results.pop_front();
+        }
+        Ok(ticket)
+    }
+
+    fn sampled(&mut self, ticket: Ticket) -> LocalBoxFuture<'_, Result<Vec<u32>>> {
+        let place = self.results.iter().position(|(t, _)| *t == ticket);
+        let found = place.and_then(|place| self.results.remove(place)).map(|(_, tokens)| tokens);
+        let missing = || BackendError::Misuse(format!("the tokens of step {} were read or are too old", ticket.0));
+        Box::pin(ready(found.ok_or_else(missing)))
+    }
+
+    fn read(&mut self, program: ProgramId, value: ValueId, rows: usize) -> LocalBoxFuture<'_, Result<Vec<f32>>> {
+        Box::pin(ready(self.program(program).and_then(|program| program.read(value, rows))))
+    }
+
+    fn write(&mut self, id: ProgramId, value: ValueId, data: &[f32]) -> Result<()> {
+        let program = self.programs.get_mut(id.0 as usize).and_then(Option::as_mut).ok_or_else(|| no_program(id))?;
+        program.write(value, data)
+    }
+
+    fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
+        Box::pin(ready(self.memory().and_then(|memory| memory.export(slot, position))))
+    }
+
+    fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+        self.memory_mut()?.import(slot, state)
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn device_bytes(&self) -> Option<u64> {
+        let programs: usize = self.programs.iter().flatten().map(Program::bytes).sum();
+        Some((self.weights.bytes() + self.memory.as_ref().map_or(0, Memory::bytes) + programs) as u64)
+    }
+
+    fn dispatches(&self, program: ProgramId) -> Vec<String> {
+        self.program(program).map_or_else(|_| vec![], |program| program.ops().map(str::to_owned).collect())
+    }
+}

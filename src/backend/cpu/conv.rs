@@ -1,0 +1,49 @@
+//! Depthwise causal convolution. See [`Op::Conv`](crate::graph::Op::Conv).
+
+use super::memory::SlotStates;
+use super::rows::{Input, Output};
+use super::spans::SpanRows;
+use crate::graph::Function;
+
+/// A convolution of every span, the columns before it taken from the slot's state.
+pub(super) struct Conv<'a> {
+    /// `[count, channels]`
+    pub x: Input<'a>,
+    /// `[channels, taps]`; the last tap belongs to the row itself.
+    pub weight: &'a [f32],
+    /// One number a channel.
+    pub bias: Option<&'a [f32]>,
+    /// `[taps - 1, channels]` a slot, oldest first.
+    pub state: &'a SlotStates,
+    /// Applied to the sum.
+    pub function: Function,
+}
+
+impl Conv<'_> {
+    fn taps(&self) -> usize {
+        self.weight.len() / self.x.width
+    }
+
+    /// The formula.
+    pub fn twin(&self, spans: &[SpanRows], out: &mut Output<'_>) {
+        let (channels, taps) = (self.x.width, self.taps());
+        for span in spans {
+            let before = self.state.of(span.slot);
+            for t in 0..span.count {
+                let row = out.row(span.row + t);
+                for c in 0..channels {
+                    let mut sum = self.bias.map_or(0.0, |bias| bias[c]);
+                    for j in 0..taps {
+                        // Row `t - (taps - 1) + j` of the span, or one of the rows before it.
+                        let x = match (t + j).checked_sub(taps - 1) {
+                            Some(t) => self.x.row(span.row + t)[c],
+                            None => before[(t + j) * channels + c],
+                        };
+                        sum += self.weight[c * taps + j] * x;
+                    }
+                    row[c] = self.function.apply(sum);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Leaves the last rows of every span in a convolution's state. See
+//! [`Op::ConvAppend`](crate::graph::Op::ConvAppend).
+
+use super::memory::SlotStates;
+use super::rows::Input;
+use super::spans::SpanRows;
+
+/// An update of `[taps - 1, channels]`, oldest first.
+pub(super) struct ConvAppend<'a> {
+    /// `[count, channels]`
+    pub x: Input<'a>,
+}
+
+impl ConvAppend<'_> {
+    /// The formula.
+    pub fn twin(&self, spans: &[SpanRows], state: &mut SlotStates) {
+        let channels = self.x.width;
+        for span in spans {
+            let rows = state.of_mut(span.slot);
+            let kept = rows.len() / channels;
+            let fresh = span.count.min(kept);
+            rows.copy_within(fresh * channels.., 0);
+            for (i, row) in rows[(kept - fresh) * channels..].chunks_exact_mut(channels).enumerate() {
+                row.copy_from_slice(self.x.row(span.row + span.count - fresh + i));
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Threads where there are any: natively rayon's, in a browser none.
+
+/// Below this many elementary operations a thread is not worth waking.
+#[cfg(feature = "native")]
+const WORTH_A_THREAD: usize = 16 * 1024;
+
+/// Runs `work` on every task, on all threads when the tasks together are worth it. `cost` is the number
+/// of elementary operations of one task.
+#[cfg(feature = "native")]
+pub(super) fn for_each<T: Send>(tasks: Vec<T>, cost: usize, work: impl Fn(T) + Sync) {
+    use rayon::prelude::*;
+
+    if tasks.len() < 2 || tasks.len().saturating_mul(cost) < WORTH_A_THREAD {
+        tasks.into_iter().for_each(&work);
+    } else {
+        let least = (WORTH_A_THREAD / 4).div_ceil(cost.max(1));
+        tasks.into_par_iter().with_min_len(least).for_each(&work);
+    }
+}
+
+/// Runs `work` on every task.
+#[cfg(not(feature = "native"))]
+pub(super) fn for_each<T: Send>(tasks: Vec<T>, _: usize, work: impl Fn(T) + Sync) {
+    tasks.into_iter().for_each(work);
+}
+
+/// Threads that [`for_each`] uses at most.
+pub(super) fn threads() -> usize {
+    #[cfg(feature = "native")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "native"))]
+    return 1;
+}

@@ -1,0 +1,36 @@
+//! Rotary embedding, half-split. See [`Op::Rope`](crate::graph::Op::Rope).
+
+use super::rows::{Input, Output};
+use crate::graph::Rotary;
+
+/// A rotation of every head by the angle of its row's position.
+pub(super) struct Rope<'a> {
+    /// `[count, heads * head]`
+    pub x: Input<'a>,
+    /// Heads.
+    pub heads: usize,
+    /// Radians per position of each pair.
+    pub rotary: &'a Rotary,
+    /// Position of every row.
+    pub positions: &'a [u32],
+}
+
+impl Rope<'_> {
+    /// The formula, row by row, angles in f64; with `fast` on all threads.
+    pub fn run(&self, fast: bool, out: &mut Output<'_>) {
+        let (head, pairs) = (self.x.width / self.heads, self.rotary.inverse_frequencies.len());
+        out.fill(fast, |r, out| {
+            let position = f64::from(self.positions[r]);
+            out.copy_from_slice(self.x.row(r));
+            for (j, &frequency) in self.rotary.inverse_frequencies.iter().enumerate() {
+                let (sin, cos) = (position * f64::from(frequency)).sin_cos();
+                let (sin, cos) = (sin as f32, cos as f32);
+                for head in out.chunks_exact_mut(head) {
+                    let (a, b) = (head[j], head[j + pairs]);
+                    head[j] = a * cos - b * sin;
+                    head[j + pairs] = b * cos + a * sin;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,89 @@
+//! What can go wrong between a user and a model.
+
+use crate::arch::{ArchError, ConfigError};
+use crate::backend::{BackendError, StepError};
+use crate::checkpoint::CheckpointError;
+use crate::state::PagesExhausted;
+use crate::text::TextError;
+
+/// What went wrong in an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The model cannot be built.
+    #[error(transparent)]
+    Arch(#[from] ArchError),
+    /// The tokenizer fails.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The device fails.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The KV pool is too small for all that is going on.
+    #[error(transparent)]
+    Pages(#[from] PagesExhausted),
+    /// A step that cannot be run.
+    #[error("a step cannot be run: {0}")]
+    Step(#[from] StepError),
+    /// Text without a tokenizer.
+    #[error("the checkpoint has no tokenizer.json, so it takes and gives token ids only")]
+    NoTokenizer,
+    /// Nothing to read.
+    #[error("the prompt is empty, and the model adds no token of its own; give it at least one")]
+    EmptyPrompt,
+    /// An id that is no word.
+    #[error("token id {id} is not in the model's vocabulary of {vocabulary} (ids 0 to {})", vocabulary - 1)]
+    UnknownToken {
+        /// The id.
+        id: u32,
+        /// Words there are.
+        vocabulary: usize,
+    },
+    /// More tokens than a sequence can hold.
+    #[error(
+        "{tokens} tokens do not fit: the context holds {context}, {used} of them in use; shorten the text or load with a larger context"
+    )]
+    ContextFull {
+        /// Tokens to be read.
+        tokens: usize,
+        /// Tokens read before.
+        used: usize,
+        /// Tokens a sequence can hold.
+        context: usize,
+    },
+    /// A context that the model was not made for.
+    #[error("a context of {asked} tokens was asked for, but the model was made for {limit} at most")]
+    Context {
+        /// What was asked for.
+        asked: usize,
+        /// What the config says.
+        limit: usize,
+    },
+    /// All slots are taken.
+    #[error("all {0} slots are in use; close one or load with more")]
+    NoSlot(usize),
+    /// A slot that nobody opened, or that was closed.
+    #[error("slot {0} is not open")]
+    SlotClosed(u32),
+    /// A span that does not begin where its slot ends.
+    #[error("a span for slot {slot} begins at position {got}, the slot is at {position}")]
+    Position {
+        /// The slot.
+        slot: u32,
+        /// Where the span begins.
+        got: usize,
+        /// Where it must begin.
+        position: usize,
+    },
+    /// A value that the graph does not have, or that the engine was not asked to keep.
+    #[error("the engine keeps no value `{0}`")]
+    NoValue(String),
+}
+
+impl From<ConfigError> for EngineError {
+    fn from(error: ConfigError) -> Self {
+        Self::Arch(error.into())
+    }
+}

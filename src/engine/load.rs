@@ -1,0 +1,147 @@
+//! From a checkpoint and a backend to an engine.
+
+use futures::future::LocalBoxFuture;
+
+use super::{Engine, EngineError, PREFILL_ROWS, Programs, Slots};
+use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
+use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, LoadProgress, SinkError, WeightChoice, WeightSink};
+use crate::graph::{RowBlock, WeightDesc, WeightId};
+use crate::state::{KvFormat, StateLayout};
+use crate::text::Tokenizer;
+
+/// Context where nobody says otherwise, if the model can be that long.
+const DEFAULT_CONTEXT: usize = 8192;
+
+/// How to load.
+pub struct EngineOptions<'a> {
+    /// How matrices are stored.
+    pub weights: WeightChoice,
+    /// How keys and values are stored.
+    pub kv_format: KvFormat,
+    /// Tokens of one sequence; `None`: what the model was made for, at most 8192.
+    pub context: Option<usize>,
+    /// Sequences at the same time.
+    pub slots: usize,
+    /// For Hymba.
+    pub hymba_window: HymbaWindow,
+    /// Names of graph values that [`Engine::value`] can read.
+    pub keep: Vec<String>,
+    /// Told after every block of weights.
+    pub progress: &'a mut dyn FnMut(LoadProgress),
+}
+
+impl<'a> EngineOptions<'a> {
+    /// One sequence, everything else as the model has it; `progress` is told after every block of weights.
+    pub fn new(progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
+        Self {
+            weights: WeightChoice::Auto,
+            kv_format: DEFAULT_KV_FORMAT,
+            context: None,
+            slots: 1,
+            hymba_window: HymbaWindow::default(),
+            keep: vec![],
+            progress,
+        }
+    }
+}
+
+impl Engine {
+    /// Builds the model, moves its weights to the backend, makes room for the slots and reads the prelude.
+    pub async fn load(
+        checkpoint: &Checkpoint,
+        mut backend: Box<dyn Backend>,
+        options: EngineOptions<'_>,
+    ) -> Result<Self, EngineError> {
+        let config = Config::parse(checkpoint.config())?;
+        let arch = ArchOptions { hymba_window: options.hymba_window };
+        let model = arch::build(&config, Some(&checkpoint.shapes()), &arch)?;
+        let context = context(&model, options.context)?;
+        let keep = options.keep.iter().map(|name| {
+            model.graph.find(name).ok_or_else(|| EngineError::NoValue(name.clone()))
+        });
+        let keep = keep.collect::<Result<_, _>>()?;
+        // Small files first: what is wrong with them shows before gigabytes are read.
+        let tokenizer = tokenizer(checkpoint).await?;
+        let ends = ends(checkpoint, &model).await?;
+
+        let mut sink = Sink(&mut *backend);
+        checkpoint::load(checkpoint, &model.graph, options.weights, &mut sink, options.progress)
+            .await
+            .map_err(backend_error)?;
+        let layout =
+            StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
+        backend.allocate(&layout)?;
+        let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
+        let mut engine = Self { backend, model, layout, programs, slots, tokenizer, ends };
+        engine.read_prelude().await?;
+        Ok(engine)
+    }
+
+    /// Reads the prelude into the origin slot, of which every slot begins as a copy.
+    async fn read_prelude(&mut self) -> Result<(), EngineError> {
+        let ids: Vec<u32> = self.model.prelude.clone().collect();
+        for (i, ids) in ids.chunks(PREFILL_ROWS).enumerate() {
+            let tokens = Tokens::Given(ids.to_vec());
+            let span = Span { slot: self.layout.origin(), first: i * PREFILL_ROWS, tokens, outputs: Outputs::None };
+            let table = StepTable::new(&Step { spans: vec![span] }, &self.layout)?;
+            let program = self.programs.get(&mut *self.backend, &self.model.graph, &table)?;
+            let ticket = self.backend.step(program, &table)?;
+            self.backend.sampled(ticket).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The context asked for, if the model can have it.
+fn context(model: &Model, asked: Option<usize>) -> Result<usize, EngineError> {
+    match asked {
+        Some(asked) if asked == 0 || asked > model.context => {
+            Err(EngineError::Context { asked, limit: model.context })
+        }
+        Some(asked) => Ok(asked),
+        None => Ok(model.context.min(DEFAULT_CONTEXT)),
+    }
+}
+
+async fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, EngineError> {
+    let Some(tokenizer) = checkpoint.file("tokenizer.json").await? else { return Ok(None) };
+    let config = checkpoint.file("tokenizer_config.json").await?;
+    Ok(Some(Tokenizer::from_bytes(&tokenizer, config.as_deref())?))
+}
+
+/// The end tokens that the model's config and its `generation_config.json` name.
+async fn ends(checkpoint: &Checkpoint, model: &Model) -> Result<Vec<u32>, EngineError> {
+    const FILE: &str = "generation_config.json";
+    let mut ends = model.eos.clone();
+    if let Some(bytes) = checkpoint.file(FILE).await? {
+        let more = Config::parse(&String::from_utf8_lossy(&bytes)).and_then(|config| config.token_ids("eos_token_id"));
+        let broken = |e| CheckpointError::Text { file: checkpoint.describe(FILE), what: format!("cannot be used: {e}") };
+        ends.extend(more.map_err(broken)?);
+    }
+    Ok(ends)
+}
+
+/// A backend as the checkpoint's loader sees it.
+struct Sink<'b>(&'b mut dyn Backend);
+
+impl WeightSink for Sink<'_> {
+    fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
+        Ok(self.0.create_weight(id, desc)?)
+    }
+
+    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move { Ok(self.0.write_weight(id, block).await?) })
+    }
+}
+
+/// A fault of the device stays one, whoever reports it.
+fn backend_error(error: CheckpointError) -> EngineError {
+    match error {
+        CheckpointError::Sink { weight, source } => match source.downcast::<BackendError>() {
+            Ok(error) => EngineError::Backend(*error),
+            Err(source) => CheckpointError::Sink { weight, source }.into(),
+        },
+        error => error.into(),
+    }
+}

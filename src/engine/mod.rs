@@ -1,0 +1,242 @@
+//! Checkpoint, backend, programs, slots and text, put together: what users hold.
+//!
+//! The low level is a *step*: spans of tokens of several slots, read together ([`Engine::run`]). The
+//! high level is a [`Generation`] in one slot. Positions that a model puts in front of every text (its
+//! prelude: Hymba's meta tokens) are read once, when the engine is loaded, into the origin slot; every
+//! slot begins as a copy of it, and neither contexts nor lengths count them.
+
+mod error;
+mod generate;
+mod load;
+mod programs;
+mod slots;
+
+use crate::arch::Model;
+use crate::backend::{Backend, BackendInfo, Counters, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens};
+use crate::graph::{Rows, ValueId};
+use crate::state::{SlotId, SlotState, StateLayout};
+use crate::text::Tokenizer;
+
+pub use error::EngineError;
+pub use generate::{Cancel, FinishReason, GenerateOptions, Generation};
+pub use load::EngineOptions;
+
+use programs::Programs;
+use slots::Slots;
+
+/// Rows of a step while a prompt is read, where nobody says otherwise.
+pub const PREFILL_ROWS: usize = 256;
+
+/// A loaded model on a device.
+pub struct Engine {
+    backend: Box<dyn Backend>,
+    model: Model,
+    layout: StateLayout,
+    programs: Programs,
+    slots: Slots,
+    tokenizer: Option<Tokenizer>,
+    /// Tokens that end a text.
+    ends: Vec<u32>,
+}
+
+/// A step under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    program: ProgramId,
+    ticket: Ticket,
+    rows: usize,
+    outputs: usize,
+}
+
+impl Running {
+    /// Rows whose logits the step gives.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+}
+
+impl Engine {
+    /// What it runs on.
+    pub fn info(&self) -> &BackendInfo {
+        self.backend.info()
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// How the slots' memory is laid out. Its context counts the prelude.
+    pub fn layout(&self) -> &StateLayout {
+        &self.layout
+    }
+
+    /// The backend's counts so far.
+    pub fn counters(&self) -> Counters {
+        self.backend.counters()
+    }
+
+    /// The tokenizer, if the checkpoint has one.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, EngineError> {
+        self.tokenizer.as_ref().ok_or(EngineError::NoTokenizer)
+    }
+
+    /// Whether a token ends a text.
+    pub fn is_end(&self, token: u32) -> bool {
+        self.ends.contains(&token)
+    }
+
+    /// Tokens that one sequence can hold.
+    pub fn context(&self) -> usize {
+        self.layout.context - self.model.prelude.len()
+    }
+
+    /// Opens a new, empty sequence.
+    pub fn open(&mut self) -> Result<SlotId, EngineError> {
+        let slot = self.slots.open()?;
+        self.backend.reset(slot)?;
+        Ok(slot)
+    }
+
+    /// Ends a sequence and gives its memory back.
+    pub fn close(&mut self, slot: SlotId) -> Result<(), EngineError> {
+        self.slots.close(slot)
+    }
+
+    /// Tokens that a sequence has read.
+    pub fn length(&self, slot: SlotId) -> Result<usize, EngineError> {
+        Ok(self.slots.position(slot)? - self.model.prelude.len())
+    }
+
+    /// Tokens that a sequence can still read.
+    pub fn room(&self, slot: SlotId) -> Result<usize, EngineError> {
+        Ok(self.context() - self.length(slot)?)
+    }
+
+    /// A span that goes on where its slot ends.
+    pub fn span(&self, slot: SlotId, tokens: Tokens, outputs: Outputs) -> Result<Span, EngineError> {
+        Ok(Span { slot, first: self.slots.position(slot)?, tokens, outputs })
+    }
+
+    /// Enqueues a step of spans that begin where their slots end.
+    pub fn run(&mut self, step: &Step) -> Result<Running, EngineError> {
+        for span in &step.spans {
+            self.check(span)?;
+        }
+        let table = StepTable::new(step, &self.layout)?;
+        let program = self.programs.get(&mut *self.backend, &self.model.graph, &table)?;
+        for span in &step.spans {
+            if let Some(pages) = self.slots.reserve(span.slot, span.first + span.tokens.len())? {
+                self.backend.set_pages(span.slot, pages)?;
+            }
+        }
+        let ticket = self.backend.step(program, &table)?;
+        for span in &step.spans {
+            self.slots.advance(span.slot, span.first + span.tokens.len())?;
+        }
+        Ok(Running { program, ticket, rows: table.rows.len(), outputs: table.outputs.len() })
+    }
+
+    /// Refuses spans that do not continue their slot, that do not fit, or whose tokens are no words.
+    fn check(&self, span: &Span) -> Result<(), EngineError> {
+        let position = self.slots.position(span.slot)?;
+        if span.first != position {
+            return Err(EngineError::Position { slot: span.slot.0, got: span.first, position });
+        }
+        self.check_room(span.slot, span.tokens.len())?;
+        if let Tokens::Given(ids) = &span.tokens {
+            self.check_tokens(ids)?;
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, slot: SlotId, tokens: usize) -> Result<(), EngineError> {
+        if tokens > self.room(slot)? {
+            return Err(EngineError::ContextFull { tokens, used: self.length(slot)?, context: self.context() });
+        }
+        Ok(())
+    }
+
+    /// Refuses ids that are not in the vocabulary.
+    pub fn check_tokens(&self, ids: &[u32]) -> Result<(), EngineError> {
+        let vocabulary = self.model.vocabulary;
+        match ids.iter().find(|&&id| id as usize >= vocabulary) {
+            Some(&id) => Err(EngineError::UnknownToken { id, vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a prompt in spans of `chunk` rows; the last row gives logits and the first token. `None`
+    /// when it was cancelled halfway. Nothing is read unless the whole prompt can be.
+    pub async fn prefill(
+        &mut self,
+        slot: SlotId,
+        prompt: &[u32],
+        chunk: usize,
+        cancel: &Cancel,
+    ) -> Result<Option<Running>, EngineError> {
+        self.check_tokens(prompt)?;
+        self.check_room(slot, prompt.len())?;
+        let mut chunks = prompt.chunks(chunk.max(1)).peekable();
+        if chunks.peek().is_none() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        let mut before = None;
+        while let Some(ids) = chunks.next() {
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            let outputs = if chunks.peek().is_some() { Outputs::None } else { Outputs::Last };
+            let running = self.feed(slot, ids, outputs)?;
+            // At most two steps wait on the device, so that a wish to stop is heard soon.
+            if let Some(before) = before.replace(running) {
+                self.sampled(&before).await?;
+            }
+        }
+        Ok(before)
+    }
+
+    /// Enqueues the next tokens of one sequence.
+    pub fn feed(&mut self, slot: SlotId, ids: &[u32], outputs: Outputs) -> Result<Running, EngineError> {
+        let span = self.span(slot, Tokens::Given(ids.to_vec()), outputs)?;
+        self.run(&Step { spans: vec![span] })
+    }
+
+    /// Enqueues the token that was last chosen in this sequence; it need not be known to the host.
+    pub fn decode(&mut self, slot: SlotId) -> Result<Running, EngineError> {
+        let span = self.span(slot, Tokens::Sampled, Outputs::Last)?;
+        self.run(&Step { spans: vec![span] })
+    }
+
+    /// Waits for a step; the token chosen from each of its outputs.
+    pub async fn sampled(&mut self, step: &Running) -> Result<Vec<u32>, EngineError> {
+        Ok(self.backend.sampled(step.ticket).await?)
+    }
+
+    /// The logits of a step's outputs, `f32 [outputs, vocabulary]`. Ask before the next step is run.
+    pub async fn logits(&mut self, step: &Running) -> Result<Vec<f32>, EngineError> {
+        let logits = self.model.graph.logits.ok_or_else(|| EngineError::NoValue("logits".into()))?;
+        self.read(step, logits).await
+    }
+
+    /// A value that the engine keeps (see [`EngineOptions::keep`]), `f32 [rows, width]`. Ask before the
+    /// next step is run.
+    pub async fn value(&mut self, step: &Running, name: &str) -> Result<Vec<f32>, EngineError> {
+        let found = self.model.graph.find(name).filter(|&value| self.programs.keeps(value));
+        self.read(step, found.ok_or_else(|| EngineError::NoValue(name.into()))?).await
+    }
+
+    async fn read(&mut self, step: &Running, value: ValueId) -> Result<Vec<f32>, EngineError> {
+        let rows = match self.model.graph.value(value).rows {
+            Rows::All => step.rows,
+            Rows::Outputs => step.outputs,
+        };
+        Ok(self.backend.read(step.program, value, rows).await?)
+    }
+
+    /// Copies a sequence's memory out.
+    pub async fn export(&mut self, slot: SlotId) -> Result<SlotState, EngineError> {
+        let position = self.slots.position(slot)?;
+        Ok(self.backend.export(slot, position).await?)
+    }
+}

@@ -1,0 +1,74 @@
+//! Who holds which slot, how far each has read, and which pages it holds.
+
+use super::EngineError;
+use crate::state::{PAGE_ROWS, PageAllocator, SlotId, StateLayout};
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    open: bool,
+    position: usize,
+    pages: Vec<u32>,
+}
+
+/// All slots of an engine but the origin.
+#[derive(Debug)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    pages: PageAllocator,
+    /// Position at which every sequence begins, and from which pages are counted.
+    first: usize,
+}
+
+impl Slots {
+    pub(super) fn new(layout: &StateLayout) -> Self {
+        let slots = vec![Slot::default(); layout.slots];
+        Self { slots, pages: PageAllocator::new(layout.pages), first: layout.pinned }
+    }
+
+    /// Takes a free slot.
+    pub(super) fn open(&mut self) -> Result<SlotId, EngineError> {
+        let free = self.slots.iter().position(|slot| !slot.open).ok_or(EngineError::NoSlot(self.slots.len()))?;
+        self.slots[free] = Slot { open: true, position: self.first, pages: vec![] };
+        Ok(SlotId(free as u32))
+    }
+
+    /// Gives a slot and its pages back.
+    pub(super) fn close(&mut self, slot: SlotId) -> Result<(), EngineError> {
+        let slot = std::mem::take(self.get(slot)?);
+        slot.pages.into_iter().for_each(|page| self.pages.release(page));
+        Ok(())
+    }
+
+    /// The next position of a slot.
+    pub(super) fn position(&self, slot: SlotId) -> Result<usize, EngineError> {
+        let found = self.slots.get(slot.0 as usize).filter(|s| s.open);
+        found.map(|s| s.position).ok_or(EngineError::SlotClosed(slot.0))
+    }
+
+    /// Moves a slot's next position forward.
+    pub(super) fn advance(&mut self, slot: SlotId, end: usize) -> Result<(), EngineError> {
+        self.get(slot)?.position = end;
+        Ok(())
+    }
+
+    /// Takes the pages that positions up to `end` need; all of the slot's pages when there are new ones.
+    pub(super) fn reserve(&mut self, slot: SlotId, end: usize) -> Result<Option<&[u32]>, EngineError> {
+        let needed = end.saturating_sub(self.first).div_ceil(PAGE_ROWS);
+        let missing = needed.saturating_sub(self.get(slot)?.pages.len());
+        if missing == 0 {
+            return Ok(None);
+        }
+        if missing > self.pages.available() {
+            return Err(self.pages.exhausted().into());
+        }
+        for _ in 0..missing {
+            let page = self.pages.take()?;
+            self.get(slot)?.pages.push(page);
+        }
+        Ok(Some(&self.get(slot)?.pages))
+    }
+
+    fn get(&mut self, slot: SlotId) -> Result<&mut Slot, EngineError> {
+        self.slots.get_mut(slot.0 as usize).filter(|s| s.open).ok_or(EngineError::SlotClosed(slot.0))
+    }
+}
