@@ -148,7 +148,6 @@ impl Memory {
                     };
                     tensors.push(StateTensor { name: state.name.clone(), shape, positions: vec![], data });
                 }
-                (StateKind::Kv(_), _) | (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
             }
         }
         Ok(SlotState { position, tensors })
@@ -224,7 +223,6 @@ impl Memory {
                         bytemuck::cast_slice(&data),
                     );
                 }
-                (StateKind::Kv(_), _) | (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
             }
         }
         gpu.submit([]);
