@@ -148,6 +148,7 @@ impl Memory {
                     };
                     tensors.push(StateTensor { name: state.name.clone(), shape, positions: vec![], data });
                 }
+                (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
             }
         }
         Ok(SlotState { position, tensors })
@@ -223,6 +224,7 @@ impl Memory {
                         bytemuck::cast_slice(&data),
                     );
                 }
+                (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
             }
         }
         gpu.submit([]);
