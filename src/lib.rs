@@ -7,5 +7,6 @@
 
 pub mod arch;
 pub mod backend;
+pub mod checkpoint;
 pub mod graph;
 pub mod state;
