@@ -203,7 +203,7 @@ impl StepTable {
     }
 
     /// Most chunks that can belong to spans of several, among `rows` rows.
-    pub fn long_chunks(rows: usize) -> usize {
+    pub fn most_long_chunks(rows: usize) -> usize {
         // The worst: every span is one row longer than a chunk.
         let (chunk, spans) = (CHUNK_ROWS as usize, rows / (CHUNK_ROWS as usize + 1));
         if spans == 0 { 0 } else { rows / chunk + spans }

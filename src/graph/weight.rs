@@ -1,5 +1,7 @@
 //! Weights as they pass from a checkpoint to a backend.
 
+use super::WeightClass;
+
 /// How a weight's numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WeightFormat {
@@ -41,6 +43,8 @@ pub struct WeightDesc {
     pub columns: usize,
     /// Storage.
     pub format: WeightFormat,
+    /// What it is for. Vectors are always f32.
+    pub class: WeightClass,
 }
 
 /// Consecutive rows of a weight, row-major, little-endian, without gaps, in the weight's format.

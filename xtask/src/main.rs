@@ -1,2 +1,46 @@
-//! The project's own verbs.
-fn main() {}
+//! The project's own verbs: `cargo xtask setup | demo | test | check | bench | wasm`.
+
+mod bench;
+mod check;
+mod debian;
+mod demo;
+mod drivers;
+mod setup;
+mod shell;
+mod tally;
+mod test;
+mod wasm;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own verbs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Verb {
+    Setup(setup::Arguments),
+    Demo(demo::Arguments),
+    Test(test::Arguments),
+    Check(check::Arguments),
+    Bench(bench::Arguments),
+    Wasm(wasm::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Verb::parse() {
+        Verb::Setup(arguments) => setup::run(&arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Test(arguments) => test::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Wasm(arguments) => wasm::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

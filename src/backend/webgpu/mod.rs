@@ -1,1 +1,221 @@
-//! wgpu.
+//! WebGPU through wgpu: browsers, Vulkan, Metal, D3D12. Asks for nothing beyond WebGPU's defaults, and
+//! uses subgroups where they are there.
+
+mod gpu;
+mod lower;
+mod memory;
+mod params;
+mod program;
+pub mod shaders;
+mod weights;
+
+use std::rc::Rc;
+
+use futures::future::LocalBoxFuture;
+
+use self::gpu::Gpu;
+use self::lower::{Workspace, lower};
+use self::memory::Memory;
+use self::program::{Place, Program};
+use self::weights::Weights;
+use super::{Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket};
+use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
+use crate::state::{SlotId, SlotState, StateLayout};
+
+pub use gpu::{WebGpuOptions, adapters};
+
+/// Steps whose tokens may wait to be read.
+const STAGING: usize = 32;
+
+/// A step whose tokens were not read yet.
+struct InFlight {
+    ticket: Ticket,
+    outputs: usize,
+    staging: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+}
+
+/// A GPU, and everything on it.
+pub struct WebGpuBackend {
+    gpu: Rc<Gpu>,
+    weights: Weights,
+    memory: Option<Memory>,
+    workspace: Workspace,
+    programs: Vec<Program>,
+    in_flight: std::collections::VecDeque<InFlight>,
+    /// Mappable buffers that wait to be used.
+    staging: Vec<wgpu::Buffer>,
+    tickets: u64,
+}
+
+impl WebGpuBackend {
+    /// Opens a device.
+    pub async fn new(options: &WebGpuOptions) -> Result<Self> {
+        Ok(Self::on(Gpu::open(options).await?))
+    }
+
+    fn on(gpu: Rc<Gpu>) -> Self {
+        Self {
+            gpu,
+            weights: Weights::default(),
+            memory: None,
+            workspace: Workspace::default(),
+            programs: vec![],
+            in_flight: Default::default(),
+            staging: vec![],
+            tickets: 0,
+        }
+    }
+
+    fn program(&self, id: ProgramId) -> Result<&Program> {
+        self.programs.get(id.0 as usize).ok_or_else(|| BackendError::Misuse(format!("no program {}", id.0)))
+    }
+
+    fn memory(&self) -> Result<&Memory> {
+        self.memory.as_ref().ok_or_else(|| BackendError::Misuse("no state was allocated".into()))
+    }
+
+    fn kept(&self, program: ProgramId, value: ValueId) -> Result<&Place> {
+        let place = self.program(program)?.places.get(&value);
+        place.ok_or_else(|| BackendError::Misuse(format!("value {} is not kept", value.0)))
+    }
+
+    /// A mappable buffer for so many tokens.
+    fn staging(&mut self, bytes: u64) -> Result<wgpu::Buffer> {
+        if self.in_flight.len() >= STAGING {
+            // Nobody asked for the oldest tokens.
+            if let Some(oldest) = self.in_flight.pop_front() {
+                self.staging.push(oldest.staging);
+            }
+        }
+        if let Some(index) = self.staging.iter().position(|b| b.size() >= bytes) {
+            return Ok(self.staging.swap_remove(index));
+        }
+        self.gpu.buffer("tokens", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+    }
+}
+
+impl Backend for WebGpuBackend {
+    fn info(&self) -> &BackendInfo {
+        &self.gpu.info
+    }
+
+    fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<()> {
+        self.weights.create(&self.gpu, id, desc)
+    }
+
+    fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(self.weights.write(&self.gpu, id, block))
+    }
+
+    fn allocate(&mut self, layout: &StateLayout) -> Result<()> {
+        self.programs.clear();
+        self.memory = Some(Memory::new(&self.gpu, layout)?);
+        Ok(())
+    }
+
+    fn compile(&mut self, graph: &Graph, spec: &ProgramSpec) -> Result<ProgramId> {
+        let Some(memory) = &self.memory else { return Err(BackendError::Misuse("no state was allocated".into())) };
+        let program = lower(&self.gpu, graph, spec, &mut self.weights, memory, &mut self.workspace)?;
+        self.programs.push(program);
+        Ok(ProgramId(self.programs.len() as u32 - 1))
+    }
+
+    fn set_pages(&mut self, slot: SlotId, pages: &[u32]) -> Result<()> {
+        let Some(memory) = &mut self.memory else { return Err(BackendError::Misuse("no state was allocated".into())) };
+        memory.set_pages(&self.gpu, slot, pages)
+    }
+
+    fn reset(&mut self, slot: SlotId) -> Result<()> {
+        self.memory()?.reset(&self.gpu, slot)
+    }
+
+    fn step(&mut self, id: ProgramId, table: &StepTable) -> Result<Ticket> {
+        let program = self.program(id)?;
+        program.check(table)?;
+        let words = table.words(program.spec.rows, program.spec.outputs);
+        self.gpu.queue.write_buffer(&program.table, 0, bytemuck::cast_slice(&words));
+        let outputs = table.outputs.len();
+        let bytes = (outputs * 4).next_multiple_of(16) as u64;
+        let wanted = outputs > 0 && program.sampled.is_some();
+        let staging = if wanted { Some(self.staging(bytes)?) } else { None };
+
+        let program = self.program(id)?;
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        program.encode(&mut encoder);
+        if let (Some(staging), Some(sampled)) = (&staging, &program.sampled) {
+            encoder.copy_buffer_to_buffer(sampled, 0, staging, 0, Some((outputs * 4) as u64));
+        }
+        let dispatches = program.dispatches.len() as u64;
+        let submission = self.gpu.submit([encoder.finish()]);
+        {
+            let mut counters = self.gpu.counters.borrow_mut();
+            counters.steps += 1;
+            counters.dispatches += dispatches;
+            counters.bytes_written += (words.len() * 4) as u64;
+        }
+        self.gpu.check("running a step")?;
+        let ticket = Ticket(self.tickets);
+        self.tickets += 1;
+        if let Some(staging) = staging {
+            self.in_flight.push_back(InFlight { ticket, outputs, staging, submission });
+        }
+        Ok(ticket)
+    }
+
+    fn sampled(&mut self, ticket: Ticket) -> LocalBoxFuture<'_, Result<Vec<u32>>> {
+        Box::pin(async move {
+            let Some(index) = self.in_flight.iter().position(|s| s.ticket == ticket) else {
+                return Err(BackendError::Misuse(format!("step {} gave no tokens, or they were read", ticket.0)));
+            };
+            let Some(InFlight { outputs, staging, submission, .. }) = self.in_flight.remove(index) else {
+                return Err(BackendError::Misuse("a step vanished".into()));
+            };
+            let bytes = self.gpu.map(&staging, (outputs * 4) as u64, Some(submission)).await?;
+            self.gpu.counters.borrow_mut().bytes_read += bytes.len() as u64;
+            self.staging.push(staging);
+            Ok(bytemuck::pod_collect_to_vec(&bytes))
+        })
+    }
+
+    fn read(&mut self, program: ProgramId, value: ValueId, rows: usize) -> LocalBoxFuture<'_, Result<Vec<f32>>> {
+        Box::pin(async move {
+            let place = self.kept(program, value)?.clone();
+            let bytes = self.gpu.download(&place.buffer, 0, (rows * place.pitch * 4) as u64).await?;
+            self.gpu.counters.borrow_mut().bytes_read += bytes.len() as u64;
+            let padded = bytemuck::pod_collect_to_vec::<u8, f32>(&bytes);
+            Ok(padded.chunks_exact(place.pitch).flat_map(|row| &row[..place.width]).copied().collect())
+        })
+    }
+
+    fn write(&mut self, program: ProgramId, value: ValueId, data: &[f32]) -> Result<()> {
+        let place = self.kept(program, value)?;
+        let mut padded = vec![0.0; data.len() / place.width * place.pitch];
+        for (to, from) in padded.chunks_exact_mut(place.pitch).zip(data.chunks_exact(place.width)) {
+            to[..place.width].copy_from_slice(from);
+        }
+        self.gpu.queue.write_buffer(&place.buffer, 0, bytemuck::cast_slice(&padded));
+        self.gpu.check("writing an input")
+    }
+
+    fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
+        Box::pin(async move { self.memory()?.export(&self.gpu, slot, position).await })
+    }
+
+    fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+        self.memory()?.import(&self.gpu, slot, state)
+    }
+
+    fn counters(&self) -> Counters {
+        *self.gpu.counters.borrow()
+    }
+
+    fn device_bytes(&self) -> Option<u64> {
+        self.gpu.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    fn dispatches(&self, program: ProgramId) -> Vec<String> {
+        let name = |d: &program::Dispatch| format!("{} ({})", d.op, d.pipeline.shader.name);
+        self.program(program).map_or_else(|_| vec![], |p| p.dispatches.iter().map(name).collect())
+    }
+}

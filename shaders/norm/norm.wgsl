@@ -1,0 +1,62 @@
+// norm: each group of columns of each row normed for itself, times weight, plus bias.
+//   rms    x / sqrt(mean(x^2) + eps)
+//   layer  (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)
+//   l2     x / sqrt(sum(x^2) + eps)
+//
+// Tiling: one workgroup for one group of one row; lanes stride over the columns.
+// Barriers: one reduction (two for layer, whose variance wants the mean first).
+// Limits: none. Source: Zhang and Sennrich 2019 (RMS), Ba et al. 2016 (layer).
+struct Params {
+    kind: u32,          // 0 rms, 1 layer, 2 l2
+    groups: u32,
+    width: u32,         // of a group
+    x_pitch: u32,
+    x_offset: u32,
+    out_pitch: u32,
+    weight_at: u32,     // in `vectors`; NONE: no weight
+    weight_len: u32,    // a group's width, or all groups'
+    bias_at: u32,
+    outputs: u32,       // 1: the rows are outputs
+    eps: f32,
+}
+const LANES = 64u;
+const NONE = 0xffffffffu;
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
+@group(0) @binding(3) var<storage, read> vectors: array<f32>;
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = wrapped(workgroup, workgroups);
+    let row = index / params.groups;
+    let first = (index % params.groups) * params.width;
+    let begin = row * params.x_pitch + params.x_offset + first;
+    // No early return: all lanes must reach the barriers.
+    let width = select(0u, params.width, row < rows_in_use(params.outputs));
+
+    var mean = 0.0;
+    if params.kind == 1u {
+        var sum = 0.0;
+        for (var i = lane; i < width; i += LANES) { sum += x[begin + i]; }
+        mean = reduce_sum(lane, vec4(sum, 0.0, 0.0, 0.0)).x / f32(params.width);
+    }
+    var squares = 0.0;
+    for (var i = lane; i < width; i += LANES) {
+        let centred = x[begin + i] - mean;
+        squares += centred * centred;
+    }
+    let total = reduce_sum(lane, vec4(squares, 0.0, 0.0, 0.0)).x;
+    let factor = inverseSqrt(select(total / f32(params.width), total, params.kind == 2u) + params.eps);
+    for (var i = lane; i < width; i += LANES) {
+        let column = first + i;
+        var value = (x[begin + i] - mean) * factor;
+        if params.weight_at != NONE { value *= vectors[params.weight_at + column % params.weight_len]; }
+        if params.bias_at != NONE { value += vectors[params.bias_at + column % params.weight_len]; }
+        out[row * params.out_pitch + column] = value;
+    }
+}

@@ -1,0 +1,62 @@
+// selective_scan in chunks, 3 of 3: every chunk runs the recurrence of step.wgsl from the state it
+// begins with, and gives its rows of the result.
+//
+// Tiling: one invocation for one channel of one chunk, its states in registers. Barriers: none.
+// Limits: 16 states a channel; 8 storage buffers.
+struct Params {
+    channels: u32,
+    x_pitch: u32,
+    x_offset: u32,
+    dt_pitch: u32,
+    dt_offset: u32,
+    b_pitch: u32,
+    b_offset: u32,
+    c_pitch: u32,
+    c_offset: u32,
+    out_pitch: u32,
+    a_at: u32,          // in `vectors`: [channels, STATES], negative
+    d_at: u32,          // in `vectors`: [channels]
+    chunks_at: u32,
+    chunk_states: u32,  // numbers of one chunk's states
+    decays_at: u32,     // in `chunk_state`
+}
+override STATES: u32 = 16;
+const MOST_STATES = 16u;
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
+@group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
+@group(0) @binding(4) var<storage, read> b: array<f32>;                  // [rows, b_pitch]
+@group(0) @binding(5) var<storage, read> c: array<f32>;                  // [rows, c_pitch]
+@group(0) @binding(6) var<storage, read> vectors: array<f32>;
+@group(0) @binding(7) var<storage, read> chunk_state: array<f32>;        // [chunks, STATES, channels]
+@group(0) @binding(8) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = wrapped(workgroup, workgroups) * 64u + lane;
+    let which = index / params.channels;
+    let channel = index % params.channels;
+    if which >= long_chunk_count() { return; }
+    let chunk = chunk_at(which);
+    var s: array<f32, MOST_STATES>;
+    var a: array<f32, MOST_STATES>;
+    for (var n = 0u; n < STATES; n++) {
+        s[n] = chunk_state[which * params.chunk_states + n * params.channels + channel];
+        a[n] = vectors[params.a_at + channel * STATES + n];
+    }
+    let d = vectors[params.d_at + channel];
+    for (var row = chunk.x; row < chunk.x + chunk.y; row++) {
+        let value = x[row * params.x_pitch + params.x_offset + channel];
+        let delta = softplus(dt[row * params.dt_pitch + params.dt_offset + channel]);
+        var y = d * value;
+        for (var n = 0u; n < STATES; n++) {
+            s[n] = exp(delta * a[n]) * s[n] + delta * value * b[row * params.b_pitch + params.b_offset + n];
+            y += s[n] * c[row * params.c_pitch + params.c_offset + n];
+        }
+        out[row * params.out_pitch + channel] = y;
+    }
+}

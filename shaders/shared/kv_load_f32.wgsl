@@ -1,0 +1,6 @@
+// Keys and values stored as f32: [pool rows, KV heads * width].
+@group(0) @binding(6) var<storage, read> key_pool: array<f32>;
+@group(0) @binding(7) var<storage, read> value_pool: array<f32>;
+
+fn load_key(index: u32) -> f32 { return key_pool[index]; }
+fn load_value(index: u32) -> f32 { return value_pool[index]; }

@@ -1,0 +1,12 @@
+// Eight consecutive weights at a time, stored as bf16 (the upper halves of f32), two to a u32.
+// `weight`: [rows, columns padded to 8], 1 word a chunk.
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
+
+struct Eight { low: vec4<f32>, high: vec4<f32> }
+
+fn load_weight(chunk: u32) -> Eight {
+    let packed = weight[chunk];
+    let even = bitcast<vec4<f32>>(packed << vec4(16u));
+    let odd = bitcast<vec4<f32>>(packed & vec4(0xffff0000u));
+    return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));
+}

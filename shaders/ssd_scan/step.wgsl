@@ -1,0 +1,82 @@
+// ssd_scan, one row after the other: for spans that fit one chunk, decode above all.
+//   D = clamp(softplus(dt[t, h] + dt_bias[h]));  s[n, p] <- exp(D a[h]) s[n, p] + D x[t, h, p] b[t, g, n]
+//   out[t, h, p] = sum_n s[n, p] c[t, g, n] + d[h] x[t, h, p]
+//
+// Tiling: one invocation for one column of one head of one span. It goes over the states, and for each
+// over the rows, so that the state is read and written once. Barriers: none.
+// Source: Dao and Gu 2024, arXiv 2405.21060, section 3, the recurrent form.
+struct Params {
+    heads: u32,
+    groups: u32,
+    columns: u32,       // P, of a head
+    states: u32,        // N
+    x_pitch: u32,
+    x_offset: u32,
+    dt_pitch: u32,
+    dt_offset: u32,
+    b_pitch: u32,
+    b_offset: u32,
+    c_pitch: u32,
+    c_offset: u32,
+    out_pitch: u32,
+    a_at: u32,          // in `vectors`: [heads], negative
+    d_at: u32,          // in `vectors`: [heads]
+    dt_bias_at: u32,    // in `vectors`: [heads]
+    chunks_at: u32,
+    chunk_states: u32,  // numbers of one chunk's states
+    decays_at: u32,     // in `chunk_state`
+    dt_low: f32,
+    dt_high: f32,
+}
+const CHUNK = 32u;
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
+@group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
+@group(0) @binding(4) var<storage, read> b: array<f32>;                  // [rows, b_pitch]
+@group(0) @binding(5) var<storage, read> c: array<f32>;                  // [rows, c_pitch]
+@group(0) @binding(6) var<storage, read> vectors: array<f32>;
+@group(0) @binding(7) var<storage, read_write> state: array<f32>;        // [slots + 1, heads, N, P]
+@group(0) @binding(8) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = wrapped(workgroup, workgroups) * 64u + lane;
+    let inner = params.heads * params.columns;
+    let which = index / inner;
+    let head = index % inner / params.columns;
+    let column = index % params.columns;
+    if which >= span_count() { return; }
+    let span = span_at(which);
+    if span.w > CHUNK { return; }
+    let group = head / (params.heads / params.groups);
+    let a = vectors[params.a_at + head];
+    var decay: array<f32, CHUNK>;
+    var input: array<f32, CHUNK>;
+    var y: array<f32, CHUNK>;
+    for (var i = 0u; i < span.w; i++) {
+        let row = span.y + i;
+        let value = x[row * params.x_pitch + params.x_offset + head * params.columns + column];
+        let raw = dt[row * params.dt_pitch + params.dt_offset + head] + vectors[params.dt_bias_at + head];
+        let delta = clamp(softplus(raw), params.dt_low, params.dt_high);
+        decay[i] = exp(delta * a);
+        input[i] = delta * value;
+        y[i] = vectors[params.d_at + head] * value;
+    }
+    let at = ((span.x * params.heads + head) * params.states) * params.columns + column;
+    for (var n = 0u; n < params.states; n++) {
+        var s = state[at + n * params.columns];
+        for (var i = 0u; i < span.w; i++) {
+            let row = span.y + i;
+            s = decay[i] * s + input[i] * b[row * params.b_pitch + params.b_offset + group * params.states + n];
+            y[i] += s * c[row * params.c_pitch + params.c_offset + group * params.states + n];
+        }
+        state[at + n * params.columns] = s;
+    }
+    for (var i = 0u; i < span.w; i++) {
+        out[(span.y + i) * params.out_pitch + head * params.columns + column] = y[i];
+    }
+}

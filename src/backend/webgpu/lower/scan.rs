@@ -1,0 +1,133 @@
+//! The recurrences: one row after the other for short spans, in chunks for long ones.
+
+use super::{ELEMENTS, Lowering, Rows, wrapped};
+use crate::backend::webgpu::params;
+use crate::backend::{BackendError, CHUNK_ROWS, Result, StepTable};
+use crate::graph::{Op, StateId, StateKind};
+use crate::state::StateLayout;
+
+/// States of a channel that `selective_scan` keeps in registers.
+const MOST_STATES: usize = 16;
+
+impl Lowering<'_> {
+    /// Chunks of spans that have several, at most.
+    fn long_chunks(&self) -> usize {
+        if self.spec.rows > CHUNK_ROWS as usize { StepTable::most_long_chunks(self.spec.rows) } else { 0 }
+    }
+
+    fn chunks_at(&self) -> u32 {
+        (StepTable::chunks_at(self.spec.rows, self.spec.outputs) / 4) as u32
+    }
+
+    fn shape(&self, state: StateId) -> Result<&[usize]> {
+        match &self.graph.state(state).kind {
+            StateKind::Recurrent { shape } => Ok(shape),
+            _ => Err(BackendError::Misuse(format!("`{}` is not recurrent", self.graph.state(state).name))),
+        }
+    }
+
+    /// Bytes that an op hands from chunk to chunk: states, and a decay for each channel or head.
+    pub(super) fn chunk_bytes(&self, op: &Op) -> u64 {
+        let decays = match *op {
+            Op::SelectiveScan { x, .. } => x.width,
+            Op::SsdScan { heads, .. } => heads,
+            _ => return 0,
+        };
+        let states = op.state().map_or(0, |s| StateLayout::elements(&self.graph.state(s).kind));
+        (self.long_chunks() * (states + decays) * 4) as u64
+    }
+
+    pub(super) fn selective_scan(&mut self, op: &Op) -> Result<()> {
+        let &Op::SelectiveScan { x, dt, b, c, a, d, state, out } = op else { return Ok(()) };
+        let states = self.shape(state)?[1];
+        if states > MOST_STATES {
+            let what = format!("{states} states a channel (at most {MOST_STATES})");
+            return Err(BackendError::Unsupported { backend: "webgpu", what });
+        }
+        let channels = x.width;
+        let long = self.long_chunks();
+        let (x, x_pitch, x_offset) = self.source(x)?;
+        let (dt, dt_pitch, dt_offset) = self.source(dt)?;
+        let (b, b_pitch, b_offset) = self.source(b)?;
+        let (c, c_pitch, c_offset) = self.source(c)?;
+        let (to, memory, vectors) = (self.place(out)?, self.fixed(state)?, self.vectors.clone());
+        let params = params::SelectiveScan {
+            channels: channels as u32,
+            x_pitch,
+            x_offset,
+            dt_pitch,
+            dt_offset,
+            b_pitch,
+            b_offset,
+            c_pitch,
+            c_offset,
+            out_pitch: to.pitch as u32,
+            a_at: self.weights.vector(a)?,
+            d_at: self.weights.vector(d)?,
+            chunks_at: self.chunks_at(),
+            chunk_states: (states * channels) as u32,
+            decays_at: (long * states * channels) as u32,
+        };
+        let constants = [("STATES", states as f64)];
+        let rows = super::capacity(self.spec, Rows::All);
+        let run = |lowering: &mut Self, shader: &str, buffers: &[&wgpu::Buffer], invocations: usize| {
+            let (shader, workgroups) = (format!("selective_scan.{shader}"), wrapped(invocations.div_ceil(ELEMENTS)));
+            lowering.dispatch("selective_scan", &shader, &constants, &params, buffers, workgroups)
+        };
+        run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], rows * channels)?;
+        if let Some(handed) = self.chunk_states.clone().filter(|_| long > 0) {
+            run(self, "chunk_state", &[&x, &dt, &b, &vectors, &handed], long * channels)?;
+            run(self, "carry", &[&vectors, &memory, &handed], states * channels)?;
+            run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * channels)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn ssd_scan(&mut self, op: &Op) -> Result<()> {
+        let &Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out } = op else { return Ok(()) };
+        let &[_, columns, states] = self.shape(state)? else { return Ok(()) };
+        let long = self.long_chunks();
+        let (x, x_pitch, x_offset) = self.source(x)?;
+        let (dt, dt_pitch, dt_offset) = self.source(dt)?;
+        let (b, b_pitch, b_offset) = self.source(b)?;
+        let (c, c_pitch, c_offset) = self.source(c)?;
+        let (to, memory, vectors) = (self.place(out)?, self.fixed(state)?, self.vectors.clone());
+        let chunk_states = heads * columns * states;
+        let params = params::SsdScan {
+            heads: heads as u32,
+            groups: groups as u32,
+            columns: columns as u32,
+            states: states as u32,
+            x_pitch,
+            x_offset,
+            dt_pitch,
+            dt_offset,
+            b_pitch,
+            b_offset,
+            c_pitch,
+            c_offset,
+            out_pitch: to.pitch as u32,
+            a_at: self.weights.vector(a)?,
+            d_at: self.weights.vector(d)?,
+            dt_bias_at: self.weights.vector(dt_bias)?,
+            chunks_at: self.chunks_at(),
+            chunk_states: chunk_states as u32,
+            decays_at: (long * chunk_states) as u32,
+            dt_low: limit.0,
+            // WGSL has no infinity to compare with.
+            dt_high: limit.1.min(f32::MAX),
+        };
+        let rows = super::capacity(self.spec, Rows::All);
+        let run = |lowering: &mut Self, shader: &str, buffers: &[&wgpu::Buffer], workgroups: usize| {
+            lowering.dispatch("ssd_scan", &format!("ssd_scan.{shader}"), &[], &params, buffers, wrapped(workgroups))
+        };
+        let step = (rows * heads * columns).div_ceil(ELEMENTS);
+        run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], step)?;
+        if let Some(handed) = self.chunk_states.clone().filter(|_| long > 0) {
+            run(self, "chunk_state", &[&x, &dt, &b, &vectors, &handed], long * heads)?;
+            run(self, "carry", &[&memory, &handed], chunk_states.div_ceil(ELEMENTS))?;
+            run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * heads)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! The slots on the device: KV pools, convolution columns, recurrent states, page tables, last tokens.
+//!
+//! Recurrent states lie with their last two axes exchanged (`[.., N, P]` for a logical `[.., P, N]`), so
+//! that neighbouring invocations, which have neighbouring channels, read neighbouring words.
+
+use super::gpu::Gpu;
+use crate::backend::{BackendError, Result};
+use crate::graph::{KvSpec, StateId, StateKind};
+use crate::state::{Addressing, KvFormat, KvLayout, PAGE_ROWS, SlotId, SlotState, StateLayout, StateTensor};
+
+/// One state of all slots.
+pub(super) enum Piece {
+    /// Keys and values.
+    Kv { keys: wgpu::Buffer, values: wgpu::Buffer },
+    /// Columns or recurrent state, slot after slot, the origin last.
+    Fixed(wgpu::Buffer),
+}
+
+/// All slots.
+pub(super) struct Memory {
+    pub layout: StateLayout,
+    pub pieces: Vec<Piece>,
+    /// `u32 [slots, pages_per_slot]`
+    pub pages: wgpu::Buffer,
+    page_tables: Vec<Vec<u32>>,
+    /// `u32 [slots + 1]`
+    pub last_token: wgpu::Buffer,
+}
+
+/// Runs of consecutive pool rows that hold consecutive positions.
+struct Run {
+    position: usize,
+    row: usize,
+    rows: usize,
+}
+
+impl Memory {
+    pub fn new(gpu: &Gpu, layout: &StateLayout) -> Result<Self> {
+        let mut pieces = Vec::new();
+        for state in &layout.states {
+            pieces.push(match &state.kind {
+                StateKind::Kv(kv) => {
+                    let rows = layout.kv_rows(kv) as u64;
+                    let pool = |what: &str, width: usize| {
+                        if !(kv.heads * width).is_multiple_of(2) {
+                            let what = format!("`{}.{what}` of odd width {}", state.name, kv.heads * width);
+                            return Err(BackendError::Unsupported { backend: "webgpu", what });
+                        }
+                        let bytes = rows * (kv.heads * width * layout.kv_format.bytes()) as u64;
+                        gpu.storage(&format!("{}.{what}", state.name), bytes)
+                    };
+                    Piece::Kv { keys: pool("k", kv.key_width)?, values: pool("v", kv.value_width)? }
+                }
+                kind => {
+                    let bytes = ((layout.slots + 1) * StateLayout::elements(kind) * 4) as u64;
+                    Piece::Fixed(gpu.storage(&state.name, bytes)?)
+                }
+            });
+        }
+        let table = layout.slots * layout.pages_per_slot();
+        Ok(Self {
+            layout: layout.clone(),
+            pieces,
+            pages: gpu.storage("pages", table as u64 * 4)?,
+            page_tables: vec![vec![]; layout.slots],
+            last_token: gpu.storage("last_token", (layout.slots as u64 + 1) * 4)?,
+        })
+    }
+
+    /// The piece behind an id.
+    pub fn piece(&self, id: StateId) -> &Piece {
+        &self.pieces[id.0 as usize]
+    }
+
+    pub fn set_pages(&mut self, gpu: &Gpu, slot: SlotId, pages: &[u32]) -> Result<()> {
+        let per_slot = self.layout.pages_per_slot();
+        if slot.0 as usize >= self.layout.slots || pages.len() > per_slot {
+            let what = format!("{} pages for slot {} of {}", pages.len(), slot.0, self.layout.slots);
+            return Err(BackendError::Misuse(what));
+        }
+        if let Some(page) = pages.iter().find(|&&p| p as usize >= self.layout.pages) {
+            return Err(BackendError::Misuse(format!("page {page} of {}", self.layout.pages)));
+        }
+        self.page_tables[slot.0 as usize] = pages.to_vec();
+        gpu.queue.write_buffer(&self.pages, u64::from(slot.0) * per_slot as u64 * 4, bytemuck::cast_slice(pages));
+        Ok(())
+    }
+
+    pub fn reset(&self, gpu: &Gpu, slot: SlotId) -> Result<()> {
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (state, piece) in self.layout.states.iter().zip(&self.pieces) {
+            if let Piece::Fixed(buffer) = piece {
+                let bytes = (StateLayout::elements(&state.kind) * 4) as u64;
+                let (origin, to) = (u64::from(self.layout.origin().0) * bytes, u64::from(slot.0) * bytes);
+                if origin != to {
+                    encoder.copy_buffer_to_buffer(buffer, origin, buffer, to, Some(bytes));
+                }
+            }
+        }
+        gpu.submit([encoder.finish()]);
+        gpu.check("resetting a slot")
+    }
+
+    /// The pool rows that hold a slot's positions, up to `position`, in order.
+    fn runs(&self, layout: &KvLayout, slot: SlotId, position: usize) -> Vec<Run> {
+        let empty = Vec::new();
+        let pages = self.page_tables.get(slot.0 as usize).unwrap_or(&empty);
+        let mut runs = vec![Run { position: 0, row: 0, rows: layout.pinned.min(position) }];
+        let step = match layout.addressing {
+            Addressing::Pages => PAGE_ROWS,
+            Addressing::Ring { rows } => rows,
+        };
+        let mut at = layout.oldest(position);
+        while at < position {
+            // Up to the end of the page, or of the ring.
+            let rows = (step - (at - layout.pinned) % step).min(position - at);
+            runs.push(Run { position: at, row: layout.row(slot, pages, at), rows });
+            at += rows;
+        }
+        runs.retain(|r| r.rows > 0);
+        runs
+    }
+
+    pub async fn export(&self, gpu: &Gpu, slot: SlotId, position: usize) -> Result<SlotState> {
+        let mut tensors = Vec::new();
+        for (state, piece) in self.layout.states.iter().zip(&self.pieces) {
+            match (&state.kind, piece) {
+                (StateKind::Kv(kv), Piece::Kv { keys, values }) => {
+                    for (suffix, buffer, width) in [("k", keys, kv.key_width), ("v", values, kv.value_width)] {
+                        tensors.push(
+                            self.export_kv(gpu, &format!("{}.{suffix}", state.name), kv, buffer, width, slot, position)
+                                .await?,
+                        );
+                    }
+                }
+                (kind, Piece::Fixed(buffer)) => {
+                    let elements = StateLayout::elements(kind);
+                    let bytes = (elements * 4) as u64;
+                    let data = gpu.download(buffer, u64::from(slot.0) * bytes, bytes).await?;
+                    let data = bytemuck::pod_collect_to_vec::<u8, f32>(&data);
+                    let (shape, data) = match kind {
+                        StateKind::Conv { channels, taps } => (vec![taps - 1, *channels], data),
+                        StateKind::Recurrent { shape } => (shape.clone(), exchange(&data, &exchanged(shape))),
+                        StateKind::Kv(_) => unreachable!("a KV state is never fixed"),
+                    };
+                    tensors.push(StateTensor { name: state.name.clone(), shape, positions: vec![], data });
+                }
+                (StateKind::Kv(_), _) | (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
+            }
+        }
+        Ok(SlotState { position, tensors })
+    }
+
+    async fn export_kv(
+        &self,
+        gpu: &Gpu,
+        name: &str,
+        kv: &KvSpec,
+        buffer: &wgpu::Buffer,
+        width: usize,
+        slot: SlotId,
+        position: usize,
+    ) -> Result<StateTensor> {
+        let columns = kv.heads * width;
+        let row_bytes = (columns * self.layout.kv_format.bytes()) as u64;
+        let (mut data, mut positions) = (Vec::new(), Vec::new());
+        for run in self.runs(&self.layout.kv(kv), slot, position) {
+            let bytes = gpu.download(buffer, run.row as u64 * row_bytes, run.rows as u64 * row_bytes).await?;
+            match self.layout.kv_format {
+                KvFormat::F32 => data.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)),
+                KvFormat::F16 => {
+                    let halves = bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes);
+                    data.extend(halves.into_iter().map(half::f16::to_f32));
+                }
+            }
+            positions.extend((run.position..run.position + run.rows).map(|p| p as u32));
+        }
+        Ok(StateTensor { name: name.to_owned(), shape: vec![positions.len(), kv.heads, width], positions, data })
+    }
+
+    pub fn import(&self, gpu: &Gpu, slot: SlotId, saved: &SlotState) -> Result<()> {
+        let find = |name: &str, numbers: usize| match saved.tensor(name) {
+            Some(tensor) if tensor.data.len() == numbers => Ok(tensor),
+            Some(t) => Err(BackendError::Misuse(format!("`{name}` holds {} numbers, must be {numbers}", t.data.len()))),
+            None => Err(BackendError::Misuse(format!("a saved state without `{name}`"))),
+        };
+        for (state, piece) in self.layout.states.iter().zip(&self.pieces) {
+            match (&state.kind, piece) {
+                (StateKind::Kv(kv), Piece::Kv { keys, values }) => {
+                    for (suffix, buffer, width) in [("k", keys, kv.key_width), ("v", values, kv.value_width)] {
+                        let columns = kv.heads * width;
+                        let runs = self.runs(&self.layout.kv(kv), slot, saved.position);
+                        let rows: usize = runs.iter().map(|r| r.rows).sum();
+                        let tensor = find(&format!("{}.{suffix}", state.name), rows * columns)?;
+                        let mut data = tensor.data.as_slice();
+                        for run in runs {
+                            let (these, rest) = data.split_at(run.rows * columns);
+                            data = rest;
+                            let offset = (run.row * columns * self.layout.kv_format.bytes()) as u64;
+                            match self.layout.kv_format {
+                                KvFormat::F32 => gpu.queue.write_buffer(buffer, offset, bytemuck::cast_slice(these)),
+                                KvFormat::F16 => {
+                                    let halves: Vec<half::f16> =
+                                        these.iter().map(|&x| half::f16::from_f32(x)).collect();
+                                    gpu.queue.write_buffer(buffer, offset, bytemuck::cast_slice(&halves));
+                                }
+                            }
+                        }
+                    }
+                }
+                (kind, Piece::Fixed(buffer)) => {
+                    let elements = StateLayout::elements(kind);
+                    let tensor = find(&state.name, elements)?;
+                    let data = match kind {
+                        StateKind::Recurrent { shape } => exchange(&tensor.data, shape),
+                        _ => tensor.data.clone(),
+                    };
+                    gpu.queue.write_buffer(
+                        buffer,
+                        u64::from(slot.0) * (elements * 4) as u64,
+                        bytemuck::cast_slice(&data),
+                    );
+                }
+                (StateKind::Kv(_), _) | (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
+            }
+        }
+        gpu.submit([]);
+        gpu.check("restoring a slot")
+    }
+}
+
+/// A shape with its last two axes exchanged.
+fn exchanged(shape: &[usize]) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    let last = shape.len() - 1;
+    shape.swap(last - 1, last);
+    shape
+}
+
+/// Row-major data of a shape, with the last two axes exchanged.
+fn exchange(data: &[f32], shape: &[usize]) -> Vec<f32> {
+    let &[.., rows, columns] = shape else { return data.to_vec() };
+    let mut out = Vec::with_capacity(data.len());
+    for block in data.chunks_exact(rows * columns) {
+        for column in 0..columns {
+            out.extend((0..rows).map(|row| block[row * columns + column]));
+        }
+    }
+    out
+}

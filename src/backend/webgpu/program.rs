@@ -1,0 +1,113 @@
+//! A compiled graph: a flat list of dispatches over buffers that are made once.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::gpu::{Gpu, Pipeline};
+use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
+use crate::graph::{Rows, ValueId};
+
+/// One kernel start.
+pub(super) struct Dispatch {
+    pub op: &'static str,
+    pub pipeline: Rc<Pipeline>,
+    pub bind_group: wgpu::BindGroup,
+    pub workgroups: [u32; 3],
+}
+
+/// Where a value lies.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub buffer: wgpu::Buffer,
+    pub pitch: usize,
+    pub width: usize,
+    pub rows: Rows,
+}
+
+/// A graph compiled for one row bucket.
+pub(super) struct Program {
+    pub spec: ProgramSpec,
+    pub dispatches: Vec<Dispatch>,
+    pub table: wgpu::Buffer,
+    pub places: BTreeMap<ValueId, Place>,
+    /// `u32 [outputs]`, where the graph samples.
+    pub sampled: Option<wgpu::Buffer>,
+}
+
+impl Program {
+    /// Whether a step fits.
+    pub fn check(&self, table: &StepTable) -> Result<()> {
+        let (rows, outputs) = (table.rows.len(), table.outputs.len());
+        if rows > self.spec.rows || outputs > self.spec.outputs {
+            let (r, o) = (self.spec.rows, self.spec.outputs);
+            let what = format!("a step of {rows} rows and {outputs} outputs for a program of {r} and {o}");
+            return Err(BackendError::Misuse(what));
+        }
+        Ok(())
+    }
+
+    /// Records all dispatches into one pass.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for dispatch in &self.dispatches {
+            let [x, y, z] = dispatch.workgroups;
+            pass.set_pipeline(&dispatch.pipeline.pipeline);
+            pass.set_bind_group(0, &dispatch.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}
+
+/// A dispatch before its parameters have a place.
+pub(super) struct Pending {
+    pub op: &'static str,
+    pub pipeline: Rc<Pipeline>,
+    pub params: Vec<u8>,
+    /// From binding 1 on.
+    pub buffers: Vec<wgpu::Buffer>,
+    pub workgroups: [u32; 3],
+}
+
+/// Gives all dispatches their parameters, in one uniform buffer, and their bind groups.
+pub(super) fn bind(gpu: &Gpu, pending: Vec<Pending>) -> Result<Vec<Dispatch>> {
+    let align = gpu.device.limits().min_uniform_buffer_offset_alignment as usize;
+    let mut bytes = Vec::new();
+    let mut offsets = Vec::new();
+    for dispatch in &pending {
+        bytes.resize(bytes.len().next_multiple_of(align), 0);
+        offsets.push(bytes.len() as u64);
+        bytes.extend_from_slice(&dispatch.params);
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let uniforms = gpu.buffer("parameters", bytes.len() as u64, usage)?;
+    gpu.queue.write_buffer(&uniforms, 0, &bytes);
+
+    let mut dispatches = Vec::with_capacity(pending.len());
+    for (dispatch, offset) in pending.into_iter().zip(offsets) {
+        let shader = dispatch.pipeline.shader;
+        let (got, wanted) = (dispatch.buffers.len() + 1, shader.bindings.len());
+        if got != wanted {
+            let what = format!("{got} bindings for shader `{}`, which has {wanted}", shader.name);
+            return Err(BackendError::Misuse(what));
+        }
+        let size = wgpu::BufferSize::new(dispatch.params.len() as u64);
+        let params = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &uniforms, offset, size });
+        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: params }];
+        entries.extend(
+            dispatch.buffers.iter().enumerate().map(|(i, buffer)| wgpu::BindGroupEntry {
+                binding: i as u32 + 1,
+                resource: buffer.as_entire_binding(),
+            }),
+        );
+        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(shader.name),
+            layout: &dispatch.pipeline.layout,
+            entries: &entries,
+        });
+        gpu.counters.borrow_mut().objects += 1;
+        let Pending { op, pipeline, workgroups, .. } = dispatch;
+        dispatches.push(Dispatch { op, pipeline, bind_group, workgroups });
+    }
+    gpu.check("binding a program")?;
+    Ok(dispatches)
+}

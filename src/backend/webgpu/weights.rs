@@ -1,0 +1,164 @@
+//! Weights on the device. Matrices lie in segments cut at rows, none larger than a binding; all vectors
+//! together lie in one buffer, so that a kernel needs one binding for however many it reads.
+
+use std::collections::HashMap;
+
+use super::gpu::Gpu;
+use crate::backend::{BackendError, Result};
+use crate::graph::{RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
+
+/// Numbers in a chunk: what a kernel loads at a time.
+pub(super) const CHUNK: usize = 8;
+
+/// Bytes written before the host waits for the device to take them.
+const IN_FLIGHT: u64 = 64 << 20;
+
+/// Consecutive rows of a matrix in a buffer of their own.
+pub(super) struct Segment {
+    pub first: usize,
+    pub rows: usize,
+    pub buffer: wgpu::Buffer,
+}
+
+/// A matrix `[rows, columns]`, rows padded with zeros to whole chunks.
+pub(super) struct Matrix {
+    pub format: WeightFormat,
+    pub rows: usize,
+    pub columns: usize,
+    pub chunks: usize,
+    pub segments: Vec<Segment>,
+}
+
+impl Matrix {
+    fn row_bytes(&self) -> usize {
+        self.chunks * CHUNK * self.format.bytes()
+    }
+}
+
+enum Stored {
+    Matrix(Matrix),
+    Vector { at: usize, rows: usize, columns: usize },
+}
+
+/// All weights.
+#[derive(Default)]
+pub(super) struct Weights {
+    stored: HashMap<WeightId, Stored>,
+    /// The host's copy of the vectors; small.
+    vectors: Vec<f32>,
+    buffer: Option<wgpu::Buffer>,
+    in_flight: u64,
+}
+
+impl Weights {
+    pub fn create(&mut self, gpu: &Gpu, id: WeightId, desc: &WeightDesc) -> Result<()> {
+        if desc.class == WeightClass::Vector {
+            let (at, rows, columns) = (self.vectors.len(), desc.rows, desc.columns);
+            self.vectors.resize(at + rows * columns, 0.0);
+            self.buffer = None;
+            self.stored.insert(id, Stored::Vector { at, rows, columns });
+            return Ok(());
+        }
+        let chunks = desc.columns.div_ceil(CHUNK);
+        let mut matrix =
+            Matrix { format: desc.format, rows: desc.rows, columns: desc.columns, chunks, segments: vec![] };
+        let row = matrix.row_bytes() as u64;
+        let most = (gpu.info.max_binding / row.max(1)) as usize;
+        if most == 0 {
+            return Err(BackendError::Limit {
+                what: format!("a row of `{}`", desc.name),
+                needed: format!("{row} bytes"),
+                available: format!("{} bytes a buffer", gpu.info.max_binding),
+            });
+        }
+        for first in (0..desc.rows).step_by(most) {
+            let rows = most.min(desc.rows - first);
+            let buffer = gpu.storage(&desc.name, rows as u64 * row)?;
+            matrix.segments.push(Segment { first, rows, buffer });
+        }
+        self.stored.insert(id, Stored::Matrix(matrix));
+        Ok(())
+    }
+
+    pub async fn write(&mut self, gpu: &Gpu, id: WeightId, block: RowBlock<'_>) -> Result<()> {
+        let misuse = |what: &str| Err(BackendError::Misuse(format!("weight {}: {what}", id.0)));
+        match self.stored.get(&id) {
+            None => misuse("written before it was created"),
+            Some(&Stored::Vector { at, rows, columns }) => {
+                let (numbers, rest) = block.bytes.as_chunks::<4>();
+                let start = block.first * columns;
+                if !rest.is_empty() || start + numbers.len() > rows * columns {
+                    return misuse("a block that is not rows of it in f32");
+                }
+                for (to, from) in self.vectors[at + start..].iter_mut().zip(numbers) {
+                    *to = f32::from_le_bytes(*from);
+                }
+                self.buffer = None;
+                Ok(())
+            }
+            Some(Stored::Matrix(matrix)) => {
+                let packed = matrix.columns * matrix.format.bytes();
+                if packed == 0 || !block.bytes.len().is_multiple_of(packed) {
+                    return misuse("a block that is not whole rows");
+                }
+                let rows = block.bytes.len() / packed;
+                if block.first + rows > matrix.rows {
+                    return misuse("more rows than it has");
+                }
+                let pitch = matrix.row_bytes();
+                for segment in &matrix.segments {
+                    let from = block.first.max(segment.first);
+                    let to = (block.first + rows).min(segment.first + segment.rows);
+                    if from >= to {
+                        continue;
+                    }
+                    let source = &block.bytes[(from - block.first) * packed..(to - block.first) * packed];
+                    let offset = ((from - segment.first) * pitch) as u64;
+                    if packed == pitch {
+                        gpu.queue.write_buffer(&segment.buffer, offset, source);
+                    } else {
+                        let mut padded = vec![0; (to - from) * pitch];
+                        for (row, bytes) in source.chunks_exact(packed).enumerate() {
+                            padded[row * pitch..][..packed].copy_from_slice(bytes);
+                        }
+                        gpu.queue.write_buffer(&segment.buffer, offset, &padded);
+                    }
+                }
+                self.in_flight += block.bytes.len() as u64;
+                if self.in_flight > IN_FLIGHT {
+                    self.in_flight = 0;
+                    gpu.submit([]);
+                    gpu.finish().await?;
+                }
+                gpu.check("uploading weights")
+            }
+        }
+    }
+
+    /// The matrix behind an id.
+    pub fn matrix(&self, id: WeightId) -> Result<&Matrix> {
+        match self.stored.get(&id) {
+            Some(Stored::Matrix(matrix)) => Ok(matrix),
+            _ => Err(BackendError::Misuse(format!("weight {} is not a matrix on the device", id.0))),
+        }
+    }
+
+    /// Where a vector begins in the buffer of vectors.
+    pub fn vector(&self, id: WeightId) -> Result<u32> {
+        match self.stored.get(&id) {
+            Some(&Stored::Vector { at, .. }) => Ok(at as u32),
+            _ => Err(BackendError::Misuse(format!("weight {} is not a vector on the device", id.0))),
+        }
+    }
+
+    /// The buffer of all vectors, up to date.
+    pub fn vectors(&mut self, gpu: &Gpu) -> Result<wgpu::Buffer> {
+        if let Some(buffer) = &self.buffer {
+            return Ok(buffer.clone());
+        }
+        let buffer = gpu.storage("vectors", self.vectors.len() as u64 * 4)?;
+        gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&self.vectors));
+        self.buffer = Some(buffer.clone());
+        Ok(buffer)
+    }
+}

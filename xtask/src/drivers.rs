@@ -1,0 +1,128 @@
+//! Software Vulkan drivers: GPUs that every machine has, and that differ where real ones do.
+//!
+//! | driver | f16 | subgroup size | storage binding | invocations | storage buffers |
+//! |---|---|---|---|---|---|
+//! | lavapipe 22 | yes | 8 | 128 MiB | 1024 | 32 |
+//! | lavapipe 25 | yes | 8 | 128 MiB | 1024 | 48 |
+//! | SwiftShader | no | 4 | 1 GiB | 256 | 10 |
+//!
+//! They say whether a kernel is right, never whether it is fast.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{debian, shell};
+
+/// A driver that programs can be told to use.
+#[derive(Clone, Debug)]
+pub struct Driver {
+    /// What it is called in reports.
+    pub name: &'static str,
+    /// A part of the name that its adapter goes by.
+    pub adapter: &'static str,
+    /// The description that the Vulkan loader reads.
+    pub description: PathBuf,
+    /// Where it finds newer libraries than the system's.
+    libraries: Option<PathBuf>,
+}
+
+impl Driver {
+    /// Makes a program see this driver and no other, and tells tests the name to expect.
+    pub fn choose(&self, command: &mut Command) {
+        command.env("VK_DRIVER_FILES", &self.description).env("VK_ICD_FILENAMES", &self.description);
+        command.env("SELVEDGE_TEST_ADAPTER", self.adapter);
+        if let Some(libraries) = &self.libraries {
+            let found = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+            let found = std::env::split_paths(&found).filter(|path| !path.as_os_str().is_empty());
+            if let Ok(paths) = std::env::join_paths([libraries.clone()].into_iter().chain(found)) {
+                command.env("LD_LIBRARY_PATH", paths);
+            }
+        }
+    }
+}
+
+/// The drivers on this machine; missing ones are installed. Empty where Vulkan is not how GPUs are
+/// reached: tests then run on the system's own adapter.
+pub fn all() -> Result<Vec<Driver>> {
+    if !cfg!(target_os = "linux") {
+        return Ok(vec![]);
+    }
+    let mut drivers = vec![lavapipe()?];
+    drivers.extend(lavapipe_25()?);
+    drivers.push(swiftshader()?);
+    Ok(drivers)
+}
+
+/// Mesa's lavapipe, as the system has it.
+fn lavapipe() -> Result<Driver> {
+    let find = || {
+        ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"]
+            .iter()
+            .find_map(|folder| child(Path::new(folder), "lvp_icd."))
+    };
+    if find().is_none() || !loader_is_there() {
+        debian::install(&["mesa-vulkan-drivers", "libvulkan1"], "GPU tests run on Mesa's software driver lavapipe")?;
+    }
+    let description = find().context("no lvp_icd.*.json in /usr/share/vulkan/icd.d, though Mesa is installed")?;
+    Ok(Driver { name: "lavapipe", adapter: "llvmpipe", description, libraries: None })
+}
+
+/// Whether the Vulkan loader can be found, in any of the places that distributions use.
+fn loader_is_there() -> bool {
+    let listed =
+        |tool: &str| shell::read(Command::new(tool).arg("-p")).is_ok_and(|list| list.contains("libvulkan.so.1"));
+    listed("ldconfig") || listed("/sbin/ldconfig")
+}
+
+/// The newer lavapipe that Debian 12 has in its backports, unpacked for this project alone. Later
+/// releases of Debian have it as their own.
+fn lavapipe_25() -> Result<Option<Driver>> {
+    if debian::release().as_deref() != Some("bookworm") {
+        return Ok(None);
+    }
+    let folder = shell::root().join("target/drivers/lavapipe-25");
+    let description = folder.join("lvp_icd.json");
+    let libraries = || child(&folder.join("root/usr/lib"), "").context("the unpacked driver has no library folder");
+    if !description.is_file() {
+        eprintln!("unpacking the newer software driver of Debian's backports into {}", folder.display());
+        debian::unpack("bookworm-backports", &["mesa-vulkan-drivers", "libdrm2", "libdrm-amdgpu1"], &folder)?;
+        let library = libraries()?.join("libvulkan_lvp.so");
+        let text = format!(
+            r#"{{"file_format_version": "1.0.0", "ICD": {{"library_path": "{}", "api_version": "1.4.305"}}}}"#,
+            library.display()
+        );
+        std::fs::write(&description, text)?;
+    }
+    Ok(Some(Driver { name: "lavapipe 25", adapter: "llvmpipe", description, libraries: Some(libraries()?) }))
+}
+
+/// The software driver that Chromium brings along.
+fn swiftshader() -> Result<Driver> {
+    let browser = chromium()?;
+    let description = ["/usr/lib/chromium", "/opt/google/chrome", "/usr/lib/chromium-browser"]
+        .map(|folder| Path::new(folder).join("vk_swiftshader_icd.json"))
+        .into_iter()
+        .find(|file| file.is_file())
+        .with_context(|| format!("no vk_swiftshader_icd.json beside {}", browser.display()))?;
+    Ok(Driver { name: "SwiftShader", adapter: "SwiftShader", description, libraries: None })
+}
+
+/// A Chromium; installed where there is none.
+pub fn chromium() -> Result<PathBuf> {
+    let find = || ["chromium", "google-chrome", "chromium-browser"].iter().find_map(|name| shell::find(name));
+    if let Some(browser) = find() {
+        return Ok(browser);
+    }
+    debian::install(&["chromium"], "the browser proof and the SwiftShader driver come with Chromium")?;
+    find().context("no chromium in PATH, though the package is installed")
+}
+
+/// The first entry of a folder whose name begins so.
+fn child(folder: &Path, prefix: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    entries
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
+}

@@ -1,0 +1,123 @@
+//! `cargo xtask test`: the quick tier; with `--all`, also the long one.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::drivers::Driver;
+use crate::tally::Tally;
+use crate::{setup, shell, wasm};
+
+/// Install what is missing and run the tests.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Also the long tier: minutes of fuzzing.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Test programs of the library that run on a GPU: once on every driver.
+const ON_A_GPU: [&str; 2] = ["ops", "goldens"];
+
+/// Where the shaders are written for Tint.
+const SHADERS: &str = "target/shaders";
+
+/// Seconds of fuzzing in the long tier.
+const FUZZ_SECONDS: &str = "240";
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let drivers = setup::for_tests()?;
+    let mut report = Report::default();
+    let (first, others) = match drivers.split_first() {
+        Some((first, others)) => (Some(first), others),
+        None => (None, &[][..]),
+    };
+    let on = first.map_or("the system's adapter", |driver| driver.name);
+    report.stage(&format!("workspace, GPU tests on {on}"), |tally| {
+        let mut cargo = cargo_test(&["--workspace", "--exclude", "xtask-bindgen"], first);
+        count(&mut cargo, tally)
+    });
+    for driver in others {
+        report.stage(&format!("GPU tests on {}", driver.name), |tally| {
+            let targets = ON_A_GPU.iter().flat_map(|name| ["--test", name]).collect::<Vec<_>>();
+            count(&mut cargo_test(&targets, Some(driver)), tally)
+        });
+    }
+    report.stage("shaders through Tint", |tally| {
+        shell::run(&mut shell::cargo(&["run", "--quiet", "--example", "shaders", "--", SHADERS]))?;
+        count(node_test("web/tests/tint.mjs").env("SHADERS", shell::root().join(SHADERS)), tally)
+    });
+    report.stage("WebAssembly in Chromium", |tally| {
+        wasm::build()?;
+        count(node_test("web/tests/browser.mjs").env("CHROMIUM", crate::drivers::chromium()?), tally)
+    });
+    if arguments.all {
+        report.stage("long fuzzing", |tally| {
+            let mut fuzz = cargo_test(&["--release", "--test", "fuzz"], first);
+            count(fuzz.env("SELVEDGE_FUZZ_SECONDS", FUZZ_SECONDS), tally)
+        });
+    }
+    report.close()
+}
+
+/// `cargo test` of some targets, on a driver.
+fn cargo_test(scope: &[&str], driver: Option<&Driver>) -> Command {
+    let mut command = shell::cargo(&["test", "--no-fail-fast"]);
+    command.args(scope);
+    if let Some(driver) = driver {
+        driver.choose(&mut command);
+    }
+    command
+}
+
+/// A file of tests for node's runner.
+fn node_test(file: &str) -> Command {
+    shell::program("node", &["--test", "--test-reporter=spec", "--test-timeout=900000", file])
+}
+
+/// Runs tests and counts them; none at all is an error.
+fn count(command: &mut Command, tally: &mut Tally) -> Result<()> {
+    shell::watch(command, |line| tally.read(line))?;
+    if tally.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(())
+}
+
+/// What the stages came to.
+#[derive(Default)]
+struct Report {
+    lines: Vec<String>,
+    total: Tally,
+}
+
+impl Report {
+    /// Runs a stage. A failed one is reported at once and again at the end; the others still run.
+    fn stage(&mut self, name: &str, run: impl FnOnce(&mut Tally) -> Result<()>) {
+        eprintln!("\n=== {name}");
+        let began = Instant::now();
+        let mut tally = Tally::default();
+        let done = run(&mut tally);
+        if let Err(error) = &done {
+            eprintln!("=== {name} FAILED: {error:#}");
+            // A stage that could not even run its tests counts as one that failed.
+            tally.failed = tally.failed.max(1);
+        }
+        let verdict = if done.is_ok() { "ok" } else { "FAILED" };
+        self.lines.push(format!("{verdict:6}  {tally}  {name}  ({} s)", began.elapsed().as_secs()));
+        self.total += tally;
+    }
+
+    fn close(self) -> Result<()> {
+        println!();
+        for line in &self.lines {
+            println!("{line}");
+        }
+        println!("{}", self.total);
+        if self.total.failed > 0 {
+            bail!("{} failed", self.total.failed);
+        }
+        Ok(())
+    }
+}
