@@ -1,6 +1,6 @@
 //! Opening a device runs its self-test.
-use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
 use selvedge::backend::Backend;
+use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
 
 #[test]
 fn the_self_test_passes() {

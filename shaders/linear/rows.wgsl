@@ -1,37 +1,38 @@
 // linear for few rows (decode): out[r, o] = sum_i weight[o, i] x[r, i] + bias[o].
 //
+// x is either a value as it is, or made on the way in from what the op before would have read: see
+// shared/input_*.wgsl. What that recomputes in every workgroup is small beside the weights.
 // Tiling: one workgroup makes OUTS outputs for all ROWS rows of the program. Lanes stride over the
 // inputs, eight at a time, so that a weight is read once, in 16-byte words, whatever the rows.
-// Barriers: one reduction a row, over the OUTS sums together.
+// Barriers: one reduction a row, over the OUTS sums together; those of the input.
 // Limits: ROWS <= 8 (registers). A weight of several segments is one dispatch a segment.
 struct Params {
-    chunks: u32,        // of eight inputs
-    columns: u32,       // inputs
-    rows: u32,          // outputs of this segment
-    x_pitch: u32,       // in words of four
+    chunks: u32,            // of eight inputs
+    columns: u32,           // inputs
+    rows: u32,              // outputs of this segment
     out_pitch: u32,
-    out_offset: u32,    // first output of this segment
-    bias_at: u32,       // in `vectors`, of output 0; NONE: no bias
+    out_offset: u32,        // first output of this segment
+    bias_at: u32,           // in `vectors`, of output 0; NONE: no bias
+    x_pitch: u32,
+    x_offset: u32,
+    second_pitch: u32,
+    second_offset: u32,
+    norm_at: u32,           // in `vectors`: the weight of the norm of x
+    second_norm_at: u32,    // and of the second input's
+    taps: u32,
+    kernel_at: u32,         // in `vectors`: [columns, taps]
+    kernel_bias_at: u32,    // in `vectors`: [columns]; NONE: no bias
+    function: u32,
+    sum_pitch: u32,         // of the sum that is kept; 0: it is not
+    eps: f32,
+    scale: f32,
 }
 const LANES = 64u;
 const OUTS = 4u;
 const NONE = 0xffffffffu;
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;            // [rows, x_pitch]
-@group(0) @binding(4) var<storage, read> vectors: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
-
-// Columns past the end may hold anything, even NaN, which a weight of 0 does not cancel.
-fn load_x(row: u32, chunk: u32) -> Eight {
-    let at = row * params.x_pitch + 2u * chunk;
-    var value = Eight(x[at], x[at + 1u]);
-    if 8u * chunk + 8u > params.columns {
-        let left = vec4(params.columns - 8u * chunk);
-        value.low = select(vec4(0.0), value.low, vec4(0u, 1u, 2u, 3u) < left);
-        value.high = select(vec4(0.0), value.high, vec4(4u, 5u, 6u, 7u) < left);
-    }
-    return value;
-}
+@group(0) @binding(3) var<storage, read> vectors: array<f32>;
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 
 fn dot8(a: Eight, b: Eight) -> f32 { return dot(a.low, b.low) + dot(a.high, b.high); }
 
@@ -41,7 +42,9 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = OUTS * wrapped(workgroup, workgroups);
+    let index = wrapped(workgroup, workgroups);
+    prepare(lane, index);
+    let first = OUTS * index;
     let last = params.rows - 1u;
     let at = params.chunks * min(vec4(first, first + 1u, first + 2u, first + 3u), vec4(last));
     var sums: array<vec4<f32>, ROWS>;

@@ -1,6 +1,7 @@
 //! WebGPU through wgpu: browsers, Vulkan, Metal, D3D12. Asks for nothing beyond WebGPU's defaults, and
 //! uses subgroups where they are there.
 
+mod fuse;
 mod gpu;
 mod lower;
 mod memory;

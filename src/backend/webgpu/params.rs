@@ -30,9 +30,11 @@ params! {
         kind: u32, groups: u32, width: u32, x_pitch: u32, x_offset: u32, out_pitch: u32,
         weight_at: u32, weight_len: u32, bias_at: u32, outputs: u32, eps: f32,
     }
-    /// `shaders/linear/rows.wgsl`
+    /// `shaders/linear/rows.wgsl` with any of `shaders/shared/input_*.wgsl`
     LinearRows for "linear_rows" {
-        chunks: u32, columns: u32, rows: u32, x_pitch: u32, out_pitch: u32, out_offset: u32, bias_at: u32,
+        chunks: u32, columns: u32, rows: u32, out_pitch: u32, out_offset: u32, bias_at: u32,
+        x_pitch: u32, x_offset: u32, second_pitch: u32, second_offset: u32, norm_at: u32, second_norm_at: u32,
+        taps: u32, kernel_at: u32, kernel_bias_at: u32, function: u32, sum_pitch: u32, eps: f32, scale: f32,
     }
     /// `shaders/linear/tile.wgsl`
     LinearTile for "linear_tile" {
@@ -70,7 +72,22 @@ params! {
     }
     /// `shaders/kv_append/kv_append.wgsl`
     KvAppend for "kv_append" {
-        pairs: u32, x_pitch: u32, x_offset: u32, pinned: u32, ring: u32, pages_per_slot: u32,
+        key_pairs: u32, value_pairs: u32, k_pitch: u32, k_offset: u32, v_pitch: u32, v_offset: u32,
+        pinned: u32, ring: u32, pages_per_slot: u32,
+    }
+    /// `shaders/rope/append.wgsl`
+    RopeAppend for "rope_append" {
+        query_pairs: u32, key_pairs: u32, value_pairs: u32, head: u32, pairs: u32, pitch: u32,
+        query_offset: u32, key_offset: u32, value_offset: u32, query_pitch: u32, key_pitch: u32,
+        pinned: u32, ring: u32, pages_per_slot: u32,
+    }
+    /// `shaders/selective_scan/decode.wgsl`
+    ScanDecode for "selective_scan.decode" {
+        channels: u32, rank: u32, chunks: u32, x_pitch: u32, x_offset: u32, z_offset: u32,
+        selection_pitch: u32, dt_offset: u32, b_offset: u32, c_offset: u32, out_pitch: u32,
+        dt_norm_at: u32, b_norm_at: u32, c_norm_at: u32, dt_bias_at: u32, a_at: u32, d_at: u32,
+        taps: u32, kernel_at: u32, kernel_bias_at: u32, function: u32, gate_function: u32,
+        dt_eps: f32, b_eps: f32, c_eps: f32,
     }
     /// `shaders/selective_scan`
     SelectiveScan for "selective_scan.step", "selective_scan.chunk_state", "selective_scan.carry", "selective_scan.chunk_output" {

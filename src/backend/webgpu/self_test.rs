@@ -107,7 +107,17 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     g.push(Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: scanned });
     let kv = g.kv(1, KvSpec { heads: 4, key_width: 6, value_width: 6, pinned: 0, window: None });
     let attended = g.value("attention (global)", WIDTH, Rows::All);
-    g.push(Op::Attention { q, k, v, state: kv, heads: 4, scale: 0.4, window: None, decode_window: None, out: attended });
+    g.push(Op::Attention {
+        q,
+        k,
+        v,
+        state: kv,
+        heads: 4,
+        scale: 0.4,
+        window: None,
+        decode_window: None,
+        out: attended,
+    });
     g.push(Op::KvAppend { k, v, state: kv });
     let gated = g.gate("gate", g.whole(scanned), g.whole(attended), Function::SquaredRelu);
     let grouped = g.norm("norm (layer)", g.whole(gated), NormKind::Layer, 4, 1e-3, Some(scale), None);

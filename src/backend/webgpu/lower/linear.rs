@@ -2,11 +2,12 @@
 
 use super::{ELEMENTS, Lowering, outputs, wrapped};
 use crate::backend::Result;
+use crate::backend::webgpu::fuse::Input;
 use crate::backend::webgpu::params;
-use crate::graph::{Rows, ValueId, WeightId};
+use crate::graph::{Op, Rows, ValueId, WeightId};
 
 /// Up to so many rows, a kernel reads every weight once and keeps all rows in registers.
-pub(super) const FEW_ROWS: usize = 8;
+pub(in crate::backend::webgpu) const FEW_ROWS: usize = 8;
 /// Outputs of one workgroup of `linear/rows.wgsl`.
 const OUTS: usize = 4;
 /// Outputs and rows of one workgroup of `linear/tile.wgsl`.
@@ -35,15 +36,20 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// A linear layer whose input lies there as it is.
     pub(super) fn linear(&mut self, x: ValueId, weight: WeightId, bias: Option<WeightId>, out: ValueId) -> Result<()> {
+        let (source, to) = (self.place(x)?, self.place(out)?);
+        let input = params::LinearRows { x_pitch: source.pitch as u32, ..Default::default() };
+        if self.rows(to.rows) <= FEW_ROWS {
+            return self.linear_rows("plain", "linear", input, &[&source.buffer], weight, bias, out);
+        }
         let weights = self.weights;
         let matrix = weights.matrix(weight)?;
-        let (source, to) = (self.place(x)?, self.place(out)?);
         let (vectors, bias_at) = (self.vectors.clone(), self.vector_at(bias)?);
         let rows = self.rows(to.rows);
         for segment in matrix.segments.iter().filter(|s| s.first < to.width) {
             let used = segment.rows.min(to.width - segment.first);
-            let common = params::LinearRows {
+            let params = params::LinearTile {
                 chunks: matrix.chunks as u32,
                 columns: matrix.columns as u32,
                 rows: used as u32,
@@ -51,31 +57,114 @@ impl Lowering<'_> {
                 out_pitch: to.pitch as u32,
                 out_offset: segment.first as u32,
                 bias_at,
+                capacity: rows as u32,
+                outputs: outputs(to.rows),
             };
+            let shader = format!("linear_tile.{}", matrix.format.name());
             let buffers = [&segment.buffer, &source.buffer, &vectors, &to.buffer];
-            let format = matrix.format.name();
-            if rows <= FEW_ROWS {
-                let shader = format!("linear_rows.{format}.{}.{rows}", self.reduce());
-                self.dispatch("linear", &shader, &[], &common, &buffers, wrapped(used.div_ceil(OUTS)))?;
-            } else {
-                let params::LinearRows { chunks, columns, rows: used_rows, x_pitch, out_pitch, out_offset, bias_at } =
-                    common;
-                let params = params::LinearTile {
-                    chunks,
-                    columns,
-                    rows: used_rows,
-                    x_pitch,
-                    out_pitch,
-                    out_offset,
-                    bias_at,
-                    capacity: rows as u32,
-                    outputs: outputs(to.rows),
-                };
-                let workgroups = [used.div_ceil(TILE_OUTS) as u32, rows.div_ceil(TILE_ROWS) as u32, 1];
-                self.dispatch("linear", &format!("linear_tile.{format}"), &[], &params, &buffers, workgroups)?;
-            }
+            let workgroups = [used.div_ceil(TILE_OUTS) as u32, rows.div_ceil(TILE_ROWS) as u32, 1];
+            self.dispatch("linear", &shader, &[], &params, &buffers, workgroups)?;
         }
         Ok(())
+    }
+
+    /// A linear layer of few rows. `input` names how its input is made, from `sources`; `params` holds
+    /// what that needs.
+    fn linear_rows(
+        &mut self,
+        input: &str,
+        op: &'static str,
+        mut params: params::LinearRows,
+        sources: &[&wgpu::Buffer],
+        weight: WeightId,
+        bias: Option<WeightId>,
+        out: ValueId,
+    ) -> Result<()> {
+        let weights = self.weights;
+        let matrix = weights.matrix(weight)?;
+        let to = self.place(out)?;
+        let vectors = self.vectors.clone();
+        let rows = self.rows(to.rows);
+        let shader = format!("linear_rows.{input}.{}.{}.{rows}", matrix.format.name(), self.reduce());
+        params.chunks = matrix.chunks as u32;
+        params.columns = matrix.columns as u32;
+        params.out_pitch = to.pitch as u32;
+        params.bias_at = self.vector_at(bias)?;
+        for segment in matrix.segments.iter().filter(|s| s.first < to.width) {
+            let used = segment.rows.min(to.width - segment.first);
+            params.rows = used as u32;
+            params.out_offset = segment.first as u32;
+            let mut buffers = vec![&segment.buffer, &vectors, &to.buffer];
+            buffers.extend_from_slice(sources);
+            self.dispatch(op, &shader, &[], &params, &buffers, wrapped(used.div_ceil(OUTS)))?;
+        }
+        Ok(())
+    }
+
+    /// A linear layer together with the ops that make its input.
+    pub(super) fn fused_linear(&mut self, linear: usize, input: Input) -> Result<()> {
+        let graph = self.graph;
+        let &Op::Linear { weight, bias, out, .. } = &graph.ops[linear] else { return Ok(()) };
+        let mut params = params::LinearRows { scale: 1.0, ..Default::default() };
+        match input {
+            Input::Norm { norm } => {
+                let &Op::Norm { x, eps, weight: scale, .. } = &graph.ops[norm] else { return Ok(()) };
+                let (x, pitch, offset) = self.source(x)?;
+                (params.x_pitch, params.x_offset, params.eps) = (pitch, offset, eps);
+                params.norm_at = self.vector_at(scale)?;
+                self.linear_rows("norm", "norm+linear", params, &[&x], weight, bias, out)
+            }
+            Input::AddNorm { add, norm } => {
+                let &Op::Norm { eps, weight: scale, .. } = &graph.ops[norm] else { return Ok(()) };
+                let &Op::Add { a, b, scale: factor, out: sum } = &graph.ops[add] else { return Ok(()) };
+                let (x, pitch, offset) = self.source(a)?;
+                let (second, second_pitch, second_offset) = self.source(b)?;
+                (params.x_pitch, params.x_offset) = (pitch, offset);
+                (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
+                (params.eps, params.scale, params.norm_at) = (eps, factor, self.vector_at(scale)?);
+                // Nobody reads the sum again: it has no place, and is not kept.
+                let kept = self.places.get(&sum).cloned();
+                params.sum_pitch = kept.as_ref().map_or(0, |p| p.pitch as u32);
+                let sum = match kept {
+                    Some(place) => place.buffer,
+                    None => self.nowhere()?,
+                };
+                self.linear_rows("add_norm", "add+norm+linear", params, &[&x, &second, &sum], weight, bias, out)
+            }
+            Input::Norms { first, second, add } => {
+                let &Op::Norm { x: a, eps, weight: one, .. } = &graph.ops[first] else { return Ok(()) };
+                let &Op::Norm { x: b, weight: two, .. } = &graph.ops[second] else { return Ok(()) };
+                let &Op::Add { scale, .. } = &graph.ops[add] else { return Ok(()) };
+                let (x, pitch, offset) = self.source(a)?;
+                let (other, second_pitch, second_offset) = self.source(b)?;
+                (params.x_pitch, params.x_offset) = (pitch, offset);
+                (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
+                (params.norm_at, params.second_norm_at) = (self.vector_at(one)?, self.vector_at(two)?);
+                (params.eps, params.scale) = (eps, scale);
+                self.linear_rows("norms", "norm+norm+add+linear", params, &[&x, &other], weight, bias, out)
+            }
+            Input::Gate { gate } => {
+                let &Op::Gate { gate, x, function, .. } = &graph.ops[gate] else { return Ok(()) };
+                let (gate, pitch, offset) = self.source(gate)?;
+                let (other, second_pitch, second_offset) = self.source(x)?;
+                (params.x_pitch, params.x_offset) = (pitch, offset);
+                (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
+                params.function = super::pointwise::number(function);
+                self.linear_rows("gate", "gate+linear", params, &[&gate, &other], weight, bias, out)
+            }
+            Input::Conv { conv } => {
+                let &Op::Conv { x, weight: kernel, bias: kernel_bias, state, function, .. } = &graph.ops[conv] else {
+                    return Ok(());
+                };
+                let (x, pitch, offset) = self.source(x)?;
+                let columns = self.fixed(state)?;
+                (params.x_pitch, params.x_offset) = (pitch, offset);
+                (params.taps, params.function) = (self.taps(state)?, super::pointwise::number(function));
+                (params.kernel_at, params.kernel_bias_at) =
+                    (self.weights.vector(kernel)?, self.vector_at(kernel_bias)?);
+                self.linear_rows("conv", "conv+linear", params, &[&x, &columns], weight, bias, out)
+            }
+        }
     }
 
     pub(super) fn sample(&mut self, logits: ValueId) -> Result<()> {

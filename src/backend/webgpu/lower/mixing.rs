@@ -79,7 +79,7 @@ impl Lowering<'_> {
         self.dispatch("conv_append", "conv_append", &[], &params, &[&source, &buffer], workgroups)
     }
 
-    fn taps(&self, state: StateId) -> Result<u32> {
+    pub(super) fn taps(&self, state: StateId) -> Result<u32> {
         match self.graph.state(state).kind {
             StateKind::Conv { taps, .. } => Ok(taps as u32),
             _ => Err(BackendError::Misuse(format!("`{}` is not a conv state", self.graph.state(state).name))),
@@ -141,20 +141,53 @@ impl Lowering<'_> {
 
     pub(super) fn kv_append(&mut self, k: View, v: View, state: StateId) -> Result<()> {
         let pools = self.pools(state)?;
+        let (keys, k_pitch, k_offset) = self.source(k)?;
+        let (values, v_pitch, v_offset) = self.source(v)?;
+        let params = params::KvAppend {
+            key_pairs: (k.width / 2) as u32,
+            value_pairs: (v.width / 2) as u32,
+            k_pitch,
+            k_offset,
+            v_pitch,
+            v_offset,
+            pinned: pools.spec.pinned as u32,
+            ring: pools.ring,
+            pages_per_slot: pools.pages_per_slot,
+        };
         let shader = format!("kv_append.{}", pools.format);
-        for (view, pool) in [(k, &pools.keys), (v, &pools.values)] {
-            let (source, x_pitch, x_offset) = self.source(view)?;
-            let params = params::KvAppend {
-                pairs: (view.width / 2) as u32,
-                x_pitch,
-                x_offset,
-                pinned: pools.spec.pinned as u32,
-                ring: pools.ring,
-                pages_per_slot: pools.pages_per_slot,
-            };
-            let workgroups = self.elements(Rows::All, view.width / 2);
-            self.dispatch("kv_append", &shader, &[], &params, &[&pools.pages, &source, pool], workgroups)?;
-        }
-        Ok(())
+        let buffers = [&pools.pages, &pools.keys, &pools.values, &keys, &values];
+        let workgroups = self.elements(Rows::All, (k.width + v.width) / 2);
+        self.dispatch("kv_append", &shader, &[], &params, &buffers, workgroups)
+    }
+
+    /// Rotates queries and keys and puts keys and values into the pools.
+    pub(super) fn rope_append(&mut self, query: usize, key: usize, append: usize) -> Result<()> {
+        let graph = self.graph;
+        let &Op::Rope { x: q, heads, rotary, out: q_out } = &graph.ops[query] else { return Ok(()) };
+        let &Op::Rope { x: k, out: k_out, .. } = &graph.ops[key] else { return Ok(()) };
+        let &Op::KvAppend { v, state, .. } = &graph.ops[append] else { return Ok(()) };
+        let pools = self.pools(state)?;
+        let (x, pitch, query_offset) = self.source(q)?;
+        let (queries, keys, angles) = (self.place(q_out)?, self.place(k_out)?, self.angles(rotary)?);
+        let params = params::RopeAppend {
+            query_pairs: (q.width / 2) as u32,
+            key_pairs: (k.width / 2) as u32,
+            value_pairs: (v.width / 2) as u32,
+            head: (q.width / heads) as u32,
+            pairs: graph.rotary(rotary).inverse_frequencies.len() as u32,
+            pitch,
+            query_offset,
+            key_offset: k.offset as u32,
+            value_offset: v.offset as u32,
+            query_pitch: queries.pitch as u32,
+            key_pitch: keys.pitch as u32,
+            pinned: pools.spec.pinned as u32,
+            ring: pools.ring,
+            pages_per_slot: pools.pages_per_slot,
+        };
+        let shader = format!("rope_append.{}", pools.format);
+        let buffers = [&pools.pages, &pools.keys, &pools.values, &x, &angles, &queries.buffer, &keys.buffer];
+        let workgroups = self.elements(Rows::All, (q.width + k.width + v.width) / 2);
+        self.dispatch("rope+kv_append", &shader, &[], &params, &buffers, workgroups)
     }
 }

@@ -7,12 +7,15 @@ mod scan;
 
 use std::collections::BTreeMap;
 
+use super::fuse::{Kernel, fuse};
 use super::gpu::Gpu;
 use super::memory::{Memory, Piece};
 use super::program::{Pending, Place, Program, bind};
 use super::weights::Weights;
 use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
 use crate::graph::{Graph, Op, RotaryId, Rows, StateId, ValueId, View, pitch, plan};
+
+pub(super) use linear::FEW_ROWS;
 
 /// Lanes of the kernels that take one element an invocation.
 const ELEMENTS: usize = 64;
@@ -72,8 +75,9 @@ pub(super) fn lower(
         let rows = graph.ops[*op].writes().map(|v| graph.value(v).rows);
         spec.outputs > 0 || !(rows == Some(Rows::Outputs) || matches!(graph.ops[*op], Op::Sample { .. }))
     };
-    let ops: Vec<usize> = (0..graph.ops.len()).filter(wanted).collect();
-    let groups: Vec<Vec<usize>> = ops.iter().map(|&op| vec![op]).collect();
+    let mut kernels = fuse(graph, spec, &memory.layout);
+    kernels.retain(|kernel| kernel.ops().iter().all(wanted));
+    let groups: Vec<Vec<usize>> = kernels.iter().map(Kernel::ops).collect();
     let mut keep = spec.keep.clone();
     keep.extend(graph.logits);
     let plan = plan(graph, &groups, &keep);
@@ -102,11 +106,11 @@ pub(super) fn lower(
         sampled: None,
         pending: vec![],
     };
-    let scratch = ops.iter().map(|&op| lowering.chunk_bytes(&graph.ops[op])).max().unwrap_or(0);
+    let scratch = graph.ops.iter().map(|op| lowering.chunk_bytes(op)).max().unwrap_or(0);
     if scratch > 0 {
         lowering.chunk_states = Some(workspace.take(gpu, scratch, &mut taken)?);
     }
-    let result = ops.iter().try_for_each(|&op| lowering.op(&graph.ops[op]));
+    let result = kernels.iter().try_for_each(|kernel| lowering.kernel(kernel));
     workspace.rotaries = std::mem::take(&mut lowering.rotaries);
     result?;
     let Lowering { pending, table, mut places, sampled, .. } = lowering;
@@ -121,7 +125,7 @@ fn capacity(spec: &ProgramSpec, rows: Rows) -> usize {
         Rows::All => spec.rows,
         Rows::Outputs => spec.outputs,
     };
-    if rows <= linear::FEW_ROWS { rows.next_power_of_two() } else { rows }
+    if rows <= FEW_ROWS { rows.next_power_of_two() } else { rows }
 }
 
 /// So many workgroups, wrapped into two dimensions: one holds 65535 at most.
@@ -132,6 +136,15 @@ fn wrapped(workgroups: usize) -> [u32; 3] {
 }
 
 impl Lowering<'_> {
+    fn kernel(&mut self, kernel: &Kernel) -> Result<()> {
+        match *kernel {
+            Kernel::Single(op) => self.op(&self.graph.ops[op]),
+            Kernel::Linear { linear, input } => self.fused_linear(linear, input),
+            Kernel::ScanDecode(ops) => self.scan_decode(ops),
+            Kernel::RopeAppend { query, key, append } => self.rope_append(query, key, append),
+        }
+    }
+
     fn op(&mut self, op: &Op) -> Result<()> {
         match *op {
             Op::Embed { table, scale, out } => self.embed(table, scale, out),
@@ -166,6 +179,11 @@ impl Lowering<'_> {
         let buffers = std::iter::once(&self.table).chain(buffers.iter().copied()).cloned().collect();
         self.pending.push(Pending { op, pipeline, params: bytemuck::bytes_of(params).to_vec(), buffers, workgroups });
         Ok(())
+    }
+
+    /// A binding for a result that is not wanted.
+    fn nowhere(&self) -> Result<wgpu::Buffer> {
+        self.gpu.storage("nowhere", 16)
     }
 
     fn place(&self, value: ValueId) -> Result<Place> {

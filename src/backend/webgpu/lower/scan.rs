@@ -1,6 +1,7 @@
 //! The recurrences: one row after the other for short spans, in chunks for long ones.
 
 use super::{ELEMENTS, Lowering, Rows, wrapped};
+use crate::backend::webgpu::fuse::ScanDecode;
 use crate::backend::webgpu::params;
 use crate::backend::{BackendError, CHUNK_ROWS, Result, StepTable};
 use crate::graph::{Op, StateId, StateKind};
@@ -81,6 +82,65 @@ impl Lowering<'_> {
             run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * channels)?;
         }
         Ok(())
+    }
+
+    /// A whole Mamba-1 decode step behind x_proj.
+    pub(super) fn scan_decode(&mut self, ops: ScanDecode) -> Result<()> {
+        let op = |index: usize| &self.graph.ops[index];
+        let (
+            &Op::Conv { x, weight: kernel, bias: kernel_bias, state: columns, function, .. },
+            &Op::Norm { x: dt, weight: dt_norm, eps: dt_eps, .. },
+            &Op::Norm { x: b, weight: b_norm, eps: b_eps, .. },
+            &Op::Norm { x: c, weight: c_norm, eps: c_eps, .. },
+            &Op::Linear { weight, bias, .. },
+            &Op::SelectiveScan { a, d, state, .. },
+            &Op::Gate { gate: z, function: gate_function, out, .. },
+        ) = (op(ops.conv), op(ops.dt_norm), op(ops.b_norm), op(ops.c_norm), op(ops.linear), op(ops.scan), op(ops.gate))
+        else {
+            return Ok(());
+        };
+        let weights = self.weights;
+        let matrix = weights.matrix(weight)?;
+        let [segment] = matrix.segments.as_slice() else {
+            let what = "a dt projection of several segments".to_owned();
+            return Err(BackendError::Unsupported { backend: "webgpu", what });
+        };
+        let (source, x_pitch, x_offset) = self.source(x)?;
+        let (selection, selection_pitch, dt_offset) = self.source(dt)?;
+        let to = self.place(out)?;
+        let params = params::ScanDecode {
+            channels: x.width as u32,
+            rank: dt.width as u32,
+            chunks: matrix.chunks as u32,
+            x_pitch,
+            x_offset,
+            z_offset: z.offset as u32,
+            selection_pitch,
+            dt_offset,
+            b_offset: b.offset as u32,
+            c_offset: c.offset as u32,
+            out_pitch: to.pitch as u32,
+            dt_norm_at: self.vector_at(dt_norm)?,
+            b_norm_at: self.vector_at(b_norm)?,
+            c_norm_at: self.vector_at(c_norm)?,
+            dt_bias_at: self.vector_at(bias)?,
+            a_at: weights.vector(a)?,
+            d_at: weights.vector(d)?,
+            taps: self.taps(columns)?,
+            kernel_at: weights.vector(kernel)?,
+            kernel_bias_at: self.vector_at(kernel_bias)?,
+            function: super::pointwise::number(function),
+            gate_function: super::pointwise::number(gate_function),
+            dt_eps,
+            b_eps,
+            c_eps,
+        };
+        let constants = [("STATES", b.width as f64)];
+        let shader = format!("selective_scan.decode.{}.{}", matrix.format.name(), self.reduce());
+        let (columns, memory, vectors) = (self.fixed(columns)?, self.fixed(state)?, self.vectors.clone());
+        let buffers = [&segment.buffer, &vectors, &to.buffer, &selection, &source, &columns, &memory];
+        let workgroups = wrapped(super::capacity(self.spec, Rows::All) * x.width.div_ceil(ELEMENTS));
+        self.dispatch("conv+norms+linear+selective_scan+gate", &shader, &constants, &params, &buffers, workgroups)
     }
 
     pub(super) fn ssd_scan(&mut self, op: &Op) -> Result<()> {

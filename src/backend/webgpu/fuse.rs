@@ -1,0 +1,254 @@
+//! Which groups of ops one kernel runs. The table, for programs of few rows (decode), where starting
+//! kernels costs more than what they recompute; programs of many rows run op by op.
+//!
+//! | group | kernel |
+//! |---|---|
+//! | norm, linear | `linear_rows.norm` |
+//! | add, norm, linear | `linear_rows.add_norm` (the sum is kept where it is read again) |
+//! | norm, norm, add, linear | `linear_rows.norms` |
+//! | gate, linear | `linear_rows.gate` |
+//! | conv, linear | `linear_rows.conv` (the convolution again in the next group) |
+//! | conv, conv_append, norm x 3, linear, selective_scan, gate | `selective_scan.decode` |
+//! | rope, rope, kv_append | `rope_append` |
+//!
+//! A group's oracle is the composition of its ops' twins. Nothing is fused in a program that keeps
+//! values for reading: a fused group does not make those inside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::lower::FEW_ROWS;
+use crate::backend::ProgramSpec;
+use crate::graph::{Graph, NormKind, Op, Rows, ValueId};
+use crate::state::{Addressing, StateLayout};
+
+/// What a linear layer's input is made of, by index into the graph's ops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    Norm { norm: usize },
+    AddNorm { add: usize, norm: usize },
+    Norms { first: usize, second: usize, add: usize },
+    Gate { gate: usize },
+    Conv { conv: usize },
+}
+
+/// The ops of a Mamba-1 decode step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ScanDecode {
+    pub conv: usize,
+    pub append: usize,
+    pub dt_norm: usize,
+    pub b_norm: usize,
+    pub c_norm: usize,
+    pub linear: usize,
+    pub scan: usize,
+    pub gate: usize,
+}
+
+/// What one or more dispatches run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kernel {
+    Single(usize),
+    Linear { linear: usize, input: Input },
+    ScanDecode(ScanDecode),
+    RopeAppend { query: usize, key: usize, append: usize },
+}
+
+impl Kernel {
+    /// Its ops, the one that makes its result last.
+    pub fn ops(&self) -> Vec<usize> {
+        match *self {
+            Self::Single(op) => vec![op],
+            Self::Linear { linear, input } => match input {
+                Input::Norm { norm } => vec![norm, linear],
+                Input::AddNorm { add, norm } => vec![add, norm, linear],
+                Input::Norms { first, second, add } => vec![first, second, add, linear],
+                Input::Gate { gate } => vec![gate, linear],
+                Input::Conv { conv } => vec![conv, linear],
+            },
+            Self::ScanDecode(s) => vec![s.conv, s.append, s.dt_norm, s.b_norm, s.c_norm, s.linear, s.scan, s.gate],
+            Self::RopeAppend { query, key, append } => vec![query, key, append],
+        }
+    }
+
+    /// Where it runs: at the place of the op that needs all the others, or that the others wait for.
+    fn place(&self) -> usize {
+        match *self {
+            Self::Single(op) => op,
+            Self::Linear { linear, .. } => linear,
+            Self::ScanDecode(s) => s.gate,
+            Self::RopeAppend { query, key, .. } => query.max(key),
+        }
+    }
+}
+
+/// Who makes and who reads each value.
+struct Links<'a> {
+    graph: &'a Graph,
+    maker: BTreeMap<ValueId, usize>,
+    readers: BTreeMap<ValueId, Vec<usize>>,
+}
+
+impl<'a> Links<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let mut links = Self { graph, maker: BTreeMap::new(), readers: BTreeMap::new() };
+        for (index, op) in graph.ops.iter().enumerate() {
+            for view in op.reads() {
+                links.readers.entry(view.value).or_default().push(index);
+            }
+            if let Some(out) = op.writes() {
+                links.maker.insert(out, index);
+            }
+        }
+        links
+    }
+
+    fn made_by(&self, value: ValueId) -> Option<(usize, &'a Op)> {
+        self.maker.get(&value).map(|&i| (i, &self.graph.ops[i]))
+    }
+
+    fn read_by(&self, value: ValueId) -> &[usize] {
+        self.readers.get(&value).map_or(&[], Vec::as_slice)
+    }
+
+    fn only_reader(&self, value: ValueId, reader: usize) -> bool {
+        self.read_by(value) == [reader]
+    }
+
+    /// Whether an op is a plain RMS norm over all columns; its weight is as wide as its input.
+    fn is_plain_norm(&self, op: &Op) -> bool {
+        matches!(op, Op::Norm { kind: NormKind::Rms, groups: 1, weight: Some(_), bias: None, .. })
+    }
+}
+
+/// Groups the ops of a graph, in an order in which they can run.
+pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout) -> Vec<Kernel> {
+    let all = || (0..graph.ops.len()).map(Kernel::Single).collect();
+    if spec.rows > FEW_ROWS || !spec.keep.is_empty() || !graph.inputs.is_empty() {
+        return all();
+    }
+    let links = Links::new(graph);
+    let mut taken = BTreeSet::new();
+    let mut kernels = Vec::new();
+    let mut take = |kernel: Kernel, kernels: &mut Vec<Kernel>| {
+        taken.extend(kernel.ops());
+        kernels.push(kernel);
+    };
+    let mut convolutions = BTreeSet::new();
+    for (index, op) in graph.ops.iter().enumerate() {
+        if let Some(scan) = scan_decode(&links, index, op) {
+            convolutions.insert(scan.conv);
+            take(Kernel::ScanDecode(scan), &mut kernels);
+        }
+    }
+    let inside: BTreeSet<usize> = kernels.iter().flat_map(Kernel::ops).collect();
+    for (index, op) in graph.ops.iter().enumerate() {
+        if inside.contains(&index) {
+            continue;
+        }
+        if let Some(input) = linear_input(&links, index, op, &convolutions) {
+            take(Kernel::Linear { linear: index, input }, &mut kernels);
+        }
+        if let Some(kernel) = rope_append(&links, index, op, spec, layout) {
+            take(kernel, &mut kernels);
+        }
+    }
+    kernels.extend((0..graph.ops.len()).filter(|i| !taken.contains(i)).map(Kernel::Single));
+    kernels.sort_by_key(Kernel::place);
+    kernels
+}
+
+fn linear_input(links: &Links, index: usize, op: &Op, convolutions: &BTreeSet<usize>) -> Option<Input> {
+    let &Op::Linear { x, .. } = op else { return None };
+    if links.graph.value(x).rows != Rows::All {
+        return None;
+    }
+    let (maker, made) = links.made_by(x)?;
+    if convolutions.contains(&maker) {
+        return Some(Input::Conv { conv: maker });
+    }
+    if !links.only_reader(x, index) {
+        return None;
+    }
+    match made {
+        Op::Gate { .. } => Some(Input::Gate { gate: maker }),
+        &Op::Add { a, b, .. } => {
+            let norm = |view: crate::graph::View| {
+                let (norm, op) = links.made_by(view.value)?;
+                (links.is_plain_norm(op) && links.only_reader(view.value, maker)).then_some((norm, op))
+            };
+            let ((first, one), (second, two)) = (norm(a)?, norm(b)?);
+            let eps = |op: &Op| if let Op::Norm { eps, .. } = op { *eps } else { 0.0 };
+            (first != second && eps(one) == eps(two)).then_some(Input::Norms { first, second, add: maker })
+        }
+        &Op::Norm { x: base, .. } if links.is_plain_norm(made) => {
+            let whole = base == links.graph.whole(base.value);
+            match links.made_by(base.value) {
+                // Whoever else reads the sum must come later: it is made here.
+                Some((add, Op::Add { .. }))
+                    if whole && links.read_by(base.value).iter().all(|&r| r == maker || r > index) =>
+                {
+                    Some(Input::AddNorm { add, norm: maker })
+                }
+                _ => Some(Input::Norm { norm: maker }),
+            }
+        }
+        _ => None,
+    }
+}
+
+fn scan_decode(links: &Links, index: usize, op: &Op) -> Option<ScanDecode> {
+    let &Op::SelectiveScan { x, dt, b, c, out, .. } = op else { return None };
+    let (conv, Op::Conv { x: input, state, .. }) = links.made_by(x.value)? else { return None };
+    let reads_conv = |&r: &usize| r == index || matches!(links.graph.ops[r], Op::Linear { x: v, .. } if v == x.value);
+    if !links.read_by(x.value).iter().all(reads_conv) {
+        return None;
+    }
+    let append = |op: &Op| matches!(op, Op::ConvAppend { state: s, .. } if s == state);
+    let append = links.graph.ops.iter().position(append)?;
+    let (linear, &Op::Linear { x: normed, bias: Some(_), .. }) = links.made_by(dt.value)? else { return None };
+    let norm = |value: ValueId, reader: usize| {
+        let (norm, op) = links.made_by(value)?;
+        let &Op::Norm { x: base, .. } = op else { return None };
+        (links.is_plain_norm(op) && links.only_reader(value, reader)).then_some((norm, base.value))
+    };
+    let ((dt_norm, from), (b_norm, from_b), (c_norm, from_c)) =
+        (norm(normed, linear)?, norm(b.value, index)?, norm(c.value, index)?);
+    let &[gate] = links.read_by(out) else { return None };
+    let &Op::Gate { gate: z, x: gated, .. } = &links.graph.ops[gate] else { return None };
+    let fits = gated.value == out
+        && z.value == input.value
+        && from == from_b
+        && from == from_c
+        && links.only_reader(dt.value, index);
+    let rank = links.graph.value(normed).width;
+    let taps = links.graph.state(*state);
+    let taps = if let crate::graph::StateKind::Conv { taps, .. } = taps.kind { taps } else { return None };
+    let small = rank <= 256 && b.width <= 16 && taps <= 8;
+    (fits && small).then_some(ScanDecode { conv, append, dt_norm, b_norm, c_norm, linear, scan: index, gate })
+}
+
+fn rope_append(links: &Links, index: usize, op: &Op, spec: &ProgramSpec, layout: &StateLayout) -> Option<Kernel> {
+    let &Op::Attention { q, k, v, state, .. } = op else { return None };
+    let (query, &Op::Rope { x: q_from, heads, rotary, .. }) = links.made_by(q.value)? else { return None };
+    let (key, &Op::Rope { x: k_from, heads: k_heads, rotary: k_rotary, .. }) = links.made_by(k.value)? else {
+        return None;
+    };
+    // Only the first reader's group makes the keys; later layers read them.
+    if links.read_by(k.value).iter().any(|&r| r < index) || !links.only_reader(q.value, index) {
+        return None;
+    }
+    let append = |op: &Op| matches!(op, Op::KvAppend { state: s, k: kk, v: vv } if *s == state && *kk == k && *vv == v);
+    let append = links.graph.ops.iter().position(append)?;
+    let kv = links.graph.kv(state)?;
+    // Written before it is read: what is overwritten must be out of every reader's sight.
+    let room = match (layout.kv(kv).addressing, kv.window) {
+        (Addressing::Ring { rows }, Some(window)) => {
+            rows >= window + spec.rows || rows >= layout.context.saturating_sub(kv.pinned)
+        }
+        _ => true,
+    };
+    let one_value = q_from.value == k_from.value && v.value == q_from.value;
+    let head = q_from.width / heads;
+    let alike = rotary == k_rotary && head == k_from.width / k_heads && head.is_multiple_of(2);
+    (room && one_value && alike).then_some(Kernel::RopeAppend { query, key, append })
+}
