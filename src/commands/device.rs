@@ -2,8 +2,10 @@
 
 use clap::ValueEnum;
 
+use super::CommandError;
 use crate::backend::cpu::CpuBackend;
-use crate::backend::{Backend, BackendError, Result};
+use crate::backend::webgpu::{WebGpuBackend, WebGpuOptions};
+use crate::backend::{Backend, BackendError};
 
 /// `--device`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,23 +20,51 @@ pub(super) enum Device {
     Cpu,
 }
 
-/// Opens a device. What was chosen for the user is said in one line on stderr.
-pub(super) async fn open(device: Device, adapter: Option<&str>) -> Result<Box<dyn Backend>> {
+/// Opens a device. What was chosen in the user's place is said in one line on stderr.
+pub(super) async fn open(device: Device, adapter: Option<&str>) -> Result<Box<dyn Backend>, CommandError> {
+    if let (Device::Cpu | Device::Cuda, Some(name)) = (device, adapter) {
+        return Err(CommandError::Misuse(format!(
+            "--adapter {name} names a GPU of `selvedge devices`; it goes with --device gpu"
+        )));
+    }
     match device {
-        Device::Cpu => Ok(Box::new(CpuBackend::new())),
-        Device::Gpu => gpu(adapter).await,
-        Device::Cuda => cuda(),
-        Device::Auto => Ok(Box::new(CpuBackend::new())),
+        Device::Cpu => Ok(cpu()),
+        Device::Cuda => Ok(cuda()?),
+        Device::Gpu => {
+            let backend = gpu(adapter, true).await?;
+            if backend.info().software {
+                eprintln!("{} is a software GPU: slower than --device cpu", backend.info().adapter);
+            }
+            Ok(backend)
+        }
+        // Whoever names an adapter wants that one and no CPU instead of it.
+        Device::Auto if adapter.is_some() => Ok(gpu(adapter, false).await?),
+        Device::Auto => match gpu(None, false).await {
+            Ok(backend) => {
+                eprintln!("running on {}", backend.info().adapter);
+                Ok(backend)
+            }
+            Err(BackendError::NoDevice { reason, .. }) => {
+                eprintln!("running on the CPU; no GPU: {reason}");
+                Ok(cpu())
+            }
+            Err(error) => Err(error.into()),
+        },
     }
 }
 
-async fn gpu(_: Option<&str>) -> Result<Box<dyn Backend>> {
-    Err(BackendError::NoDevice { kind: "gpu", reason: "not yet".into() })
+fn cpu() -> Box<dyn Backend> {
+    Box::new(CpuBackend::new())
 }
 
-fn cuda() -> Result<Box<dyn Backend>> {
+async fn gpu(adapter: Option<&str>, software: bool) -> Result<Box<dyn Backend>, BackendError> {
+    let options = WebGpuOptions { adapter: adapter.map(str::to_owned), software, ..WebGpuOptions::default() };
+    Ok(Box::new(WebGpuBackend::new(&options).await?))
+}
+
+fn cuda() -> Result<Box<dyn Backend>, BackendError> {
     Err(BackendError::NoDevice {
         kind: "cuda",
-        reason: "this build has no CUDA; build with `--features native-cuda`, or take `--device gpu`".into(),
+        reason: "this binary was built without CUDA; build it with `--features native-cuda`".into(),
     })
 }

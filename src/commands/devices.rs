@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::CommandError;
 use crate::backend::cpu::CpuBackend;
-use crate::backend::{Backend, BackendInfo};
+use crate::backend::{Backend, BackendInfo, webgpu};
 
 /// List the devices that models can run on.
 #[derive(clap::Args)]
@@ -18,7 +18,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
-        let mut devices: Vec<BackendInfo> = vec![];
+        let mut devices = pollster::block_on(webgpu::adapters());
         devices.push(CpuBackend::new().info().clone());
         if self.json {
             let list: Vec<Value> = devices.iter().map(describe).collect();

@@ -17,6 +17,9 @@ pub enum CommandError {
     /// No such device.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// Options that contradict each other.
+    #[error("{0}")]
+    Misuse(String),
     /// A prompt that is no text.
     #[error("the prompt is not UTF-8: {0}")]
     NotUtf8(std::str::Utf8Error),
@@ -45,6 +48,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// 2 for a misuse, as clap has it, 1 for a failure.
+    pub(super) fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Misuse(_)) { 2 } else { 1 }
+    }
+
     /// For `map_err` of what is done to a file.
     pub(super) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
         move |error| Self::File { path: path.to_owned(), error }

@@ -74,20 +74,19 @@ impl Engine {
         backend.allocate(&layout)?;
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
         let mut engine = Self { backend, model, layout, programs, slots, tokenizer, ends };
-        engine.read_prelude().await?;
+        engine.read_prelude()?;
         Ok(engine)
     }
 
     /// Reads the prelude into the origin slot, of which every slot begins as a copy.
-    async fn read_prelude(&mut self) -> Result<(), EngineError> {
+    fn read_prelude(&mut self) -> Result<(), EngineError> {
         let ids: Vec<u32> = self.model.prelude.clone().collect();
         for (i, ids) in ids.chunks(PREFILL_ROWS).enumerate() {
             let tokens = Tokens::Given(ids.to_vec());
             let span = Span { slot: self.layout.origin(), first: i * PREFILL_ROWS, tokens, outputs: Outputs::None };
             let table = StepTable::new(&Step { spans: vec![span] }, &self.layout)?;
             let program = self.programs.get(&mut *self.backend, &self.model.graph, &table)?;
-            let ticket = self.backend.step(program, &table)?;
-            self.backend.sampled(ticket).await?;
+            self.backend.step(program, &table)?;
         }
         Ok(())
     }

@@ -179,18 +179,17 @@ impl Engine {
     ) -> Result<Option<Running>, EngineError> {
         self.check_tokens(prompt)?;
         self.check_room(slot, prompt.len())?;
-        let mut chunks = prompt.chunks(chunk.max(1)).peekable();
-        if chunks.peek().is_none() {
+        if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
         let mut before = None;
-        while let Some(ids) = chunks.next() {
+        for ids in prompt.chunks(chunk.max(1)) {
             if cancel.is_cancelled() {
                 return Ok(None);
             }
-            let outputs = if chunks.peek().is_some() { Outputs::None } else { Outputs::Last };
-            let running = self.feed(slot, ids, outputs)?;
-            // At most two steps wait on the device, so that a wish to stop is heard soon.
+            // Every span gives a token, though only the last one's is of use: waiting for it keeps at most
+            // two steps on the device, so that a wish to stop is heard soon.
+            let running = self.feed(slot, ids, Outputs::Last)?;
             if let Some(before) = before.replace(running) {
                 self.sampled(&before).await?;
             }
@@ -210,7 +209,8 @@ impl Engine {
         self.run(&Step { spans: vec![span] })
     }
 
-    /// Waits for a step; the token chosen from each of its outputs.
+    /// The token chosen from each output of a step. Waits for the step; it can be asked once, and only of
+    /// a step that has outputs.
     pub async fn sampled(&mut self, step: &Running) -> Result<Vec<u32>, EngineError> {
         Ok(self.backend.sampled(step.ticket).await?)
     }

@@ -1,0 +1,318 @@
+//! Whole models against the reference's own numbers, on every backend of this machine.
+//! `tests/goldens/README.md` tells what the numbers are.
+
+mod support;
+
+use selvedge::arch::HymbaWindow;
+use selvedge::backend::{Outputs, Step, Tokens};
+use selvedge::checkpoint::{Checkpoint, Memory};
+use selvedge::engine::{Cancel, Engine, Running};
+use selvedge::state::{SlotId, SlotState};
+use support::{Golden, Place, Setting, Tensor, Worst, checkpoint, folder, load, places, wait};
+
+/// Largest difference of a logit on the CPU.
+const LOGITS: f32 = 5e-4;
+/// Of everything inside a model, and of the logits of Falcon-H1.
+const INSIDE: f32 = 2e-4;
+
+const HYMBA: [(&str, usize); 3] = [("hymba/caseA", 2), ("hymba/caseB", 1), ("hymba/caseC", 8)];
+const FALCON: [&str; 2] = ["falcon_h1", "falcon_h1_rms"];
+
+/// Reads tokens in spans of `chunk` rows; the logits of all of them.
+fn read(engine: &mut Engine, slot: SlotId, ids: &[u32], chunk: usize) -> Vec<f32> {
+    let mut logits = vec![];
+    for span in ids.chunks(chunk) {
+        let step = engine.feed(slot, span, Outputs::All).expect("a step");
+        logits.extend(wait(engine.logits(&step)).expect("logits"));
+    }
+    logits
+}
+
+/// Reads a prompt in a new slot.
+fn read_anew(engine: &mut Engine, ids: &[u32], chunk: usize) -> (SlotId, Vec<f32>) {
+    let slot = engine.open().expect("a slot");
+    let logits = read(engine, slot, ids, chunk);
+    (slot, logits)
+}
+
+fn last_row(logits: &[f32], columns: usize) -> &[f32] {
+    &logits[logits.len() - columns..]
+}
+
+#[test]
+fn hymba_logits_whatever_the_spans() {
+    for place in places() {
+        for (case, prompts) in HYMBA {
+            let golden = Golden::open(case);
+            let mut engine = load(&place, &checkpoint(case), Setting::default());
+            for chunk in [1, 7, 64, usize::MAX] {
+                let what = format!("{case} on {}, spans of {chunk}", place.name);
+                let mut worst = Worst::new(what, LOGITS * place.slack);
+                for p in 0..prompts {
+                    let ids = golden.ids(&format!("p{p}.input_ids"));
+                    let (slot, logits) = read_anew(&mut engine, &ids, chunk);
+                    worst.compare(&format!("p{p}"), &logits, &golden.get(&format!("p{p}.logits")).data);
+                    engine.close(slot).expect("an open slot");
+                }
+                worst.finish();
+            }
+        }
+    }
+}
+
+#[test]
+fn hymba_decodes_with_either_window() {
+    let windows = [(HymbaWindow::Training, "fixed"), (HymbaWindow::Generate, "official")];
+    for place in places() {
+        for (case, prompts) in HYMBA {
+            let golden = Golden::open(case);
+            for (window, name) in windows {
+                let mut engine = load(&place, &checkpoint(case), Setting { window, ..Setting::default() });
+                let columns = engine.model().vocabulary;
+                let what = format!("{case} on {}, decoding with the {name} window", place.name);
+                let mut worst = Worst::new(what, LOGITS * place.slack);
+                for p in 0..prompts {
+                    // Where both windows give the same, the golden holds one of them.
+                    let Some(wanted) = golden.find(&format!("p{p}.gen_logits_{name}_cache")) else { continue };
+                    let ids = golden.ids(&format!("p{p}.input_ids"));
+                    let tokens = golden.ids(&format!("p{p}.gen_tokens"));
+                    let (slot, prompt) = read_anew(&mut engine, &ids, 64);
+                    let mut logits = last_row(&prompt, columns).to_vec();
+                    logits.extend(read(&mut engine, slot, &tokens[..tokens.len() - 1], 1));
+                    worst.compare(&format!("p{p}"), &logits, &wanted.data);
+                    engine.close(slot).expect("an open slot");
+                }
+                worst.finish();
+            }
+        }
+    }
+}
+
+/// Greedy tokens, each chosen on the device and fed there; two steps are under way at a time.
+fn greedy(engine: &mut Engine, prompt: &[u32], count: usize) -> Vec<u32> {
+    let slot = engine.open().expect("a slot");
+    let first = wait(engine.prefill(slot, prompt, 64, &Cancel::default())).expect("a prompt");
+    let mut before: Running = first.expect("nobody cancels");
+    let mut tokens = vec![];
+    while tokens.len() < count {
+        let next = engine.decode(slot).expect("a step");
+        tokens.extend(wait(engine.sampled(&before)).expect("a token"));
+        before = next;
+    }
+    wait(engine.sampled(&before)).expect("a token");
+    engine.close(slot).expect("an open slot");
+    tokens
+}
+
+#[test]
+fn hymba_chooses_the_official_tokens() {
+    for place in places() {
+        for (case, prompts) in HYMBA {
+            let golden = Golden::open(case);
+            let setting = Setting { window: HymbaWindow::Generate, ..Setting::default() };
+            let mut engine = load(&place, &checkpoint(case), setting);
+            for p in 0..prompts {
+                let wanted = golden.ids(&format!("p{p}.gen_tokens"));
+                let got = greedy(&mut engine, &golden.ids(&format!("p{p}.input_ids")), wanted.len());
+                assert_eq!(got, wanted, "{case} p{p} on {}", place.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn hymba_inside() {
+    for place in places() {
+        for (case, _) in HYMBA {
+            let golden = Golden::open(case);
+            // The value, the tensor, and the factor between them: the mean's half lies in our fusion norms.
+            let mut pairs: Vec<(String, String, f32)> = vec![];
+            pairs.extend(golden.names("p0.hidden.").map(|i| (format!("hidden.{i}"), format!("p0.hidden.{i}"), 1.0)));
+            pairs.extend(golden.names("p0.probe.").map(|name| {
+                let fusion = name.ends_with(".attn_norm") || name.ends_with(".ssm_norm");
+                (format!("layers.{name}"), format!("p0.probe.{name}"), if fusion { 2.0 } else { 1.0 })
+            }));
+            let keep = pairs.iter().map(|(value, ..)| value.clone()).collect();
+            let mut engine = load(&place, &checkpoint(case), Setting { keep, ..Setting::default() });
+            let meta = engine.model().prelude.len();
+            let slot = engine.open().expect("a slot");
+            let step = engine.feed(slot, &golden.ids("p0.input_ids"), Outputs::Last).expect("a step");
+            let mut worst = Worst::new(format!("inside {case} on {}", place.name), INSIDE * place.slack);
+            for (value, tensor, factor) in &pairs {
+                let wanted = golden.get(tensor);
+                let got = wait(engine.value(&step, value)).expect("a kept value");
+                let got: Vec<f32> = got.iter().map(|x| x * factor).collect();
+                worst.compare(value, &got, &wanted.data[meta * wanted.shape[1]..]);
+            }
+            worst.finish();
+        }
+    }
+}
+
+/// Holds a slot's memory against the reference's caches `{prefix}{layer}.{k, v, conv, ssm}`: keys and values
+/// `[heads, rows, width]`, conv `[channels, taps]` with one column more than is needed, newest last.
+fn compare_cache(worst: &mut Worst, state: &SlotState, golden: &Golden, prefix: &str, pinned: usize) {
+    let mut seen = 0;
+    for tensor in &state.tensors {
+        let Some((layer, kind)) = tensor.name.strip_prefix("layers.").and_then(|name| name.split_once('.')) else {
+            panic!("{} is no layer's", tensor.name)
+        };
+        let kind = kind.strip_prefix("kv.").unwrap_or(kind);
+        let wanted = golden.get(&format!("{prefix}{layer}.{kind}")).clone();
+        let wanted = match kind {
+            "ssm" => wanted.squeezed(tensor.shape.len()).data,
+            "conv" => {
+                let wanted = wanted.squeezed(2);
+                let (columns, channels) = (tensor.shape[0], tensor.shape[1]);
+                let newest = wanted.shape[1] - columns;
+                let number = |i| wanted.at(&[i % channels, newest + i / channels]);
+                (0..columns * channels).map(number).collect()
+            }
+            _ => rows(wanted.squeezed(3), &tensor.positions, state.position, pinned),
+        };
+        worst.compare(&tensor.name, &tensor.data, &wanted);
+        seen += 1;
+    }
+    assert_eq!(seen, golden.names(prefix).count(), "every cache of the reference has its counterpart");
+}
+
+/// The reference's rows at the given positions, `[positions, heads, width]`: it holds the pinned ones and the
+/// latest others. It may hold more than we do, never less.
+fn rows(wanted: Tensor, positions: &[u32], end: usize, pinned: usize) -> Vec<f32> {
+    let &[heads, held, width] = wanted.shape.as_slice() else { panic!("keys and values have three dimensions") };
+    assert!(positions.len() <= held && positions.len() >= held.min(pinned + 16).min(end));
+    let mut numbers = vec![];
+    for &position in positions {
+        let position = position as usize;
+        let row = if position < pinned { position } else { held - (end - position) };
+        for head in 0..heads {
+            numbers.extend((0..width).map(|i| wanted.at(&[head, row, i])));
+        }
+    }
+    numbers
+}
+
+#[test]
+fn hymba_caches() {
+    for place in places() {
+        for (case, at_the_end) in [("hymba/caseA", true), ("hymba/caseC", false)] {
+            let golden = Golden::open(case);
+            let setting = Setting { window: HymbaWindow::Generate, ..Setting::default() };
+            let mut engine = load(&place, &checkpoint(case), setting);
+            let pinned = engine.layout().pinned;
+            let (slot, _) = read_anew(&mut engine, &golden.ids("p0.input_ids"), 7);
+            let mut worst = Worst::new(format!("caches of {case} on {}", place.name), INSIDE * place.slack);
+            let state = wait(engine.export(slot)).expect("a state");
+            compare_cache(&mut worst, &state, &golden, "p0.cache_prefill.", pinned);
+            if at_the_end {
+                let tokens = golden.ids("p0.gen_tokens");
+                read(&mut engine, slot, &tokens[..tokens.len() - 1], 1);
+                let state = wait(engine.export(slot)).expect("a state");
+                compare_cache(&mut worst, &state, &golden, "p0.cache_end.", pinned);
+            }
+            worst.finish();
+        }
+    }
+}
+
+/// One span of each slot in one step; the logits of each.
+fn run_together(engine: &mut Engine, spans: &[(SlotId, &[u32])]) -> Vec<Vec<f32>> {
+    let span = |&(slot, ids): &(SlotId, &[u32])| engine.span(slot, Tokens::Given(ids.to_vec()), Outputs::All);
+    let step = Step { spans: spans.iter().map(span).collect::<Result<_, _>>().expect("spans") };
+    let running = engine.run(&step).expect("a step");
+    let mut logits = wait(engine.logits(&running)).expect("logits");
+    let columns = engine.model().vocabulary;
+    let parts = spans.iter().map(|(_, ids)| logits.drain(..ids.len() * columns).collect()).collect();
+    assert!(logits.is_empty());
+    parts
+}
+
+#[test]
+fn sequences_in_one_step_do_not_touch_each_other() {
+    let case = "hymba/caseC";
+    let golden = Golden::open(case);
+    for place in places() {
+        let mut engine = load(&place, &checkpoint(case), Setting { slots: 3, ..Setting::default() });
+        let columns = engine.model().vocabulary;
+        let mut worst = Worst::new(format!("ragged steps of {case} on {}", place.name), LOGITS * place.slack);
+        let (short, long) = (golden.ids("p3.input_ids"), golden.ids("p7.input_ids"));
+        let tokens = golden.ids("p3.gen_tokens");
+        let [a, b] = [(); 2].map(|()| engine.open().expect("a slot"));
+
+        // A short prompt and the beginning of a long one.
+        let logits = run_together(&mut engine, &[(a, &short), (b, &long[..9])]);
+        worst.compare("a prompt", &logits[0], &golden.get("p3.logits").data);
+        worst.compare("half a prompt", &logits[1], &golden.get("p7.logits").data[..9 * columns]);
+
+        // The first decodes while the second goes on, and a third begins in front of both.
+        let c = engine.open().expect("a slot");
+        let third = golden.ids("p2.input_ids");
+        let logits = run_together(&mut engine, &[(c, &third), (a, &tokens[..1]), (b, &long[9..])]);
+        worst.compare("another prompt", &logits[0], &golden.get("p2.logits").data);
+        worst.compare("a token", &logits[1], &golden.get("p3.gen_logits_fixed_cache").data[columns..2 * columns]);
+        worst.compare("the rest", &logits[2], &golden.get("p7.logits").data[9 * columns..]);
+
+        // All decode; then one ends and its slot serves another text.
+        let next = |p: usize, at: usize| golden.ids(&format!("p{p}.gen_tokens"))[at];
+        let (x, y, z) = ([next(7, 0)], [next(2, 0)], [next(3, 1)]);
+        let logits = run_together(&mut engine, &[(b, &x), (c, &y), (a, &z)]);
+        for (got, p, row) in [(&logits[0], 7, 1), (&logits[1], 2, 1), (&logits[2], 3, 2)] {
+            let wanted = golden.get(&format!("p{p}.gen_logits_fixed_cache"));
+            worst.compare("tokens together", got, &wanted.data[row * columns..][..columns]);
+        }
+        engine.close(a).expect("an open slot");
+        let (again, logits) = read_anew(&mut engine, &short, usize::MAX);
+        assert_eq!(again, a);
+        worst.compare("a slot used again", &logits, &golden.get("p3.logits").data);
+        worst.finish();
+    }
+}
+
+/// The checkpoint of a golden with another of its configs.
+fn with_config(case: &str, config: &str) -> Checkpoint {
+    let read = |file: &str| std::fs::read(folder(case).join(file)).expect("a file of the golden");
+    let files = Memory::new().with("config.json", read(config)).with("model.safetensors", read("model.safetensors"));
+    wait(Checkpoint::open(files)).expect("a checkpoint")
+}
+
+#[test]
+fn falcon_h1_in_both_dialects() {
+    for place in places() {
+        for case in FALCON {
+            let golden = Golden::open(case);
+            for config in ["config.json", "config.v5.json"] {
+                falcon_h1(&place, &golden, case, config);
+            }
+        }
+    }
+}
+
+fn falcon_h1(place: &Place, golden: &Golden, case: &str, config: &str) {
+    let names: Vec<&str> = golden.names("hidden.").collect();
+    let value = |name: &str| if name == "final_norm" { name.to_owned() } else { format!("hidden.{name}") };
+    let keep = names.iter().map(|name| value(name)).collect();
+    let mut engine = load(place, &with_config(case, config), Setting { keep, slots: 2, ..Setting::default() });
+    let (ids, tokens) = (golden.ids("input_ids"), golden.ids("decode_tokens"));
+    let mut worst = Worst::new(format!("{case} on {}, {config}", place.name), INSIDE * place.slack);
+
+    // At once, with everything inside; then in spans.
+    let slot = engine.open().expect("a slot");
+    let step = engine.feed(slot, &ids, Outputs::All).expect("a step");
+    let logits = wait(engine.logits(&step)).expect("logits");
+    worst.compare("logits", &logits, &golden.get("logits").data);
+    for name in names {
+        let got = wait(engine.value(&step, &value(name))).expect("a kept value");
+        worst.compare(name, &got, &golden.get(&format!("hidden.{name}")).data);
+    }
+    for chunk in [1, 7, 40] {
+        let (other, logits) = read_anew(&mut engine, &ids, chunk);
+        worst.compare(&format!("spans of {chunk}"), &logits, &golden.get("logits").data);
+        engine.close(other).expect("an open slot");
+    }
+
+    worst.compare("decoding", &read(&mut engine, slot, &tokens, 1), &golden.get("decode_logits").data);
+    let state = wait(engine.export(slot)).expect("a state");
+    compare_cache(&mut worst, &state, golden, "cache_final.", 0);
+    assert_eq!(greedy(&mut engine, &ids, tokens.len()), tokens, "{case} on {}", place.name);
+    worst.finish();
+}

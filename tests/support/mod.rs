@@ -1,0 +1,177 @@
+//! What tests of whole models share: the places to run, the reference's numbers, comparisons.
+
+#![allow(dead_code, reason = "every test program uses its own part of this")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use selvedge::arch::HymbaWindow;
+use selvedge::backend::Backend;
+use selvedge::backend::cpu::CpuBackend;
+use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
+use selvedge::checkpoint::{Checkpoint, Folder};
+use selvedge::engine::{Engine, EngineOptions};
+
+/// Runs a future to its end.
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    pollster::block_on(future)
+}
+
+/// A backend to test, and how far it may be from the reference.
+pub struct Place {
+    pub name: &'static str,
+    pub open: fn() -> Box<dyn Backend>,
+    /// Largest difference of a logit, as a multiple of what the CPU is allowed.
+    pub slack: f32,
+}
+
+/// Every backend of this machine. Which driver stands behind WebGPU is the environment's choice
+/// (`VK_DRIVER_FILES`); where one was chosen it has to be there.
+pub fn places() -> Vec<Place> {
+    let mut places = vec![Place { name: "cpu", open: || Box::new(CpuBackend::new()), slack: 1.0 }];
+    let adapters = wait(webgpu::adapters());
+    if let Some(adapter) = adapters.first() {
+        println!("webgpu runs on {} ({})", adapter.adapter, adapter.driver);
+        let open = || -> Box<dyn Backend> {
+            Box::new(wait(WebGpuBackend::new(&WebGpuOptions::default())).expect("the adapter opens"))
+        };
+        places.push(Place { name: "webgpu", open, slack: 2.0 });
+    } else {
+        assert!(std::env::var_os("VK_DRIVER_FILES").is_none(), "the chosen Vulkan driver offers no adapter");
+        println!("webgpu is not tested: there is no adapter");
+    }
+    places
+}
+
+/// A folder below `tests/goldens`.
+pub fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+}
+
+/// The checkpoint of a golden.
+pub fn checkpoint(name: &str) -> Checkpoint {
+    wait(Checkpoint::open(Folder::open(folder(name)).expect("a folder"))).expect("a checkpoint")
+}
+
+/// How a test's engine differs from the usual.
+#[derive(Clone, Default)]
+pub struct Setting {
+    pub slots: usize,
+    pub context: Option<usize>,
+    pub window: HymbaWindow,
+    pub keep: Vec<String>,
+}
+
+/// Loads a checkpoint.
+pub fn load(place: &Place, checkpoint: &Checkpoint, setting: Setting) -> Engine {
+    let mut progress = |_: selvedge::checkpoint::LoadProgress| {};
+    let mut options = EngineOptions::new(&mut progress);
+    options.slots = setting.slots.max(1);
+    options.context = setting.context;
+    options.hymba_window = setting.window;
+    options.keep = setting.keep;
+    wait(Engine::load(checkpoint, (place.open)(), options)).expect("the model loads")
+}
+
+/// A tensor of the reference.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub data: Vec<f32>,
+}
+
+impl Tensor {
+    /// Row-major index.
+    pub fn at(&self, index: &[usize]) -> f32 {
+        assert_eq!(index.len(), self.shape.len());
+        self.data[index.iter().zip(&self.shape).fold(0, |at, (i, size)| at * size + i)]
+    }
+
+    /// Without its leading dimensions of one, down to `rank` dimensions.
+    pub fn squeezed(mut self, rank: usize) -> Self {
+        while self.shape.len() > rank {
+            assert_eq!(self.shape.remove(0), 1);
+        }
+        self
+    }
+}
+
+/// The reference's numbers: `golden.safetensors`.
+pub struct Golden {
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Golden {
+    pub fn open(name: &str) -> Self {
+        let bytes = std::fs::read(folder(name).join("golden.safetensors")).expect("a golden");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+        let tensors = file.tensors().into_iter().map(|(name, view)| {
+            let bytes = view.data();
+            let data = match view.dtype() {
+                safetensors::Dtype::F32 => numbers(bytes, f32::from_le_bytes),
+                safetensors::Dtype::I64 => numbers(bytes, |b| i64::from_le_bytes(b) as f32),
+                other => panic!("{name} is {other:?}"),
+            };
+            (name, Tensor { shape: view.shape().to_vec(), data })
+        });
+        Self { tensors: tensors.collect() }
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    pub fn get(&self, name: &str) -> &Tensor {
+        self.find(name).unwrap_or_else(|| panic!("the golden has no {name}"))
+    }
+
+    pub fn ids(&self, name: &str) -> Vec<u32> {
+        self.get(name).data.iter().map(|&id| id as u32).collect()
+    }
+
+    /// Names that begin so, without the prefix.
+    pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.tensors.keys().filter_map(move |name| name.strip_prefix(prefix))
+    }
+}
+
+fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.chunks_exact(N).map(|chunk| number(chunk.try_into().expect("N bytes"))).collect()
+}
+
+/// Collects the largest difference of many comparisons, and fails at the end if it is too large.
+pub struct Worst {
+    what: String,
+    tolerance: f32,
+    largest: f32,
+    place: String,
+    compared: usize,
+}
+
+impl Worst {
+    pub fn new(what: impl Into<String>, tolerance: f32) -> Self {
+        Self { what: what.into(), tolerance, largest: 0.0, place: String::new(), compared: 0 }
+    }
+
+    /// Compares numbers that must be as many.
+    pub fn compare(&mut self, place: &str, got: &[f32], wanted: &[f32]) {
+        assert_eq!(got.len(), wanted.len(), "{}, {place}: another size", self.what);
+        self.compared += got.len();
+        for (&got, &wanted) in got.iter().zip(wanted) {
+            let difference = (got - wanted).abs();
+            // Not a number is the worst of all.
+            if difference.is_nan() || difference > self.largest {
+                self.largest = if difference.is_nan() { f32::INFINITY } else { difference };
+                self.place = place.to_owned();
+            }
+        }
+    }
+
+    pub fn finish(self) {
+        let Self { what, tolerance, largest, place, compared } = self;
+        println!("{what}: largest difference {largest:.1e} of {tolerance:.0e} allowed ({place}; {compared} numbers)");
+        assert!(compared > 0, "{what}: nothing was compared");
+        assert!(largest <= tolerance, "{what}: off by {largest:e} in {place}, {tolerance:e} is allowed");
+    }
+}
