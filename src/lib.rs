@@ -7,6 +7,10 @@
 
 pub mod arch;
 pub mod backend;
+pub mod checkpoint;
+#[cfg(feature = "native")]
+pub mod commands;
+pub mod engine;
 pub mod graph;
 pub mod state;
 pub mod text;

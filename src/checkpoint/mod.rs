@@ -2,21 +2,40 @@
 //!
 //! A [`Source`] gives bytes of files; a [`Checkpoint`] knows which tensors lie where in them; [`load`]
 //! applies a graph's weight recipes and hands rows, block by block, to a [`WeightSink`] (a backend).
+//! Headers are read when a checkpoint is opened, rows when they are loaded, and never a whole file.
 
+mod convert;
+mod error;
 mod loader;
 mod safetensors;
 mod source;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Range;
 
-pub use loader::{LoadProgress, LoadReport, WeightChoice, WeightSink, load};
-pub use source::{Memory, Source, SourceError};
+use serde::Deserialize;
+
+use crate::graph::WeightFormat;
+
+pub use error::CheckpointError;
+pub use loader::{LoadProgress, LoadReport, SinkError, WeightChoice, WeightSink, load, stored};
 #[cfg(feature = "native")]
 pub use source::Folder;
+pub use source::{Memory, Source, SourceError};
 
-/// Dtypes that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+const CONFIG: &str = "config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Largest `config.json`, in bytes. Real ones take kilobytes.
+const LARGEST_CONFIG: u64 = 1 << 20;
+/// Largest other file that is read whole (an index, a tokenizer), in bytes.
+const LARGEST_FILE: u64 = 1 << 28;
+
+/// Type of a tensor's numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dtype {
     /// IEEE single.
     F32,
@@ -24,6 +43,40 @@ pub enum Dtype {
     F16,
     /// The upper half of a single.
     Bf16,
+    /// One that cannot be read, by its name in the file. Refused only when the tensor is needed.
+    Other(String),
+}
+
+impl Dtype {
+    fn named(name: String) -> Self {
+        match name.as_str() {
+            "F32" => Self::F32,
+            "F16" => Self::F16,
+            "BF16" => Self::Bf16,
+            _ => Self::Other(name),
+        }
+    }
+
+    /// The format in which such numbers go through unchanged; `None` when they cannot be read.
+    pub fn format(&self) -> Option<WeightFormat> {
+        match self {
+            Self::F32 => Some(WeightFormat::F32),
+            Self::F16 => Some(WeightFormat::F16),
+            Self::Bf16 => Some(WeightFormat::Bf16),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Other(name) => name,
+        })
+    }
 }
 
 /// Where a tensor's bytes lie.
@@ -35,6 +88,115 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// The file.
     pub file: String,
-    /// Bytes of that file.
+    /// Bytes of that file; as many as dtype and shape take, and inside the file.
     pub range: Range<u64>,
+}
+
+/// An opened model: its config, and where its tensors lie.
+pub struct Checkpoint {
+    source: Box<dyn Source>,
+    config: String,
+    tensors: BTreeMap<String, TensorInfo>,
+}
+
+impl Checkpoint {
+    /// Reads `config.json` and the headers of `model.safetensors`, or of the shards that
+    /// `model.safetensors.index.json` names.
+    pub async fn open(source: impl Source + 'static) -> Result<Self, CheckpointError> {
+        let source: Box<dyn Source> = Box::new(source);
+        let config = read_config(&source).await?;
+        let mut tensors = BTreeMap::new();
+        if source.size(SINGLE).await?.is_some() {
+            tensors.extend(safetensors::read_header(&source, SINGLE).await?);
+        } else if let Some(index) = read_whole(&source, INDEX, LARGEST_FILE).await? {
+            tensors = read_shards(&source, &index).await?;
+        } else {
+            return Err(CheckpointError::NoWeights { place: source.describe("") });
+        }
+        Ok(Self { source, config, tensors })
+    }
+
+    /// The text of `config.json`.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// Names and shapes of all tensors.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.tensors.iter().map(|(name, info)| (name.clone(), info.shape.clone())).collect()
+    }
+
+    /// Every tensor, by name.
+    pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
+        &self.tensors
+    }
+
+    /// Where a tensor lies.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name)
+    }
+
+    /// A whole small file (`tokenizer.json` and the like); `None` when there is no such file.
+    pub async fn file(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+        Ok(read_whole(&self.source, name, LARGEST_FILE).await?.map(Cow::into_owned))
+    }
+
+    /// A file's full name for people.
+    pub fn describe(&self, file: &str) -> String {
+        self.source.describe(file)
+    }
+}
+
+/// The text of `config.json`, which is all that a model without weights has.
+pub async fn read_config(source: &dyn Source) -> Result<String, CheckpointError> {
+    let Some(bytes) = read_whole(source, CONFIG, LARGEST_CONFIG).await? else {
+        return Err(CheckpointError::NoConfig { place: source.describe("") });
+    };
+    let text = |what: String| CheckpointError::Text { file: source.describe(CONFIG), what };
+    String::from_utf8(bytes.into_owned()).map_err(|e| text(format!("is not UTF-8: {}", e.utf8_error())))
+}
+
+async fn read_whole<'a>(
+    source: &'a dyn Source,
+    file: &'a str,
+    largest: u64,
+) -> Result<Option<Cow<'a, [u8]>>, CheckpointError> {
+    let Some(size) = source.size(file).await? else { return Ok(None) };
+    if size > largest {
+        let what = format!("has {size} bytes; at most {largest} are read");
+        return Err(CheckpointError::Text { file: source.describe(file), what });
+    }
+    Ok(Some(source.read(file, 0..size).await?))
+}
+
+/// Reads the headers of all shards and holds the index to them.
+async fn read_shards(source: &dyn Source, index: &[u8]) -> Result<BTreeMap<String, TensorInfo>, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+
+    let fail = |what: String| CheckpointError::Text { file: source.describe(INDEX), what };
+    let Index { weight_map } = serde_json::from_slice(index).map_err(|e| fail(format!("is not an index: {e}")))?;
+    let mut tensors: BTreeMap<String, TensorInfo> = BTreeMap::new();
+    for shard in BTreeSet::from_iter(weight_map.values()) {
+        if shard.contains(['/', '\\']) || !shard.ends_with(".safetensors") {
+            return Err(fail(format!("names the shard `{shard}`, which is not a safetensors file beside it")));
+        }
+        if source.size(shard).await?.is_none() {
+            return Err(fail(format!("names the shard `{shard}`, which is not there; is the download complete?")));
+        }
+        for (name, info) in safetensors::read_header(source, shard).await? {
+            if let Some(first) = tensors.get(&name) {
+                return Err(fail(format!("names `{}` and `{shard}`, which both hold tensor `{name}`", first.file)));
+            }
+            tensors.insert(name, info);
+        }
+    }
+    for (name, shard) in &weight_map {
+        if tensors.get(name).is_none_or(|info| info.file != *shard) {
+            return Err(fail(format!("places tensor `{name}` in `{shard}`, which does not hold it")));
+        }
+    }
+    Ok(tensors)
 }

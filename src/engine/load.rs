@@ -1,5 +1,7 @@
 //! From a checkpoint and a backend to an engine.
 
+use std::sync::Arc;
+
 use futures::future::LocalBoxFuture;
 
 use super::{Engine, EngineError, PREFILL_ROWS, Programs, Slots};
@@ -57,9 +59,8 @@ impl Engine {
         let arch = ArchOptions { hymba_window: options.hymba_window };
         let model = arch::build(&config, Some(&checkpoint.shapes()), &arch)?;
         let context = context(&model, options.context)?;
-        let keep = options.keep.iter().map(|name| {
-            model.graph.find(name).ok_or_else(|| EngineError::NoValue(name.clone()))
-        });
+        let keep =
+            options.keep.iter().map(|name| model.graph.find(name).ok_or_else(|| EngineError::NoValue(name.clone())));
         let keep = keep.collect::<Result<_, _>>()?;
         // Small files first: what is wrong with them shows before gigabytes are read.
         let tokenizer = tokenizer(checkpoint).await?;
@@ -69,8 +70,7 @@ impl Engine {
         checkpoint::load(checkpoint, &model.graph, options.weights, &mut sink, options.progress)
             .await
             .map_err(backend_error)?;
-        let layout =
-            StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
+        let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
         backend.allocate(&layout)?;
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
         let mut engine = Self { backend, model, layout, programs, slots, tokenizer, ends };
@@ -96,18 +96,16 @@ impl Engine {
 /// The context asked for, if the model can have it.
 fn context(model: &Model, asked: Option<usize>) -> Result<usize, EngineError> {
     match asked {
-        Some(asked) if asked == 0 || asked > model.context => {
-            Err(EngineError::Context { asked, limit: model.context })
-        }
+        Some(asked) if asked == 0 || asked > model.context => Err(EngineError::Context { asked, limit: model.context }),
         Some(asked) => Ok(asked),
         None => Ok(model.context.min(DEFAULT_CONTEXT)),
     }
 }
 
-async fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, EngineError> {
+async fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Arc<Tokenizer>>, EngineError> {
     let Some(tokenizer) = checkpoint.file("tokenizer.json").await? else { return Ok(None) };
     let config = checkpoint.file("tokenizer_config.json").await?;
-    Ok(Some(Tokenizer::from_bytes(&tokenizer, config.as_deref())?))
+    Ok(Some(Arc::new(Tokenizer::from_bytes(&tokenizer, config.as_deref())?)))
 }
 
 /// The end tokens that the model's config and its `generation_config.json` name.
@@ -116,7 +114,8 @@ async fn ends(checkpoint: &Checkpoint, model: &Model) -> Result<Vec<u32>, Engine
     let mut ends = model.eos.clone();
     if let Some(bytes) = checkpoint.file(FILE).await? {
         let more = Config::parse(&String::from_utf8_lossy(&bytes)).and_then(|config| config.token_ids("eos_token_id"));
-        let broken = |e| CheckpointError::Text { file: checkpoint.describe(FILE), what: format!("cannot be used: {e}") };
+        let broken =
+            |e| CheckpointError::Text { file: checkpoint.describe(FILE), what: format!("cannot be used: {e}") };
         ends.extend(more.map_err(broken)?);
     }
     Ok(ends)

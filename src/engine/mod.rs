@@ -11,6 +11,8 @@ mod load;
 mod programs;
 mod slots;
 
+use std::sync::Arc;
+
 use crate::arch::Model;
 use crate::backend::{Backend, BackendInfo, Counters, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens};
 use crate::graph::{Rows, ValueId};
@@ -34,7 +36,7 @@ pub struct Engine {
     layout: StateLayout,
     programs: Programs,
     slots: Slots,
-    tokenizer: Option<Tokenizer>,
+    tokenizer: Option<Arc<Tokenizer>>,
     /// Tokens that end a text.
     ends: Vec<u32>,
 }
@@ -77,8 +79,8 @@ impl Engine {
     }
 
     /// The tokenizer, if the checkpoint has one.
-    pub fn tokenizer(&self) -> Result<&Tokenizer, EngineError> {
-        self.tokenizer.as_ref().ok_or(EngineError::NoTokenizer)
+    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>, EngineError> {
+        self.tokenizer.clone().ok_or(EngineError::NoTokenizer)
     }
 
     /// Whether a token ends a text.

@@ -89,7 +89,8 @@ fn bos(tokenizer: &tokenizers::Tokenizer, config: &[u8]) -> Result<Option<u32>, 
     }
     // Either the token itself or an object around it.
     let token = config.get("bos_token").map(|token| token.get("content").unwrap_or(token)).and_then(Value::as_str);
-    let token = token.ok_or_else(|| TextError::Config("`add_bos_token` is true, but there is no `bos_token`".into()))?;
+    let token =
+        token.ok_or_else(|| TextError::Config("`add_bos_token` is true, but there is no `bos_token`".into()))?;
     let id = tokenizer.token_to_id(token);
     id.map(Some).ok_or_else(|| TextError::Config(format!("`bos_token` {token:?} is not in tokenizer.json")))
 }

@@ -1,0 +1,115 @@
+//! What can be wrong with a checkpoint.
+
+use super::{SinkError, SourceError};
+use crate::graph::WeightFormat;
+
+/// A checkpoint that cannot be opened or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// A file could not be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Not a model folder.
+    #[error("{place}: there is no config.json; a model folder holds config.json and model.safetensors")]
+    NoConfig {
+        /// Where it was looked for.
+        place: String,
+    },
+    /// A config without weights.
+    #[error("{place}: there are no weights; neither model.safetensors nor model.safetensors.index.json is there")]
+    NoWeights {
+        /// Where they were looked for.
+        place: String,
+    },
+    /// A text file that is not what it should be.
+    #[error("{file} {what}")]
+    Text {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A safetensors file that contradicts itself.
+    #[error("{file} is not a sound safetensors file: {what}")]
+    Header {
+        /// The file.
+        file: String,
+        /// What is wrong, and with which tensor.
+        what: String,
+    },
+    /// Tensors that the model needs are not there.
+    #[error(
+        "the checkpoint lacks {count} of the tensors that its config.json calls for: {}; do config and weights belong together?",
+        shorten(names, *count)
+    )]
+    Missing {
+        /// The first few.
+        names: Vec<String>,
+        /// All of them.
+        count: usize,
+    },
+    /// A tensor of another shape than the config promises.
+    #[error("{file}: tensor `{tensor}` has shape {got:?}, config.json calls for {wanted:?}")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// The file it lies in.
+        file: String,
+        /// What it has.
+        got: Vec<usize>,
+        /// What the config calls for.
+        wanted: Vec<usize>,
+    },
+    /// A tensor whose numbers cannot be read.
+    #[error("{file}: tensor `{tensor}` holds {dtype}; F32, F16 and BF16 can be read")]
+    Dtype {
+        /// The tensor.
+        tensor: String,
+        /// The file it lies in.
+        file: String,
+        /// Its dtype as the file names it.
+        dtype: String,
+    },
+    /// A number too large for the format in which it should be stored.
+    #[error(
+        "{file}: tensor `{tensor}` holds {value:e} in row {row}, too large for {}; {advice}",
+        format.name()
+    )]
+    Overflow {
+        /// The tensor.
+        tensor: String,
+        /// The file it lies in.
+        file: String,
+        /// The row of the tensor.
+        row: usize,
+        /// The number, after the recipe's map and scale.
+        value: f32,
+        /// The format asked for.
+        format: WeightFormat,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A recipe that contradicts itself: a fault of the architecture.
+    #[error("weight `{weight}`: {what}")]
+    Recipe {
+        /// The weight.
+        weight: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The backend refused a weight.
+    #[error("weight `{weight}`: {source}")]
+    Sink {
+        /// The weight.
+        weight: String,
+        /// The backend's own error.
+        source: SinkError,
+    },
+}
+
+/// `a, b and 7 more`
+fn shorten(names: &[String], count: usize) -> String {
+    let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let more = if count > names.len() { format!(" and {} more", count - names.len()) } else { String::new() };
+    list.join(", ") + &more
+}

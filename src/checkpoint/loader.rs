@@ -1,0 +1,217 @@
+//! Applies a graph's weight recipes: row blocks from the checkpoint, changed where a recipe says so, to a sink.
+
+use std::collections::BTreeSet;
+
+use futures::future::LocalBoxFuture;
+
+use super::convert::convert;
+use super::{Checkpoint, CheckpointError, TensorInfo};
+use crate::graph::{Graph, Part, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
+
+/// Bytes read or written at once, unless a single row is larger: what a browser's heap is planned for.
+const BLOCK: usize = 16 << 20;
+
+/// Names that an error about missing tensors lists.
+const LISTED: usize = 5;
+
+/// How matrices are to be stored. Vectors are always f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightChoice {
+    /// As the checkpoint has them; f32 where the parts of a matrix differ.
+    #[default]
+    Auto,
+    /// 4 bytes a number.
+    F32,
+    /// 2 bytes, 11 bits of precision, up to 65504.
+    F16,
+    /// 2 bytes, 8 bits of precision, the range of f32.
+    Bf16,
+}
+
+impl WeightChoice {
+    /// The format of a weight whose parts lie in the checkpoint as `sources`.
+    pub fn format(self, class: WeightClass, sources: impl IntoIterator<Item = WeightFormat>) -> WeightFormat {
+        match (class, self) {
+            (WeightClass::Vector, _) | (_, Self::F32) => WeightFormat::F32,
+            (_, Self::F16) => WeightFormat::F16,
+            (_, Self::Bf16) => WeightFormat::Bf16,
+            (_, Self::Auto) => {
+                let mut sources = sources.into_iter();
+                let first = sources.next().unwrap_or(WeightFormat::F32);
+                if sources.all(|format| format == first) { first } else { WeightFormat::F32 }
+            }
+        }
+    }
+}
+
+/// A sink's own error; a backend's can be had back with `downcast`.
+pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Takes weights: a backend, or a test.
+pub trait WeightSink {
+    /// Makes room for a weight.
+    fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError>;
+
+    /// Fills rows of a weight. Returns when there is room for more. Blocks of a weight come in order, without
+    /// gaps, and all of them before the next weight is created.
+    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>>;
+}
+
+/// How far a load is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadProgress<'a> {
+    /// Bytes of the checkpoint done.
+    pub done: u64,
+    /// Bytes of the checkpoint that the model needs.
+    pub total: u64,
+    /// The tensor of the last block.
+    pub tensor: &'a str,
+}
+
+/// What a load did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Bytes of the checkpoint read.
+    pub read: u64,
+    /// Bytes of the weights as stored.
+    pub stored: u64,
+    /// Tensors of the checkpoint that the model does not use, sorted.
+    pub unused: Vec<String>,
+}
+
+/// How each weight of a graph will be stored, in the graph's order. Checks everything that can be checked without
+/// reading rows: that all tensors are there, with the right shapes, and can be read.
+pub fn stored(
+    checkpoint: &Checkpoint,
+    graph: &Graph,
+    choice: WeightChoice,
+) -> Result<Vec<WeightDesc>, CheckpointError> {
+    let parts = || graph.weights.iter().flat_map(|weight| &weight.parts);
+    let missing: BTreeSet<&str> =
+        parts().map(|part| part.tensor.as_str()).filter(|name| checkpoint.tensor(name).is_none()).collect();
+    if !missing.is_empty() {
+        let names = missing.iter().take(LISTED).map(|&name| name.to_owned()).collect();
+        return Err(CheckpointError::Missing { names, count: missing.len() });
+    }
+    graph.weights.iter().map(|recipe| describe(checkpoint, recipe, choice)).collect()
+}
+
+fn describe(
+    checkpoint: &Checkpoint,
+    recipe: &WeightRecipe,
+    choice: WeightChoice,
+) -> Result<WeightDesc, CheckpointError> {
+    let mut formats = Vec::with_capacity(recipe.parts.len());
+    let mut rows = 0;
+    for part in &recipe.parts {
+        let (info, format) = find(checkpoint, part)?;
+        if info.shape != part.shape {
+            return Err(CheckpointError::Shape {
+                tensor: part.tensor.clone(),
+                file: checkpoint.describe(&info.file),
+                got: info.shape.clone(),
+                wanted: part.shape.clone(),
+            });
+        }
+        let within = part.shape.first().is_some_and(|&rows| part.rows.start < part.rows.end && part.rows.end <= rows);
+        if !within || part.columns() != recipe.columns {
+            let what = format!(
+                "rows {:?} of `{}` {:?} do not fit its {} columns",
+                part.rows, part.tensor, part.shape, recipe.columns
+            );
+            return Err(CheckpointError::Recipe { weight: recipe.name.clone(), what });
+        }
+        rows += part.rows.len();
+        formats.push(format);
+    }
+    if rows != recipe.rows || rows == 0 {
+        let what = format!("its parts have {rows} rows, it has {}", recipe.rows);
+        return Err(CheckpointError::Recipe { weight: recipe.name.clone(), what });
+    }
+    let format = choice.format(recipe.class, formats);
+    Ok(WeightDesc { name: recipe.name.clone(), rows: recipe.rows, columns: recipe.columns, format })
+}
+
+/// A part's tensor and the format its numbers are in.
+fn find<'a>(checkpoint: &'a Checkpoint, part: &Part) -> Result<(&'a TensorInfo, WeightFormat), CheckpointError> {
+    let info = checkpoint
+        .tensor(&part.tensor)
+        .ok_or_else(|| CheckpointError::Missing { names: vec![part.tensor.clone()], count: 1 })?;
+    let format = info.dtype.format().ok_or_else(|| CheckpointError::Dtype {
+        tensor: part.tensor.clone(),
+        file: checkpoint.describe(&info.file),
+        dtype: info.dtype.to_string(),
+    })?;
+    Ok((info, format))
+}
+
+/// Hands all weights of a graph to a sink, in order, in blocks of at most 16 MiB (or one row). Nothing is created
+/// before everything has been checked that the headers can tell.
+pub async fn load(
+    checkpoint: &Checkpoint,
+    graph: &Graph,
+    choice: WeightChoice,
+    sink: &mut dyn WeightSink,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<LoadReport, CheckpointError> {
+    let descs = stored(checkpoint, graph, choice)?;
+    let mut total = 0;
+    for part in graph.weights.iter().flat_map(|weight| &weight.parts) {
+        total += bytes(part.rows.len(), part.columns(), find(checkpoint, part)?.1);
+    }
+    let mut report = LoadReport::default();
+    let mut scratch = vec![];
+    for (index, (recipe, desc)) in graph.weights.iter().zip(&descs).enumerate() {
+        let id = WeightId(index as u32);
+        let refused = |source| CheckpointError::Sink { weight: recipe.name.clone(), source };
+        sink.create(id, desc).map_err(refused)?;
+        report.stored += bytes(desc.rows, desc.columns, desc.format);
+        let mut first = 0;
+        for part in &recipe.parts {
+            let (info, format) = find(checkpoint, part)?;
+            let widest = desc.columns * format.bytes().max(desc.format.bytes());
+            for start in part.rows.clone().step_by((BLOCK / widest).max(1)) {
+                let rows = (BLOCK / widest).max(1).min(part.rows.end - start);
+                let from = info.range.start + bytes(start, desc.columns, format);
+                let length = bytes(rows, desc.columns, format);
+                let source = checkpoint.source.read(&info.file, from..from + length).await?;
+                let block = if format == desc.format && part.is_verbatim() {
+                    source.as_ref()
+                } else {
+                    scratch.clear();
+                    convert(&source, format, desc.format, part, &mut scratch).map_err(|overflow| {
+                        CheckpointError::Overflow {
+                            tensor: part.tensor.clone(),
+                            file: checkpoint.describe(&info.file),
+                            row: start + overflow.index / desc.columns,
+                            value: overflow.value,
+                            format: desc.format,
+                            advice: advice(desc.format),
+                        }
+                    })?;
+                    &scratch
+                };
+                sink.write(id, RowBlock { first, bytes: block }).await.map_err(refused)?;
+                first += rows;
+                report.read += length;
+                progress(LoadProgress { done: report.read, total, tensor: &part.tensor });
+            }
+        }
+    }
+    let used: BTreeSet<&str> =
+        graph.weights.iter().flat_map(|weight| &weight.parts).map(|part| part.tensor.as_str()).collect();
+    report.unused = checkpoint.tensors().keys().filter(|name| !used.contains(name.as_str())).cloned().collect();
+    Ok(report)
+}
+
+fn bytes(rows: usize, columns: usize, format: WeightFormat) -> u64 {
+    rows as u64 * columns as u64 * format.bytes() as u64
+}
+
+fn advice(format: WeightFormat) -> &'static str {
+    match format {
+        WeightFormat::F16 => "load with bf16 or f32 weights",
+        WeightFormat::Bf16 => "load with f32 weights",
+        WeightFormat::F32 => "the checkpoint is damaged",
+    }
+}

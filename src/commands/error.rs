@@ -1,0 +1,70 @@
+//! Why a command failed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::backend::BackendError;
+use crate::checkpoint::{CheckpointError, SourceError};
+use crate::engine::EngineError;
+use crate::text::TextError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The model or the engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// No such device.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A prompt that is no text.
+    #[error("the prompt is not UTF-8: {0}")]
+    NotUtf8(std::str::Utf8Error),
+    /// A file that should hold token ids.
+    #[error("{}: `{word}` is not a token id; ids are numbers, separated by commas or spaces", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is in it instead.
+        word: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// Nobody reads the results.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(io::Error),
+    /// Ctrl-C cannot be caught.
+    #[error("cannot listen for Ctrl-C: {0}")]
+    Signal(#[from] ctrlc::Error),
+}
+
+impl CommandError {
+    /// For `map_err` of what is done to a file.
+    pub(super) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self::File { path: path.to_owned(), error }
+    }
+}
+
+impl From<CheckpointError> for CommandError {
+    fn from(error: CheckpointError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl From<SourceError> for CommandError {
+    fn from(error: SourceError) -> Self {
+        CheckpointError::from(error).into()
+    }
+}
+
+impl From<TextError> for CommandError {
+    fn from(error: TextError) -> Self {
+        EngineError::from(error).into()
+    }
+}

@@ -1,0 +1,125 @@
+//! `selvedge logits`: the model's raw answers, to compare with other implementations.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::CommandError;
+use super::model::ModelArgs;
+use crate::backend::Outputs;
+use crate::engine::{EngineError, PREFILL_ROWS};
+
+/// Write the logits of every token of a sequence.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    sequence: Sequence,
+    /// Tokens to read in spans, the rest one by one as while decoding [default: all]
+    #[arg(long, value_name = "N")]
+    prefill: Option<usize>,
+    /// Tokens of a span
+    #[arg(long, value_name = "N", default_value_t = PREFILL_ROWS, value_parser = at_least_one)]
+    chunk: usize,
+    /// File to write: safetensors with one F32 tensor `logits` of shape [tokens, vocabulary]
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Sequence {
+    /// The token ids: 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    tokens: Option<Vec<u32>>,
+    /// File with the token ids, separated by commas or spaces
+    #[arg(long, value_name = "FILE")]
+    tokens_file: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "must be a number, at least 1".into())
+}
+
+impl Sequence {
+    fn ids(self) -> Result<Vec<u32>, CommandError> {
+        let Some(path) = self.tokens_file else { return Ok(self.tokens.unwrap_or_default()) };
+        let text = std::fs::read_to_string(&path).map_err(CommandError::file(&path))?;
+        let words = text.split([',', ' ', '\t', '\r', '\n', '[', ']']).filter(|word| !word.is_empty());
+        let id = |word: &str| {
+            word.parse()
+                .map_err(|_| CommandError::TokenFile { path: path.clone(), word: word.chars().take(40).collect() })
+        };
+        words.map(id).collect()
+    }
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, CommandError> {
+        pollster::block_on(self.write_logits())
+    }
+
+    async fn write_logits(self) -> Result<ExitCode, CommandError> {
+        let ids = self.sequence.ids()?;
+        let mut engine = self.model.load().await?;
+        engine.check_tokens(&ids)?;
+        if ids.is_empty() {
+            return Err(EngineError::EmptyPrompt.into());
+        }
+        if ids.len() > engine.context() {
+            return Err(EngineError::ContextFull { tokens: ids.len(), used: 0, context: engine.context() }.into());
+        }
+        let slot = engine.open()?;
+        let mut out = LogitsFile::create(&self.out, ids.len(), engine.model().vocabulary)?;
+        let (prompt, rest) = ids.split_at(self.prefill.unwrap_or(ids.len()).min(ids.len()));
+        for span in prompt.chunks(self.chunk).chain(rest.chunks(1)) {
+            let step = engine.feed(slot, span, Outputs::All)?;
+            out.append(&engine.logits(&step).await?)?;
+        }
+        out.finish()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A safetensors file with one tensor, written row by row: the logits of a long text may not fit in memory.
+struct LogitsFile<'p> {
+    path: &'p Path,
+    /// Written here, and moved in place when it is whole.
+    part: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl<'p> LogitsFile<'p> {
+    fn create(path: &'p Path, rows: usize, columns: usize) -> Result<Self, CommandError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".part");
+        let part = PathBuf::from(name);
+        let bytes = rows * columns * size_of::<f32>();
+        let header = serde_json::json!({
+            "logits": { "dtype": "F32", "shape": [rows, columns], "data_offsets": [0, bytes] },
+        });
+        // The numbers begin on an 8-byte boundary.
+        let mut header = header.to_string();
+        header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+        let create = || {
+            let mut file = BufWriter::new(File::create(&part)?);
+            file.write_all(&(header.len() as u64).to_le_bytes())?;
+            file.write_all(header.as_bytes())?;
+            io::Result::Ok(file)
+        };
+        let file = create().map_err(CommandError::file(&part))?;
+        Ok(Self { path, part, file })
+    }
+
+    fn append(&mut self, numbers: &[f32]) -> Result<(), CommandError> {
+        let mut write = || numbers.iter().try_for_each(|number| self.file.write_all(&number.to_le_bytes()));
+        write().map_err(CommandError::file(&self.part))
+    }
+
+    fn finish(mut self) -> Result<(), CommandError> {
+        self.file.flush().map_err(CommandError::file(&self.part))?;
+        std::fs::rename(&self.part, self.path).map_err(CommandError::file(self.path))
+    }
+}

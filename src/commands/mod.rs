@@ -1,0 +1,43 @@
+//! The subcommands of the binary, one file each. Results go to stdout, everything else to stderr.
+
+mod device;
+mod devices;
+mod error;
+mod generate;
+mod logits;
+mod model;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use error::CommandError;
+
+/// Runs hybrid language models (attention and state-space layers woven together).
+#[derive(Parser)]
+#[command(name = "selvedge", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Generate(generate::Args),
+    Logits(logits::Args),
+    Devices(devices::Args),
+}
+
+/// Parses the command line and runs it. Exit codes: 0, 1 for a failure, 2 for a misuse (clap's own), 130
+/// when Ctrl-C ended it.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Generate(args) => args.run(),
+        Command::Logits(args) => args.run(),
+        Command::Devices(args) => args.run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
