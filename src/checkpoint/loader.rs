@@ -129,7 +129,7 @@ fn describe(
         return Err(CheckpointError::Recipe { weight: recipe.name.clone(), what });
     }
     let format = choice.format(recipe.class, formats);
-    Ok(WeightDesc { name: recipe.name.clone(), rows: recipe.rows, columns: recipe.columns, format })
+    Ok(WeightDesc { name: recipe.name.clone(), rows: recipe.rows, columns: recipe.columns, format, class: recipe.class })
 }
 
 /// A part's tensor and the format its numbers are in.

@@ -25,6 +25,8 @@ pub(super) struct Memory {
     page_tables: Vec<Vec<u32>>,
     /// `u32 [slots + 1]`
     pub last_token: wgpu::Buffer,
+    /// As large as the largest fixed piece of one slot: WebGPU copies nothing within one buffer.
+    detour: wgpu::Buffer,
 }
 
 /// Runs of consecutive pool rows that hold consecutive positions.
@@ -58,12 +60,14 @@ impl Memory {
             });
         }
         let table = layout.slots * layout.pages_per_slot();
+        let largest = layout.states.iter().map(|s| StateLayout::elements(&s.kind)).max().unwrap_or(0);
         Ok(Self {
             layout: layout.clone(),
             pieces,
             pages: gpu.storage("pages", table as u64 * 4)?,
             page_tables: vec![vec![]; layout.slots],
             last_token: gpu.storage("last_token", (layout.slots as u64 + 1) * 4)?,
+            detour: gpu.storage("detour", (largest * 4) as u64)?,
         })
     }
 
@@ -92,9 +96,8 @@ impl Memory {
             if let Piece::Fixed(buffer) = piece {
                 let bytes = (StateLayout::elements(&state.kind) * 4) as u64;
                 let (origin, to) = (u64::from(self.layout.origin().0) * bytes, u64::from(slot.0) * bytes);
-                if origin != to {
-                    encoder.copy_buffer_to_buffer(buffer, origin, buffer, to, Some(bytes));
-                }
+                encoder.copy_buffer_to_buffer(buffer, origin, &self.detour, 0, Some(bytes));
+                encoder.copy_buffer_to_buffer(&self.detour, 0, buffer, to, Some(bytes));
             }
         }
         gpu.submit([encoder.finish()]);
@@ -145,7 +148,7 @@ impl Memory {
                     };
                     tensors.push(StateTensor { name: state.name.clone(), shape, positions: vec![], data });
                 }
-                (StateKind::Kv(_), _) | (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
+                (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
             }
         }
         Ok(SlotState { position, tensors })
@@ -221,7 +224,7 @@ impl Memory {
                         bytemuck::cast_slice(&data),
                     );
                 }
-                (StateKind::Kv(_), _) | (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
+                (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
             }
         }
         gpu.submit([]);

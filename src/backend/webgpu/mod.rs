@@ -6,6 +6,7 @@ mod lower;
 mod memory;
 mod params;
 mod program;
+mod self_test;
 pub mod shaders;
 mod weights;
 
@@ -49,9 +50,12 @@ pub struct WebGpuBackend {
 }
 
 impl WebGpuBackend {
-    /// Opens a device.
+    /// Opens a device and tests its kernels.
     pub async fn new(options: &WebGpuOptions) -> Result<Self> {
-        Ok(Self::on(Gpu::open(options).await?))
+        let gpu = Gpu::open(options).await?;
+        self_test::run(&gpu).await?;
+        *gpu.counters.borrow_mut() = Counters::default();
+        Ok(Self::on(gpu))
     }
 
     fn on(gpu: Rc<Gpu>) -> Self {

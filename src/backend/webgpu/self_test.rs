@@ -1,0 +1,188 @@
+//! At load, every kind of kernel runs once on this very adapter against its twin on the CPU: a driver
+//! that computes wrongly is an error, not gibberish. A small model of two layers, one like Hymba's and
+//! one like Falcon-H1's, with a different weight format in each place; one long span (tiles, chunked
+//! scans), then a step of one row (the kernels of decode).
+
+use std::rc::Rc;
+
+use super::WebGpuBackend;
+use super::gpu::Gpu;
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, BackendError, Outputs, ProgramSpec, Result, Span, Step, StepTable, Tokens};
+use crate::graph::{
+    Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, RowBlock, Rows, StateKind, ValueId, WeightClass,
+    WeightDesc, WeightFormat, WeightId, WeightRecipe,
+};
+use crate::state::{KvFormat, SlotId, StateLayout};
+
+/// Largest difference allowed, relative to the largest number of a value (at least 1).
+const TOLERANCE: f32 = 2e-3;
+const WIDTH: usize = 24;
+const VOCABULARY: usize = 37;
+const LONG: usize = 70;
+
+/// Runs the test.
+pub(super) async fn run(gpu: &Rc<Gpu>) -> Result<()> {
+    for kv in [KvFormat::F32, KvFormat::F16] {
+        let graph = model().map_err(|e| BackendError::Misuse(format!("the self-test's graph: {e}")))?;
+        let kept = kept(&graph);
+        let expected = exercise(&mut CpuBackend::twins(), &graph, &kept, kv).await?;
+        let mut device = WebGpuBackend::on(gpu.clone());
+        let got = exercise(&mut device, &graph, &kept, kv).await?;
+        for ((name, got), (_, expected)) in got.iter().zip(&expected) {
+            let largest = expected.iter().fold(1f32, |m, x| m.max(x.abs()));
+            let difference = got.iter().zip(expected).map(|(a, b)| (a - b).abs() / largest);
+            // NaN must not pass for small.
+            let difference = difference.fold(0f32, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) });
+            if difference > TOLERANCE || got.len() != expected.len() {
+                return Err(BackendError::SelfTest { kernel: name.clone(), difference, tolerance: TOLERANCE });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Numbers between -1 and 1 that look random and are the same everywhere.
+fn noise(seed: u32, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_769).wrapping_add(12345);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn weight(g: &mut GraphBuilder, name: &str, class: WeightClass, rows: usize, columns: usize) -> WeightId {
+    g.weight(WeightRecipe::new(name, class, vec![Part::all(name, &[rows, columns])]))
+}
+
+fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
+    use WeightClass::{Matrix, Vector};
+    let mut g = GraphBuilder::new();
+    let table = weight(&mut g, "embed", Matrix, VOCABULARY, WIDTH);
+    let x = g.embed("embed", table, 1.5);
+    let scale = weight(&mut g, "norm", Vector, 1, WIDTH);
+    let normed = g.rms_norm("norm", g.whole(x), scale, 1e-5);
+
+    // Windowed attention and a selective scan.
+    let (heads, kv_heads, key, value, states) = (4, 2, 6, 10, 5);
+    let widths = [heads * key, kv_heads * key, kv_heads * value, WIDTH, WIDTH, states, states];
+    let project = weight(&mut g, "project", Matrix, widths.iter().sum(), WIDTH);
+    let projected = g.linear("linear f16", normed, project, None);
+    let [q, k, v, inner, dt, b, c] = g.split(projected, widths);
+    let rotary = g.rotary(Rotary::from_base(100.0, 4));
+    let q = g.rope("rope", q, heads, rotary);
+    let k = g.rope("rope k", k, kv_heads, rotary);
+    let (q, k) = (g.whole(q), g.whole(k));
+    let kv = g.kv(0, KvSpec { heads: kv_heads, key_width: key, value_width: value, pinned: 3, window: Some(20) });
+    let attended = g.value("attention (window)", heads * value, Rows::All);
+    let (window, decode_window) = (Some(20), Some(20));
+    g.push(Op::Attention { q, k, v, state: kv, heads, scale: 0.4, window, decode_window, out: attended });
+    g.push(Op::KvAppend { k, v, state: kv });
+    let conv = g.state("conv", 0, StateKind::Conv { channels: WIDTH, taps: 4 });
+    let kernel = weight(&mut g, "kernel", Vector, WIDTH, 4);
+    let inner = g.conv("conv", inner, kernel, None, conv, Function::Silu);
+    let a = weight(&mut g, "negative a", Vector, WIDTH, states);
+    let d = weight(&mut g, "d", Vector, WIDTH, 1);
+    let state = g.state("selective", 0, StateKind::Recurrent { shape: vec![WIDTH, states] });
+    let scanned = g.value("selective_scan", WIDTH, Rows::All);
+    g.push(Op::SelectiveScan { x: g.whole(inner), dt, b, c, a, d, state, out: scanned });
+    let back = weight(&mut g, "back", Matrix, WIDTH, heads * value);
+    let bias = weight(&mut g, "bias", Vector, WIDTH, 1);
+    let attended = g.linear("linear bf16", attended, back, Some(bias));
+    let mixed = g.add("add", g.whole(attended), g.whole(scanned), 0.5);
+
+    // Global attention and an SSD scan.
+    let (heads, columns, groups, states) = (6, 4, 3, 7);
+    let widths = [heads * columns, groups * states, groups * states, heads, WIDTH, WIDTH, WIDTH];
+    let project = weight(&mut g, "project 2", Matrix, widths.iter().sum(), WIDTH);
+    let projected = g.linear("linear f32", mixed, project, None);
+    let [x, b, c, dt, q, k, v] = g.split(projected, widths);
+    let a = weight(&mut g, "negative a 2", Vector, heads, 1);
+    let d = weight(&mut g, "d 2", Vector, heads, 1);
+    let dt_bias = weight(&mut g, "dt bias", Vector, heads, 1);
+    let state = g.state("ssd", 1, StateKind::Recurrent { shape: vec![heads, columns, states] });
+    let scanned = g.value("ssd_scan", heads * columns, Rows::All);
+    let limit = (0.0, f32::INFINITY);
+    g.push(Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: scanned });
+    let kv = g.kv(1, KvSpec { heads: 4, key_width: 6, value_width: 6, pinned: 0, window: None });
+    let attended = g.value("attention (global)", WIDTH, Rows::All);
+    g.push(Op::Attention { q, k, v, state: kv, heads: 4, scale: 0.4, window: None, decode_window: None, out: attended });
+    g.push(Op::KvAppend { k, v, state: kv });
+    let gated = g.gate("gate", g.whole(scanned), g.whole(attended), Function::SquaredRelu);
+    let grouped = g.norm("norm (layer)", g.whole(gated), NormKind::Layer, 4, 1e-3, Some(scale), None);
+    let active = g.activation("activation", g.whole(grouped), Function::Silu, 1.25);
+    let logits = g.head(g.whole(active), table, VOCABULARY);
+    g.sample(logits);
+    g.finish()
+}
+
+/// Every value that has a row for every token.
+fn kept(graph: &Graph) -> Vec<ValueId> {
+    let all = (0..graph.values.len() as u32).map(ValueId);
+    all.filter(|&v| graph.value(v).rows == Rows::All).collect()
+}
+
+/// A different format for each matrix.
+fn format(index: usize, recipe: &WeightRecipe) -> WeightFormat {
+    match (recipe.class, index % 3) {
+        (WeightClass::Vector, _) | (_, 2) => WeightFormat::F32,
+        (_, 0) => WeightFormat::Bf16,
+        _ => WeightFormat::F16,
+    }
+}
+
+async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
+    let mut matrices = 0;
+    for (index, recipe) in graph.weights.iter().enumerate() {
+        let (id, format) = (WeightId(index as u32), format(matrices, recipe));
+        matrices += usize::from(recipe.class == WeightClass::Matrix);
+        let WeightRecipe { name, rows, columns, class, .. } = recipe.clone();
+        let mut numbers = noise(index as u32, rows * columns);
+        if name.starts_with("negative") {
+            numbers.iter_mut().for_each(|x| *x = -0.1 - x.abs());
+        }
+        let bytes: Vec<u8> = match format {
+            WeightFormat::F32 => bytemuck::cast_slice(&numbers).to_vec(),
+            WeightFormat::F16 => numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
+            WeightFormat::Bf16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+        };
+        backend.create_weight(id, &WeightDesc { name, rows, columns, format, class })?;
+        backend.write_weight(id, RowBlock { first: 0, bytes: &bytes }).await?;
+    }
+    Ok(())
+}
+
+/// All kept values and the logits, after a long span and after one row more.
+async fn exercise(
+    backend: &mut dyn Backend,
+    graph: &Graph,
+    kept: &[ValueId],
+    kv: KvFormat,
+) -> Result<Vec<(String, Vec<f32>)>> {
+    upload(backend, graph).await?;
+    let layout = StateLayout::new(graph, 1, 128, kv);
+    backend.allocate(&layout)?;
+    let slot = SlotId(0);
+    backend.set_pages(slot, &[1, 0])?;
+    backend.reset(slot)?;
+    let token = |i: usize| (i * 7 % VOCABULARY) as u32;
+    let mut values = Vec::new();
+    for (first, rows) in [(0, LONG), (LONG, 1)] {
+        let spec = ProgramSpec { keep: kept.iter().copied().collect(), ..ProgramSpec::new(rows, 1) };
+        let program = backend.compile(graph, &spec)?;
+        let tokens = Tokens::Given((first..first + rows).map(token).collect());
+        let step = Step { spans: vec![Span { slot, first, tokens, outputs: Outputs::Last }] };
+        let table = StepTable::new(&step, &layout).map_err(|e| BackendError::Misuse(e.to_string()))?;
+        let ticket = backend.step(program, &table)?;
+        backend.sampled(ticket).await?;
+        for &value in kept {
+            let name = format!("{} of {rows} rows", graph.value(value).name);
+            values.push((name, backend.read(program, value, rows).await?));
+        }
+        if let Some(logits) = graph.logits {
+            values.push((format!("logits of {rows} rows"), backend.read(program, logits, 1).await?));
+        }
+    }
+    Ok(values)
+}
