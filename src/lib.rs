@@ -14,3 +14,5 @@ pub mod engine;
 pub mod graph;
 pub mod state;
 pub mod text;
+#[cfg(all(feature = "web", target_arch = "wasm32"))]
+pub mod wasm;

@@ -1,0 +1,120 @@
+// Hymba's golden case A through WebAssembly in Chromium: on WebGPU, which without a graphics card is
+// SwiftShader, and on the CPU.
+//
+//     cargo xtask wasm && CHROMIUM=/usr/bin/chromium node --test tests/browser.mjs
+
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import assert from 'node:assert/strict';
+import { chromium } from 'playwright-core';
+import { openSafetensors } from './safetensors.mjs';
+import { serve } from './server.mjs';
+
+/** Largest absolute difference of a logit that is no fault. */
+const TOLERANCE = 1e-3;
+
+const GOLDENS = fileURLToPath(new URL('../../tests/goldens/hymba/', import.meta.url));
+const golden = openSafetensors(`${GOLDENS}caseA/golden.safetensors`);
+
+const server = await serve({ pkg: fileURLToPath(new URL('../pkg/', import.meta.url)), goldens: GOLDENS });
+let browser, page;
+
+before(async () => {
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: [
+      '--enable-unsafe-webgpu',
+      // A container's root may not have a sandbox, and nothing here should call anyone.
+      '--no-sandbox',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  });
+  page = await browser.newPage();
+  page.setDefaultTimeout(600_000);
+  page.on('console', (message) => console.log(`[${message.type()}] ${message.text()}`));
+  page.on('pageerror', (error) => console.log(`[page] ${error}`));
+  await page.goto(server.address);
+  await page.evaluate(async () => {
+    const { default: init, Engine } = await import('/pkg/selvedge.js');
+    await init();
+    window.Engine = Engine;
+    window.load = async (folder, device, window) => {
+      const files = new Map();
+      for (const name of ['config.json', 'model.safetensors']) {
+        const response = await fetch(`/goldens/${folder}/${name}`);
+        files.set(name, new Uint8Array(await response.arrayBuffer()));
+      }
+      return Engine.load(files, device, window);
+    };
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  server.close();
+});
+
+/** The largest difference of two lists of numbers of the same length. */
+function difference(got, wanted) {
+  assert.equal(got.length, wanted.length);
+  return got.reduce((most, x, i) => {
+    const apart = Math.abs(x - wanted[i]);
+    // A NaN is as far as can be.
+    return apart <= most ? most : Number.isNaN(apart) ? Infinity : apart;
+  }, 0);
+}
+
+for (const device of ['gpu', 'cpu']) {
+  for (const prompt of ['p0', 'p1']) {
+    test(`case A, ${prompt}, ${device}: logits`, async () => {
+      const ids = golden(`${prompt}.input_ids`);
+      const made = golden(`${prompt}.gen_tokens`);
+      // The reference's decode from its cache equals a full recompute: one span covers both.
+      const decoded = golden(`${prompt}.gen_logits_fixed_cache`);
+      const width = decoded.length / made.length;
+      const wanted = [...golden(`${prompt}.logits`), ...decoded.slice(width)];
+      const { adapter, logits } = await page.evaluate(
+        async ([device, tokens]) => {
+          const engine = await load('caseA', device, 'training');
+          const logits = await engine.logits(new Uint32Array(tokens));
+          const adapter = engine.adapter;
+          engine.free();
+          return { adapter, logits: Array.from(logits) };
+        },
+        [device, [...ids, ...made.slice(0, -1)]],
+      );
+      const apart = difference(logits, wanted);
+      console.log(`case A ${prompt} on ${adapter}: logits differ by ${apart.toExponential(2)} at most`);
+      assert.ok(apart <= TOLERANCE, `${apart} > ${TOLERANCE}`);
+    });
+
+    test(`case A, ${prompt}, ${device}: greedy tokens`, async () => {
+      const wanted = golden(`${prompt}.gen_tokens`);
+      const made = await page.evaluate(
+        async ([device, tokens, count]) => {
+          // The golden tokens are the official generate()'s, whose window is one key narrower.
+          const engine = await load('caseA', device, 'generate');
+          const made = await engine.generate(new Uint32Array(tokens), count);
+          engine.free();
+          return Array.from(made);
+        },
+        [device, golden(`${prompt}.input_ids`), wanted.length],
+      );
+      assert.deepEqual(made, wanted);
+    });
+  }
+}
+
+test('faults are errors that say what is wrong', async () => {
+  const message = (work, ...rest) =>
+    page.evaluate(`(async () => { try { await (${work})(${rest.map(JSON.stringify).join()}); } catch (e) { return e.message; } })()`);
+  assert.match(await message('() => Engine.load(new Map(), "cpu", "training")'), /config\.json/);
+  assert.match(await message('() => Engine.load(new Map([["config.json", 1]]), "cpu", "training")'), /config\.json: not a Uint8Array/);
+  assert.match(await message('() => load("caseA", "abacus", "training")'), /no device `abacus`/);
+  const unknownToken = 'async () => (await load("caseA", "cpu", "training")).logits(new Uint32Array([1, 97]))';
+  assert.match(await message(unknownToken), /97 is not in the model's vocabulary of 97/);
+});
