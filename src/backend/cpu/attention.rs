@@ -1,11 +1,25 @@
 //! Softmax attention over the keys before a span and the span's own. See
 //! [`Op::Attention`](crate::graph::Op::Attention).
+//!
+//! The fast path gives each thread one KV head and up to [`QUERIES`] rows of a span. It walks the keys
+//! in tiles of [`KEYS`], each loaded once for all rows and all query heads of the KV head, and keeps a
+//! running maximum and a running sum of every query (the *online softmax*), so that scores are never stored
+//! for more than one tile.
+
+use std::ops::Range;
 
 use super::math::dot_f64;
 use super::memory::KvPools;
+use super::parallel;
 use super::rows::{Input, Output};
+use super::simd::{self, Kernel, vectorised};
 use super::spans::SpanRows;
 use crate::state::SlotId;
+
+/// Rows of a span in one task.
+const QUERIES: usize = 16;
+/// Keys of a tile.
+const KEYS: usize = 64;
 
 /// Attention of every row of every span.
 pub(super) struct Attention<'a> {
@@ -78,6 +92,130 @@ impl Attention<'_> {
                     }
                     let out = &mut out.row(span.row + t)[h * value.len()..][..value.len()];
                     out.iter_mut().zip(&sum).for_each(|(out, sum)| *out = (sum / total) as f32);
+                }
+            }
+        }
+    }
+
+    /// The same in f32, in lanes and on all threads.
+    pub fn fast(&self, spans: &[SpanRows], out: &mut Output<'_>) {
+        let key_width = self.q.width / self.heads;
+        let group = self.heads / self.pools.heads;
+        let value_width = out.width / self.heads;
+        let mut tasks = Vec::new();
+        for (head, rows) in out.blocks(group * value_width).into_iter().enumerate() {
+            let mut rows = rows.into_iter();
+            for &span in spans {
+                for first in (0..span.count).step_by(QUERIES) {
+                    let out: Vec<_> = rows.by_ref().take(QUERIES.min(span.count - first)).collect();
+                    tasks.push(Queries { attention: self, span, head, group, key_width, value_width, first, out });
+                }
+            }
+        }
+        let keys = spans.iter().map(|span| span.position + span.count).max().unwrap_or(0);
+        let keys = self.window.map_or(keys, |window| keys.min(self.pools.layout.pinned + window + QUERIES));
+        parallel::for_each(tasks, keys * group * (key_width + value_width), vectorised);
+    }
+}
+
+/// Some rows of one span, all query heads of one KV head.
+struct Queries<'a> {
+    attention: &'a Attention<'a>,
+    span: SpanRows,
+    /// The KV head.
+    head: usize,
+    /// Query heads that read it.
+    group: usize,
+    key_width: usize,
+    value_width: usize,
+    /// First row of the span.
+    first: usize,
+    /// `[rows][group * value_width]`
+    out: Vec<&'a mut [f32]>,
+}
+
+/// What a query has seen so far: the sum of values is `out`, not yet divided by `total`.
+#[derive(Clone, Copy)]
+struct Seen {
+    largest: f32,
+    total: f32,
+}
+
+impl Kernel for Queries<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(mut self) {
+        let Attention { pools, .. } = self.attention;
+        let (first, last) = (self.span.position + self.first, self.span.position + self.first + self.out.len() - 1);
+        let window = self.attention.window_of(&self.span);
+        let pinned = pools.layout.pinned.min(last + 1);
+        let oldest = window.map_or(0, |window| first.saturating_sub(window)).max(pinned);
+
+        let mut keys = vec![0.0; KEYS * self.key_width];
+        let mut values = vec![0.0; KEYS * self.value_width];
+        let mut seen = vec![Seen { largest: f32::NEG_INFINITY, total: 0.0 }; self.out.len() * self.group];
+        self.out.iter_mut().for_each(|out| out.fill(0.0));
+        for (range, window) in [(0..pinned, None), (oldest..last + 1, window)] {
+            for from in range.clone().step_by(KEYS) {
+                let tile = from..range.end.min(from + KEYS);
+                for (slot, j) in tile.clone().enumerate() {
+                    let (dk, dv) = (self.key_width, self.value_width);
+                    self.attention.load(&self.span, j, self.head, false, &mut keys[slot * dk..][..dk]);
+                    self.attention.load(&self.span, j, self.head, true, &mut values[slot * dv..][..dv]);
+                }
+                self.tile::<FMA>(tile, window, &keys, &values, &mut seen);
+            }
+        }
+        for (out, seen) in self.out.iter_mut().zip(seen.chunks_exact(self.group)) {
+            for (out, seen) in out.chunks_exact_mut(self.value_width).zip(seen) {
+                out.iter_mut().for_each(|out| *out /= seen.total);
+            }
+        }
+    }
+}
+
+impl Queries<'_> {
+    /// Adds the keys at positions `tile` to every query that sees some of them.
+    #[inline(always)]
+    fn tile<const FMA: bool>(
+        &mut self,
+        tile: Range<usize>,
+        window: Option<usize>,
+        keys: &[f32],
+        values: &[f32],
+        seen: &mut [Seen],
+    ) {
+        let Self { attention, span, head, group, key_width, value_width, first, ref mut out } = *self;
+        let mut scores = [0.0; KEYS];
+        for (t, out) in out.iter_mut().enumerate() {
+            let i = span.position + first + t;
+            let from = window.map_or(tile.start, |window| tile.start.max(i.saturating_sub(window)));
+            let until = tile.end.min(i + 1);
+            if from >= until {
+                continue;
+            }
+            let visible = from - tile.start..until - tile.start;
+            let q = &attention.q.row(span.row + first + t)[head * group * key_width..];
+            for (g, out) in out.chunks_exact_mut(value_width).enumerate() {
+                let (q, seen) = (&q[g * key_width..][..key_width], &mut seen[t * group + g]);
+                let mut largest = seen.largest;
+                for slot in visible.clone() {
+                    let score = simd::dot_short::<FMA>(q, &keys[slot * key_width..][..key_width]);
+                    scores[slot] = score * attention.scale;
+                    largest = largest.max(scores[slot]);
+                }
+                if largest > seen.largest {
+                    let factor = (seen.largest - largest).exp();
+                    out.iter_mut().for_each(|out| *out *= factor);
+                    *seen = Seen { largest, total: seen.total * factor };
+                }
+                for score in &mut scores[visible.clone()] {
+                    *score = simd::exp::<FMA>(*score - largest);
+                }
+                for slot in visible.clone() {
+                    seen.total += scores[slot];
+                    simd::add_scaled::<FMA>(out, scores[slot], &values[slot * value_width..][..value_width]);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use bytemuck::Zeroable;
 use half::f16;
 
+use super::simd;
 use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
 use crate::state::{Addressing, KvFormat, KvLayout, SlotId, SlotState, StateLayout, StateTensor};
@@ -41,7 +42,7 @@ impl Pool {
         let at = row * self.width + from;
         match &self.numbers {
             PoolNumbers::F32(n) => out.copy_from_slice(&n[at..at + out.len()]),
-            PoolNumbers::F16(n) => super::math::widen_f16(&n[at..at + out.len()], out),
+            PoolNumbers::F16(n) => simd::widen(&n[at..at + out.len()], out),
         }
     }
 
@@ -93,6 +94,18 @@ impl SlotStates {
     /// One slot's, to be changed.
     pub fn of_mut(&mut self, slot: usize) -> &mut [f32] {
         &mut self.data[slot * self.elements..][..self.elements]
+    }
+
+    /// Several slots', to be changed at the same time; in the order of `slots`, which are all different.
+    pub fn several_mut(&mut self, slots: impl Iterator<Item = usize> + Clone) -> Vec<&mut [f32]> {
+        let mut found: Vec<(usize, &mut [f32])> = self
+            .data
+            .chunks_exact_mut(self.elements)
+            .enumerate()
+            .filter_map(|(slot, state)| Some((slots.clone().position(|s| s == slot)?, state)))
+            .collect();
+        found.sort_by_key(|(place, _)| *place);
+        found.into_iter().map(|(_, state)| state).collect()
     }
 }
 
