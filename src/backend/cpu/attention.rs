@@ -12,14 +12,14 @@ use super::math::dot_f64;
 use super::memory::KvPools;
 use super::parallel;
 use super::rows::{Input, Output};
-use super::simd::{self, Kernel, vectorised};
+use super::simd::{self, ExpBelow, Kernel, Lanes, Portable, multiply, vectorised};
 use super::spans::SpanRows;
 use crate::state::SlotId;
 
 /// Rows of a span in one task.
 const QUERIES: usize = 16;
 /// Keys of a tile.
-const KEYS: usize = 64;
+const KEYS: usize = 32;
 
 /// Attention of every row of every span.
 pub(super) struct Attention<'a> {
@@ -51,14 +51,15 @@ impl Attention<'_> {
 
     /// Copies the key or value of head `head` at position `j` to `out`, as `span` sees it: from the
     /// state when it lies before the span, else from the span's own rows.
-    fn load(&self, span: &SpanRows, j: usize, head: usize, value: bool, out: &mut [f32]) {
+    #[inline(always)]
+    fn load<V: Lanes>(&self, span: &SpanRows, j: usize, head: usize, value: bool, out: &mut [f32]) {
         let (own, pool) = if value { (&self.v, &self.pools.values) } else { (&self.k, &self.pools.keys) };
         let from = head * out.len();
         match j.checked_sub(span.position) {
             Some(t) => out.copy_from_slice(&own.row(span.row + t)[from..][..out.len()]),
             None => {
                 let row = self.pools.layout.row(SlotId(span.slot as u32), &self.pages[span.slot], j);
-                pool.read(row, from, out);
+                pool.read::<V>(row, from, out);
             }
         }
     }
@@ -77,7 +78,7 @@ impl Attention<'_> {
                 for h in 0..self.heads {
                     let q = &self.q.row(span.row + t)[h * key.len()..][..key.len()];
                     let mut score = |&j: &usize| {
-                        self.load(span, j, h / group, false, &mut key);
+                        self.load::<Portable>(span, j, h / group, false, &mut key);
                         dot_f64(q, &key) * f64::from(self.scale)
                     };
                     let mut weights: Vec<f64> = seen.iter().map(&mut score).collect();
@@ -87,7 +88,7 @@ impl Attention<'_> {
 
                     let mut sum = vec![0.0; value.len()];
                     for (&j, weight) in seen.iter().zip(&weights) {
-                        self.load(span, j, h / group, true, &mut value);
+                        self.load::<Portable>(span, j, h / group, true, &mut value);
                         sum.iter_mut().zip(&value).for_each(|(sum, &v)| *sum += weight * f64::from(v));
                     }
                     let out = &mut out.row(span.row + t)[h * value.len()..][..value.len()];
@@ -145,7 +146,7 @@ impl Kernel for Queries<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(mut self) {
+    fn run<V: Lanes>(mut self) {
         let Attention { pools, .. } = self.attention;
         let (first, last) = (self.span.position + self.first, self.span.position + self.first + self.out.len() - 1);
         let window = self.attention.window_of(&self.span);
@@ -154,6 +155,8 @@ impl Kernel for Queries<'_> {
 
         let mut keys = vec![0.0; KEYS * self.key_width];
         let mut values = vec![0.0; KEYS * self.value_width];
+        // `[rows * group, KEYS]`
+        let mut scores = vec![0.0; self.out.len() * self.group * KEYS];
         let mut seen = vec![Seen { largest: f32::NEG_INFINITY, total: 0.0 }; self.out.len() * self.group];
         self.out.iter_mut().for_each(|out| out.fill(0.0));
         for (range, window) in [(0..pinned, None), (oldest..last + 1, window)] {
@@ -161,10 +164,10 @@ impl Kernel for Queries<'_> {
                 let tile = from..range.end.min(from + KEYS);
                 for (slot, j) in tile.clone().enumerate() {
                     let (dk, dv) = (self.key_width, self.value_width);
-                    self.attention.load(&self.span, j, self.head, false, &mut keys[slot * dk..][..dk]);
-                    self.attention.load(&self.span, j, self.head, true, &mut values[slot * dv..][..dv]);
+                    self.attention.load::<V>(&self.span, j, self.head, false, &mut keys[slot * dk..][..dk]);
+                    self.attention.load::<V>(&self.span, j, self.head, true, &mut values[slot * dv..][..dv]);
                 }
-                self.tile::<FMA>(tile, window, &keys, &values, &mut seen);
+                self.tile::<V>(tile, window, &keys, &values, &mut scores, &mut seen);
             }
         }
         for (out, seen) in self.out.iter_mut().zip(seen.chunks_exact(self.group)) {
@@ -178,46 +181,44 @@ impl Kernel for Queries<'_> {
 impl Queries<'_> {
     /// Adds the keys at positions `tile` to every query that sees some of them.
     #[inline(always)]
-    fn tile<const FMA: bool>(
+    fn tile<V: Lanes>(
         &mut self,
         tile: Range<usize>,
         window: Option<usize>,
         keys: &[f32],
         values: &[f32],
+        scores: &mut [f32],
         seen: &mut [Seen],
     ) {
         let Self { attention, span, head, group, key_width, value_width, first, ref mut out } = *self;
-        let mut scores = [0.0; KEYS];
-        for (t, out) in out.iter_mut().enumerate() {
-            let i = span.position + first + t;
-            let from = window.map_or(tile.start, |window| tile.start.max(i.saturating_sub(window)));
-            let until = tile.end.min(i + 1);
+        let query = |i: usize| {
+            let column = (head * group + i % group) * key_width;
+            &attention.q.row(span.row + first + i / group)[column..][..key_width]
+        };
+        let keys = &keys[..tile.len() * key_width];
+        multiply::<V>(out.len() * group, key_width, query, keys, |i, key, score| {
+            scores[i * KEYS + key] = score * attention.scale;
+        });
+
+        let heads = out.iter_mut().flat_map(|out| out.chunks_exact_mut(value_width));
+        for (i, ((out, scores), seen)) in heads.zip(scores.chunks_exact_mut(KEYS)).zip(seen).enumerate() {
+            let position = span.position + first + i / group;
+            let from = window.map_or(tile.start, |window| tile.start.max(position.saturating_sub(window)));
+            let until = tile.end.min(position + 1);
             if from >= until {
                 continue;
             }
             let visible = from - tile.start..until - tile.start;
-            let q = &attention.q.row(span.row + first + t)[head * group * key_width..];
-            for (g, out) in out.chunks_exact_mut(value_width).enumerate() {
-                let (q, seen) = (&q[g * key_width..][..key_width], &mut seen[t * group + g]);
-                let mut largest = seen.largest;
-                for slot in visible.clone() {
-                    let score = simd::dot_short::<FMA>(q, &keys[slot * key_width..][..key_width]);
-                    scores[slot] = score * attention.scale;
-                    largest = largest.max(scores[slot]);
-                }
-                if largest > seen.largest {
-                    let factor = (seen.largest - largest).exp();
-                    out.iter_mut().for_each(|out| *out *= factor);
-                    *seen = Seen { largest, total: seen.total * factor };
-                }
-                for score in &mut scores[visible.clone()] {
-                    *score = simd::exp::<FMA>(*score - largest);
-                }
-                for slot in visible.clone() {
-                    seen.total += scores[slot];
-                    simd::add_scaled::<FMA>(out, scores[slot], &values[slot * value_width..][..value_width]);
-                }
+            let scores = &mut scores[visible.clone()];
+            let largest = scores.iter().copied().fold(seen.largest, f32::max);
+            if largest > seen.largest {
+                let factor = (seen.largest - largest).exp();
+                out.iter_mut().for_each(|out| *out *= factor);
+                *seen = Seen { largest, total: seen.total * factor };
             }
+            simd::map::<V>(scores, ExpBelow { largest });
+            seen.total += scores.iter().sum::<f32>();
+            simd::add_weighted::<V>(out, scores, &values[visible.start * value_width..]);
         }
     }
 }

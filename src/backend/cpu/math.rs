@@ -1,6 +1,6 @@
 //! Functions that several ops share.
 
-use super::simd::{self, Kernel, vectorised};
+use super::simd::{self, Kernel, Lanes, Pointwise, vectorised};
 use crate::graph::Function;
 
 /// `ln(1 + exp(x))`, linear above 20 where f32 shows no difference.
@@ -15,24 +15,56 @@ pub(super) fn dot_f64(a: &[f32], b: &[f32]) -> f64 {
 
 /// Applies a function to every number.
 pub(super) fn apply(function: Function, x: &mut [f32]) {
-    vectorised(Apply { function, x });
+    match function {
+        Function::Identity => {}
+        Function::Silu => vectorised(Apply { function: Silu, x }),
+        Function::SquaredRelu => vectorised(Apply { function: SquaredRelu, x }),
+        Function::Sigmoid => vectorised(Apply { function: Sigmoid, x }),
+    }
 }
 
-struct Apply<'a> {
-    function: Function,
+struct Apply<'a, F> {
+    function: F,
     x: &'a mut [f32],
 }
 
-impl Kernel for Apply<'_> {
+impl<F: Pointwise> Kernel for Apply<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        match self.function {
-            Function::Identity => {}
-            Function::Silu => self.x.iter_mut().for_each(|x| *x /= 1.0 + simd::exp::<FMA>(-*x)),
-            Function::SquaredRelu => self.x.iter_mut().for_each(|x| *x = x.max(0.0) * x.max(0.0)),
-            Function::Sigmoid => self.x.iter_mut().for_each(|x| *x = 1.0 / (1.0 + simd::exp::<FMA>(-*x))),
-        }
+    fn run<V: Lanes>(self) {
+        simd::map::<V>(self.x, self.function);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Silu;
+
+impl Pointwise for Silu {
+    #[inline(always)]
+    fn of<V: Lanes>(self, x: V) -> V {
+        x.mul(Sigmoid.of(x))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sigmoid;
+
+impl Pointwise for Sigmoid {
+    #[inline(always)]
+    fn of<V: Lanes>(self, x: V) -> V {
+        let one = V::splat(1.0);
+        one.div(one.add(V::splat(0.0).sub(x).exp()))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct SquaredRelu;
+
+impl Pointwise for SquaredRelu {
+    #[inline(always)]
+    fn of<V: Lanes>(self, x: V) -> V {
+        let positive = x.max(V::splat(0.0));
+        positive.mul(positive)
     }
 }

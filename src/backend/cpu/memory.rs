@@ -3,7 +3,7 @@
 use bytemuck::Zeroable;
 use half::f16;
 
-use super::simd;
+use super::simd::{self, Lanes, Portable};
 use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
 use crate::state::{Addressing, KvFormat, KvLayout, SlotId, SlotState, StateLayout, StateTensor};
@@ -38,11 +38,12 @@ impl Pool {
     }
 
     /// Copies columns `from ..` of a row out, as many as `out` holds.
-    pub fn read(&self, row: usize, from: usize, out: &mut [f32]) {
+    #[inline(always)]
+    pub fn read<V: Lanes>(&self, row: usize, from: usize, out: &mut [f32]) {
         let at = row * self.width + from;
         match &self.numbers {
             PoolNumbers::F32(n) => out.copy_from_slice(&n[at..at + out.len()]),
-            PoolNumbers::F16(n) => simd::widen(&n[at..at + out.len()], out),
+            PoolNumbers::F16(n) => simd::widen::<V, f16>(&n[at..at + out.len()], out),
         }
     }
 
@@ -257,7 +258,7 @@ impl Memory {
                     for (suffix, pool) in [("k", &kv.keys), ("v", &kv.values)] {
                         let mut data = vec![0.0; positions.len() * pool.width];
                         for (&position, out) in positions.iter().zip(data.chunks_exact_mut(pool.width)) {
-                            pool.read(kv.layout.row(slot, &self.pages[index], position as usize), 0, out);
+                            pool.read::<Portable>(kv.layout.row(slot, &self.pages[index], position as usize), 0, out);
                         }
                         tensors.push(StateTensor {
                             name: format!("{}.{suffix}", spec.name),

@@ -7,13 +7,11 @@ use super::math::softplus;
 use super::memory::SlotStates;
 use super::parallel;
 use super::rows::{Input, Output};
-use super::simd::{self, Kernel, vectorised};
+use super::simd::{Kernel, LANES, Lanes, vectorised};
 use super::spans::{SpanRows, tasks};
 
 /// Channels of one task.
 const CHANNELS: usize = 32;
-/// States updated side by side.
-const LANES: usize = 8;
 
 /// A scan over the rows of every span.
 pub(super) struct SelectiveScan<'a> {
@@ -85,7 +83,7 @@ impl Kernel for Channels<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Lanes>(self) {
         let Self { scan, first, row, a, state, out } = self;
         let n = scan.b.width;
         for (row, out) in (row..).zip(out) {
@@ -93,8 +91,7 @@ impl Kernel for Channels<'_> {
             let (b, c) = (scan.b.row(row), scan.c.row(row));
             let channels = state.chunks_exact_mut(n).zip(a.chunks_exact(n));
             for (i, (out, (state, a))) in out.iter_mut().zip(channels).enumerate() {
-                let y = step::<FMA>(state, a, b, c, softplus(dt[i]), x[i]);
-                *out = simd::mul_add::<FMA>(scan.d[first + i], x[i], y);
+                *out = scan.d[first + i] * x[i] + step::<V>(state, a, b, c, softplus(dt[i]), x[i]);
             }
         }
     }
@@ -102,20 +99,21 @@ impl Kernel for Channels<'_> {
 
 /// One row of one channel: updates its states and reads them through `c`.
 #[inline(always)]
-fn step<const FMA: bool>(state: &mut [f32], a: &[f32], b: &[f32], c: &[f32], delta: f32, x: f32) -> f32 {
-    let update = |s: &mut f32, a: f32, b: f32| {
-        *s = simd::mul_add::<FMA>(simd::exp::<FMA>(delta * a), *s, delta * x * b);
-        *s
-    };
+fn step<V: Lanes>(state: &mut [f32], a: &[f32], b: &[f32], c: &[f32], delta: f32, x: f32) -> f32 {
     let (state, state_rest) = state.as_chunks_mut::<LANES>();
     let ((a, a_rest), (b, b_rest), (c, c_rest)) = (a.as_chunks(), b.as_chunks(), c.as_chunks());
-    let mut sums = [0.0; LANES];
+    let (steps, inputs) = (V::splat(delta), V::splat(delta * x));
+    let mut sum = V::splat(0.0);
     for (((s, a), b), c) in state.iter_mut().zip(a).zip(b).zip(c) {
-        let (a, b, c): (&[f32; LANES], &[f32; LANES], &[f32; LANES]) = (a, b, c);
-        for lane in 0..LANES {
-            sums[lane] = simd::mul_add::<FMA>(update(&mut s[lane], a[lane], b[lane]), c[lane], sums[lane]);
-        }
+        let decay = steps.mul(V::load(a)).exp();
+        let next = decay.mul_add(V::load(s), inputs.mul(V::load(b)));
+        next.store(s);
+        sum = next.mul_add(V::load(c), sum);
     }
-    let rest = state_rest.iter_mut().zip(a_rest).zip(b_rest).zip(c_rest);
-    simd::total(sums) + rest.map(|(((s, &a), &b), &c)| update(s, a, b) * c).sum::<f32>()
+    let mut sum = sum.sum();
+    for (((s, a), b), c) in state_rest.iter_mut().zip(a_rest).zip(b_rest).zip(c_rest) {
+        *s = (delta * a).exp() * *s + delta * x * b;
+        sum += *s * c;
+    }
+    sum
 }

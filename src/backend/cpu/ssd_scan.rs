@@ -7,11 +7,8 @@ use super::math::softplus;
 use super::memory::SlotStates;
 use super::parallel;
 use super::rows::{Input, Output};
-use super::simd::{self, Kernel, vectorised};
+use super::simd::{Kernel, LANES, Lanes, vectorised};
 use super::spans::{SpanRows, tasks};
-
-/// States updated side by side.
-const LANES: usize = 16;
 
 /// A scan over the rows of every span.
 pub(super) struct SsdScan<'a> {
@@ -95,7 +92,7 @@ impl Kernel for Head<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Lanes>(self) {
         let Self { scan, head, row, state, out } = self;
         let n = scan.b.width / scan.groups;
         let group = head / (scan.heads / scan.groups);
@@ -105,8 +102,7 @@ impl Kernel for Head<'_> {
             let delta = scan.delta(row, head);
             let decay = (delta * scan.a[head]).exp();
             for ((out, state), &x) in out.iter_mut().zip(state.chunks_exact_mut(n)).zip(x) {
-                let y = step::<FMA>(state, decay, delta * x, b, c);
-                *out = simd::mul_add::<FMA>(scan.d[head], x, y);
+                *out = scan.d[head] * x + step::<V>(state, decay, delta * x, b, c);
             }
         }
     }
@@ -114,17 +110,17 @@ impl Kernel for Head<'_> {
 
 /// One row of one column of a head: updates its states and reads them through `c`.
 #[inline(always)]
-fn step<const FMA: bool>(state: &mut [f32], decay: f32, input: f32, b: &[f32], c: &[f32]) -> f32 {
+fn step<V: Lanes>(state: &mut [f32], decay: f32, input: f32, b: &[f32], c: &[f32]) -> f32 {
     let (state, state_rest) = state.as_chunks_mut::<LANES>();
-    let ((b, b_rest), (c, c_rest)) = (b.as_chunks::<LANES>(), c.as_chunks::<LANES>());
-    let mut sums = [0.0; LANES];
+    let ((b, b_rest), (c, c_rest)) = (b.as_chunks(), c.as_chunks());
+    let (decays, inputs) = (V::splat(decay), V::splat(input));
+    let mut sum = V::splat(0.0);
     for ((s, b), c) in state.iter_mut().zip(b).zip(c) {
-        for lane in 0..LANES {
-            s[lane] = simd::mul_add::<FMA>(decay, s[lane], input * b[lane]);
-            sums[lane] = simd::mul_add::<FMA>(s[lane], c[lane], sums[lane]);
-        }
+        let next = decays.mul_add(V::load(s), inputs.mul(V::load(b)));
+        next.store(s);
+        sum = next.mul_add(V::load(c), sum);
     }
-    let mut sum = simd::total(sums);
+    let mut sum = sum.sum();
     for ((s, b), c) in state_rest.iter_mut().zip(b_rest).zip(c_rest) {
         *s = decay * *s + input * b;
         sum += *s * c;
