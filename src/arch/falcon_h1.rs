@@ -2,6 +2,7 @@
 //! between linear layers are folded into their weights; those of the embedding and of the logits stay,
 //! because the table may be tied. Source: transformers' `falcon_h1`.
 
+use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{
     Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, Rows, StateKind, WeightClass, WeightRecipe,
@@ -35,25 +36,33 @@ fn multipliers<const N: usize>(config: &Config, field: &str) -> Result<[f32; N],
 /// Builds the graph.
 pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
     refuse_unsupported(config)?;
-    let vocabulary = config.size("vocab_size")?;
-    let hidden_size = config.size("hidden_size")?;
-    let layers = config.size("num_hidden_layers")?;
-    let feed_forward = config.size("intermediate_size")?;
+    let vocabulary = config.size_within("vocab_size", VOCABULARY)?;
+    let hidden_size = config.size_within("hidden_size", WIDTH)?;
+    let layers = config.size_within("num_hidden_layers", LAYERS)?;
+    let feed_forward = config.size_within("intermediate_size", WIDTH)?;
     let eps = config.positive_or("rms_norm_eps", 1e-5)? as f32;
     let heads = config.size("num_attention_heads")?;
     let kv_heads = config.size_opt("num_key_value_heads")?.unwrap_or(heads);
     let head = config.size_opt("head_dim")?.unwrap_or(hidden_size / heads);
+    if head == 0 || !head.is_multiple_of(2) || head > SMALL {
+        return Err(config.invalid("head_dim", format!("an even width up to {SMALL}")).into());
+    }
+    config.product("num_attention_heads", &[heads, head], WIDTH)?;
     if kv_heads > heads || !heads.is_multiple_of(kv_heads) {
         return Err(config.invalid("num_key_value_heads", format!("a divisor of the {heads} heads")).into());
     }
     let ssm_heads = config.size("mamba_n_heads")?;
-    let state = config.size("mamba_d_state")?;
+    let state = config.size_within("mamba_d_state", SMALL)?;
     let groups = config.size("mamba_n_groups")?;
-    let taps = config.size("mamba_d_conv")?;
-    let inner = match config.size_opt("mamba_d_ssm")? {
-        Some(inner) => inner,
-        None => config.size("mamba_expand")? * hidden_size,
+    let taps = config.size_within("mamba_d_conv", SMALL)?;
+    let inner = if config.get("mamba_d_ssm").is_some() {
+        config.size_within("mamba_d_ssm", WIDTH)?
+    } else {
+        config.product("mamba_expand", &[config.size("mamba_expand")?, hidden_size], WIDTH)?
     };
+    config.product("mamba_d_state", &[inner, state], WIDTH << 8)?;
+    config.product("mamba_n_groups", &[groups, state], WIDTH)?;
+    config.product("mamba_d_conv", &[inner + 2 * groups * state, taps], WIDTH << 8)?;
     if taps < 2 {
         return Err(config.invalid("mamba_d_conv", "at least 2").into());
     }
@@ -69,7 +78,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     }
     let limit = config.numbers("time_step_limit")?.unwrap_or_else(|| vec![0.0, f64::INFINITY]);
     let &[low, high] = limit.as_slice() else { return Err(config.invalid("time_step_limit", "two numbers").into()) };
-    if low.is_nan() || high.is_nan() || low > high {
+    if low.is_nan() || high.is_nan() || low > high || low == f64::INFINITY {
         return Err(config.invalid("time_step_limit", "a lower and an upper limit").into());
     }
     let multiplier = |field: &str| config.number_or(field, 1.0).map(|n| n as f32);
@@ -191,7 +200,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         vocabulary,
         context: config.size_opt("max_position_embeddings")?.unwrap_or(8192),
         prelude: 0..0,
-        bos: config.token_ids("bos_token_id")?.first().copied(),
+        bos: config.bos(vocabulary)?,
         eos: config.token_ids("eos_token_id")?,
     })
 }

@@ -27,10 +27,19 @@ pub enum ArchError {
         /// What there is.
         supported: String,
     },
+    /// The config describes something that no machine holds.
+    #[error("config.json describes {parameters} parameters, at most {} can be", LARGEST_MODEL)]
+    TooLarge {
+        /// What it adds up to.
+        parameters: u64,
+    },
     /// The config contradicts itself in a way that only the graph shows.
     #[error("config.json does not describe a model that can be built: {0}")]
     Graph(#[from] GraphError),
 }
+
+/// Most parameters of a model.
+const LARGEST_MODEL: u64 = 1 << 42;
 
 /// Which keys Hymba's windowed layers see while decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +91,11 @@ pub fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOpti
     let Some((_, build)) = family else {
         return Err(ArchError::UnknownModel { model_type: model_type.to_owned(), supported: supported().join(", ") });
     };
-    build(config, tensors, options)
+    let model = build(config, tensors, options)?;
+    match model.graph.parameters() {
+        parameters if parameters > LARGEST_MODEL => Err(ArchError::TooLarge { parameters }),
+        _ => Ok(model),
+    }
 }
 
 /// The `model_type`s that can be built.
