@@ -3,12 +3,14 @@
 mod config;
 mod falcon_h1;
 mod hymba;
+mod presets;
 
 use std::collections::BTreeMap;
 
 use crate::graph::{Graph, GraphError};
 
 pub use config::{Config, ConfigError};
+pub use presets::{preset, presets};
 
 /// Names and shapes of a checkpoint's tensors, for what only the tensors can tell: prefixes, tied heads.
 pub type TensorShapes = BTreeMap<String, Vec<usize>>;
@@ -43,6 +45,7 @@ const LARGEST_MODEL: u64 = 1 << 42;
 
 /// Which keys Hymba's windowed layers see while decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "native", derive(clap::ValueEnum))]
 pub enum HymbaWindow {
     /// As in training and prefill: the token and the `sliding_window` before it.
     #[default]

@@ -16,6 +16,7 @@ const LISTED: usize = 5;
 
 /// How matrices are to be stored. Vectors are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "native", derive(clap::ValueEnum))]
 pub enum WeightChoice {
     /// As the checkpoint has them; f32 where the parts of a matrix differ.
     #[default]
