@@ -2,7 +2,13 @@
 
 mod config;
 mod falcon_h1;
+mod granite_hybrid;
 mod hymba;
+mod layers;
+mod lfm2;
+mod llama;
+mod nemotron;
+mod nemotron_h;
 mod presets;
 
 use std::collections::BTreeMap;
@@ -82,10 +88,36 @@ pub struct Model {
     pub eos: Vec<u32>,
 }
 
+impl Model {
+    /// A model without a prelude; what is not in the graph comes from the config.
+    fn new(config: &Config, graph: Graph, layers: usize, vocabulary: usize) -> Result<Self, ArchError> {
+        Ok(Self {
+            model_type: config.string("model_type")?.to_owned(),
+            graph,
+            layers,
+            vocabulary,
+            context: config.size_opt("max_position_embeddings")?.unwrap_or(8192),
+            prelude: 0..0,
+            bos: config.token_ids("bos_token_id")?.first().copied(),
+            eos: config.token_ids("eos_token_id")?,
+        })
+    }
+}
+
 type Build = fn(&Config, Option<&TensorShapes>, &ArchOptions) -> Result<Model, ArchError>;
 
 /// Every family, by `model_type`.
-const FAMILIES: &[(&str, Build)] = &[("falcon_h1", falcon_h1::build), ("hymba", hymba::build)];
+const FAMILIES: &[(&str, Build)] = &[
+    ("falcon_h1", falcon_h1::build),
+    ("granitemoehybrid", granite_hybrid::build),
+    ("hymba", hymba::build),
+    ("lfm2", lfm2::build),
+    ("llama", llama::llama),
+    ("nemotron", nemotron::build),
+    ("nemotron_h", nemotron_h::build),
+    ("qwen2", llama::qwen2),
+    ("qwen3", llama::qwen3),
+];
 
 /// Builds the model that a config describes. Without `tensors`, tied heads are taken from the config.
 pub fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOptions) -> Result<Model, ArchError> {

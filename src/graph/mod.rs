@@ -66,6 +66,13 @@ pub struct View {
     pub width: usize,
 }
 
+impl View {
+    /// All `width` columns of a value.
+    pub fn all(value: ValueId, width: usize) -> Self {
+        Self { value, offset: 0, width }
+    }
+}
+
 /// Frequencies of a rotary embedding; backends tabulate `cos` and `sin` on the host in f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rotary {
