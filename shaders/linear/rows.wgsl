@@ -1,4 +1,5 @@
-// linear for few rows (decode): out[r, o] = sum_i weight[o, i] x[r, i] + bias[o].
+// linear for few rows (decode): out[r, o] = sum_i weight[o, i] x[r, i] + bias[o], and where an addition
+// follows, out = addend + addend_scale * that.
 //
 // x is either a value as it is, or made on the way in from what the op before would have read: see
 // shared/input_*.wgsl. What that recomputes in every workgroup is small beside the weights.
@@ -24,8 +25,11 @@ struct Params {
     kernel_bias_at: u32,    // in `vectors`: [columns]; NONE: no bias
     function: u32,
     sum_pitch: u32,         // of the sum that is kept; 0: it is not
+    addend_pitch: u32,      // 0: nothing is added
+    addend_offset: u32,
     eps: f32,
     scale: f32,
+    addend_scale: f32,
 }
 const LANES = 64u;
 const OUTS = 4u;
@@ -33,6 +37,7 @@ const NONE = 0xffffffffu;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+@group(0) @binding(5) var<storage, read> addend: array<f32>;             // [rows, addend_pitch]
 
 fn dot8(a: Eight, b: Eight) -> f32 { return dot(a.low, b.low) + dot(a.high, b.high); }
 
@@ -65,6 +70,9 @@ fn main(
             var value = total[lane];
             let column = params.out_offset + output;
             if params.bias_at != NONE { value += vectors[params.bias_at + column]; }
+            if params.addend_pitch > 0u {
+                value = addend[row * params.addend_pitch + params.addend_offset + column] + params.addend_scale * value;
+            }
             out[row * params.out_pitch + column] = value;
         }
     }

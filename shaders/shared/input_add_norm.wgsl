@@ -1,8 +1,8 @@
 // Input of a linear layer: the RMS norm of x + scale * second. The sum itself, where the residual
 // stream goes on, is kept by the first workgroup.
-@group(0) @binding(5) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
-@group(0) @binding(6) var<storage, read> second: array<f32>;             // [rows, second_pitch]
-@group(0) @binding(7) var<storage, read_write> sum: array<f32>;          // [rows, sum_pitch]
+@group(0) @binding(6) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
+@group(0) @binding(7) var<storage, read> second: array<f32>;             // [rows, second_pitch]
+@group(0) @binding(8) var<storage, read_write> sum: array<f32>;          // [rows, sum_pitch]
 var<private> factor: array<f32, ROWS>;
 
 fn raw_at(row: u32, column: u32) -> f32 {

@@ -1,6 +1,6 @@
 // Input of a linear layer: a causal convolution of x, as conv/conv.wgsl has it.
-@group(0) @binding(5) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
-@group(0) @binding(6) var<storage, read> state: array<f32>;              // [slots + 1, taps - 1, columns]
+@group(0) @binding(6) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
+@group(0) @binding(7) var<storage, read> state: array<f32>;              // [slots + 1, taps - 1, columns]
 
 fn prepare(lane: u32, group: u32) {}
 

@@ -1,6 +1,6 @@
 // Input of a linear layer: function(x) * second.
-@group(0) @binding(5) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
-@group(0) @binding(6) var<storage, read> second: array<f32>;             // [rows, second_pitch]
+@group(0) @binding(6) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
+@group(0) @binding(7) var<storage, read> second: array<f32>;             // [rows, second_pitch]
 
 fn prepare(lane: u32, group: u32) {}
 

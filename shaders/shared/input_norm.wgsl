@@ -1,5 +1,5 @@
 // Input of a linear layer: the RMS norm of a value.
-@group(0) @binding(5) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
+@group(0) @binding(6) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 var<private> factor: array<f32, ROWS>;
 
 fn raw_at(row: u32, column: u32) -> f32 { return x[row * params.x_pitch + params.x_offset + column]; }

@@ -1,6 +1,6 @@
 // Input of a linear layer: the RMS norm of x plus scale times the RMS norm of a second value.
-@group(0) @binding(5) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
-@group(0) @binding(6) var<storage, read> second: array<f32>;             // [rows, second_pitch]
+@group(0) @binding(6) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
+@group(0) @binding(7) var<storage, read> second: array<f32>;             // [rows, second_pitch]
 var<private> factors: array<vec2<f32>, ROWS>;
 
 fn raw_at(row: u32, column: u32) -> vec2<f32> {

@@ -1,5 +1,5 @@
 // Input of a linear layer: a value as it is, read four columns at a time.
-@group(0) @binding(5) var<storage, read> x: array<vec4<f32>>;            // [rows, x_pitch]
+@group(0) @binding(6) var<storage, read> x: array<vec4<f32>>;            // [rows, x_pitch]
 
 fn prepare(lane: u32, group: u32) {}
 

@@ -92,7 +92,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let norm = g.vector(Part::all(tensor("input_layernorm.weight"), &[hidden_size]));
         let normed = g.rms_norm(name("in_norm"), g.whole(hidden), norm, eps);
 
-        // Mamba-2: rows z, x, B, C, dt of in_proj, each with its own multiplier.
+        // One projection for both kinds of heads. Mamba-2: rows z, x, B, C, dt of in_proj, each with its
+        // own multiplier; attention: q, k, v.
         let widths = [inner, inner, groups * state, groups * state, ssm_heads];
         let shape = [widths.iter().sum(), hidden_size];
         let mut row = 0;
@@ -100,9 +101,18 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
             row += width;
             Part::all(tensor("mamba.in_proj.weight"), &shape).rows(row - width..row).scaled(factor * ssm_in)
         });
-        let in_proj = g.matrix(name("ssm_in"), parts.collect());
-        let projected = g.linear(name("ssm_in"), normed, in_proj, None);
-        let [z, xbc, dt] = g.split(projected, [inner, conv_channels, ssm_heads]);
+        let projection = |what: &str, rows: usize, columns: usize, scale: f32| {
+            Part::all(tensor(&format!("self_attn.{what}_proj.weight")), &[rows, columns]).scaled(scale)
+        };
+        let (q_columns, kv_columns) = (heads * head, kv_heads * head);
+        let mut parts: Vec<Part> = parts.collect();
+        parts.push(projection("q", q_columns, hidden_size, attention_in));
+        parts.push(projection("k", kv_columns, hidden_size, attention_in * key_multiplier));
+        parts.push(projection("v", kv_columns, hidden_size, attention_in));
+        let in_proj = g.matrix(name("in_proj"), parts);
+        let projected = g.linear(name("in_proj"), normed, in_proj, None);
+        let [z, xbc, dt, q, k, v] =
+            g.split(projected, [inner, conv_channels, ssm_heads, q_columns, kv_columns, kv_columns]);
         let conv_state = g.state(name("conv"), layer, StateKind::Conv { channels: conv_channels, taps });
         let kernel = g.vector(Part::all(tensor("mamba.conv1d.weight"), &[conv_channels, 1, taps]));
         let bias = config.flag_or("mamba_conv_bias", true)?;
@@ -126,20 +136,6 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let y = g.linear(name("ssm_out"), y, out_proj, None);
 
         // Attention.
-        let projection = |what: &str, rows: usize, columns: usize, scale: f32| {
-            Part::all(tensor(&format!("self_attn.{what}_proj.weight")), &[rows, columns]).scaled(scale)
-        };
-        let (q_columns, kv_columns) = (heads * head, kv_heads * head);
-        let qkv = g.matrix(
-            name("qkv"),
-            vec![
-                projection("q", q_columns, hidden_size, attention_in),
-                projection("k", kv_columns, hidden_size, attention_in * key_multiplier),
-                projection("v", kv_columns, hidden_size, attention_in),
-            ],
-        );
-        let qkv = g.linear(name("qkv"), normed, qkv, None);
-        let [q, k, v] = g.split(qkv, [q_columns, kv_columns, kv_columns]);
         let q = g.rope(name("q"), q, heads, rotary);
         let k = g.rope(name("k"), k, kv_heads, rotary);
         let (q, k) = (g.whole(q), g.whole(k));

@@ -220,6 +220,12 @@ pub trait Backend {
     /// Device memory in use, in bytes, as the driver's allocator reports it; `None` where it does not.
     fn device_bytes(&self) -> Option<u64>;
 
+    /// Device objects (buffers, bind groups, pipelines, ...) that are alive, as the driver's layer counts
+    /// them; `None` where it does not.
+    fn device_objects(&self) -> Option<u64> {
+        None
+    }
+
     /// Kernels that one step of a program starts, by op name, in order: for `bench` and for tests.
     fn dispatches(&self, program: ProgramId) -> Vec<String>;
 }

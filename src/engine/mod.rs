@@ -73,6 +73,16 @@ impl Engine {
         &self.layout
     }
 
+    /// The backend, for what it can tell about itself.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// Kernels that a step starts, by op, in order.
+    pub fn dispatches(&self, step: &Running) -> Vec<String> {
+        self.backend.dispatches(step.program)
+    }
+
     /// The backend's counts so far.
     pub fn counters(&self) -> Counters {
         self.backend.counters()

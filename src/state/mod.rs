@@ -41,6 +41,10 @@ impl KvFormat {
 /// Rows of a page, and the positions it covers.
 pub const PAGE_ROWS: usize = 64;
 
+/// Rows of a ring besides its window. A span of so few rows may enter its ring before others read it:
+/// what it overwrites is out of their sight. Saves decode a kernel a layer.
+pub const RING_SLACK: usize = 8;
+
 /// How the positions after the pinned ones find their rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressing {
@@ -60,6 +64,8 @@ pub struct KvLayout {
     pub pinned: usize,
     /// What follows.
     pub addressing: Addressing,
+    /// How many positions after the pinned ones are remembered; a ring may have room for more.
+    pub window: usize,
 }
 
 impl KvLayout {
@@ -73,12 +79,9 @@ impl KvLayout {
             }
     }
 
-    /// Oldest position after the pinned ones that still has a row when `position` is the next.
+    /// Oldest position after the pinned ones that is remembered when `position` is the next.
     pub fn oldest(&self, position: usize) -> usize {
-        match self.addressing {
-            Addressing::Pages => self.pinned,
-            Addressing::Ring { rows } => position.saturating_sub(rows).max(self.pinned),
-        }
+        position.saturating_sub(self.window).max(self.pinned)
     }
 }
 
@@ -150,11 +153,11 @@ impl StateLayout {
     pub fn kv(&self, spec: &KvSpec) -> KvLayout {
         let after = self.context.saturating_sub(spec.pinned).max(1);
         let addressing = match spec.window {
-            Some(window) if window < after => Addressing::Ring { rows: window.max(1) },
+            Some(window) if window + RING_SLACK < after => Addressing::Ring { rows: window + RING_SLACK },
             Some(_) => Addressing::Ring { rows: after },
             None => Addressing::Pages,
         };
-        KvLayout { pinned: spec.pinned, addressing }
+        KvLayout { pinned: spec.pinned, addressing, window: spec.window.unwrap_or(usize::MAX) }
     }
 
     /// Rows of the pools of a KV state.

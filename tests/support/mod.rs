@@ -37,7 +37,9 @@ pub fn places() -> Vec<Place> {
     if let Some(adapter) = adapters.first() {
         println!("webgpu runs on {} ({})", adapter.adapter, adapter.driver);
         let open = || -> Box<dyn Backend> {
-            Box::new(wait(WebGpuBackend::new(&WebGpuOptions::default())).expect("the adapter opens"))
+            // tests/webgpu.rs runs the self-test; here it would only take time, at every load.
+            let options = WebGpuOptions { self_test: false, ..Default::default() };
+            Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
         };
         let slow = adapter.adapter.contains("SwiftShader");
         places.push(Place { name: "webgpu", open, slack: 2.0, slow });

@@ -1,5 +1,6 @@
 //! `out = function(x) * scale`. See [`Op::Activation`](crate::graph::Op::Activation).
 
+use super::math;
 use super::rows::{Input, Output};
 use crate::graph::Function;
 
@@ -14,12 +15,21 @@ pub(super) struct Activation<'a> {
 }
 
 impl Activation<'_> {
-    /// The formula, row by row; with `fast` on all threads.
-    pub fn run(&self, fast: bool, out: &mut Output<'_>) {
-        out.fill(fast, |r, out| {
+    /// The formula.
+    pub fn twin(&self, out: &mut Output<'_>) {
+        for (r, out) in out.rows().enumerate() {
             for (out, &x) in out.iter_mut().zip(self.x.row(r)) {
                 *out = self.function.apply(x) * self.scale;
             }
+        }
+    }
+
+    /// The same, rows on all threads.
+    pub fn fast(&self, out: &mut Output<'_>) {
+        out.fill(true, |r, out| {
+            out.copy_from_slice(self.x.row(r));
+            math::apply(self.function, out);
+            out.iter_mut().for_each(|out| *out *= self.scale);
         });
     }
 }

@@ -1,5 +1,6 @@
 //! Depthwise causal convolution. See [`Op::Conv`](crate::graph::Op::Conv).
 
+use super::math;
 use super::memory::SlotStates;
 use super::rows::{Input, Output};
 use super::spans::SpanRows;
@@ -45,5 +46,28 @@ impl Conv<'_> {
                 }
             }
         }
+    }
+
+    /// The same, rows on all threads.
+    pub fn fast(&self, spans: &[SpanRows], out: &mut Output<'_>) {
+        let (channels, taps) = (self.x.width, self.taps());
+        out.fill(true, |row, out| {
+            let span = spans[spans.partition_point(|span| span.row <= row) - 1];
+            let (t, before) = (row - span.row, self.state.of(span.slot));
+            match self.bias {
+                Some(bias) => out.copy_from_slice(bias),
+                None => out.fill(0.0),
+            }
+            for j in 0..taps {
+                let x = match (t + j).checked_sub(taps - 1) {
+                    Some(t) => self.x.row(span.row + t),
+                    None => &before[(t + j) * channels..][..channels],
+                };
+                for ((out, weights), x) in out.iter_mut().zip(self.weight.chunks_exact(taps)).zip(x) {
+                    *out += weights[j] * x;
+                }
+            }
+            math::apply(self.function, out);
+        });
     }
 }

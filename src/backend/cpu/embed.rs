@@ -14,12 +14,12 @@ pub(super) struct Embed<'a> {
 }
 
 impl Embed<'_> {
-    /// The formula.
-    pub fn twin(&self, out: &mut Output<'_>) {
-        for (row, &token) in out.rows().zip(self.tokens) {
-            for (column, out) in row.iter_mut().enumerate() {
-                *out = self.table.at(token as usize, column) * self.scale;
+    /// The formula, row by row; with `fast` on all threads.
+    pub fn run(&self, fast: bool, out: &mut Output<'_>) {
+        out.fill(fast, |r, out| {
+            for (column, out) in out.iter_mut().enumerate() {
+                *out = self.table.at(self.tokens[r] as usize, column) * self.scale;
             }
-        }
+        });
     }
 }

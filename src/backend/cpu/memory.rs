@@ -3,6 +3,7 @@
 use bytemuck::Zeroable;
 use half::f16;
 
+use super::simd::{self, Lanes, Portable};
 use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
 use crate::state::{Addressing, KvFormat, KvLayout, SlotId, SlotState, StateLayout, StateTensor};
@@ -37,11 +38,12 @@ impl Pool {
     }
 
     /// Copies columns `from ..` of a row out, as many as `out` holds.
-    pub fn read(&self, row: usize, from: usize, out: &mut [f32]) {
+    #[inline(always)]
+    pub fn read<V: Lanes>(&self, row: usize, from: usize, out: &mut [f32]) {
         let at = row * self.width + from;
         match &self.numbers {
             PoolNumbers::F32(n) => out.copy_from_slice(&n[at..at + out.len()]),
-            PoolNumbers::F16(n) => super::math::widen_f16(&n[at..at + out.len()], out),
+            PoolNumbers::F16(n) => simd::widen::<V, f16>(&n[at..at + out.len()], out),
         }
     }
 
@@ -93,6 +95,18 @@ impl SlotStates {
     /// One slot's, to be changed.
     pub fn of_mut(&mut self, slot: usize) -> &mut [f32] {
         &mut self.data[slot * self.elements..][..self.elements]
+    }
+
+    /// Several slots', to be changed at the same time; in the order of `slots`, which are all different.
+    pub fn several_mut(&mut self, slots: impl Iterator<Item = usize> + Clone) -> Vec<&mut [f32]> {
+        let mut found: Vec<(usize, &mut [f32])> = self
+            .data
+            .chunks_exact_mut(self.elements)
+            .enumerate()
+            .filter_map(|(slot, state)| Some((slots.clone().position(|s| s == slot)?, state)))
+            .collect();
+        found.sort_by_key(|(place, _)| *place);
+        found.into_iter().map(|(_, state)| state).collect()
     }
 }
 
@@ -244,7 +258,7 @@ impl Memory {
                     for (suffix, pool) in [("k", &kv.keys), ("v", &kv.values)] {
                         let mut data = vec![0.0; positions.len() * pool.width];
                         for (&position, out) in positions.iter().zip(data.chunks_exact_mut(pool.width)) {
-                            pool.read(kv.layout.row(slot, &self.pages[index], position as usize), 0, out);
+                            pool.read::<Portable>(kv.layout.row(slot, &self.pages[index], position as usize), 0, out);
                         }
                         tensors.push(StateTensor {
                             name: format!("{}.{suffix}", spec.name),

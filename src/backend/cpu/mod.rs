@@ -24,6 +24,7 @@ mod rope;
 mod rows;
 mod sample;
 mod selective_scan;
+mod simd;
 mod spans;
 mod ssd_scan;
 mod weights;

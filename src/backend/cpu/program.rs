@@ -165,7 +165,7 @@ impl Program {
 
             match *op {
                 Op::Embed { table, scale, .. } => {
-                    Embed { table: weights.get(table)?, tokens, scale }.twin(out);
+                    Embed { table: weights.get(table)?, tokens, scale }.run(fast, out);
                 }
                 Op::Norm { x, kind, groups, eps, weight, bias, .. } => {
                     let (weight, bias) = (weights.vector_opt(weight)?, weights.vector_opt(bias)?);
@@ -173,19 +173,21 @@ impl Program {
                 }
                 Op::Linear { x, weight, bias, .. } => {
                     let linear = Linear { x: whole(x), weight: weights.get(weight)?, bias: weights.vector_opt(bias)? };
-                    linear.twin(out);
+                    if fast { linear.fast(out) } else { linear.twin(out) }
                 }
                 Op::Gate { gate, x, function, .. } => {
-                    Gate { gate: input(gate), x: input(x), function }.run(fast, out);
+                    let gate = Gate { gate: input(gate), x: input(x), function };
+                    if fast { gate.fast(out) } else { gate.twin(out) }
                 }
                 Op::Activation { x, function, scale, .. } => {
-                    Activation { x: input(x), function, scale }.run(fast, out);
+                    let activation = Activation { x: input(x), function, scale };
+                    if fast { activation.fast(out) } else { activation.twin(out) }
                 }
                 Op::Add { a, b, scale, .. } => Add { a: input(a), b: input(b), scale }.run(fast, out),
                 Op::Conv { x, weight, bias, state, function, .. } => {
                     let (weight, bias) = (weights.vector(weight)?, weights.vector_opt(bias)?);
                     let conv = Conv { x: input(x), weight, bias, state: memory.slots(state)?, function };
-                    conv.twin(&spans, out);
+                    if fast { conv.fast(&spans, out) } else { conv.twin(&spans, out) }
                 }
                 Op::ConvAppend { x, state } => {
                     ConvAppend { x: input(x) }.twin(&spans, memory.slots_mut(state)?);
@@ -198,7 +200,7 @@ impl Program {
                     let (q, k, v) = (input(q), input(k), input(v));
                     let (pools, pages) = (memory.kv(state)?, memory.pages());
                     let attention = Attention { q, k, v, pools, pages, heads, scale, window, decode_window };
-                    attention.twin(&spans, out);
+                    if fast { attention.fast(&spans, out) } else { attention.twin(&spans, out) }
                 }
                 Op::KvAppend { k, v, state } => {
                     let (pools, pages) = memory.kv_mut(state)?;
@@ -207,13 +209,15 @@ impl Program {
                 Op::SelectiveScan { x, dt, b, c, a, d, state, .. } => {
                     let (a, d) = (weights.vector(a)?, weights.vector(d)?);
                     let scan = SelectiveScan { x: input(x), dt: input(dt), b: input(b), c: input(c), a, d };
-                    scan.twin(&spans, memory.slots_mut(state)?, out);
+                    let states = memory.slots_mut(state)?;
+                    if fast { scan.fast(&spans, states, out) } else { scan.twin(&spans, states, out) }
                 }
                 Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, .. } => {
                     let (a, d, dt_bias) = (weights.vector(a)?, weights.vector(d)?, weights.vector(dt_bias)?);
                     let (x, dt, b, c) = (input(x), input(dt), input(b), input(c));
                     let scan = SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups };
-                    scan.twin(&spans, memory.slots_mut(state)?, out);
+                    let states = memory.slots_mut(state)?;
+                    if fast { scan.fast(&spans, states, out) } else { scan.twin(&spans, states, out) }
                 }
                 Op::Gather { x, .. } => Gather { x: input(x), rows: &table.outputs }.twin(out),
                 Op::Sample { logits } => {

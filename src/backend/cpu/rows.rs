@@ -58,4 +58,17 @@ impl<'a> Output<'a> {
         let cost = if fast { self.width } else { 0 };
         parallel::for_each(self.rows().enumerate().collect(), cost, |(r, out)| row(r, out));
     }
+
+    /// Cuts rows into runs of `columns` columns: `blocks()[b][r]` is run `b` of row `r`. The last run may
+    /// be shorter.
+    pub fn blocks(&mut self, columns: usize) -> Vec<Vec<&mut [f32]>> {
+        let mut blocks: Vec<Vec<&mut [f32]>> = Vec::new();
+        blocks.resize_with(self.width.div_ceil(columns), || Vec::with_capacity(self.count));
+        for row in self.rows() {
+            for (block, run) in blocks.iter_mut().zip(row.chunks_mut(columns)) {
+                block.push(run);
+            }
+        }
+        blocks
+    }
 }

@@ -1,9 +1,17 @@
 //! The Mamba-1 recurrence. See [`Op::SelectiveScan`](crate::graph::Op::SelectiveScan).
+//!
+//! The fast path gives each thread some channels of a span and walks the rows; a channel's `N` states
+//! are updated side by side.
 
 use super::math::softplus;
 use super::memory::SlotStates;
+use super::parallel;
 use super::rows::{Input, Output};
-use super::spans::SpanRows;
+use super::simd::{Kernel, LANES, Lanes, vectorised};
+use super::spans::{SpanRows, tasks};
+
+/// Channels of one task.
+const CHANNELS: usize = 32;
 
 /// A scan over the rows of every span.
 pub(super) struct SelectiveScan<'a> {
@@ -43,4 +51,69 @@ impl SelectiveScan<'_> {
             }
         }
     }
+
+    /// The same in f32, in lanes and on all threads.
+    pub fn fast(&self, spans: &[SpanRows], states: &mut SlotStates, out: &mut Output<'_>) {
+        let n = self.b.width;
+        let cost = 16 * CHANNELS * n * out.count / spans.len().max(1);
+        parallel::for_each(tasks(spans, states, CHANNELS * n, out, CHANNELS), cost, |task| {
+            let first = task.block * CHANNELS;
+            let a = &self.a[first * n..][..task.state.len()];
+            vectorised(Channels { scan: self, first, row: task.span.row, a, state: task.state, out: task.out });
+        });
+    }
+}
+
+/// Some channels of one span.
+struct Channels<'a> {
+    scan: &'a SelectiveScan<'a>,
+    /// First channel.
+    first: usize,
+    /// First row.
+    row: usize,
+    /// `[channels, N]`
+    a: &'a [f32],
+    /// `[channels, N]`
+    state: &'a mut [f32],
+    /// `[rows][channels]`
+    out: Vec<&'a mut [f32]>,
+}
+
+impl Kernel for Channels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let Self { scan, first, row, a, state, out } = self;
+        let n = scan.b.width;
+        for (row, out) in (row..).zip(out) {
+            let (x, dt) = (&scan.x.row(row)[first..], &scan.dt.row(row)[first..]);
+            let (b, c) = (scan.b.row(row), scan.c.row(row));
+            let channels = state.chunks_exact_mut(n).zip(a.chunks_exact(n));
+            for (i, (out, (state, a))) in out.iter_mut().zip(channels).enumerate() {
+                *out = scan.d[first + i] * x[i] + step::<V>(state, a, b, c, softplus(dt[i]), x[i]);
+            }
+        }
+    }
+}
+
+/// One row of one channel: updates its states and reads them through `c`.
+#[inline(always)]
+fn step<V: Lanes>(state: &mut [f32], a: &[f32], b: &[f32], c: &[f32], delta: f32, x: f32) -> f32 {
+    let (state, state_rest) = state.as_chunks_mut::<LANES>();
+    let ((a, a_rest), (b, b_rest), (c, c_rest)) = (a.as_chunks(), b.as_chunks(), c.as_chunks());
+    let (steps, inputs) = (V::splat(delta), V::splat(delta * x));
+    let mut sum = V::splat(0.0);
+    for (((s, a), b), c) in state.iter_mut().zip(a).zip(b).zip(c) {
+        let decay = steps.mul(V::load(a)).exp();
+        let next = decay.mul_add(V::load(s), inputs.mul(V::load(b)));
+        next.store(s);
+        sum = next.mul_add(V::load(c), sum);
+    }
+    let mut sum = sum.sum();
+    for (((s, a), b), c) in state_rest.iter_mut().zip(a_rest).zip(b_rest).zip(c_rest) {
+        *s = (delta * a).exp() * *s + delta * x * b;
+        sum += *s * c;
+    }
+    sum
 }

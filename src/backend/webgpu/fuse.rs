@@ -8,6 +8,8 @@
 //! | norm, norm, add, linear | `linear_rows.norms` |
 //! | gate, linear | `linear_rows.gate` |
 //! | conv, linear | `linear_rows.conv` (the convolution again in the next group) |
+//! | any of these, or a linear alone, then add | the same kernel |
+//! | conv, conv_append | `conv_decode` |
 //! | conv, conv_append, norm x 3, linear, selective_scan, gate | `selective_scan.decode` |
 //! | rope, rope, kv_append | `rope_append` |
 //!
@@ -24,6 +26,7 @@ use crate::state::{Addressing, StateLayout};
 /// What a linear layer's input is made of, by index into the graph's ops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
+    Plain,
     Norm { norm: usize },
     AddNorm { add: usize, norm: usize },
     Norms { first: usize, second: usize, add: usize },
@@ -48,7 +51,8 @@ pub(super) struct ScanDecode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
     Single(usize),
-    Linear { linear: usize, input: Input },
+    Linear { linear: usize, input: Input, add: Option<usize> },
+    ConvDecode { conv: usize, append: usize },
     ScanDecode(ScanDecode),
     RopeAppend { query: usize, key: usize, append: usize },
 }
@@ -58,13 +62,20 @@ impl Kernel {
     pub fn ops(&self) -> Vec<usize> {
         match *self {
             Self::Single(op) => vec![op],
-            Self::Linear { linear, input } => match input {
-                Input::Norm { norm } => vec![norm, linear],
-                Input::AddNorm { add, norm } => vec![add, norm, linear],
-                Input::Norms { first, second, add } => vec![first, second, add, linear],
-                Input::Gate { gate } => vec![gate, linear],
-                Input::Conv { conv } => vec![conv, linear],
-            },
+            Self::Linear { linear, input, add: last } => {
+                let mut ops = match input {
+                    Input::Plain => vec![],
+                    Input::Norm { norm } => vec![norm],
+                    Input::AddNorm { add, norm } => vec![add, norm],
+                    Input::Norms { first, second, add } => vec![first, second, add],
+                    Input::Gate { gate } => vec![gate],
+                    Input::Conv { conv } => vec![conv],
+                };
+                ops.push(linear);
+                ops.extend(last);
+                ops
+            }
+            Self::ConvDecode { conv, append } => vec![append, conv],
             Self::ScanDecode(s) => vec![s.conv, s.append, s.dt_norm, s.b_norm, s.c_norm, s.linear, s.scan, s.gate],
             Self::RopeAppend { query, key, append } => vec![query, key, append],
         }
@@ -74,7 +85,8 @@ impl Kernel {
     fn place(&self) -> usize {
         match *self {
             Self::Single(op) => op,
-            Self::Linear { linear, .. } => linear,
+            Self::Linear { linear, add, .. } => add.unwrap_or(linear),
+            Self::ConvDecode { conv, .. } => conv,
             Self::ScanDecode(s) => s.gate,
             Self::RopeAppend { query, key, .. } => query.max(key),
         }
@@ -129,7 +141,7 @@ pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout) -> V
     let links = Links::new(graph);
     let mut taken = BTreeSet::new();
     let mut kernels = Vec::new();
-    let mut take = |kernel: Kernel, kernels: &mut Vec<Kernel>| {
+    let take = |taken: &mut BTreeSet<usize>, kernel: Kernel, kernels: &mut Vec<Kernel>| {
         taken.extend(kernel.ops());
         kernels.push(kernel);
     };
@@ -137,19 +149,24 @@ pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout) -> V
     for (index, op) in graph.ops.iter().enumerate() {
         if let Some(scan) = scan_decode(&links, index, op) {
             convolutions.insert(scan.conv);
-            take(Kernel::ScanDecode(scan), &mut kernels);
+            take(&mut taken, Kernel::ScanDecode(scan), &mut kernels);
         }
     }
-    let inside: BTreeSet<usize> = kernels.iter().flat_map(Kernel::ops).collect();
     for (index, op) in graph.ops.iter().enumerate() {
-        if inside.contains(&index) {
+        if taken.contains(&index) {
             continue;
         }
         if let Some(input) = linear_input(&links, index, op, &convolutions) {
-            take(Kernel::Linear { linear: index, input }, &mut kernels);
+            let inputs = Kernel::Linear { linear: index, input, add: None }.ops();
+            // An addition that is part of another linear's input stays there.
+            let add = linear_add(&links, index, op).filter(|_| inputs.iter().all(|i| !taken.contains(i)));
+            if input != Input::Plain || add.is_some() {
+                take(&mut taken, Kernel::Linear { linear: index, input, add }, &mut kernels);
+            }
         }
-        if let Some(kernel) = rope_append(&links, index, op, spec, layout) {
-            take(kernel, &mut kernels);
+        let others = rope_append(&links, index, op, spec, layout).or_else(|| conv_decode(&links, index, op));
+        if let Some(kernel) = others {
+            take(&mut taken, kernel, &mut kernels);
         }
     }
     kernels.extend((0..graph.ops.len()).filter(|i| !taken.contains(i)).map(Kernel::Single));
@@ -162,13 +179,18 @@ fn linear_input(links: &Links, index: usize, op: &Op, convolutions: &BTreeSet<us
     if links.graph.value(x).rows != Rows::All {
         return None;
     }
-    let (maker, made) = links.made_by(x)?;
+    let Some((maker, made)) = links.made_by(x) else { return Some(Input::Plain) };
     if convolutions.contains(&maker) {
         return Some(Input::Conv { conv: maker });
     }
     if !links.only_reader(x, index) {
-        return None;
+        return Some(Input::Plain);
     }
+    Some(made_input(links, index, maker, made).unwrap_or(Input::Plain))
+}
+
+/// What the op that makes a linear's input, and has no other reader, may be fused as.
+fn made_input(links: &Links, index: usize, maker: usize, made: &Op) -> Option<Input> {
     match made {
         Op::Gate { .. } => Some(Input::Gate { gate: maker }),
         &Op::Add { a, b, .. } => {
@@ -194,6 +216,25 @@ fn linear_input(links: &Links, index: usize, op: &Op, convolutions: &BTreeSet<us
         }
         _ => None,
     }
+}
+
+/// The addition that reads a linear's result right after it, if nobody else does, and if it is not the
+/// residual that the next norm takes in.
+fn linear_add(links: &Links, index: usize, op: &Op) -> Option<usize> {
+    let &Op::Linear { out, bias: None, .. } = op else { return None };
+    let &[add] = links.read_by(out) else { return None };
+    let &Op::Add { a, b, out: sum, .. } = &links.graph.ops[add] else { return None };
+    let ready = links.made_by(a.value).is_none_or(|(maker, _)| maker < index);
+    let to_norm = links.read_by(sum).iter().any(|&r| links.is_plain_norm(&links.graph.ops[r]));
+    (b == links.graph.whole(out) && ready && !to_norm).then_some(add)
+}
+
+fn conv_decode(links: &Links, index: usize, op: &Op) -> Option<Kernel> {
+    let &Op::Conv { state, .. } = op else { return None };
+    let crate::graph::StateKind::Conv { taps, .. } = links.graph.state(state).kind else { return None };
+    let append = |op: &Op| matches!(op, Op::ConvAppend { state: s, .. } if *s == state);
+    let append = links.graph.ops.iter().position(append)?;
+    (taps <= 8).then_some(Kernel::ConvDecode { conv: index, append })
 }
 
 fn scan_decode(links: &Links, index: usize, op: &Op) -> Option<ScanDecode> {

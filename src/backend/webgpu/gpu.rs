@@ -19,11 +19,13 @@ pub struct WebGpuOptions {
     pub default_limits: bool,
     /// Use subgroup operations where they are there.
     pub subgroups: bool,
+    /// Run every kind of kernel against its twin before anything else.
+    pub self_test: bool,
 }
 
 impl Default for WebGpuOptions {
     fn default() -> Self {
-        Self { adapter: None, software: true, default_limits: false, subgroups: true }
+        Self { adapter: None, software: true, default_limits: false, subgroups: true, self_test: true }
     }
 }
 

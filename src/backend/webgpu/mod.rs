@@ -54,7 +54,9 @@ impl WebGpuBackend {
     /// Opens a device and tests its kernels.
     pub async fn new(options: &WebGpuOptions) -> Result<Self> {
         let gpu = Gpu::open(options).await?;
-        self_test::run(&gpu).await?;
+        if options.self_test {
+            self_test::run(&gpu).await?;
+        }
         *gpu.counters.borrow_mut() = Counters::default();
         Ok(Self::on(gpu))
     }
@@ -217,6 +219,14 @@ impl Backend for WebGpuBackend {
 
     fn device_bytes(&self) -> Option<u64> {
         self.gpu.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    fn device_objects(&self) -> Option<u64> {
+        let hal = self.gpu.device.get_internal_counters().hal;
+        let kinds =
+            [&hal.buffers, &hal.bind_groups, &hal.bind_group_layouts, &hal.compute_pipelines, &hal.shader_modules];
+        let count: isize = kinds.iter().map(|counter| counter.read()).sum();
+        u64::try_from(count).ok().filter(|&n| n > 0)
     }
 
     fn dispatches(&self, program: ProgramId) -> Vec<String> {

@@ -34,7 +34,8 @@ params! {
     LinearRows for "linear_rows" {
         chunks: u32, columns: u32, rows: u32, out_pitch: u32, out_offset: u32, bias_at: u32,
         x_pitch: u32, x_offset: u32, second_pitch: u32, second_offset: u32, norm_at: u32, second_norm_at: u32,
-        taps: u32, kernel_at: u32, kernel_bias_at: u32, function: u32, sum_pitch: u32, eps: f32, scale: f32,
+        taps: u32, kernel_at: u32, kernel_bias_at: u32, function: u32, sum_pitch: u32,
+        addend_pitch: u32, addend_offset: u32, eps: f32, scale: f32, addend_scale: f32,
     }
     /// `shaders/linear/tile.wgsl`
     LinearTile for "linear_tile" {
@@ -57,6 +58,11 @@ params! {
     }
     /// `shaders/conv/conv.wgsl`
     Conv for "conv" {
+        channels: u32, taps: u32, x_pitch: u32, x_offset: u32, out_pitch: u32, kernel_at: u32, bias_at: u32,
+        function: u32,
+    }
+    /// `shaders/conv/decode.wgsl`
+    ConvDecode for "conv_decode" {
         channels: u32, taps: u32, x_pitch: u32, x_offset: u32, out_pitch: u32, kernel_at: u32, bias_at: u32,
         function: u32,
     }

@@ -1,7 +1,8 @@
 //! At load, every kind of kernel runs once on this very adapter against its twin on the CPU: a driver
 //! that computes wrongly is an error, not gibberish. A small model of two layers, one like Hymba's and
 //! one like Falcon-H1's, with a different weight format in each place; one long span (tiles, chunked
-//! scans), then a step of one row (the kernels of decode).
+//! scans), every value of which is compared, then steps of one row (the fused kernels of decode), of
+//! which the logits are.
 
 use std::rc::Rc;
 
@@ -66,10 +67,10 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
 
     // Windowed attention and a selective scan.
     let (heads, kv_heads, key, value, states) = (4, 2, 6, 10, 5);
-    let widths = [heads * key, kv_heads * key, kv_heads * value, WIDTH, WIDTH, states, states];
+    let widths = [heads * key, kv_heads * key, kv_heads * value, WIDTH, WIDTH];
     let project = weight(&mut g, "project", Matrix, widths.iter().sum(), WIDTH);
     let projected = g.linear("linear f16", normed, project, None);
-    let [q, k, v, inner, dt, b, c] = g.split(projected, widths);
+    let [q, k, v, inner, z] = g.split(projected, widths);
     let rotary = g.rotary(Rotary::from_base(100.0, 4));
     let q = g.rope("rope", q, heads, rotary);
     let k = g.rope("rope k", k, kv_heads, rotary);
@@ -82,21 +83,40 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let conv = g.state("conv", 0, StateKind::Conv { channels: WIDTH, taps: 4 });
     let kernel = weight(&mut g, "kernel", Vector, WIDTH, 4);
     let inner = g.conv("conv", inner, kernel, None, conv, Function::Silu);
+    let rank = 3;
+    let select = weight(&mut g, "select", Matrix, rank + 2 * states, WIDTH);
+    let selected = g.linear("linear f32", inner, select, None);
+    let [dt, b, c] = g.split(selected, [rank, states, states]);
+    let small = weight(&mut g, "small", Vector, 1, rank);
+    let dt = g.rms_norm("norm dt", dt, small, 1e-5);
+    let small = weight(&mut g, "small 2", Vector, 1, states);
+    let b = g.rms_norm("norm b", b, small, 1e-4);
+    let c = g.rms_norm("norm c", c, small, 1e-6);
+    let step = weight(&mut g, "step", Matrix, WIDTH, rank);
+    let bias = weight(&mut g, "bias", Vector, WIDTH, 1);
+    let dt = g.linear("linear bf16", dt, step, Some(bias));
+    let (dt, b, c) = (g.whole(dt), g.whole(b), g.whole(c));
     let a = weight(&mut g, "negative a", Vector, WIDTH, states);
     let d = weight(&mut g, "d", Vector, WIDTH, 1);
     let state = g.state("selective", 0, StateKind::Recurrent { shape: vec![WIDTH, states] });
     let scanned = g.value("selective_scan", WIDTH, Rows::All);
     g.push(Op::SelectiveScan { x: g.whole(inner), dt, b, c, a, d, state, out: scanned });
+    let scanned = g.gate("gate (scan)", z, g.whole(scanned), Function::Silu);
     let back = weight(&mut g, "back", Matrix, WIDTH, heads * value);
-    let bias = weight(&mut g, "bias", Vector, WIDTH, 1);
-    let attended = g.linear("linear bf16", attended, back, Some(bias));
-    let mixed = g.add("add", g.whole(attended), g.whole(scanned), 0.5);
+    let attended = g.linear("linear f16 2", attended, back, Some(bias));
+    let attended = g.rms_norm("norm attended", g.whole(attended), scale, 1e-5);
+    let scanned = g.rms_norm("norm scanned", g.whole(scanned), scale, 1e-5);
+    let fused = g.add("add norms", g.whole(attended), g.whole(scanned), 0.5);
+    let out = weight(&mut g, "out", Matrix, WIDTH, WIDTH);
+    let fused = g.linear("linear f32 2", fused, out, None);
+    let residual = g.add("add", g.whole(x), g.whole(fused), 0.5);
+    let mixed = g.rms_norm("norm mixed", g.whole(residual), scale, 1e-5);
 
     // Global attention and an SSD scan.
     let (heads, columns, groups, states) = (6, 4, 3, 7);
     let widths = [heads * columns, groups * states, groups * states, heads, WIDTH, WIDTH, WIDTH];
     let project = weight(&mut g, "project 2", Matrix, widths.iter().sum(), WIDTH);
-    let projected = g.linear("linear f32", mixed, project, None);
+    let projected = g.linear("linear bf16 2", mixed, project, None);
     let [x, b, c, dt, q, k, v] = g.split(projected, widths);
     let a = weight(&mut g, "negative a 2", Vector, heads, 1);
     let d = weight(&mut g, "d 2", Vector, heads, 1);
@@ -122,7 +142,10 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let gated = g.gate("gate", g.whole(scanned), g.whole(attended), Function::SquaredRelu);
     let grouped = g.norm("norm (layer)", g.whole(gated), NormKind::Layer, 4, 1e-3, Some(scale), None);
     let active = g.activation("activation", g.whole(grouped), Function::Silu, 1.25);
-    let logits = g.head(g.whole(active), table, VOCABULARY);
+    let gated = g.gate("gate (linear)", g.whole(active), g.whole(residual), Function::Sigmoid);
+    let last = g.linear("linear f16 3", gated, out, None);
+    let last = g.add("add (last)", g.whole(residual), g.whole(last), 1.0);
+    let logits = g.head(g.whole(last), table, VOCABULARY);
     g.sample(logits);
     g.finish()
 }
@@ -163,7 +186,7 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
     Ok(())
 }
 
-/// All kept values and the logits, after a long span and after one row more.
+/// All kept values and the logits after a long span, and the logits after each of two rows more.
 async fn exercise(
     backend: &mut dyn Backend,
     graph: &Graph,
@@ -178,7 +201,9 @@ async fn exercise(
     backend.reset(slot)?;
     let token = |i: usize| (i * 7 % VOCABULARY) as u32;
     let mut values = Vec::new();
-    for (first, rows) in [(0, LONG), (LONG, 1)] {
+    for (first, rows) in [(0, LONG), (LONG, 1), (LONG + 1, 1)] {
+        // A program that keeps values does not fuse.
+        let kept = if rows > 1 { kept } else { &[] };
         let spec = ProgramSpec { keep: kept.iter().copied().collect(), ..ProgramSpec::new(rows, 1) };
         let program = backend.compile(graph, &spec)?;
         let tokens = Tokens::Given((first..first + rows).map(token).collect());
@@ -187,11 +212,11 @@ async fn exercise(
         let ticket = backend.step(program, &table)?;
         backend.sampled(ticket).await?;
         for &value in kept {
-            let name = format!("{} of {rows} rows", graph.value(value).name);
+            let name = graph.value(value).name.clone();
             values.push((name, backend.read(program, value, rows).await?));
         }
         if let Some(logits) = graph.logits {
-            values.push((format!("logits of {rows} rows"), backend.read(program, logits, 1).await?));
+            values.push((format!("the logits of a step of {rows} rows"), backend.read(program, logits, 1).await?));
         }
     }
     Ok(values)

@@ -4,7 +4,7 @@ use super::{ELEMENTS, Lowering, outputs, wrapped};
 use crate::backend::Result;
 use crate::backend::webgpu::fuse::Input;
 use crate::backend::webgpu::params;
-use crate::graph::{Op, Rows, ValueId, WeightId};
+use crate::graph::{Op, Rows, ValueId, View, WeightId};
 
 /// Up to so many rows, a kernel reads every weight once and keeps all rows in registers.
 pub(in crate::backend::webgpu) const FEW_ROWS: usize = 8;
@@ -41,7 +41,7 @@ impl Lowering<'_> {
         let (source, to) = (self.place(x)?, self.place(out)?);
         let input = params::LinearRows { x_pitch: source.pitch as u32, ..Default::default() };
         if self.rows(to.rows) <= FEW_ROWS {
-            return self.linear_rows("plain", "linear", input, &[&source.buffer], weight, bias, out);
+            return self.linear_rows("plain", "linear", input, &[&source.buffer], weight, bias, None, out);
         }
         let weights = self.weights;
         let matrix = weights.matrix(weight)?;
@@ -78,11 +78,18 @@ impl Lowering<'_> {
         sources: &[&wgpu::Buffer],
         weight: WeightId,
         bias: Option<WeightId>,
+        addend: Option<(View, f32)>,
         out: ValueId,
     ) -> Result<()> {
         let weights = self.weights;
         let matrix = weights.matrix(weight)?;
         let to = self.place(out)?;
+        let mut added = self.vectors.clone();
+        if let Some((view, scale)) = addend {
+            let (buffer, pitch, offset) = self.source(view)?;
+            (params.addend_pitch, params.addend_offset, params.addend_scale) = (pitch, offset, scale);
+            added = buffer;
+        }
         let vectors = self.vectors.clone();
         let rows = self.rows(to.rows);
         let shader = format!("linear_rows.{input}.{}.{}.{rows}", matrix.format.name(), self.reduce());
@@ -94,7 +101,7 @@ impl Lowering<'_> {
             let used = segment.rows.min(to.width - segment.first);
             params.rows = used as u32;
             params.out_offset = segment.first as u32;
-            let mut buffers = vec![&segment.buffer, &vectors, &to.buffer];
+            let mut buffers = vec![&segment.buffer, &vectors, &to.buffer, &added];
             buffers.extend_from_slice(sources);
             self.dispatch(op, &shader, &[], &params, &buffers, wrapped(used.div_ceil(OUTS)))?;
         }
@@ -102,17 +109,26 @@ impl Lowering<'_> {
     }
 
     /// A linear layer together with the ops that make its input.
-    pub(super) fn fused_linear(&mut self, linear: usize, input: Input) -> Result<()> {
+    pub(super) fn fused_linear(&mut self, linear: usize, input: Input, add: Option<usize>) -> Result<()> {
         let graph = self.graph;
-        let &Op::Linear { weight, bias, out, .. } = &graph.ops[linear] else { return Ok(()) };
+        let &Op::Linear { x, weight, bias, out, .. } = &graph.ops[linear] else { return Ok(()) };
+        let (addend, out) = match add.map(|add| &graph.ops[add]) {
+            Some(&Op::Add { a, scale, out, .. }) => (Some((a, scale)), out),
+            _ => (None, out),
+        };
         let mut params = params::LinearRows { scale: 1.0, ..Default::default() };
         match input {
+            Input::Plain => {
+                let place = self.place(x)?;
+                params.x_pitch = place.pitch as u32;
+                self.linear_rows("plain", "linear", params, &[&place.buffer], weight, bias, addend, out)
+            }
             Input::Norm { norm } => {
                 let &Op::Norm { x, eps, weight: scale, .. } = &graph.ops[norm] else { return Ok(()) };
                 let (x, pitch, offset) = self.source(x)?;
                 (params.x_pitch, params.x_offset, params.eps) = (pitch, offset, eps);
                 params.norm_at = self.vector_at(scale)?;
-                self.linear_rows("norm", "norm+linear", params, &[&x], weight, bias, out)
+                self.linear_rows("norm", "norm+linear", params, &[&x], weight, bias, addend, out)
             }
             Input::AddNorm { add, norm } => {
                 let &Op::Norm { eps, weight: scale, .. } = &graph.ops[norm] else { return Ok(()) };
@@ -129,7 +145,7 @@ impl Lowering<'_> {
                     Some(place) => place.buffer,
                     None => self.nowhere()?,
                 };
-                self.linear_rows("add_norm", "add+norm+linear", params, &[&x, &second, &sum], weight, bias, out)
+                self.linear_rows("add_norm", "add+norm+linear", params, &[&x, &second, &sum], weight, bias, addend, out)
             }
             Input::Norms { first, second, add } => {
                 let &Op::Norm { x: a, eps, weight: one, .. } = &graph.ops[first] else { return Ok(()) };
@@ -141,7 +157,7 @@ impl Lowering<'_> {
                 (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
                 (params.norm_at, params.second_norm_at) = (self.vector_at(one)?, self.vector_at(two)?);
                 (params.eps, params.scale) = (eps, scale);
-                self.linear_rows("norms", "norm+norm+add+linear", params, &[&x, &other], weight, bias, out)
+                self.linear_rows("norms", "norm+norm+add+linear", params, &[&x, &other], weight, bias, addend, out)
             }
             Input::Gate { gate } => {
                 let &Op::Gate { gate, x, function, .. } = &graph.ops[gate] else { return Ok(()) };
@@ -150,7 +166,7 @@ impl Lowering<'_> {
                 (params.x_pitch, params.x_offset) = (pitch, offset);
                 (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
                 params.function = super::pointwise::number(function);
-                self.linear_rows("gate", "gate+linear", params, &[&gate, &other], weight, bias, out)
+                self.linear_rows("gate", "gate+linear", params, &[&gate, &other], weight, bias, addend, out)
             }
             Input::Conv { conv } => {
                 let &Op::Conv { x, weight: kernel, bias: kernel_bias, state, function, .. } = &graph.ops[conv] else {
@@ -162,7 +178,7 @@ impl Lowering<'_> {
                 (params.taps, params.function) = (self.taps(state)?, super::pointwise::number(function));
                 (params.kernel_at, params.kernel_bias_at) =
                     (self.weights.vector(kernel)?, self.vector_at(kernel_bias)?);
-                self.linear_rows("conv", "conv+linear", params, &[&x, &columns], weight, bias, out)
+                self.linear_rows("conv", "conv+linear", params, &[&x, &columns], weight, bias, addend, out)
             }
         }
     }

@@ -70,6 +70,26 @@ impl Lowering<'_> {
         self.dispatch("conv", "conv", &[], &params, &[&source, &vectors, &buffer, &to.buffer], workgroups)
     }
 
+    /// A convolution that renews its state.
+    pub(super) fn conv_decode(&mut self, conv: usize) -> Result<()> {
+        let &Op::Conv { x, weight, bias, state, function, out } = &self.graph.ops[conv] else { return Ok(()) };
+        let (source, x_pitch, x_offset) = self.source(x)?;
+        let (to, buffer, vectors) = (self.place(out)?, self.fixed(state)?, self.vectors.clone());
+        let params = params::ConvDecode {
+            channels: x.width as u32,
+            taps: self.taps(state)?,
+            x_pitch,
+            x_offset,
+            out_pitch: to.pitch as u32,
+            kernel_at: self.weights.vector(weight)?,
+            bias_at: self.vector_at(bias)?,
+            function: super::pointwise::number(function),
+        };
+        let workgroups = self.elements(Rows::All, x.width);
+        let buffers = [&source, &vectors, &buffer, &to.buffer];
+        self.dispatch("conv+conv_append", "conv_decode", &[], &params, &buffers, workgroups)
+    }
+
     pub(super) fn conv_append(&mut self, x: View, state: StateId) -> Result<()> {
         let (source, x_pitch, x_offset) = self.source(x)?;
         let buffer = self.fixed(state)?;

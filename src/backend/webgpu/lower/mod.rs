@@ -139,7 +139,8 @@ impl Lowering<'_> {
     fn kernel(&mut self, kernel: &Kernel) -> Result<()> {
         match *kernel {
             Kernel::Single(op) => self.op(&self.graph.ops[op]),
-            Kernel::Linear { linear, input } => self.fused_linear(linear, input),
+            Kernel::Linear { linear, input, add } => self.fused_linear(linear, input, add),
+            Kernel::ConvDecode { conv, .. } => self.conv_decode(conv),
             Kernel::ScanDecode(ops) => self.scan_decode(ops),
             Kernel::RopeAppend { query, key, append } => self.rope_append(query, key, append),
         }

@@ -1,0 +1,27 @@
+use super::{COLUMN_THREADS, Count, Function, Step, View, columns_by_rows};
+use crate::{Device, Launch, Result};
+
+/// `out = function(gate) * x`
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    /// The step.
+    pub step: Step,
+    /// As wide as `out`.
+    pub gate: View,
+    /// As wide as `out`.
+    pub x: View,
+    /// The result.
+    pub out: View,
+    /// Which rows.
+    pub count: Count,
+    /// Applied to `gate`.
+    pub function: Function,
+}
+
+impl Gate {
+    /// For at most `rows` rows.
+    pub fn launch(self, device: &Device, rows: u32) -> Result<Launch> {
+        Launch::new(device, "gate", "gate_f32", columns_by_rows(self.out.width, rows), COLUMN_THREADS, self)
+    }
+}

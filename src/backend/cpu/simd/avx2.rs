@@ -1,0 +1,120 @@
+//! AVX2 with FMA and F16C: every x86 processor since about 2013.
+
+use std::arch::x86_64::*;
+
+use half::{bf16, f16};
+
+use super::{Kernel, LANES, Lanes};
+
+/// Whether the processor has the instructions of [`run`].
+#[inline]
+pub(super) fn available() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+/// Runs a kernel with [`Avx2`] lanes.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx2>()
+}
+
+/// Eight f32 in a register. Only [`run`] uses it, so the processor has the instructions: this is what
+/// makes the calls below safe.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(__m256);
+
+impl Lanes for Avx2 {
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe { _mm256_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32; LANES]) -> Self {
+        // SAFETY: see `Avx2`; 32 bytes are there, and need no alignment.
+        Self(unsafe { _mm256_loadu_ps(from.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn load_f16(from: &[f16; LANES]) -> Self {
+        // SAFETY: see `Avx2`; 16 bytes are there, and need no alignment.
+        Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())) })
+    }
+
+    #[inline(always)]
+    fn load_bf16(from: &[bf16; LANES]) -> Self {
+        // SAFETY: see `Avx2`; 16 bytes are there, and need no alignment.
+        Self(unsafe {
+            let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+        })
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        // SAFETY: see `Avx2`; 32 bytes are there, and need no alignment.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe { _mm256_add_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe { _mm256_sub_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe { _mm256_mul_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe { _mm256_div_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
+    }
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe { _mm256_max_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe { _mm256_min_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe {
+            let exponents = _mm256_slli_epi32::<23>(_mm256_castps_si256(self.0));
+            _mm256_castsi256_ps(_mm256_add_epi32(exponents, _mm256_set1_epi32(127 << 23)))
+        })
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: see `Avx2`.
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+}
