@@ -22,14 +22,17 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
 pub struct Place {
     pub name: &'static str,
     pub open: fn() -> Box<dyn Backend>,
-    /// Largest difference of a logit, as a multiple of what the CPU is allowed.
+    /// How many times the CPU's tolerance it is allowed.
     pub slack: f32,
+    /// So slow (SwiftShader takes a second for what others do in a hundredth) that long ways are walked on the
+    /// other drivers only, and short ones here.
+    pub slow: bool,
 }
 
 /// Every backend of this machine. Which driver stands behind WebGPU is the environment's choice
 /// (`VK_DRIVER_FILES`); where one was chosen it has to be there.
 pub fn places() -> Vec<Place> {
-    let mut places = vec![Place { name: "cpu", open: || Box::new(CpuBackend::new()), slack: 1.0 }];
+    let mut places = vec![Place { name: "cpu", open: || Box::new(CpuBackend::new()), slack: 1.0, slow: false }];
     let adapters = wait(webgpu::adapters());
     if let Some(adapter) = adapters.first() {
         println!("webgpu runs on {} ({})", adapter.adapter, adapter.driver);
@@ -38,7 +41,8 @@ pub fn places() -> Vec<Place> {
             let options = WebGpuOptions { self_test: false, ..Default::default() };
             Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
         };
-        places.push(Place { name: "webgpu", open, slack: 2.0 });
+        let slow = adapter.adapter.contains("SwiftShader");
+        places.push(Place { name: "webgpu", open, slack: 2.0, slow });
     } else {
         assert!(std::env::var_os("VK_DRIVER_FILES").is_none(), "the chosen Vulkan driver offers no adapter");
         println!("webgpu is not tested: there is no adapter");
