@@ -50,9 +50,14 @@ pub fn places() -> Vec<Place> {
     places
 }
 
-/// A folder below `tests/goldens`.
+/// The folder of a case: below `tests/goldens`, or below `families` in the folder that SELVEDGE_GOLDENS names,
+/// for cases too large for the repository.
 pub fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
+    match std::env::var_os("SELVEDGE_GOLDENS") {
+        Some(more) if !ours.exists() => Path::new(&more).join("families").join(name),
+        _ => ours,
+    }
 }
 
 /// The checkpoint of a golden.

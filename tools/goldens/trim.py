@@ -2,7 +2,7 @@
 
     python tools/goldens/trim.py FROM [TO]
 
-FROM holds `hymba/case{A,B,C}` and `families/falcon_h1{,_rms}` as the reference runs wrote them; TO is
+FROM holds `hymba/case{A,B,C}` and `families/{falcon_h1,falcon_h1_rms,lfm2_bias,nemotron_h_bias}` as the reference runs wrote them; TO is
 `tests/goldens` when not given. Models and configs are copied byte for byte; only `golden.safetensors`
 loses tensors, and none of the kept ones changes. Needs numpy and safetensors.
 """
@@ -34,6 +34,8 @@ DROPPED = {
     ],
     "families/falcon_h1": [r"full_recompute_logits", r"cache_prefill\..*"],
     "families/falcon_h1_rms": [r"full_recompute_logits", r"cache_prefill\..*"],
+    "families/lfm2_bias": [r"full_recompute_logits", r"cache_prefill\..*", r"hidden\..*"],
+    "families/nemotron_h_bias": [r"full_recompute_logits", r"cache_prefill\..*"],
 }
 COPIED = ["config.json", "config.v5.json", "meta.json", "model.safetensors"]
 
