@@ -1,5 +1,7 @@
 //! Cases for single ops and small groups of them, run on any backend and compared with the twins.
 
+#![allow(dead_code, reason = "every test program uses its own part of this")]
+
 pub mod cases;
 mod random;
 mod script;

@@ -8,11 +8,12 @@ use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
 use crate::state::{Addressing, KvFormat, KvLayout, SlotId, SlotState, StateLayout, StateTensor};
 
-/// `len` zeros, or an error instead of an abort.
-pub(super) fn zeros<T: Zeroable>(len: usize, what: &str) -> Result<Vec<T>> {
-    bytemuck::try_zeroed_vec(len).map_err(|()| BackendError::OutOfMemory {
+/// `rows * width` zeros, or an error instead of an abort.
+pub(super) fn zeros<T: Zeroable>(rows: usize, width: usize, what: &str) -> Result<Vec<T>> {
+    let made = rows.checked_mul(width).map(bytemuck::try_zeroed_vec);
+    made.and_then(|made: Result<Vec<T>, ()>| made.ok()).ok_or_else(|| BackendError::OutOfMemory {
         what: format!("`{what}`"),
-        bytes: (len as u64).saturating_mul(size_of::<T>() as u64),
+        bytes: (rows as u64).saturating_mul(width as u64).saturating_mul(size_of::<T>() as u64),
     })
 }
 
@@ -31,8 +32,8 @@ enum PoolNumbers {
 impl Pool {
     fn new(rows: usize, width: usize, format: KvFormat, what: &str) -> Result<Self> {
         let numbers = match format {
-            KvFormat::F32 => PoolNumbers::F32(zeros(rows * width, what)?),
-            KvFormat::F16 => PoolNumbers::F16(zeros(rows * width, what)?),
+            KvFormat::F32 => PoolNumbers::F32(zeros(rows, width, what)?),
+            KvFormat::F16 => PoolNumbers::F16(zeros(rows, width, what)?),
         };
         Ok(Self { width, numbers })
     }
@@ -137,7 +138,7 @@ impl Memory {
             }
             kind => {
                 let elements = StateLayout::elements(kind);
-                Ok(State::Slots(SlotStates { elements, data: zeros((layout.slots + 1) * elements, &spec.name)? }))
+                Ok(State::Slots(SlotStates { elements, data: zeros(layout.slots + 1, elements, &spec.name)? }))
             }
         };
         Ok(Self {

@@ -77,7 +77,7 @@ impl Program {
         let keep: BTreeSet<ValueId> = spec.keep.iter().copied().chain(graph.logits).collect();
         let plan = plan(graph, &groups, &keep);
         let rows = |rows| if rows == Rows::All { spec.rows } else { spec.outputs };
-        let buffer = |b: &crate::graph::PlannedBuffer| zeros(rows(b.rows) * b.pitch, "activations");
+        let buffer = |b: &crate::graph::PlannedBuffer| zeros(rows(b.rows), b.pitch, "activations");
         let buffers = plan.buffers.iter().map(buffer).collect::<Result<_>>()?;
         Ok(Self { graph: graph.clone(), spec: spec.clone(), plan, buffers })
     }
@@ -106,12 +106,13 @@ impl Program {
         let mut next = 0;
         for (index, &[slot, row, position, count]) in table.spans.iter().enumerate() {
             let own = table.rows.iter().skip(row as usize).take(count as usize).enumerate();
-            let fits = |(t, words): (usize, &[u32; 4])| words[1..] == [slot, position + t as u32, index as u32];
+            let fits =
+                |(t, words): (usize, &[u32; 4])| words[1..] == [slot, position.wrapping_add(t as u32), index as u32];
             if row as usize != next || count == 0 || !slots.insert(slot) || !own.clone().all(fits) {
                 return misuse(format!("span {index} of the step table contradicts its rows"));
             }
             next += own.count();
-            memory.check_rows(SlotId(slot), position as usize + count as usize)?;
+            memory.check_rows(SlotId(slot), (position as usize).saturating_add(count as usize))?;
         }
         if next != rows {
             return misuse(format!("{next} of {rows} rows of the step table belong to a span"));

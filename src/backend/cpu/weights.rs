@@ -30,17 +30,13 @@ pub(super) struct Weight {
 impl Weight {
     /// A weight of zeros.
     pub fn new(desc: &WeightDesc) -> Result<Self> {
-        let len = desc.rows.checked_mul(desc.columns).ok_or_else(|| BackendError::Limit {
-            what: format!("weight `{}`", desc.name),
-            needed: format!("{} x {} numbers", desc.rows, desc.columns),
-            available: "an address space".into(),
-        })?;
+        let WeightDesc { name, rows, columns, .. } = desc;
         let numbers = match desc.format {
-            WeightFormat::F32 => Numbers::F32(zeros(len, &desc.name)?),
-            WeightFormat::F16 => Numbers::F16(zeros(len, &desc.name)?),
-            WeightFormat::Bf16 => Numbers::Bf16(zeros(len, &desc.name)?),
+            WeightFormat::F32 => Numbers::F32(zeros(*rows, *columns, name)?),
+            WeightFormat::F16 => Numbers::F16(zeros(*rows, *columns, name)?),
+            WeightFormat::Bf16 => Numbers::Bf16(zeros(*rows, *columns, name)?),
         };
-        Ok(Self { rows: desc.rows, columns: desc.columns, numbers, name: desc.name.clone() })
+        Ok(Self { rows: *rows, columns: *columns, numbers, name: name.clone() })
     }
 
     /// Fills rows.

@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn every_implementation_does_what_it_says() {
-        for worst in [vectorised(Check), Check.run::<portable::Portable>()] {
+        for worst in [vectorised(Check), Check.run::<Portable>()] {
             println!("largest relative error of exp: {worst:e}");
             assert!(worst < 2.4e-7, "{worst:e}");
         }
