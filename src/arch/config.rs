@@ -39,13 +39,26 @@ pub struct Config {
     root: Value,
 }
 
-/// Sizes above this are nonsense, and would overflow what is computed from them.
-const LARGEST: u64 = 1 << 28;
+/// Longest text that is parsed, in bytes: a value takes up to a hundred times its text.
+const LONGEST: usize = 1 << 20;
+/// Lengths, counts and numbers of elements above this are nonsense.
+const LARGEST: usize = 1 << 28;
+/// Most layers.
+pub(super) const LAYERS: usize = 1 << 12;
+/// Most columns of an activation. Few enough that nothing computed from widths, layers and lengths overflows.
+pub(super) const WIDTH: usize = 1 << 20;
+/// Most words.
+pub(super) const VOCABULARY: usize = 1 << 24;
+/// Most columns of an attention head; most learned tokens in front of a sequence.
+pub(super) const SMALL: usize = 1 << 16;
 
 impl Config {
     /// Parses the text of a `config.json`. Bare `Infinity`, `-Infinity` and `NaN`, which Python writes,
     /// become the objects `{"__float__": ...}`, which transformers 5 writes.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        if text.len() > LONGEST {
+            return Err(ConfigError::Json(format!("{} bytes of text; at most {LONGEST} are read", text.len())));
+        }
         let root: Value =
             serde_json::from_str(&quote_bare_floats(text)).map_err(|e| ConfigError::Json(e.to_string()))?;
         if root.is_object() { Ok(Self { root }) } else { Err(ConfigError::Json("not an object".into())) }
@@ -61,7 +74,7 @@ impl Config {
         self.get(field).filter(|v| v.is_object()).map(|v| Self { root: v.clone() })
     }
 
-    fn required<'a, T>(&'a self, field: &str, found: Option<T>) -> Result<T, ConfigError> {
+    fn required<T>(&self, field: &str, found: Option<T>) -> Result<T, ConfigError> {
         found.ok_or_else(|| ConfigError::Missing(field.into()))
     }
 
@@ -91,19 +104,36 @@ impl Config {
         value.as_str().ok_or_else(|| self.invalid(field, "a string"))
     }
 
+    /// An integer between two bounds, if the field is there.
+    fn integer(&self, field: &str, least: usize, most: usize) -> Result<Option<usize>, ConfigError> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let found = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (least..=most).contains(n));
+        found.map(Some).ok_or_else(|| self.invalid(field, format!("an integer from {least} to {most}")))
+    }
+
     /// A size of at least 1, if the field is there.
     pub fn size_opt(&self, field: &str) -> Result<Option<usize>, ConfigError> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        match value.as_u64() {
-            Some(n) if (1..=LARGEST).contains(&n) => Ok(Some(n as usize)),
-            _ => Err(self.invalid(field, format!("an integer from 1 to {LARGEST}"))),
-        }
+        self.integer(field, 1, LARGEST)
     }
 
     /// A size of at least 1.
     pub fn size(&self, field: &str) -> Result<usize, ConfigError> {
-        let found = self.size_opt(field)?;
+        self.size_within(field, LARGEST)
+    }
+
+    /// A size from 1 to `most`.
+    pub fn size_within(&self, field: &str, most: usize) -> Result<usize, ConfigError> {
+        let found = self.integer(field, 1, most)?;
         self.required(field, found)
+    }
+
+    /// The product of sizes that `field` is the last word on, refused when it is 0 or above `most`.
+    pub fn product(&self, field: &str, factors: &[usize], most: usize) -> Result<usize, ConfigError> {
+        let product = factors.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+        product.filter(|n| (1..=most).contains(n)).ok_or_else(|| {
+            let factors: Vec<String> = factors.iter().map(usize::to_string).collect();
+            self.invalid(field, format!("such that {} is at least 1 and at most {most}", factors.join(" * ")))
+        })
     }
 
     /// A size of at least 1 under the first of several names that is there.
@@ -117,25 +147,21 @@ impl Config {
     }
 
     /// A count that may be 0, with a default.
-    pub fn count_or(&self, field: &str, default: usize) -> Result<usize, ConfigError> {
-        let Some(value) = self.get(field) else { return Ok(default) };
-        match value.as_u64() {
-            Some(n) if n <= LARGEST => Ok(n as usize),
-            _ => Err(self.invalid(field, format!("an integer from 0 to {LARGEST}"))),
-        }
+    pub fn count_or(&self, field: &str, default: usize, most: usize) -> Result<usize, ConfigError> {
+        Ok(self.integer(field, 0, most)?.unwrap_or(default))
     }
 
-    /// A finite number, with a default.
+    /// A number that is finite as f32, with a default.
     pub fn number_or(&self, field: &str, default: f64) -> Result<f64, ConfigError> {
         let Some(value) = self.get(field) else { return Ok(default) };
-        let number = float(value).filter(|n| n.is_finite());
+        let number = float(value).filter(|&n| (n as f32).is_finite());
         number.ok_or_else(|| self.invalid(field, "a finite number"))
     }
 
-    /// A finite number above 0, with a default.
+    /// A number that is finite and above 0 as f32, with a default.
     pub fn positive_or(&self, field: &str, default: f64) -> Result<f64, ConfigError> {
         let number = self.number_or(field, default)?;
-        if number > 0.0 { Ok(number) } else { Err(self.invalid(field, "a number above 0")) }
+        if number as f32 > 0.0 { Ok(number) } else { Err(self.invalid(field, "a number above 0")) }
     }
 
     /// Numbers, infinities among them, if the field is there.
@@ -154,7 +180,7 @@ impl Config {
     /// A list of indices, empty when the field is missing.
     pub fn indices(&self, field: &str) -> Result<Vec<usize>, ConfigError> {
         let Some(value) = self.get(field) else { return Ok(vec![]) };
-        let index = |v: &Value| v.as_u64().filter(|&n| n <= LARGEST).map(|n| n as usize);
+        let index = |v: &Value| v.as_u64().filter(|&n| n <= LARGEST as u64).map(|n| n as usize);
         let indices: Option<Vec<usize>> = value.as_array().and_then(|items| items.iter().map(index).collect());
         indices.ok_or_else(|| self.invalid(field, "a list of indices"))
     }
@@ -178,6 +204,15 @@ impl Config {
             one => id(one).map(|id| vec![id]),
         };
         ids.ok_or_else(|| self.invalid(field, "a token id or a list of them"))
+    }
+
+    /// `bos_token_id`: an id of the vocabulary, or none.
+    pub fn bos(&self, vocabulary: usize) -> Result<Option<u32>, ConfigError> {
+        let bos = self.token_ids("bos_token_id")?.first().copied();
+        if bos.is_some_and(|id| id as usize >= vocabulary) {
+            return Err(self.invalid("bos_token_id", format!("below vocab_size {vocabulary}")));
+        }
+        Ok(bos)
     }
 
     /// `rope_theta`, from the field itself or from `rope_parameters` (transformers 5).
@@ -255,5 +290,25 @@ mod tests {
             let error = config.size("n").expect_err(bad).to_string();
             assert!(error.contains("`n`"), "{error}");
         }
+        let config = Config::parse(r#"{"n": 65536}"#).expect("JSON");
+        assert_eq!(config.product("n", &[3, 65536], WIDTH), Ok(196_608));
+        let error = config.product("n", &[usize::MAX, 65536], WIDTH).expect_err("too large").to_string();
+        assert!(error.contains("`n` is 65536"), "{error}");
+    }
+
+    #[test]
+    fn numbers_are_finite_in_f32() {
+        for (text, fits) in [("1e38", true), ("1e39", false), ("1e-50", false), ("NaN", false), ("-1", false)] {
+            let config = Config::parse(&format!("{{\"x\": {text}}}")).expect("JSON");
+            assert_eq!(config.positive_or("x", 1.0).is_ok(), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn deep_and_long_texts_are_refused() {
+        let deep = format!("{{\"a\": {}", "[".repeat(100_000));
+        assert!(matches!(Config::parse(&deep), Err(ConfigError::Json(_))));
+        let long = format!("{{\"a\": \"{}\"}}", "x".repeat(LONGEST));
+        assert!(matches!(Config::parse(&long), Err(ConfigError::Json(_))));
     }
 }

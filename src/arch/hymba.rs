@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 
+use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
 use crate::graph::{
     Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, StateKind, View, WeightClass, WeightRecipe,
@@ -31,29 +32,42 @@ struct Sizes {
 
 impl Sizes {
     fn parse(config: &Config) -> Result<Self, ArchError> {
-        let (hidden, heads) = (config.size("hidden_size")?, config.size("num_attention_heads")?);
-        let kv_heads = config.size("num_key_value_heads")?;
+        let hidden = config.size_within("hidden_size", WIDTH)?;
+        let heads = config.size_within("num_attention_heads", WIDTH)?;
+        let kv_heads = config.size_within("num_key_value_heads", WIDTH)?;
         if !hidden.is_multiple_of(heads) {
             return Err(config.invalid("num_attention_heads", format!("a divisor of hidden_size {hidden}")).into());
         }
         if !heads.is_multiple_of(kv_heads) {
             return Err(config.invalid("num_key_value_heads", format!("a divisor of the {heads} heads")).into());
         }
-        let inner = config.size("mamba_expand")? * hidden;
+        let key = hidden / heads;
+        if !key.is_multiple_of(2) || key > SMALL {
+            let wanted = format!("such that hidden_size {hidden} gives heads of an even width up to {SMALL}");
+            return Err(config.invalid("num_attention_heads", wanted).into());
+        }
+        let inner = config.product("mamba_expand", &[config.size("mamba_expand")?, hidden], WIDTH)?;
+        let state = config.size_within("mamba_d_state", SMALL)?;
+        let taps = config.size_within("mamba_d_conv", SMALL)?;
+        if taps < 2 {
+            return Err(config.invalid("mamba_d_conv", "at least 2").into());
+        }
+        config.product("mamba_d_state", &[inner, state], WIDTH << 8)?;
+        config.product("mamba_d_conv", &[inner, taps], WIDTH << 8)?;
         Ok(Self {
-            vocabulary: config.size("vocab_size")?,
+            vocabulary: config.size_within("vocab_size", VOCABULARY)?,
             hidden,
-            layers: config.size("num_hidden_layers")?,
+            layers: config.size_within("num_hidden_layers", LAYERS)?,
             heads,
             kv_heads,
-            key: hidden / heads,
+            key,
             value: inner / heads,
             inner,
-            state: config.size("mamba_d_state")?,
-            taps: config.size("mamba_d_conv")?,
-            dt_rank: config.size("mamba_dt_rank")?,
-            feed_forward: config.size("intermediate_size")?,
-            meta: config.count_or("num_memory_tokens", 0)?,
+            state,
+            taps,
+            dt_rank: config.size_within("mamba_dt_rank", WIDTH)?,
+            feed_forward: config.size_within("intermediate_size", WIDTH)?,
+            meta: config.count_or("num_memory_tokens", 0, SMALL)?,
             window: config.size("sliding_window")?,
             eps: config.positive_or("rms_norm_eps", 1e-6)? as f32,
         })
@@ -95,18 +109,21 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
 /// The fixed rotary base: `ntk` raises it by the ratio of the context lengths, once and for all.
 fn rotary(config: &Config, key: usize) -> Result<Rotary, ArchError> {
     let theta = config.rope_theta(10000.0)?;
-    let kind = if config.get("rope_type").is_some() { config.string("rope_type")? } else { "default" };
+    // transformers 5 moves the rotary fields into an object of their own.
+    let nested = config.nested("rope_parameters").filter(|_| config.get("rope_type").is_none());
+    let holder = nested.as_ref().unwrap_or(config);
+    let kind = if holder.get("rope_type").is_some() { holder.string("rope_type")? } else { "default" };
     let base = match kind {
         "ntk" => {
             if key <= 2 {
-                return Err(config.unsupported("rope_type", "heads wider than 2").into());
+                return Err(holder.unsupported("rope_type", "heads wider than 2").into());
             }
             let longest = config.size("max_position_embeddings")? as f64;
             let original = config.size("orig_max_position_embeddings")? as f64;
             theta * (2.0 * longest / original - 1.0).powf(key as f64 / (key as f64 - 2.0))
         }
         "default" => theta,
-        _ => return Err(config.unsupported("rope_type", "\"ntk\", \"default\"").into()),
+        _ => return Err(holder.unsupported("rope_type", "\"ntk\", \"default\"").into()),
     };
     if !(base.is_finite() && base > 0.0) {
         return Err(config.invalid("orig_max_position_embeddings", "less than twice max_position_embeddings").into());
@@ -117,20 +134,23 @@ fn rotary(config: &Config, key: usize) -> Result<Rotary, ArchError> {
 /// For each layer, the layer whose keys and values it reads.
 fn producers(config: &Config, layers: usize, global: &[bool]) -> Result<Vec<usize>, ArchError> {
     let mut producers: Vec<usize> = (0..layers).collect();
-    let groups = config.get("kv_reuse_group").and_then(Value::as_array).cloned().unwrap_or_default();
-    for group in &groups {
-        let wrong = || {
-            config.invalid(
-                "kv_reuse_group",
-                format!("groups of ascending layers below {layers}, all windowed or all global"),
-            )
-        };
+    let mut grouped = vec![false; layers];
+    let wrong = || {
+        let wanted =
+            format!("groups of ascending layers below {layers}, all windowed or all global, none in two groups");
+        config.invalid("kv_reuse_group", wanted)
+    };
+    let groups = match config.get("kv_reuse_group") {
+        Some(groups) => groups.as_array().ok_or_else(wrong)?.as_slice(),
+        None => &[],
+    };
+    for group in groups {
         let index = |v: &Value| v.as_u64().filter(|&i| i < layers as u64).map(|i| i as usize);
         let members: Option<Vec<usize>> = group.as_array().and_then(|g| g.iter().map(index).collect());
         let members = members.filter(|m| m.is_sorted_by(|a, b| a < b)).ok_or_else(wrong)?;
         let Some(&first) = members.first() else { continue };
         for &member in &members {
-            if producers[member] != member || global[member] != global[first] {
+            if std::mem::replace(&mut grouped[member], true) || global[member] != global[first] {
                 return Err(wrong().into());
             }
             producers[member] = first;
@@ -155,9 +175,6 @@ pub(super) fn build(
 ) -> Result<Model, ArchError> {
     refuse_unsupported(config)?;
     let s = Sizes::parse(config)?;
-    if s.taps < 2 {
-        return Err(config.invalid("mamba_d_conv", "at least 2").into());
-    }
     let mut global = vec![false; s.layers];
     for layer in config.indices("global_attn_idx")? {
         *global
@@ -310,7 +327,7 @@ pub(super) fn build(
         vocabulary: s.vocabulary,
         context: config.size_opt("max_position_embeddings")?.unwrap_or(8192),
         prelude: s.vocabulary as u32..(s.vocabulary + s.meta) as u32,
-        bos: config.token_ids("bos_token_id")?.first().copied(),
+        bos: config.bos(s.vocabulary)?,
         eos: config.token_ids("eos_token_id")?,
     })
 }

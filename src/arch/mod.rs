@@ -2,13 +2,21 @@
 
 mod config;
 mod falcon_h1;
+mod granite_hybrid;
 mod hymba;
+mod layers;
+mod lfm2;
+mod llama;
+mod nemotron;
+mod nemotron_h;
+mod presets;
 
 use std::collections::BTreeMap;
 
 use crate::graph::{Graph, GraphError};
 
 pub use config::{Config, ConfigError};
+pub use presets::{preset, presets};
 
 /// Names and shapes of a checkpoint's tensors, for what only the tensors can tell: prefixes, tied heads.
 pub type TensorShapes = BTreeMap<String, Vec<usize>>;
@@ -27,13 +35,23 @@ pub enum ArchError {
         /// What there is.
         supported: String,
     },
+    /// The config describes something that no machine holds.
+    #[error("config.json describes {parameters} parameters, at most {} can be", LARGEST_MODEL)]
+    TooLarge {
+        /// What it adds up to.
+        parameters: u64,
+    },
     /// The config contradicts itself in a way that only the graph shows.
     #[error("config.json does not describe a model that can be built: {0}")]
     Graph(#[from] GraphError),
 }
 
+/// Most parameters of a model.
+const LARGEST_MODEL: u64 = 1 << 42;
+
 /// Which keys Hymba's windowed layers see while decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "native", derive(clap::ValueEnum))]
 pub enum HymbaWindow {
     /// As in training and prefill: the token and the `sliding_window` before it.
     #[default]
@@ -70,10 +88,36 @@ pub struct Model {
     pub eos: Vec<u32>,
 }
 
+impl Model {
+    /// A model without a prelude; what is not in the graph comes from the config.
+    fn new(config: &Config, graph: Graph, layers: usize, vocabulary: usize) -> Result<Self, ArchError> {
+        Ok(Self {
+            model_type: config.string("model_type")?.to_owned(),
+            graph,
+            layers,
+            vocabulary,
+            context: config.size_opt("max_position_embeddings")?.unwrap_or(8192),
+            prelude: 0..0,
+            bos: config.token_ids("bos_token_id")?.first().copied(),
+            eos: config.token_ids("eos_token_id")?,
+        })
+    }
+}
+
 type Build = fn(&Config, Option<&TensorShapes>, &ArchOptions) -> Result<Model, ArchError>;
 
 /// Every family, by `model_type`.
-const FAMILIES: &[(&str, Build)] = &[("falcon_h1", falcon_h1::build), ("hymba", hymba::build)];
+const FAMILIES: &[(&str, Build)] = &[
+    ("falcon_h1", falcon_h1::build),
+    ("granitemoehybrid", granite_hybrid::build),
+    ("hymba", hymba::build),
+    ("lfm2", lfm2::build),
+    ("llama", llama::llama),
+    ("nemotron", nemotron::build),
+    ("nemotron_h", nemotron_h::build),
+    ("qwen2", llama::qwen2),
+    ("qwen3", llama::qwen3),
+];
 
 /// Builds the model that a config describes. Without `tensors`, tied heads are taken from the config.
 pub fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOptions) -> Result<Model, ArchError> {
@@ -82,7 +126,11 @@ pub fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOpti
     let Some((_, build)) = family else {
         return Err(ArchError::UnknownModel { model_type: model_type.to_owned(), supported: supported().join(", ") });
     };
-    build(config, tensors, options)
+    let model = build(config, tensors, options)?;
+    match model.graph.parameters() {
+        parameters if parameters > LARGEST_MODEL => Err(ArchError::TooLarge { parameters }),
+        _ => Ok(model),
+    }
 }
 
 /// The `model_type`s that can be built.

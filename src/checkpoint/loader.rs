@@ -16,6 +16,7 @@ const LISTED: usize = 5;
 
 /// How matrices are to be stored. Vectors are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "native", derive(clap::ValueEnum))]
 pub enum WeightChoice {
     /// As the checkpoint has them; f32 where the parts of a matrix differ.
     #[default]
@@ -114,7 +115,7 @@ fn describe(
             });
         }
         let within = part.shape.first().is_some_and(|&rows| part.rows.start < part.rows.end && part.rows.end <= rows);
-        if !within || part.columns() != recipe.columns {
+        if !within || part.columns() != recipe.columns || recipe.columns == 0 {
             let what = format!(
                 "rows {:?} of `{}` {:?} do not fit its {} columns",
                 part.rows, part.tensor, part.shape, recipe.columns
@@ -175,9 +176,10 @@ pub async fn load(
         let mut first = 0;
         for part in &recipe.parts {
             let (info, format) = find(checkpoint, part)?;
-            let widest = desc.columns * format.bytes().max(desc.format.bytes());
-            for start in part.rows.clone().step_by((BLOCK / widest).max(1)) {
-                let rows = (BLOCK / widest).max(1).min(part.rows.end - start);
+            let widest_row = desc.columns * format.bytes().max(desc.format.bytes());
+            let block_rows = (BLOCK / widest_row).max(1);
+            for start in part.rows.clone().step_by(block_rows) {
+                let rows = block_rows.min(part.rows.end - start);
                 let from = info.range.start + bytes(start, desc.columns, format);
                 let length = bytes(rows, desc.columns, format);
                 let source = checkpoint.source.read(&info.file, from..from + length).await?;

@@ -161,7 +161,8 @@ mod folder {
 
     impl Source for Folder {
         fn describe(&self, file: &str) -> String {
-            self.path.join(file).display().to_string()
+            let path = if file.is_empty() { self.path.clone() } else { self.path.join(file) };
+            path.display().to_string()
         }
 
         fn size<'a>(&'a self, file: &'a str) -> LocalBoxFuture<'a, Result<Option<u64>, SourceError>> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::arch::{ArchError, ConfigError};
 use crate::backend::BackendError;
 use crate::checkpoint::{CheckpointError, SourceError};
 use crate::engine::EngineError;
@@ -17,6 +18,14 @@ pub enum CommandError {
     /// No such device.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// Neither a folder nor a preset.
+    #[error("`{model}` is neither a folder nor a preset; presets: {presets}")]
+    NoModel {
+        /// What was asked for.
+        model: String,
+        /// What there is.
+        presets: String,
+    },
     /// Options that contradict each other.
     #[error("{0}")]
     Misuse(String),
@@ -62,6 +71,18 @@ impl CommandError {
 impl From<CheckpointError> for CommandError {
     fn from(error: CheckpointError) -> Self {
         EngineError::from(error).into()
+    }
+}
+
+impl From<ArchError> for CommandError {
+    fn from(error: ArchError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        ArchError::from(error).into()
     }
 }
 

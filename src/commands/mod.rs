@@ -4,6 +4,7 @@ mod device;
 mod devices;
 mod error;
 mod generate;
+mod inspect;
 mod logits;
 mod model;
 
@@ -25,6 +26,7 @@ struct Cli {
 enum Command {
     Generate(generate::Args),
     Logits(logits::Args),
+    Inspect(inspect::Args),
     Devices(devices::Args),
 }
 
@@ -34,6 +36,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => args.run(),
         Command::Logits(args) => args.run(),
+        Command::Inspect(args) => args.run(),
         Command::Devices(args) => args.run(),
     };
     result.unwrap_or_else(|error| {

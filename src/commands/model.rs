@@ -2,43 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::CommandError;
 use super::device::{self, Device};
 use crate::arch::HymbaWindow;
+use crate::backend::DEFAULT_KV_FORMAT;
 use crate::checkpoint::{Checkpoint, Folder, LoadProgress, WeightChoice};
 use crate::engine::{Engine, EngineOptions};
 use crate::state::KvFormat;
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Weights {
-    /// As the checkpoint has them
-    Auto,
-    /// 4 bytes a number
-    F32,
-    /// 2 bytes, up to 65504
-    F16,
-    /// 2 bytes, the range of f32
-    Bf16,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Kv {
-    /// 4 bytes a number
-    F32,
-    /// 2 bytes a number
-    F16,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Window {
-    /// As in training and prefill
-    Training,
-    /// One key fewer while decoding, as the official generate()
-    Generate,
-}
 
 /// A model and how to load it.
 #[derive(clap::Args)]
@@ -52,17 +24,17 @@ pub(super) struct ModelArgs {
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
     /// How matrices are stored
-    #[arg(long, value_enum, default_value = "auto")]
-    weights: Weights,
+    #[arg(long, value_enum, default_value_t)]
+    weights: WeightChoice,
     /// How attention's keys and values are stored
-    #[arg(long, value_enum, default_value = "f32")]
-    kv: Kv,
+    #[arg(long, value_enum, default_value_t = DEFAULT_KV_FORMAT)]
+    kv: KvFormat,
     /// Tokens that a sequence can hold [default: what the model was made for, at most 8192]
     #[arg(long, value_name = "N")]
     context: Option<usize>,
     /// Keys that Hymba's windowed layers see while decoding
-    #[arg(long, value_enum, default_value = "training")]
-    hymba_window: Window,
+    #[arg(long, value_enum, default_value_t)]
+    hymba_window: HymbaWindow,
 }
 
 impl ModelArgs {
@@ -77,20 +49,9 @@ impl ModelArgs {
             bar.set_position(progress.done);
         };
         let mut options = EngineOptions::new(&mut progress);
-        options.weights = match self.weights {
-            Weights::Auto => WeightChoice::Auto,
-            Weights::F32 => WeightChoice::F32,
-            Weights::F16 => WeightChoice::F16,
-            Weights::Bf16 => WeightChoice::Bf16,
-        };
-        options.kv_format = match self.kv {
-            Kv::F32 => KvFormat::F32,
-            Kv::F16 => KvFormat::F16,
-        };
-        options.hymba_window = match self.hymba_window {
-            Window::Training => HymbaWindow::Training,
-            Window::Generate => HymbaWindow::Generate,
-        };
+        options.weights = self.weights;
+        options.kv_format = self.kv;
+        options.hymba_window = self.hymba_window;
         options.context = self.context;
         let engine = Engine::load(&checkpoint, backend, options).await;
         bar.finish_and_clear();

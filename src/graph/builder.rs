@@ -6,7 +6,7 @@ use super::{
 };
 
 /// A graph in the making. [`GraphBuilder::finish`] checks it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct GraphBuilder {
     graph: Graph,
 }

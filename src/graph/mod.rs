@@ -66,6 +66,13 @@ pub struct View {
     pub width: usize,
 }
 
+impl View {
+    /// All `width` columns of a value.
+    pub fn all(value: ValueId, width: usize) -> Self {
+        Self { value, offset: 0, width }
+    }
+}
+
 /// Frequencies of a rotary embedding; backends tabulate `cos` and `sin` on the host in f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rotary {
@@ -155,8 +162,7 @@ impl Graph {
     pub fn parameters(&self) -> u64 {
         let mut seen = std::collections::BTreeMap::<(&str, usize, usize), u64>::new();
         for part in self.weights.iter().flat_map(|w| &w.parts) {
-            let columns: usize = part.shape.iter().skip(1).product();
-            let count = (part.rows.len() * columns) as u64;
+            let count = part.rows.len() as u64 * part.columns() as u64;
             seen.insert((&part.tensor, part.rows.start, part.rows.end), count);
         }
         seen.values().sum()

@@ -21,6 +21,7 @@ pub struct SlotId(pub u32);
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "native", derive(clap::ValueEnum))]
 pub enum KvFormat {
     /// 4 bytes a number.
     F32,

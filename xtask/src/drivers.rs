@@ -20,8 +20,6 @@ use crate::{debian, shell};
 pub struct Driver {
     /// What it is called in reports.
     pub name: &'static str,
-    /// A part of the name that its adapter goes by.
-    pub adapter: &'static str,
     /// The description that the Vulkan loader reads.
     pub description: PathBuf,
     /// Where it finds newer libraries than the system's.
@@ -29,10 +27,9 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Makes a program see this driver and no other, and tells tests the name to expect.
+    /// Makes a program see this driver and no other.
     pub fn choose(&self, command: &mut Command) {
         command.env("VK_DRIVER_FILES", &self.description).env("VK_ICD_FILENAMES", &self.description);
-        command.env("SELVEDGE_TEST_ADAPTER", self.adapter);
         if let Some(libraries) = &self.libraries {
             let found = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
             let found = std::env::split_paths(&found).filter(|path| !path.as_os_str().is_empty());
@@ -66,7 +63,7 @@ fn lavapipe() -> Result<Driver> {
         debian::install(&["mesa-vulkan-drivers", "libvulkan1"], "GPU tests run on Mesa's software driver lavapipe")?;
     }
     let description = find().context("no lvp_icd.*.json in /usr/share/vulkan/icd.d, though Mesa is installed")?;
-    Ok(Driver { name: "lavapipe", adapter: "llvmpipe", description, libraries: None })
+    Ok(Driver { name: "lavapipe", description, libraries: None })
 }
 
 /// Whether the Vulkan loader can be found, in any of the places that distributions use.
@@ -95,7 +92,7 @@ fn lavapipe_25() -> Result<Option<Driver>> {
         );
         std::fs::write(&description, text)?;
     }
-    Ok(Some(Driver { name: "lavapipe 25", adapter: "llvmpipe", description, libraries: Some(libraries()?) }))
+    Ok(Some(Driver { name: "lavapipe 25", description, libraries: Some(libraries()?) }))
 }
 
 /// The software driver that Chromium brings along.
@@ -106,7 +103,7 @@ fn swiftshader() -> Result<Driver> {
         .into_iter()
         .find(|file| file.is_file())
         .with_context(|| format!("no vk_swiftshader_icd.json beside {}", browser.display()))?;
-    Ok(Driver { name: "SwiftShader", adapter: "SwiftShader", description, libraries: None })
+    Ok(Driver { name: "SwiftShader", description, libraries: None })
 }
 
 /// A Chromium; installed where there is none.

@@ -117,6 +117,8 @@ impl Backend for WebGpuBackend {
 
     fn allocate(&mut self, layout: &StateLayout) -> Result<()> {
         self.programs.clear();
+        // It holds tables as long as the context.
+        self.workspace = Workspace::default();
         self.memory = Some(Memory::new(&self.gpu, layout)?);
         Ok(())
     }

@@ -1,0 +1,123 @@
+//! Granite-4.0-H and its attention-only siblings: Mamba-2 or attention in each layer, a feed-forward
+//! behind each, and four multipliers. Those of the residual branches stay where the branch is added:
+//! folded into weights they would round. Source: transformers' `granitemoehybrid`.
+
+use super::config::{LAYERS, VOCABULARY, WIDTH};
+use super::layers::{Attention, Mamba2, Names, head_sizes, head_table, plain_rotary, swiglu};
+use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
+use crate::graph::{Function, GraphBuilder, NormKind, Part};
+
+fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
+    config.expect("hidden_act", &"silu".into())?;
+    for field in ["attention_bias", "mamba_proj_bias"] {
+        config.expect(field, &false.into())?;
+    }
+    if config.count_or("num_local_experts", 0, 1 << 20)? > 0 {
+        return Err(config.unsupported("num_local_experts", "0 (mixtures of experts are not)").into());
+    }
+    Ok(())
+}
+
+/// Whether each layer is attention.
+fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
+    let Some(types) = config.strings("layer_types")? else { return Ok(vec![false; layers]) };
+    if types.len() != layers {
+        return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
+    }
+    let attention = |name: &String| match name.as_str() {
+        "mamba" | "linear_attention" => Ok(false),
+        "attention" | "full_attention" => Ok(true),
+        _ => Err(config.unsupported("layer_types", "mamba, attention").into()),
+    };
+    types.iter().map(attention).collect()
+}
+
+/// Builds the graph.
+pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    refuse_unsupported(config)?;
+    let (vocabulary, hidden) =
+        (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
+    let layers = config.size_within("num_hidden_layers", LAYERS)?;
+    let width = match config.size_opt("shared_intermediate_size")? {
+        Some(_) => config.size_within("shared_intermediate_size", WIDTH)?,
+        None => config.size_within("intermediate_size", WIDTH)?,
+    };
+    let eps = config.positive_or("rms_norm_eps", 1e-5)? as f32;
+    let (heads, kv_heads, head) = head_sizes(config, hidden, &[])?;
+    let attention_layers = attention_layers(config, layers)?;
+    let mamba = match attention_layers.iter().all(|&a| a) {
+        true => None,
+        false => Some(Mamba2::parse(
+            config,
+            config.product("mamba_expand", &[config.size("mamba_expand")?, hidden], WIDTH)?,
+        )?),
+    };
+    let multiplier = |field: &str| config.number_or(field, 1.0).map(|n| n as f32);
+    let residual_scale = multiplier("residual_multiplier")?;
+    let attention_scale = multiplier("attention_multiplier")?;
+    let logits_scale = (1.0 / config.positive_or("logits_scaling", 1.0)?) as f32;
+
+    let mut g = GraphBuilder::new();
+    let rotary = match config.get("position_embedding_type").and_then(|v| v.as_str()) {
+        Some("rope") => Some(g.rotary(plain_rotary(config, head, 10000.0)?)),
+        Some("nope") | None => None,
+        Some(_) => return Err(config.unsupported("position_embedding_type", "\"rope\", \"nope\"").into()),
+    };
+    let table = g.matrix("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let mut stream = g.embed("hidden.0", table, multiplier("embedding_multiplier")?);
+    for layer in 0..layers {
+        let names = Names { layer, prefix: format!("model.layers.{layer}.") };
+        let norm = g.vector(names.vector("input_layernorm.weight", hidden));
+        let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
+        let mixed = match mamba.as_ref().filter(|_| !attention_layers[layer]) {
+            Some(mamba) => {
+                let rows = mamba.widths().iter().sum();
+                let in_proj =
+                    g.matrix(names.value("in_proj"), vec![names.matrix("mamba.in_proj.weight", rows, hidden)]);
+                let projected = g.linear(names.value("in_proj"), normed, in_proj, None);
+                let [z, xbc, dt] = g.split(projected, [mamba.inner(), mamba.channels(), mamba.heads]);
+                let y = mamba.build(&mut g, &names, "mamba.", z, xbc, dt);
+                let norm = g.vector(names.vector("mamba.norm.weight", mamba.inner()));
+                let y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, mamba.groups, eps, Some(norm), None);
+                let out = names.matrix("mamba.out_proj.weight", hidden, mamba.inner());
+                let out = g.matrix(names.value("out_proj"), vec![out]);
+                g.linear(names.value("out_proj"), y, out, None)
+            }
+            None => {
+                let (q_rows, kv_rows) = (heads * head, kv_heads * head);
+                let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
+                let attention = Attention {
+                    heads,
+                    kv_heads,
+                    head,
+                    scale: attention_scale,
+                    rotary,
+                    qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
+                    qkv_bias: None,
+                    qk_norm: None,
+                    out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
+                    out_bias: None,
+                };
+                attention.build(&mut g, &names, normed)
+            }
+        };
+        let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), residual_scale);
+
+        let norm = g.vector(names.vector("post_attention_layernorm.weight", hidden));
+        let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
+        let gate_up = vec![names.matrix("shared_mlp.input_linear.weight", 2 * width, hidden)];
+        let down = names.matrix("shared_mlp.output_linear.weight", hidden, width);
+        let ffn = swiglu(&mut g, &names, normed, width, gate_up, down);
+        stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), residual_scale);
+    }
+    let norm = g.vector(Part::all("model.norm.weight", &[hidden]));
+    let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
+    let part = Part::all("lm_head.weight", &[vocabulary, hidden]).scaled(logits_scale);
+    let (head, tied) = head_table(&mut g, config, tensors, table, part, true)?;
+    let mut logits = g.head(g.whole(last), head, vocabulary);
+    if tied {
+        logits = g.activation("scaled_logits", g.whole(logits), Function::Identity, logits_scale);
+    }
+    g.sample(logits);
+    Model::new(config, g.finish()?, layers, vocabulary)
+}

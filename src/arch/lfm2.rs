@@ -1,0 +1,128 @@
+//! LFM2 and LFM2.5: short gated convolutions and attention with normed heads. Source: transformers'
+//! `lfm2`; the width of the feed-forward follows from three options in one dialect and is plain in the
+//! other.
+
+use super::config::{LAYERS, VOCABULARY, WIDTH};
+use super::layers::{Attention, Names, at_least_two, head_sizes, head_table, plain_rotary, swiglu};
+use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
+use crate::graph::{Function, GraphBuilder, Part, StateKind};
+
+/// Whether each layer is attention.
+fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
+    if let Some(types) = config.strings("layer_types")? {
+        let attention = |name: &String| match name.as_str() {
+            "conv" => Ok(false),
+            "full_attention" => Ok(true),
+            _ => Err(config.unsupported("layer_types", "conv, full_attention")),
+        };
+        let found: Vec<bool> = types.iter().map(attention).collect::<Result<_, _>>()?;
+        if found.len() != layers {
+            return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
+        }
+        return Ok(found);
+    }
+    if config.get("full_attn_idxs").is_none() {
+        return Ok(vec![true; layers]);
+    }
+    let mut found = vec![false; layers];
+    for index in config.indices("full_attn_idxs")? {
+        *found.get_mut(index).ok_or_else(|| config.invalid("full_attn_idxs", format!("layers below {layers}")))? = true;
+    }
+    Ok(found)
+}
+
+/// Width of the feed-forward.
+fn feed_forward(config: &Config) -> Result<usize, ArchError> {
+    let field = if config.get("block_ff_dim").is_some() { "block_ff_dim" } else { "intermediate_size" };
+    let width = config.size_within(field, WIDTH)?;
+    if !config.flag_or("block_auto_adjust_ff_dim", true)? {
+        return Ok(width);
+    }
+    let width = 2 * width / 3;
+    let width = match config.get("block_ffn_dim_multiplier") {
+        Some(_) => (config.positive_or("block_ffn_dim_multiplier", 1.0)? * width as f64) as usize,
+        None => return Ok(width),
+    };
+    let multiple =
+        if config.get("block_multiple_of").is_some() { config.size_within("block_multiple_of", WIDTH)? } else { 256 };
+    match width.next_multiple_of(multiple) {
+        adjusted if (1..=WIDTH).contains(&adjusted) => Ok(adjusted),
+        _ => {
+            Err(config.invalid("block_ffn_dim_multiplier", format!("a factor that gives 1 to {WIDTH} columns")).into())
+        }
+    }
+}
+
+/// Builds the graph.
+pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    config.expect("block_use_swiglu", &true.into())?;
+    let (vocabulary, hidden) =
+        (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
+    let layers = config.size_within("num_hidden_layers", LAYERS)?;
+    let width = feed_forward(config)?;
+    let taps = at_least_two(config, "conv_L_cache")?;
+    let conv_bias = config.flag_or("conv_bias", false)?;
+    let eps = config.positive_or("norm_eps", 1e-5)? as f32;
+    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
+    let attention_layers = attention_layers(config, layers)?;
+
+    let mut g = GraphBuilder::new();
+    let rotary = g.rotary(plain_rotary(config, head, 1e6)?);
+    let table = g.matrix("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let mut stream = g.embed("hidden.0", table, 1.0);
+    for layer in 0..layers {
+        let names = Names { layer, prefix: format!("model.layers.{layer}.") };
+        let norm = g.vector(names.vector("operator_norm.weight", hidden));
+        let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
+        let mixed = if attention_layers[layer] {
+            let (q_rows, kv_rows) = (heads * head, kv_heads * head);
+            let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
+            let qk_norm = ["q", "k"].map(|p| names.vector(&format!("self_attn.{p}_layernorm.weight"), head));
+            let attention = Attention {
+                heads,
+                kv_heads,
+                head,
+                scale: Attention::usual_scale(head),
+                rotary: Some(rotary),
+                qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
+                qkv_bias: None,
+                qk_norm: Some((qk_norm, eps)),
+                out: names.matrix("self_attn.out_proj.weight", hidden, q_rows),
+                out_bias: None,
+            };
+            attention.build(&mut g, &names, normed)
+        } else {
+            let in_proj =
+                g.matrix(names.value("in_proj"), vec![names.matrix("conv.in_proj.weight", 3 * hidden, hidden)]);
+            let bias = conv_bias.then(|| g.vector(names.vector("conv.in_proj.bias", 3 * hidden)));
+            let projected = g.linear(names.value("in_proj"), normed, in_proj, bias);
+            let [b, c, x] = g.split(projected, [hidden, hidden, hidden]);
+            let gated = g.gate(names.value("conv_in"), b, x, Function::Identity);
+            let columns = g.state(names.value("conv"), layer, StateKind::Conv { channels: hidden, taps });
+            let kernel = g.vector(Part::all(names.tensor("conv.conv.weight"), &[hidden, 1, taps]));
+            let bias = conv_bias.then(|| g.vector(names.vector("conv.conv.bias", hidden)));
+            let gated = g.whole(gated);
+            let convolved = g.conv(names.value("convolved"), gated, kernel, bias, columns, Function::Identity);
+            let gated = g.gate(names.value("conv_out"), c, g.whole(convolved), Function::Identity);
+            let out = g.matrix(names.value("out_proj"), vec![names.matrix("conv.out_proj.weight", hidden, hidden)]);
+            let bias = conv_bias.then(|| g.vector(names.vector("conv.out_proj.bias", hidden)));
+            g.linear(names.value("out_proj"), gated, out, bias)
+        };
+        let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);
+        let norm = g.vector(names.vector("ffn_norm.weight", hidden));
+        let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
+        let gate_up = ["w1", "w3"].map(|w| names.matrix(&format!("feed_forward.{w}.weight"), width, hidden));
+        let down = names.matrix("feed_forward.w2.weight", hidden, width);
+        let ffn = swiglu(&mut g, &names, normed, width, gate_up.into(), down);
+        stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
+    }
+    // The final norm, despite its name.
+    let norm = g.vector(Part::all("model.embedding_norm.weight", &[hidden]));
+    let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
+    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    let tied = config.flag_or("tie_embedding", true)?;
+    let (head, _) = head_table(&mut g, config, tensors, table, part, tied)?;
+    let logits = g.head(g.whole(last), head, vocabulary);
+    g.sample(logits);
+    Model::new(config, g.finish()?, layers, vocabulary)
+}

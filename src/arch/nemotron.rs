@@ -1,0 +1,82 @@
+//! Nemotron-4, Minitron, Nemotron-Mini: LayerNorm1P, rotation of part of a head, squared ReLU. A reward
+//! model is the same with a head of several outputs instead of the vocabulary. Source: transformers'
+//! `nemotron`.
+
+use super::config::{LAYERS, VOCABULARY, WIDTH};
+use super::layers::{Attention, Names, head_sizes, head_table, plain_rotary, squared_relu};
+use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
+use crate::graph::{GraphBuilder, Map, NormKind, Part, ValueId, View};
+
+fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
+    config.expect("hidden_act", &"relu2".into())?;
+    for field in ["attention_bias", "mlp_bias"] {
+        config.expect(field, &false.into())?;
+    }
+    Ok(())
+}
+
+/// LayerNorm whose weight is stored less one.
+fn norm(g: &mut GraphBuilder, name: String, x: View, tensor: &str, eps: f32) -> ValueId {
+    let weight = g.vector(Part::all(format!("{tensor}.weight"), &[x.width]).mapped(Map::AddOne));
+    let bias = g.vector(Part::all(format!("{tensor}.bias"), &[x.width]));
+    g.norm(name, x, NormKind::Layer, 1, eps, Some(weight), Some(bias))
+}
+
+/// Builds the graph.
+pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    refuse_unsupported(config)?;
+    let (vocabulary, hidden) =
+        (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
+    let (layers, width) =
+        (config.size_within("num_hidden_layers", LAYERS)?, config.size_within("intermediate_size", WIDTH)?);
+    let eps = config.positive_or("norm_eps", 1e-5)? as f32;
+    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim", "kv_channels"])?;
+    let nested = config.nested("rope_parameters");
+    let partial = match (config.get("partial_rotary_factor"), config.get("rope_percent"), &nested) {
+        (Some(_), ..) => config.positive_or("partial_rotary_factor", 0.5)?,
+        (None, Some(_), _) => config.positive_or("rope_percent", 0.5)?,
+        (None, None, Some(rope)) => rope.positive_or("partial_rotary_factor", 0.5)?,
+        (None, None, None) => 0.5,
+    };
+    if partial > 1.0 {
+        return Err(config.invalid("partial_rotary_factor", "at most 1").into());
+    }
+
+    let mut g = GraphBuilder::new();
+    let rotary = g.rotary(plain_rotary(config, (head as f64 * partial) as usize, 10000.0)?);
+    let table = g.matrix("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let mut stream = g.embed("hidden.0", table, 1.0);
+    for layer in 0..layers {
+        let names = Names { layer, prefix: format!("model.layers.{layer}.") };
+        let normed =
+            norm(&mut g, names.value("in_norm"), View::all(stream, hidden), &names.tensor("input_layernorm"), eps);
+        let (q_rows, kv_rows) = (heads * head, kv_heads * head);
+        let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
+        let attention = Attention {
+            heads,
+            kv_heads,
+            head,
+            scale: Attention::usual_scale(head),
+            rotary: Some(rotary),
+            qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
+            qkv_bias: None,
+            qk_norm: None,
+            out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
+            out_bias: None,
+        };
+        let mixed = attention.build(&mut g, &names, normed);
+        let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);
+        let tensor = names.tensor("post_attention_layernorm");
+        let normed = norm(&mut g, names.value("ffn_norm"), View::all(residual, hidden), &tensor, eps);
+        let up_down =
+            [names.matrix("mlp.up_proj.weight", width, hidden), names.matrix("mlp.down_proj.weight", hidden, width)];
+        let ffn = squared_relu(&mut g, &names, normed, up_down, None);
+        stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
+    }
+    let last = norm(&mut g, "final_norm".into(), View::all(stream, hidden), "model.norm", eps);
+    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    let (head, _) = head_table(&mut g, config, tensors, table, part, false)?;
+    let logits = g.head(g.whole(last), head, vocabulary);
+    g.sample(logits);
+    Model::new(config, g.finish()?, layers, vocabulary)
+}

@@ -1,0 +1,149 @@
+//! Nemotron-H, Nemotron-Nano-v2, Nemotron-3-Nano: a pattern of Mamba-2, attention and feed-forward
+//! blocks, one mixer each. Attention has no position embedding, whatever the config still says about
+//! rotation. Source: transformers' `nemotron_h`; the limits of dt are NVIDIA's own `time_step_limit`.
+
+use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
+use super::layers::{Attention, Mamba2, Names, at_least_two, head_sizes, head_table, squared_relu, time_step_limit};
+use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
+use crate::graph::{GraphBuilder, NormKind, Part};
+
+/// What a block mixes with.
+#[derive(Clone, Copy, PartialEq)]
+enum Block {
+    Mamba,
+    Attention,
+    FeedForward,
+}
+
+/// The blocks, from either dialect of the pattern.
+fn blocks(config: &Config) -> Result<Vec<Block>, ArchError> {
+    let found: Vec<Block> = if let Some(names) = config.strings("layers_block_type")? {
+        let block = |name: &String| match name.as_str() {
+            "mamba" | "linear_attention" => Ok(Block::Mamba),
+            "attention" | "full_attention" => Ok(Block::Attention),
+            "mlp" => Ok(Block::FeedForward),
+            _ => Err(config.unsupported("layers_block_type", "mamba, attention, mlp")),
+        };
+        names.iter().map(block).collect::<Result<_, _>>()?
+    } else {
+        let block = |c: char| match c {
+            'M' => Ok(Block::Mamba),
+            '*' => Ok(Block::Attention),
+            '-' => Ok(Block::FeedForward),
+            'E' => Err(config.unsupported("hybrid_override_pattern", "M, *, - (mixtures of experts, E, are not)")),
+            _ => Err(config.invalid("hybrid_override_pattern", "letters M, *, -")),
+        };
+        config.string("hybrid_override_pattern")?.chars().map(block).collect::<Result<_, _>>()?
+    };
+    if found.len() > LAYERS {
+        return Err(config.invalid("hybrid_override_pattern", format!("at most {LAYERS} blocks")).into());
+    }
+    if found.is_empty() {
+        Err(config.invalid("hybrid_override_pattern", "at least one block").into())
+    } else {
+        Ok(found)
+    }
+}
+
+fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
+    config.expect("mlp_hidden_act", &"relu2".into())?;
+    config.expect("mamba_hidden_act", &"silu".into())?;
+    config.expect("attention_bias", &false.into())?;
+    config.expect("residual_in_fp32", &false.into())?;
+    if config.get("sliding_window").is_some() {
+        return Err(config.unsupported("sliding_window", "null").into());
+    }
+    Ok(())
+}
+
+/// Builds the graph.
+pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    refuse_unsupported(config)?;
+    let blocks = blocks(config)?;
+    let (vocabulary, hidden) =
+        (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
+    let width = config.size_within("intermediate_size", WIDTH)?;
+    let eps = match config.get("layer_norm_epsilon") {
+        Some(_) => config.positive_or("layer_norm_epsilon", 1e-5)?,
+        None => config.positive_or("rms_norm_eps", 1e-5)?,
+    } as f32;
+    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim", "attention_head_dim"])?;
+    let mamba = Mamba2 {
+        heads: config.size_within("mamba_num_heads", WIDTH)?,
+        columns: config.size_within("mamba_head_dim", SMALL)?,
+        groups: config.size_within("n_groups", SMALL)?,
+        states: config.size_within("ssm_state_size", SMALL)?,
+        taps: at_least_two(config, "conv_kernel")?,
+        conv_bias: config.flag_or("use_conv_bias", true)?,
+        limit: time_step_limit(config)?,
+    };
+    mamba.check(config, "mamba_num_heads")?;
+    if !mamba.heads.is_multiple_of(mamba.groups) {
+        return Err(config.invalid("n_groups", format!("a divisor of the {} heads", mamba.heads)).into());
+    }
+    let use_bias = config.flag_or("use_bias", false)? || config.flag_or("mamba_proj_bias", false)?;
+    let mlp_bias = config.flag_or("mlp_bias", false)?;
+    // The released files say `backbone`; transformers 5 writes `model`.
+    let model_prefix = |t: &TensorShapes| t.contains_key("model.embeddings.weight");
+    let root = if tensors.is_some_and(model_prefix) { "model." } else { "backbone." };
+
+    let mut g = GraphBuilder::new();
+    let table = g.matrix("embed", vec![Part::all(format!("{root}embeddings.weight"), &[vocabulary, hidden])]);
+    let mut stream = g.embed("hidden.0", table, 1.0);
+    for (layer, block) in blocks.iter().enumerate() {
+        let names = Names { layer, prefix: format!("{root}layers.{layer}.") };
+        let norm = g.vector(names.vector("norm.weight", hidden));
+        let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
+        let mixed = match block {
+            Block::Mamba => {
+                let widths = mamba.widths();
+                let rows = widths.iter().sum();
+                let in_proj =
+                    g.matrix(names.value("in_proj"), vec![names.matrix("mixer.in_proj.weight", rows, hidden)]);
+                let bias = use_bias.then(|| g.vector(names.vector("mixer.in_proj.bias", rows)));
+                let projected = g.linear(names.value("in_proj"), normed, in_proj, bias);
+                let [z, xbc, dt] = g.split(projected, [mamba.inner(), mamba.channels(), mamba.heads]);
+                let y = mamba.build(&mut g, &names, "mixer.", z, xbc, dt);
+                let norm = g.vector(names.vector("mixer.norm.weight", mamba.inner()));
+                let y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, mamba.groups, eps, Some(norm), None);
+                let out = names.matrix("mixer.out_proj.weight", hidden, mamba.inner());
+                let out = g.matrix(names.value("out_proj"), vec![out]);
+                let bias = use_bias.then(|| g.vector(names.vector("mixer.out_proj.bias", hidden)));
+                g.linear(names.value("out_proj"), y, out, bias)
+            }
+            Block::Attention => {
+                let (q_rows, kv_rows) = (heads * head, kv_heads * head);
+                let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
+                let attention = Attention {
+                    heads,
+                    kv_heads,
+                    head,
+                    scale: Attention::usual_scale(head),
+                    rotary: None,
+                    qkv: rows.map(|(p, rows)| names.matrix(&format!("mixer.{p}_proj.weight"), rows, hidden)).into(),
+                    qkv_bias: None,
+                    qk_norm: None,
+                    out: names.matrix("mixer.o_proj.weight", hidden, q_rows),
+                    out_bias: None,
+                };
+                attention.build(&mut g, &names, normed)
+            }
+            Block::FeedForward => {
+                let up_down = [
+                    names.matrix("mixer.up_proj.weight", width, hidden),
+                    names.matrix("mixer.down_proj.weight", hidden, width),
+                ];
+                let biases = [names.vector("mixer.up_proj.bias", width), names.vector("mixer.down_proj.bias", hidden)];
+                squared_relu(&mut g, &names, normed, up_down, mlp_bias.then_some(biases))
+            }
+        };
+        stream = g.add(format!("hidden.{}", layer + 1), g.whole(stream), g.whole(mixed), 1.0);
+    }
+    let norm = g.vector(Part::all(format!("{root}norm_f.weight"), &[hidden]));
+    let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
+    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    let (head, _) = head_table(&mut g, config, tensors, table, part, false)?;
+    let logits = g.head(g.whole(last), head, vocabulary);
+    g.sample(logits);
+    Model::new(config, g.finish()?, blocks.len(), vocabulary)
+}

@@ -1,0 +1,386 @@
+//! The table: every op, every storage format, odd shapes.
+
+use selvedge::backend::Outputs;
+use selvedge::graph::{
+    Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, Rows, StateKind, ValueId, View, WeightFormat,
+    WeightId,
+};
+use selvedge::state::KvFormat;
+
+use super::{OpCase, Script};
+
+const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16];
+const FUNCTIONS: [Function; 4] = [Function::Identity, Function::Silu, Function::SquaredRelu, Function::Sigmoid];
+
+/// Every case of the table.
+pub fn cases() -> Vec<OpCase> {
+    [embed(), norm(), linear(), pointwise(), conv(), rope(), attention(), selective_scan(), ssd_scan(), outputs()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A vector weight.
+fn numbers(b: &mut GraphBuilder, name: &str, length: usize) -> WeightId {
+    b.vector(Part::all(name, &[length]))
+}
+
+/// Negative numbers, as decays are.
+fn decays(b: &mut GraphBuilder, shape: &[usize]) -> WeightId {
+    b.vector(Part::all("a_log", shape).mapped(Map::NegExp))
+}
+
+/// The last `width` columns of a new input that is `before` columns wider.
+fn input_behind(b: &mut GraphBuilder, name: &str, before: usize, width: usize) -> View {
+    let value = b.input(name, before + width);
+    b.view(value, before, width)
+}
+
+/// Steps of 1, 7, 64, 65 and 300 rows in spans of three slots: what an op must stand that looks at rows
+/// one by one.
+fn row_counts(script: Script) -> OpCase {
+    script.step(&[(0, 1)]).step(&[(1, 3), (0, 4)]).step(&[(2, 64)]).step(&[(0, 1), (1, 64)]).step(&[(2, 300)]).finish()
+}
+
+/// Ragged steps: prefill, decode after prefill, spans shorter and longer than any window or chunk, slots
+/// that come and go in any order.
+fn ragged(script: Script) -> OpCase {
+    script
+        .step(&[(1, 7)])
+        .step(&[(0, 65), (1, 1)])
+        .step(&[(1, 1), (0, 1)])
+        .step(&[(2, 2), (0, 64), (1, 3)])
+        .step(&[(2, 300)])
+        .step(&[(2, 1)])
+        .step(&[(0, 1), (2, 1), (1, 1)])
+        .step(&[(1, 33), (2, 5)])
+        .finish()
+}
+
+/// The ops whose rows look back, each in a step of `rows` rows of one slot and `more` rows after it. One
+/// row or several of them, they see the same keys.
+pub fn looking_back(rows: usize, more: usize) -> Vec<OpCase> {
+    let window = |pinned, window| Heads { query: 4, kv: 2, key: 6, value: 10, pinned, window, decode_window: window };
+    let small = |b: GraphBuilder, op, outs: &[ValueId]| {
+        Script::new(op, "cut", b, outs).step(&[(1, rows)]).step(&[(1, more)]).finish()
+    };
+    let mut cases = vec![];
+    for (pinned, window_of) in [(0, None), (3, None), (0, Some(1)), (3, Some(5)), (2, Some(16))] {
+        let (b, outs) = window(pinned, window_of).graph();
+        cases.push(small(b, "attention", &outs));
+    }
+    for (b, out) in [conv_graph(5, 4, true, Function::Silu), conv_graph(13, 2, false, Function::Identity)] {
+        cases.push(small(b, "conv", &[out]));
+    }
+    let (b, out) = selective_scan_graph(5, 9);
+    cases.push(small(b, "selective_scan", &[out]));
+    let (b, out) = ssd_scan_graph(4, 3, 2, 9, (0.0, f32::INFINITY));
+    cases.push(small(b, "ssd_scan", &[out]));
+    cases
+}
+
+fn embed() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for format in FORMATS {
+        for (ids, width, scale) in [(97, 5, 1.0), (13, 64, 12.5), (301, 97, 0.034)] {
+            let mut b = GraphBuilder::new();
+            let table = b.matrix("table", vec![Part::all("words", &[ids - 3, width]), Part::all("meta", &[3, width])]);
+            let out = b.embed("out", table, scale);
+            let detail = format!("{} [{ids}, {width}] x {scale}", format.name());
+            cases.push(row_counts(Script::new("embed", detail, b, &[out]).weight_format(format).vocabulary(ids)));
+        }
+    }
+    cases
+}
+
+fn norm() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for kind in [NormKind::Rms, NormKind::Layer, NormKind::L2] {
+        // Columns, groups, columns of weight and bias (0: none).
+        for (width, groups, weight, bias) in [
+            (5, 1, 5, 0),
+            (13, 1, 13, 13),
+            (97, 1, 0, 0),
+            (96, 3, 96, 0),
+            (96, 8, 12, 12),
+            (65, 5, 13, 0),
+            (1600, 1, 1600, 0),
+        ] {
+            let mut b = GraphBuilder::new();
+            let x = input_behind(&mut b, "x", 3, width);
+            let weight_id = (weight > 0).then(|| numbers(&mut b, "weight", weight));
+            let bias_id = (bias > 0).then(|| numbers(&mut b, "bias", bias));
+            let out = b.norm("out", x, kind, groups, 1e-6, weight_id, bias_id);
+            let detail = format!("{kind:?} {width} in {groups}, weight {weight}, bias {bias}");
+            cases.push(row_counts(Script::new("norm", detail, b, &[out])));
+        }
+    }
+    cases
+}
+
+fn linear() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for format in FORMATS {
+        // Inputs, rows of the weight, rows of it that are used, bias.
+        for (inputs, rows, outputs, bias) in [
+            (5, 13, 13, true),
+            (13, 97, 97, false),
+            (97, 5, 5, true),
+            (64, 64, 64, false),
+            (100, 131, 128, false),
+            (8, 1, 1, false),
+            (321, 259, 259, true),
+            (2048, 66, 65, false),
+        ] {
+            let mut b = GraphBuilder::new();
+            let x = b.input("x", inputs);
+            let scale = (inputs as f32).sqrt().recip();
+            let weight = b.matrix("weight", vec![Part::all("weight", &[rows, inputs]).scaled(scale)]);
+            let bias_id = bias.then(|| numbers(&mut b, "bias", outputs));
+            let out = b.linear_rows("out", x, weight, bias_id, outputs);
+            let detail = format!("{} {inputs} -> {outputs} of {rows}, bias {bias}", format.name());
+            let script = Script::new("linear", detail, b, &[out]).weight_format(format);
+            let script = script.step(&[(0, 2)]).step(&[(0, 3)]).step(&[(0, 1), (1, 1), (2, 3)]).step(&[(0, 16)]);
+            cases.push(row_counts(script));
+        }
+    }
+    cases
+}
+
+fn pointwise() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for function in FUNCTIONS {
+        for (before, width) in [(0, 5), (13, 97), (3, 256)] {
+            let mut b = GraphBuilder::new();
+            let both = b.input("both", before + 2 * width);
+            let (gate, x) = (b.view(both, before + width, width), b.view(both, before, width));
+            let out = b.gate("out", gate, x, function);
+            let detail = format!("{function:?} {width} from column {before}");
+            cases.push(row_counts(Script::new("gate", detail.clone(), b, &[out]).scale(4.0)));
+
+            let mut b = GraphBuilder::new();
+            let x = input_behind(&mut b, "x", before, width);
+            let out = b.activation("out", x, function, -1.75);
+            cases.push(row_counts(Script::new("activation", detail, b, &[out]).scale(4.0)));
+        }
+    }
+    for (before, width, scale) in [(0, 5, 1.0), (13, 97, -0.25), (1, 256, 3.0)] {
+        let mut b = GraphBuilder::new();
+        let (x, y) = (input_behind(&mut b, "x", before, width), input_behind(&mut b, "y", 0, width));
+        let out = b.add("out", x, y, scale);
+        cases.push(row_counts(Script::new("add", format!("{width} from column {before}, x {scale}"), b, &[out])));
+    }
+    cases
+}
+
+fn conv_graph(channels: usize, taps: usize, bias: bool, function: Function) -> (GraphBuilder, ValueId) {
+    let mut b = GraphBuilder::new();
+    let x = input_behind(&mut b, "x", 5, channels);
+    let weight = b.vector(Part::all("weight", &[channels, 1, taps]));
+    let bias = bias.then(|| numbers(&mut b, "bias", channels));
+    let state = b.state("conv", 0, StateKind::Conv { channels, taps });
+    let out = b.conv("out", x, weight, bias, state, function);
+    (b, out)
+}
+
+fn conv() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for (channels, taps, bias, function) in [
+        (5, 4, true, Function::Silu),
+        (13, 3, false, Function::Identity),
+        (97, 2, true, Function::Silu),
+        (200, 4, false, Function::Silu),
+        (64, 7, true, Function::Identity),
+    ] {
+        let (b, out) = conv_graph(channels, taps, bias, function);
+        let detail = format!("{channels} channels, {taps} taps, bias {bias}, {function:?}");
+        cases.push(ragged(Script::new("conv", detail.clone(), b.clone(), &[out])));
+        let script = Script::new("conv_append", format!("{detail}: from the origin, copied"), b, &[out]);
+        cases.push(ragged(script.prelude(5).step(&[(0, 1), (1, 2)]).copy(0, 2).step(&[(2, 1), (0, 1)])));
+    }
+    cases
+}
+
+fn rope() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for (heads, head, rotated, base) in [(1, 2, 2, 1e4), (5, 13, 6, 1e4), (3, 64, 64, 74534.83), (4, 64, 16, 1e11)] {
+        let mut b = GraphBuilder::new();
+        let x = input_behind(&mut b, "x", 7, heads * head);
+        let rotary = b.rotary(Rotary::from_base(base, rotated));
+        let out = b.rope("out", x, heads, rotary);
+        let detail = format!("{heads} heads of {head}, {rotated} rotated, base {base}");
+        cases.push(row_counts(Script::new("rope", detail, b, &[out])));
+    }
+    cases
+}
+
+/// The shape of an attention.
+#[derive(Clone, Copy)]
+struct Heads {
+    query: usize,
+    kv: usize,
+    key: usize,
+    value: usize,
+    pinned: usize,
+    window: Option<usize>,
+    decode_window: Option<usize>,
+}
+
+impl Heads {
+    /// An attention of two layers over one memory: the second reads what the first made, and both read it
+    /// before it is appended.
+    fn graph(self) -> (GraphBuilder, Vec<ValueId>) {
+        let Self { query, kv, key, value, pinned, window, decode_window } = self;
+        let mut b = GraphBuilder::new();
+        let kv_input = b.input("kv", kv * (key + value));
+        let [k, v] = b.split(kv_input, [kv * key, kv * value]);
+        let state = b.kv(0, KvSpec { heads: kv, key_width: key, value_width: value, pinned, window });
+        let scale = (key as f32).sqrt().recip();
+        let mut outs = vec![];
+        for name in ["first", "second"] {
+            let q = input_behind(&mut b, &format!("{name} q"), 3, query * key);
+            let out = b.value(name, query * value, Rows::All);
+            b.push(Op::Attention { q, k, v, state, heads: query, scale, window, decode_window, out });
+            outs.push(out);
+        }
+        b.push(Op::KvAppend { k, v, state });
+        (b, outs)
+    }
+
+    fn detail(self, format: KvFormat) -> String {
+        let Self { query, kv, key, value, pinned, window, decode_window } = self;
+        let see = |w: Option<usize>| w.map_or("all".to_owned(), |w| w.to_string());
+        let (window, decode) = (see(window), see(decode_window));
+        format!("{format:?} {query}/{kv} heads {key}/{value}, pinned {pinned}, window {window}/{decode}")
+    }
+}
+
+fn attention() -> Vec<OpCase> {
+    let global = Heads { query: 5, kv: 1, key: 14, value: 6, pinned: 0, window: None, decode_window: None };
+    let wide = Heads { query: 4, kv: 2, key: 64, value: 128, ..global };
+    let window = |heads: Heads, pinned, window, decode| Heads {
+        pinned,
+        window: Some(window),
+        decode_window: Some(decode),
+        ..heads
+    };
+    let shapes = [
+        global,
+        wide,
+        Heads { query: 3, kv: 3, key: 5, value: 97, ..global },
+        Heads { query: 4, kv: 2, key: 5, value: 13, ..global },
+        Heads { pinned: 6, ..wide },
+        window(global, 0, 5, 5),
+        window(global, 3, 5, 4),
+        window(wide, 6, 64, 64),
+        window(wide, 1, 63, 62),
+        window(Heads { query: 6, kv: 2, key: 16, value: 32, ..global }, 2, 1, 1),
+        window(Heads { query: 2, kv: 2, key: 32, value: 32, ..global }, 128, 200, 199),
+        // Longer than the context: a ring that never wraps.
+        window(global, 4, 4000, 4000),
+    ];
+    let mut cases = vec![];
+    for heads in shapes {
+        for format in [KvFormat::F32, KvFormat::F16] {
+            let (b, outs) = heads.graph();
+            let script = Script::new("attention", heads.detail(format), b, &outs).kv_format(format);
+            let script = if heads.pinned > 0 { script.prelude(heads.pinned) } else { script };
+            // A difference in the last place of what goes into f16 is one of 2^-11 of what comes out.
+            let tolerance = if format == KvFormat::F16 { 1e-5 } else { 2e-6 };
+            cases.push(ragged(script.tolerance(tolerance)));
+        }
+        let (b, outs) = heads.graph();
+        let script = Script::new("kv_append", format!("{}: copied", heads.detail(KvFormat::F32)), b, &outs);
+        let script = if heads.pinned > 0 { script.prelude(heads.pinned) } else { script };
+        let script = script.step(&[(0, 70), (1, 3)]).copy(0, 2).step(&[(2, 1), (0, 1)]).step(&[(0, 150), (2, 20)]);
+        cases.push(script.copy(1, 0).step(&[(0, 2), (1, 2), (2, 1)]).finish());
+    }
+    cases
+}
+
+fn selective_scan_graph(channels: usize, n: usize) -> (GraphBuilder, ValueId) {
+    let mut b = GraphBuilder::new();
+    let x = input_behind(&mut b, "x", 1, channels);
+    let dt = input_behind(&mut b, "dt", 0, channels);
+    let (bv, c) = (input_behind(&mut b, "b", 4, n), input_behind(&mut b, "c", 0, n));
+    let (a, d) = (decays(&mut b, &[channels, n]), numbers(&mut b, "d", channels));
+    let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![channels, n] });
+    let out = b.value("out", channels, Rows::All);
+    b.push(Op::SelectiveScan { x, dt, b: bv, c, a, d, state, out });
+    (b, out)
+}
+
+fn selective_scan() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for (channels, n) in [(5, 3), (13, 16), (97, 5), (200, 16), (64, 8)] {
+        let (b, out) = selective_scan_graph(channels, n);
+        let detail = format!("{channels} channels of {n}");
+        cases.push(ragged(Script::new("selective_scan", detail.clone(), b.clone(), &[out])));
+        // Steps from almost none to far past where softplus turns linear.
+        let wild = Script::new("selective_scan", format!("{detail}: wild"), b, &[out]).scale(8.0).tolerance(1e-5);
+        cases.push(ragged(wild.prelude(40).step(&[(0, 31)]).copy(0, 1)));
+    }
+    cases
+}
+
+fn ssd_scan_graph(heads: usize, p: usize, groups: usize, n: usize, limit: (f32, f32)) -> (GraphBuilder, ValueId) {
+    let mut b = GraphBuilder::new();
+    let x = input_behind(&mut b, "x", 1, heads * p);
+    let dt = input_behind(&mut b, "dt", 2, heads);
+    let (bv, c) = (input_behind(&mut b, "b", 4, groups * n), input_behind(&mut b, "c", 0, groups * n));
+    let (a, d) = (decays(&mut b, &[heads]), numbers(&mut b, "d", heads));
+    let dt_bias = numbers(&mut b, "dt_bias", heads);
+    let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![heads, p, n] });
+    let out = b.value("out", heads * p, Rows::All);
+    b.push(Op::SsdScan { x, dt, b: bv, c, a, d, dt_bias, limit, heads, groups, state, out });
+    (b, out)
+}
+
+fn ssd_scan() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for (heads, p, groups, n, limit) in [
+        (3, 5, 1, 7, (0.0, f32::INFINITY)),
+        (6, 13, 3, 16, (0.0, f32::INFINITY)),
+        (4, 64, 2, 128, (0.0, f32::INFINITY)),
+        (2, 32, 1, 64, (0.5, 1.5)),
+        (8, 16, 8, 97, (0.001, f32::INFINITY)),
+    ] {
+        let (b, out) = ssd_scan_graph(heads, p, groups, n, limit);
+        let detail = format!("{heads} heads of {p} x {n}, {groups} groups, limit {limit:?}");
+        cases.push(ragged(Script::new("ssd_scan", detail.clone(), b.clone(), &[out]).tolerance(4e-6)));
+        let copied = Script::new("ssd_scan", format!("{detail}: copied"), b, &[out]).tolerance(4e-6);
+        cases.push(ragged(copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
+    }
+    cases
+}
+
+/// Embedding, gathered rows, logits and sampled tokens that are fed again.
+fn outputs() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for format in FORMATS {
+        for (vocabulary, width) in [(97, 13), (333, 64), (2051, 32)] {
+            let mut b = GraphBuilder::new();
+            let table = b.matrix("table", vec![Part::all("table", &[vocabulary + 2, width])]);
+            let hidden = b.embed("hidden", table, 1.0);
+            let (add, state) = (input_behind(&mut b, "noise", 0, width), StateKind::Conv { channels: width, taps: 3 });
+            // A memory, so that a token depends on those before it.
+            let state = b.state("conv", 0, state);
+            let weight = b.vector(Part::all("weight", &[width, 1, 3]));
+            let mixed = b.add("mixed", b.whole(hidden), add, 0.5);
+            let mixed = b.conv("mixed", b.whole(mixed), weight, None, state, Function::Silu);
+            let logits = b.head(b.whole(mixed), table, vocabulary);
+            b.sample(logits);
+            let detail = |what: &str| format!("{} {width} -> {vocabulary}: {what}", format.name());
+            let script = |op, what: &str| {
+                Script::new(op, detail(what), b.clone(), &[logits]).weight_format(format).vocabulary(vocabulary)
+            };
+            let last = script("gather", "last rows").outputs(Outputs::Last);
+            cases.push(last.step(&[(0, 7), (2, 1)]).step(&[(1, 65), (0, 2)]).finish());
+            let all = script("gather", "all rows").outputs(Outputs::All).step(&[(0, 3), (2, 1)]);
+            cases.push(all.outputs(Outputs::None).step(&[(0, 3)]).outputs(Outputs::All).step(&[(1, 64)]).finish());
+            let sample = script("sample", "fed again").outputs(Outputs::Last).step(&[(0, 7), (2, 1)]);
+            cases.push(sample.decode(&[0]).decode(&[2, 0]).step(&[(1, 5)]).decode(&[1, 2, 0]).finish());
+        }
+    }
+    cases
+}
