@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::CommandError;
 use super::model::ModelArgs;
-use crate::engine::{Cancel, Engine, FinishReason, GenerateOptions, Generation};
+use crate::engine::{Cancel, FinishReason, GenerateOptions, Generation};
 use crate::text::{StreamDecoder, Tokenizer};
 
 /// Exit code of what Ctrl-C ended, as shells have it.
@@ -42,14 +42,10 @@ struct Prompt {
 }
 
 impl Prompt {
-    fn ids(&self, engine: &Engine) -> Result<Vec<u32>, CommandError> {
-        match &self.text {
-            Some(text) => {
-                let text = std::str::from_utf8(text.as_encoded_bytes()).map_err(CommandError::NotUtf8)?;
-                Ok(engine.tokenizer()?.encode(text)?)
-            }
-            None => Ok(self.tokens.clone().unwrap_or_default()),
-        }
+    /// The text, if the prompt is one.
+    fn text(&self) -> Result<Option<&str>, CommandError> {
+        let bytes = self.text.as_ref().map(|text| text.as_encoded_bytes());
+        bytes.map(std::str::from_utf8).transpose().map_err(CommandError::NotUtf8)
     }
 }
 
@@ -59,10 +55,14 @@ impl Args {
     }
 
     async fn generate(self) -> Result<ExitCode, CommandError> {
+        let text = self.prompt.text()?;
         let begun = Instant::now();
         let mut engine = self.model.load().await?;
         let loaded = begun.elapsed();
-        let prompt = self.prompt.ids(&engine)?;
+        let prompt = match text {
+            Some(text) => engine.tokenizer()?.encode(text)?,
+            None => self.prompt.tokens.clone().unwrap_or_default(),
+        };
         let slot = engine.open()?;
         let cancel = Cancel::default();
         let signal = cancel.clone();

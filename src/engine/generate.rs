@@ -68,9 +68,9 @@ impl Default for GenerateOptions {
 
 /// A generation under way in one slot.
 ///
-/// While a token travels back to the host, the step after it is under way already: the token feeds it
-/// on the device. When a token turns out to be an end token, the step under way has read it, and what
-/// that step chose is dropped; so the slot then remembers everything up to and with the end token.
+/// While a token travels back to the host, the step that reads it may be under way already: the token
+/// feeds it on the device. So when a generation ends, its slot has read the prompt and all tokens, or all
+/// but the last; [`Engine::length`] tells.
 #[derive(Debug)]
 pub struct Generation {
     slot: SlotId,

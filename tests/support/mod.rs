@@ -29,10 +29,15 @@ pub struct Place {
     pub slow: bool,
 }
 
+/// The one that is always there.
+pub fn cpu() -> Place {
+    Place { name: "cpu", open: || Box::new(CpuBackend::new()), slack: 1.0, slow: false }
+}
+
 /// Every backend of this machine. Which driver stands behind WebGPU is the environment's choice
 /// (`VK_DRIVER_FILES`); where one was chosen it has to be there.
 pub fn places() -> Vec<Place> {
-    let mut places = vec![Place { name: "cpu", open: || Box::new(CpuBackend::new()), slack: 1.0, slow: false }];
+    let mut places = vec![cpu()];
     let adapters = wait(webgpu::adapters());
     if let Some(adapter) = adapters.first() {
         println!("webgpu runs on {} ({})", adapter.adapter, adapter.driver);
