@@ -1,0 +1,120 @@
+//! Fused kernels against the composition of their ops' twins: whole models with random weights, decoded and
+//! read in short spans, where backends fuse. What is fused where: the table in `src/backend/webgpu/fuse.rs`.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use selvedge::arch::{self, ArchOptions, Config};
+use selvedge::backend::cpu::CpuBackend;
+use selvedge::backend::{Backend, Outputs, Step, Tokens};
+use selvedge::checkpoint::{Checkpoint, Memory, WeightChoice};
+use selvedge::engine::{Engine, EngineOptions};
+use selvedge::state::KvFormat;
+use support::{Worst, folder, places, wait};
+
+/// Hymba with nothing even: heads of 6 and 12, five states a channel, a rank of 3, three taps, a window that
+/// wraps within a few tokens.
+const ODD_HYMBA: &str = r#"{
+    "model_type": "hymba", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 5, "num_attention_heads": 7,
+    "num_key_value_heads": 1, "intermediate_size": 51, "mamba_expand": 2, "mamba_d_state": 5, "mamba_d_conv": 3,
+    "mamba_dt_rank": 3, "num_memory_tokens": 3, "sliding_window": 9, "global_attn_idx": [0, 4],
+    "kv_reuse_group": [[1, 2, 3]], "rope_type": "ntk", "max_position_embeddings": 512,
+    "orig_max_position_embeddings": 128, "tie_word_embeddings": true
+}"#;
+
+/// Numbers between -1 and 1 that look random and are the same everywhere.
+fn noise(seed: usize, count: usize) -> impl Iterator<Item = f32> {
+    let mut state = (seed as u32).wrapping_mul(2_654_435_769) | 1;
+    (0..count).map(move |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    })
+}
+
+/// A checkpoint of a config, with random weights of a size that keeps the stream in bounds.
+fn random_checkpoint(config: &str) -> Checkpoint {
+    let parsed = Config::parse(config).expect("a config");
+    let model = arch::build(&parsed, None, &ArchOptions::default()).expect("a model");
+    let mut tensors = BTreeMap::new();
+    for part in model.graph.weights.iter().flat_map(|w| &w.parts) {
+        let count = part.shape.iter().product();
+        let columns: usize = part.shape.iter().skip(1).product();
+        let scale = if part.shape.len() > 1 { 1.5 / (columns as f32).sqrt() } else { 0.5 };
+        let offset = if part.tensor.contains("norm") { 1.0 } else { 0.0 };
+        let bytes: Vec<u8> = noise(tensors.len() + 1, count).flat_map(|x| (offset + scale * x).to_le_bytes()).collect();
+        tensors.insert(part.tensor.clone(), (part.shape.clone(), bytes));
+    }
+    let views: BTreeMap<&String, safetensors::tensor::TensorView> = tensors
+        .iter()
+        .map(|(name, (shape, bytes))| {
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+            (name, view.expect("as many bytes as numbers"))
+        })
+        .collect();
+    let file = safetensors::serialize(views, None).expect("a file");
+    let source = Memory::new().with("config.json", config.as_bytes().to_vec()).with("model.safetensors", file);
+    wait(Checkpoint::open(source)).expect("a checkpoint")
+}
+
+fn load(checkpoint: &Checkpoint, backend: Box<dyn Backend>, weights: WeightChoice, kv: KvFormat) -> Engine {
+    let mut progress = |_: selvedge::checkpoint::LoadProgress| {};
+    let mut options = EngineOptions::new(&mut progress);
+    (options.weights, options.kv_format, options.slots, options.context) = (weights, kv, 3, Some(200));
+    wait(Engine::load(checkpoint, backend, options)).expect("the model loads")
+}
+
+/// Short spans, decoding, and several slots in one step: the logits of all of it.
+fn run(engine: &mut Engine) -> Vec<f32> {
+    let words = engine.model().vocabulary as u32;
+    let token = |i: u32| i * 31 % words;
+    let mut logits = vec![];
+    let slots: Vec<_> = (0..3).map(|_| engine.open().expect("a slot")).collect();
+    let mut next = 0;
+    // Rows of each slot's span, step by step; every bucket that fuses is among them.
+    for rows in
+        [[40, 3, 0], [1, 0, 0], [0, 2, 0], [3, 1, 0], [0, 0, 8], [1, 1, 1], [5, 1, 2], [1, 0, 7], [1, 1, 1], [1, 0, 0]]
+    {
+        let spans = slots.iter().zip(rows).filter(|(_, rows)| *rows > 0).map(|(&slot, rows)| {
+            next += rows;
+            let tokens = Tokens::Given((next - rows..next).map(token).collect());
+            engine.span(slot, tokens, Outputs::All).expect("a span")
+        });
+        let step = Step { spans: spans.collect() };
+        let running = engine.run(&step).expect("a step");
+        logits.extend(wait(engine.logits(&running)).expect("logits"));
+    }
+    logits
+}
+
+#[test]
+fn fused_kernels_agree_with_the_twins() {
+    let golden = |name: &str| std::fs::read_to_string(folder(name).join("config.json")).expect("a config");
+    let models = [
+        ("odd hymba", ODD_HYMBA.to_owned()),
+        ("hymba", golden("hymba/caseA")),
+        ("falcon_h1", golden("falcon_h1")),
+        ("nemotron_h", golden("nemotron_h_bias")),
+        ("lfm2", golden("lfm2_bias")),
+    ];
+    let formats = [
+        (WeightChoice::F32, KvFormat::F32, "f32"),
+        (WeightChoice::F16, KvFormat::F16, "f16"),
+        (WeightChoice::Bf16, KvFormat::F32, "bf16"),
+    ];
+    for (name, config) in models {
+        let checkpoint = random_checkpoint(&config);
+        for (weights, kv, format) in formats {
+            let wanted = run(&mut load(&checkpoint, Box::new(CpuBackend::twins()), weights, kv));
+            let largest = wanted.iter().fold(1f32, |m, x| m.max(x.abs()));
+            for place in places() {
+                let got = run(&mut load(&checkpoint, (place.open)(), weights, kv));
+                // f16 keys may round to neighbours on either side.
+                let tolerance = if kv == KvFormat::F16 { 1e-3 } else { 2e-4 } * largest;
+                let mut worst = Worst::new(format!("{name}, {format}, on {}", place.name), tolerance);
+                worst.compare("logits", &got, &wanted);
+                worst.finish();
+            }
+        }
+    }
+}
