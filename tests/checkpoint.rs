@@ -589,6 +589,17 @@ fn models_that_no_machine_holds_are_refused() {
 }
 
 #[test]
+fn factors_too_large_are_refused_before_they_overflow() {
+    let config = json!({
+        "model_type": "lfm2", "vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 8, "block_ffn_dim_multiplier": 1e38, "full_attn_idxs": [0], "conv_L_cache": 3,
+    });
+    let config = Config::parse(&config.to_string()).expect("JSON");
+    let error = arch::build(&config, None, &ArchOptions::default()).expect_err("1e38 columns").to_string();
+    assert!(error.contains("`block_ffn_dim_multiplier`"), "{error}");
+}
+
+#[test]
 fn a_head_of_its_own_is_taken_where_the_checkpoint_has_one() {
     let mut shapes = open(Folder::open(golden("hymba/caseA")).expect("a folder")).expect("a checkpoint").shapes();
     let config = Config::parse(&text("hymba/caseA", "config.json")).expect("a config");

@@ -45,12 +45,9 @@ fn feed_forward(config: &Config) -> Result<usize, ArchError> {
     };
     let multiple =
         if config.get("block_multiple_of").is_some() { config.size_within("block_multiple_of", WIDTH)? } else { 256 };
-    match width.next_multiple_of(multiple) {
-        adjusted if (1..=WIDTH).contains(&adjusted) => Ok(adjusted),
-        _ => {
-            Err(config.invalid("block_ffn_dim_multiplier", format!("a factor that gives 1 to {WIDTH} columns")).into())
-        }
-    }
+    let adjusted = width.checked_next_multiple_of(multiple).filter(|adjusted| (1..=WIDTH).contains(adjusted));
+    let wanted = || format!("a factor that gives 1 to {WIDTH} columns");
+    Ok(adjusted.ok_or_else(|| config.invalid("block_ffn_dim_multiplier", wanted()))?)
 }
 
 /// Builds the graph.

@@ -98,7 +98,7 @@ impl Model {
             vocabulary,
             context: config.size_opt("max_position_embeddings")?.unwrap_or(8192),
             prelude: 0..0,
-            bos: config.token_ids("bos_token_id")?.first().copied(),
+            bos: config.bos(vocabulary)?,
             eos: config.token_ids("eos_token_id")?,
         })
     }
