@@ -5,7 +5,19 @@ use serde_json::{Value, json};
 
 type Preset = fn() -> Value;
 
-const PRESETS: &[(&str, Preset)] = &[("hymba-1.5b", hymba_1_5b)];
+const PRESETS: &[(&str, Preset)] = &[
+    ("falcon-h1-0.5b", falcon_h1_0_5b),
+    ("granite-4.0-h-1b", granite_4_0_h_1b),
+    ("hymba-1.5b", hymba_1_5b),
+    ("lfm2-350m", lfm2_350m),
+    ("llama-3.2-1b", || llama_3_2(16, 2048, 32, 64)),
+    ("llama-3.2-3b", || llama_3_2(28, 3072, 24, 128)),
+    ("nemotron-3-nano-4b", nemotron_3_nano_4b),
+    ("nemotron-4-340b", nemotron_4_340b),
+    ("nemotron-h-4b", || nemotron_h(NEMOTRON_H_8B, 3072, 12288, 112, 64)),
+    ("nemotron-h-8b", || nemotron_h(NEMOTRON_H_8B, 4096, 21504, 128, 64)),
+    ("qwen2.5-1.5b", qwen2_5_1_5b),
+];
 
 /// The names that [`preset`] knows.
 pub fn presets() -> Vec<&'static str> {
@@ -49,4 +61,223 @@ fn hymba_1_5b() -> Value {
         "bos_token_id": 1,
         "eos_token_id": 2,
     })
+}
+
+/// The blocks of Nemotron-H 4B and 8B: 24 Mamba-2, 24 feed-forward, 4 attention.
+const NEMOTRON_H_8B: &str = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-";
+/// Of Nemotron-3-Nano-4B: 21, 17 and 4.
+const NEMOTRON_3_NANO_4B: &str = "M-M-M-MM-M-M*-M-M*-M-M-M*-M-M-MM*-MMM-M-M-";
+
+/// Nemotron-H and its descendants (arXiv 2504.03624): Mamba-2 heads of `columns`, 8 groups, 128 states.
+fn nemotron_h(pattern: &str, hidden: usize, width: usize, mamba_heads: usize, columns: usize) -> Value {
+    json!({
+        "model_type": "nemotron_h",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 131072,
+        "hidden_size": hidden,
+        "intermediate_size": width,
+        "hybrid_override_pattern": pattern,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "mamba_num_heads": mamba_heads,
+        "mamba_head_dim": columns,
+        "n_groups": 8,
+        "ssm_state_size": 128,
+        "conv_kernel": 4,
+        "layer_norm_epsilon": 1e-5,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": false,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    })
+}
+
+fn nemotron_3_nano_4b() -> Value {
+    let mut config = nemotron_h(NEMOTRON_3_NANO_4B, 3136, 12544, 96, 80);
+    config["num_attention_heads"] = json!(40);
+    config
+}
+
+/// Nemotron-4-340B (arXiv 2406.11704).
+fn nemotron_4_340b() -> Value {
+    json!({
+        "model_type": "nemotron",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 256000,
+        "hidden_size": 18432,
+        "intermediate_size": 73728,
+        "num_hidden_layers": 96,
+        "num_attention_heads": 96,
+        "num_key_value_heads": 8,
+        "head_dim": 192,
+        "partial_rotary_factor": 0.5,
+        "rope_theta": 10000.0,
+        "norm_eps": 1e-5,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": false,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+    })
+}
+
+/// Falcon-H1-0.5B; the multipliers do not change a size or a speed.
+fn falcon_h1_0_5b() -> Value {
+    json!({
+        "model_type": "falcon_h1",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 32784,
+        "hidden_size": 1024,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "mamba_d_ssm": 1536,
+        "mamba_n_heads": 24,
+        "mamba_d_head": 64,
+        "mamba_n_groups": 1,
+        "mamba_d_state": 128,
+        "mamba_d_conv": 4,
+        "mamba_rms_norm": false,
+        "rope_theta": 1e11,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 16384,
+        "tie_word_embeddings": false,
+        "eos_token_id": 11,
+    })
+}
+
+/// Granite-4.0-H-1B: attention in 4 of 40 layers.
+fn granite_4_0_h_1b() -> Value {
+    let layer = |i: usize| if i % 10 == 5 { "attention" } else { "mamba" };
+    json!({
+        "model_type": "granitemoehybrid",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 100352,
+        "hidden_size": 1536,
+        "shared_intermediate_size": 4096,
+        "num_hidden_layers": 40,
+        "layer_types": (0..40).map(layer).collect::<Vec<_>>(),
+        "num_attention_heads": 12,
+        "num_key_value_heads": 4,
+        "mamba_expand": 2,
+        "mamba_n_heads": 48,
+        "mamba_d_head": 64,
+        "mamba_n_groups": 1,
+        "mamba_d_state": 128,
+        "mamba_d_conv": 4,
+        "position_embedding_type": "nope",
+        "embedding_multiplier": 12,
+        "attention_multiplier": 0.0078125,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 6,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": true,
+    })
+}
+
+/// LFM2-350M: ten short convolutions, six attention layers.
+fn lfm2_350m() -> Value {
+    json!({
+        "model_type": "lfm2",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 65536,
+        "hidden_size": 1024,
+        "block_ff_dim": 6656,
+        "block_auto_adjust_ff_dim": true,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_multiple_of": 256,
+        "num_hidden_layers": 16,
+        "full_attn_idxs": [2, 5, 8, 10, 12, 14],
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "conv_L_cache": 3,
+        "conv_bias": false,
+        "rope_theta": 1e6,
+        "norm_eps": 1e-5,
+        "max_position_embeddings": 128000,
+        "bos_token_id": 1,
+        "eos_token_id": 7,
+    })
+}
+
+/// Llama-3.2, dense.
+fn llama_3_2(layers: usize, hidden: usize, heads: usize, head: usize) -> Value {
+    json!({
+        "model_type": "llama",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 128256,
+        "hidden_size": hidden,
+        "intermediate_size": 8192,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": head,
+        "rope_theta": 500000.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": true,
+        "bos_token_id": 128000,
+        "eos_token_id": 128001,
+    })
+}
+
+/// Qwen2.5-1.5B, dense.
+fn qwen2_5_1_5b() -> Value {
+    json!({
+        "model_type": "qwen2",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 151936,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": true,
+        "eos_token_id": 151643,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::{ArchOptions, Config, build};
+
+    #[test]
+    fn presets_have_the_published_number_of_parameters() {
+        // Exact where the sum of the published shapes is known, else to the digits published; of Granite only the
+        // shapes are, so that this holds the sum as it is.
+        let published: [(&str, u64, u64); 11] = [
+            ("hymba-1.5b", 1_522_797_824, 0),
+            ("llama-3.2-1b", 1_235_814_400, 0),
+            ("llama-3.2-3b", 3_212_749_824, 0),
+            ("lfm2-350m", 354_483_968, 0),
+            ("qwen2.5-1.5b", 1_540_000_000, 5_000_000),
+            ("nemotron-h-8b", 8_100_000_000, 10_000_000),
+            ("nemotron-h-4b", 4_490_000_000, 10_000_000),
+            ("nemotron-3-nano-4b", 3_970_000_000, 10_000_000),
+            ("nemotron-4-340b", 341_000_000_000, 50_000_000),
+            ("falcon-h1-0.5b", 521_000_000, 1_000_000),
+            ("granite-4.0-h-1b", 1_460_000_000, 30_000_000),
+        ];
+        assert_eq!(published.len(), PRESETS.len());
+        for (name, parameters, tolerance) in published {
+            let config = Config::parse(&preset(name).expect("a preset")).expect("a config");
+            let model = build(&config, None, &ArchOptions::default()).expect("a model");
+            let got = model.graph.parameters();
+            assert!(got.abs_diff(parameters) <= tolerance, "{name}: {got}, published {parameters}");
+        }
+    }
 }

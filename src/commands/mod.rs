@@ -1,5 +1,6 @@
 //! The subcommands of the binary, one file each. Results go to stdout, everything else to stderr.
 
+mod bench;
 mod device;
 mod devices;
 mod error;
@@ -28,6 +29,7 @@ enum Command {
     Logits(logits::Args),
     Inspect(inspect::Args),
     Devices(devices::Args),
+    Bench(bench::Args),
 }
 
 /// Parses the command line and runs it. Exit codes: 0, 1 for a failure, 2 for a misuse (clap's own), 130
@@ -38,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Logits(args) => args.run(),
         Command::Inspect(args) => args.run(),
         Command::Devices(args) => args.run(),
+        Command::Bench(args) => args.run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");

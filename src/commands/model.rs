@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::CommandError;
 use super::device::{self, Device};
-use crate::arch::HymbaWindow;
+use crate::arch::{self, HymbaWindow};
 use crate::backend::DEFAULT_KV_FORMAT;
-use crate::checkpoint::{Checkpoint, Folder, LoadProgress, WeightChoice};
+use crate::checkpoint::{self, Checkpoint, Folder, LoadProgress, WeightChoice};
 use crate::engine::{Engine, EngineOptions};
 use crate::state::KvFormat;
 
@@ -38,8 +39,39 @@ pub(super) struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// The model as the user wrote it.
+    pub(super) fn name(&self) -> String {
+        self.model.display().to_string()
+    }
+
+    /// How matrices are stored, as the user wrote it.
+    pub(super) fn weights_name(&self) -> String {
+        self.weights.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+    }
+
+    /// Opens the device and puts random weights on it, for the model of a folder's config or of a preset.
+    pub(super) async fn load_random(&self, slots: usize, context: usize) -> Result<Engine, CommandError> {
+        let config = if self.model.is_dir() {
+            checkpoint::read_config(&Folder::open(&self.model)?).await?
+        } else {
+            let no_model = || CommandError::NoModel { model: self.name(), presets: arch::presets().join(", ") };
+            arch::preset(&self.name()).ok_or_else(no_model)?
+        };
+        let backend = device::open(self.device, self.adapter.as_deref()).await?;
+        let mut progress = |_: LoadProgress| {};
+        let mut options = EngineOptions::new(&mut progress);
+        (options.weights, options.kv_format, options.hymba_window) = (self.weights, self.kv, self.hymba_window);
+        (options.slots, options.context) = (slots, Some(self.context.unwrap_or(context)));
+        Ok(Engine::load_random(&config, backend, options).await?)
+    }
+
     /// Opens the folder and the device and loads the one onto the other.
     pub(super) async fn load(&self) -> Result<Engine, CommandError> {
+        self.load_slots(1).await
+    }
+
+    /// The same with room for several sequences.
+    pub(super) async fn load_slots(&self, slots: usize) -> Result<Engine, CommandError> {
         let checkpoint = Checkpoint::open(Folder::open(&self.model)?).await?;
         let backend = device::open(self.device, self.adapter.as_deref()).await?;
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -53,6 +85,7 @@ impl ModelArgs {
         options.kv_format = self.kv;
         options.hymba_window = self.hymba_window;
         options.context = self.context;
+        options.slots = slots;
         let engine = Engine::load(&checkpoint, backend, options).await;
         bar.finish_and_clear();
         Ok(engine?)

@@ -58,22 +58,36 @@ impl Engine {
         let config = Config::parse(checkpoint.config())?;
         let arch = ArchOptions { hymba_window: options.hymba_window };
         let model = arch::build(&config, Some(&checkpoint.shapes()), &arch)?;
-        let context = context(&model, options.context)?;
-        let keep =
-            options.keep.iter().map(|name| model.graph.find(name).ok_or_else(|| EngineError::NoValue(name.clone())));
-        let keep = keep.collect::<Result<_, _>>()?;
+        context(&model, options.context)?;
         // Small files first: what is wrong with them shows before gigabytes are read.
         let tokenizer = tokenizer(checkpoint).await?;
         let ends = ends(checkpoint, &model).await?;
 
-        let mut sink = Sink(&mut *backend);
+        let mut sink = Sink::new(&mut *backend);
         checkpoint::load(checkpoint, &model.graph, options.weights, &mut sink, options.progress)
             .await
             .map_err(backend_error)?;
+        let bytes = sink.bytes();
+        Self::assemble(backend, model, bytes, tokenizer, ends, options)
+    }
+
+    /// Makes room for the slots of a model whose weights are on the backend, and reads the prelude.
+    pub(super) fn assemble(
+        mut backend: Box<dyn Backend>,
+        model: Model,
+        weight_bytes: Vec<u64>,
+        tokenizer: Option<Arc<Tokenizer>>,
+        ends: Vec<u32>,
+        options: EngineOptions<'_>,
+    ) -> Result<Self, EngineError> {
+        let context = context(&model, options.context)?;
+        let keep =
+            options.keep.iter().map(|name| model.graph.find(name).ok_or_else(|| EngineError::NoValue(name.clone())));
+        let keep = keep.collect::<Result<_, _>>()?;
         let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
         backend.allocate(&layout)?;
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
-        let mut engine = Self { backend, model, layout, programs, slots, tokenizer, ends };
+        let mut engine = Self { backend, model, layout, programs, slots, tokenizer, ends, weight_bytes };
         engine.read_prelude()?;
         Ok(engine)
     }
@@ -121,15 +135,30 @@ async fn ends(checkpoint: &Checkpoint, model: &Model) -> Result<Vec<u32>, Engine
 }
 
 /// A backend as the checkpoint's loader sees it.
-struct Sink<'b>(&'b mut dyn Backend);
+pub(super) struct Sink<'b> {
+    backend: &'b mut dyn Backend,
+    /// Bytes of each weight so far.
+    bytes: Vec<u64>,
+}
+
+impl<'b> Sink<'b> {
+    pub(super) fn new(backend: &'b mut dyn Backend) -> Self {
+        Self { backend, bytes: vec![] }
+    }
+
+    pub(super) fn bytes(self) -> Vec<u64> {
+        self.bytes
+    }
+}
 
 impl WeightSink for Sink<'_> {
     fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
-        Ok(self.0.create_weight(id, desc)?)
+        self.bytes.push((desc.rows * desc.columns * desc.format.bytes()) as u64);
+        Ok(self.backend.create_weight(id, desc)?)
     }
 
     fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(async move { Ok(self.0.write_weight(id, block).await?) })
+        Box::pin(async move { Ok(self.backend.write_weight(id, block).await?) })
     }
 }
 
@@ -141,5 +170,13 @@ fn backend_error(error: CheckpointError) -> EngineError {
             Err(source) => CheckpointError::Sink { weight, source }.into(),
         },
         error => error.into(),
+    }
+}
+
+/// A sink's fault, where no checkpoint is part of it.
+pub(super) fn sink_error(error: SinkError) -> EngineError {
+    match error.downcast::<BackendError>() {
+        Ok(error) => EngineError::Backend(*error),
+        Err(error) => EngineError::Backend(BackendError::Misuse(error.to_string())),
     }
 }

@@ -9,13 +9,14 @@ mod error;
 mod generate;
 mod load;
 mod programs;
+mod random;
 mod slots;
 
 use std::sync::Arc;
 
 use crate::arch::Model;
 use crate::backend::{Backend, BackendInfo, Counters, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens};
-use crate::graph::{Rows, ValueId};
+use crate::graph::{Op, Rows, ValueId};
 use crate::state::{SlotId, SlotState, StateLayout};
 use crate::text::Tokenizer;
 
@@ -39,6 +40,8 @@ pub struct Engine {
     tokenizer: Option<Arc<Tokenizer>>,
     /// Tokens that end a text.
     ends: Vec<u32>,
+    /// Bytes of each weight, by id.
+    weight_bytes: Vec<u64>,
 }
 
 /// A step under way.
@@ -86,6 +89,16 @@ impl Engine {
     /// The backend's counts so far.
     pub fn counters(&self) -> Counters {
         self.backend.counters()
+    }
+
+    /// Bytes that one decode step of `batch` sequences of `depth` tokens reads, computed from sizes: every
+    /// weight of a layer once, and each sequence's state.
+    pub fn bytes_per_step(&self, batch: usize, depth: usize) -> u64 {
+        let ops = self.model.graph.ops.iter().filter(|op| !matches!(op, Op::Embed { .. }));
+        let read: std::collections::BTreeSet<_> = ops.flat_map(Op::weights).collect();
+        let weights: u64 = read.into_iter().map(|id| self.weight_bytes[id.0 as usize]).sum();
+        let state = self.layout.bytes();
+        weights + batch as u64 * (state.pinned + state.at(depth as u64))
     }
 
     /// The tokenizer, if the checkpoint has one.

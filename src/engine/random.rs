@@ -1,0 +1,71 @@
+//! Engines for measuring: random weights, and sequences that are as long as one says without having been
+//! read.
+
+use super::load::Sink;
+use super::{Engine, EngineError, EngineOptions};
+use crate::arch::{self, ArchOptions, Config};
+use crate::backend::Backend;
+use crate::checkpoint::WeightSink;
+use crate::graph::{Map, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
+use crate::state::SlotId;
+
+/// Bytes of a block of weights.
+const BLOCK: usize = 16 << 20;
+
+impl Engine {
+    /// An engine for a config with random weights, as the published ones would be stored: bf16 where
+    /// `options.weights` does not say otherwise. It computes what the real model would, and says nothing.
+    pub async fn load_random(
+        config: &str,
+        mut backend: Box<dyn Backend>,
+        options: EngineOptions<'_>,
+    ) -> Result<Self, EngineError> {
+        let config = Config::parse(config)?;
+        let model = arch::build(&config, None, &ArchOptions { hymba_window: options.hymba_window })?;
+        let mut sink = Sink::new(&mut *backend);
+        for (index, recipe) in model.graph.weights.iter().enumerate() {
+            let (id, class) = (WeightId(index as u32), recipe.class);
+            let format = options.weights.format(class, [WeightFormat::Bf16]);
+            let (rows, columns) = (recipe.rows, recipe.columns);
+            let desc = WeightDesc { name: recipe.name.clone(), rows, columns, format, class };
+            sink.create(id, &desc).map_err(super::load::sink_error)?;
+            // One block of noise serves all rows: what is measured does not depend on the numbers.
+            let row_bytes = columns * format.bytes();
+            let step = (BLOCK / row_bytes.max(1)).clamp(1, rows.max(1));
+            let scale = if class == WeightClass::Vector { 0.1 } else { 1.0 / (columns as f32).sqrt() };
+            let noise = noise(format, step * columns, scale, recipe.parts.iter().any(|p| p.map != Map::Identity));
+            for first in (0..rows).step_by(step) {
+                let bytes = &noise[..step.min(rows - first) * row_bytes];
+                sink.write(id, RowBlock { first, bytes }).await.map_err(super::load::sink_error)?;
+            }
+        }
+        let bytes = sink.bytes();
+        Self::assemble(backend, model, bytes, None, vec![], options)
+    }
+
+    /// Makes a sequence `tokens` longer without reading anything: its keys, values and states are whatever
+    /// the device holds there. For measuring at a depth.
+    pub fn skip(&mut self, slot: SlotId, tokens: usize) -> Result<(), EngineError> {
+        self.check_room(slot, tokens)?;
+        let end = self.slots.position(slot)? + tokens;
+        if let Some(pages) = self.slots.reserve(slot, end)? {
+            self.backend.set_pages(slot, pages)?;
+        }
+        self.slots.advance(slot, end)
+    }
+}
+
+/// Numbers between -scale and scale; all negative where a map made them (decays).
+fn noise(format: WeightFormat, count: usize, scale: f32, negative: bool) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let numbers = (0..count).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let x = scale * ((state >> 8) as f32 / (1 << 23) as f32 - 1.0);
+        if negative { -x.abs() } else { x }
+    });
+    match format {
+        WeightFormat::F32 => numbers.flat_map(f32::to_le_bytes).collect(),
+        WeightFormat::F16 => numbers.flat_map(|x| half::f16::from_f32(x).to_le_bytes()).collect(),
+        WeightFormat::Bf16 => numbers.flat_map(|x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+    }
+}
