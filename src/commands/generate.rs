@@ -66,7 +66,13 @@ impl Args {
         let slot = engine.open()?;
         let cancel = Cancel::default();
         let signal = cancel.clone();
-        ctrlc::set_handler(move || signal.cancel())?;
+        ctrlc::set_handler(move || {
+            // Whoever asks twice does not want to wait for the step under way.
+            if signal.is_cancelled() {
+                std::process::exit(INTERRUPTED.into());
+            }
+            signal.cancel();
+        })?;
 
         let begun = Instant::now();
         let options = GenerateOptions { max_tokens: self.max_tokens, cancel, ..GenerateOptions::default() };
