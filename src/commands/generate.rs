@@ -34,7 +34,7 @@ pub(super) struct Args {
 #[group(required = true, multiple = false)]
 struct Prompt {
     /// The text to continue
-    #[arg(long = "prompt", value_name = "TEXT")]
+    #[arg(long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<OsString>,
     /// The token ids to continue: 1,2,3
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
