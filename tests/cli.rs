@@ -113,6 +113,10 @@ fn json_has_the_keys_that_scripts_rely_on() {
     let plain = stdout(&generate(&demo(), &["--prompt", "One sunny morning", "--max-tokens", "4"]));
     assert_eq!(plain, format!("{}\n", result["text"].as_str().expect("text")));
 
+    // A text may begin with anything.
+    let dashed = json(&generate(&demo(), &["--prompt", "-- Hi", "--max-tokens", "1", "--json"]));
+    assert_eq!(dashed["tokens"].as_array().map(Vec::len), Some(1));
+
     let full = json(&generate(&folder("falcon_h1"), &["--tokens", "30", "--context", "64", "--json"]));
     assert_eq!(full["finish_reason"], "context");
     assert_eq!(full["text"], Value::Null, "without a tokenizer there is no text");

@@ -87,6 +87,15 @@ fn slots_are_opened_closed_and_told_apart() {
     let error = refusal(engine.run(&Step { spans: vec![span.clone(), span] }));
     assert!(matches!(error, EngineError::Step(_)), "{error}");
     assert!(matches!(refusal(engine.run(&Step::default())), EngineError::Step(_)));
+
+    // A slot's own token is fed only when there is one, and not that of the sequence before.
+    assert!(matches!(refusal(engine.decode(b)), EngineError::NothingSampled(_)));
+    engine.feed(b, &[3], Outputs::Last).expect("a step");
+    engine.decode(b).expect("a step");
+    engine.close(b).expect("an open slot");
+    let again = engine.open().expect("a slot");
+    engine.feed(again, &[3], Outputs::None).expect("a step");
+    assert!(matches!(refusal(engine.decode(again)), EngineError::NothingSampled(_)));
     assert!(matches!(refusal(engine.tokenizer()), EngineError::NoTokenizer));
 }
 

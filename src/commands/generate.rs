@@ -34,7 +34,7 @@ pub(super) struct Args {
 #[group(required = true, multiple = false)]
 struct Prompt {
     /// The text to continue
-    #[arg(long = "prompt", value_name = "TEXT")]
+    #[arg(long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<OsString>,
     /// The token ids to continue: 1,2,3
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
@@ -66,7 +66,13 @@ impl Args {
         let slot = engine.open()?;
         let cancel = Cancel::default();
         let signal = cancel.clone();
-        ctrlc::set_handler(move || signal.cancel())?;
+        ctrlc::set_handler(move || {
+            // Whoever asks twice does not want to wait for the step under way.
+            if signal.is_cancelled() {
+                std::process::exit(INTERRUPTED.into());
+            }
+            signal.cancel();
+        })?;
 
         let begun = Instant::now();
         let options = GenerateOptions { max_tokens: self.max_tokens, cancel, ..GenerateOptions::default() };

@@ -123,3 +123,10 @@ impl<'p> LogitsFile<'p> {
         std::fs::rename(&self.part, self.path).map_err(CommandError::file(self.path))
     }
 }
+
+impl Drop for LogitsFile<'_> {
+    fn drop(&mut self) {
+        // There is nothing to remove once the file is in its place.
+        let _ = std::fs::remove_file(&self.part);
+    }
+}

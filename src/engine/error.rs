@@ -77,6 +77,9 @@ pub enum EngineError {
         /// Where it must begin.
         position: usize,
     },
+    /// The last chosen token of a slot in which none was chosen.
+    #[error("slot {0} cannot go on with the token it chose last: it has not chosen one yet")]
+    NothingSampled(u32),
     /// A value that the graph does not have, or that the engine was not asked to keep.
     #[error("the engine keeps no value `{0}`")]
     NoValue(String),

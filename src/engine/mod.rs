@@ -157,7 +157,7 @@ impl Engine {
         }
         let ticket = self.backend.step(program, &table)?;
         for span in &step.spans {
-            self.slots.advance(span.slot, span.first + span.tokens.len())?;
+            self.slots.advance(span)?;
         }
         Ok(Running { program, ticket, rows: table.rows.len(), outputs: table.outputs.len() })
     }
@@ -169,10 +169,11 @@ impl Engine {
             return Err(EngineError::Position { slot: span.slot.0, got: span.first, position });
         }
         self.check_room(span.slot, span.tokens.len())?;
-        if let Tokens::Given(ids) = &span.tokens {
-            self.check_tokens(ids)?;
+        match &span.tokens {
+            Tokens::Given(ids) => self.check_tokens(ids),
+            Tokens::Sampled if self.slots.sampled(span.slot)? => Ok(()),
+            Tokens::Sampled => Err(EngineError::NothingSampled(span.slot.0)),
         }
-        Ok(())
     }
 
     fn check_room(&self, slot: SlotId, tokens: usize) -> Result<(), EngineError> {

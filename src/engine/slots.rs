@@ -1,12 +1,15 @@
 //! Who holds which slot, how far each has read, and which pages it holds.
 
 use super::EngineError;
+use crate::backend::{Outputs, Span};
 use crate::state::{PAGE_ROWS, PageAllocator, SlotId, StateLayout};
 
 #[derive(Clone, Debug, Default)]
 struct Slot {
     open: bool,
     position: usize,
+    /// Whether a token was chosen in it.
+    sampled: bool,
     pages: Vec<u32>,
 }
 
@@ -28,26 +31,32 @@ impl Slots {
     /// Takes a free slot.
     pub(super) fn open(&mut self) -> Result<SlotId, EngineError> {
         let free = self.slots.iter().position(|slot| !slot.open).ok_or(EngineError::NoSlot(self.slots.len()))?;
-        self.slots[free] = Slot { open: true, position: self.first, pages: vec![] };
+        self.slots[free] = Slot { open: true, position: self.first, ..Slot::default() };
         Ok(SlotId(free as u32))
     }
 
     /// Gives a slot and its pages back.
     pub(super) fn close(&mut self, slot: SlotId) -> Result<(), EngineError> {
-        let slot = std::mem::take(self.get(slot)?);
+        let slot = std::mem::take(self.get_mut(slot)?);
         slot.pages.into_iter().for_each(|page| self.pages.release(page));
         Ok(())
     }
 
     /// The next position of a slot.
     pub(super) fn position(&self, slot: SlotId) -> Result<usize, EngineError> {
-        let found = self.slots.get(slot.0 as usize).filter(|s| s.open);
-        found.map(|s| s.position).ok_or(EngineError::SlotClosed(slot.0))
+        Ok(self.get(slot)?.position)
     }
 
-    /// Moves a slot's next position forward.
-    pub(super) fn advance(&mut self, slot: SlotId, end: usize) -> Result<(), EngineError> {
-        self.get(slot)?.position = end;
+    /// Whether a token was chosen in a slot, so that it can be fed.
+    pub(super) fn sampled(&self, slot: SlotId) -> Result<bool, EngineError> {
+        Ok(self.get(slot)?.sampled)
+    }
+
+    /// Moves a slot's next position to the end of a span.
+    pub(super) fn advance(&mut self, span: &Span) -> Result<(), EngineError> {
+        let slot = self.get_mut(span.slot)?;
+        slot.position = span.first + span.tokens.len();
+        slot.sampled |= span.outputs != Outputs::None;
         Ok(())
     }
 
@@ -63,12 +72,16 @@ impl Slots {
         }
         for _ in 0..missing {
             let page = self.pages.take()?;
-            self.get(slot)?.pages.push(page);
+            self.get_mut(slot)?.pages.push(page);
         }
         Ok(Some(&self.get(slot)?.pages))
     }
 
-    fn get(&mut self, slot: SlotId) -> Result<&mut Slot, EngineError> {
+    fn get(&self, slot: SlotId) -> Result<&Slot, EngineError> {
+        self.slots.get(slot.0 as usize).filter(|s| s.open).ok_or(EngineError::SlotClosed(slot.0))
+    }
+
+    fn get_mut(&mut self, slot: SlotId) -> Result<&mut Slot, EngineError> {
         self.slots.get_mut(slot.0 as usize).filter(|s| s.open).ok_or(EngineError::SlotClosed(slot.0))
     }
 }
