@@ -22,6 +22,7 @@ pub fn run(_: &Arguments) -> Result<()> {
         println!("{}: {}", driver.name, driver.description.display());
     }
     println!("browser: {}", drivers::chromium()?.display());
+    compiler()?;
     node()?;
     wasm_target()?;
     println!("everything is there");
@@ -31,9 +32,18 @@ pub fn run(_: &Arguments) -> Result<()> {
 /// Everything that `cargo xtask test` needs; the drivers to run on.
 pub fn for_tests() -> Result<Vec<Driver>> {
     let drivers = drivers::all()?;
+    compiler()?;
     node()?;
     wasm_target()?;
     Ok(drivers)
+}
+
+/// A C++ compiler: the emulator of the CUDA driver is built with it.
+fn compiler() -> Result<()> {
+    if cfg!(target_os = "linux") && shell::find("g++").is_none() {
+        debian::install(&["g++"], "the emulator of the CUDA driver is C++")?;
+    }
+    Ok(())
 }
 
 /// Node.js and the packages in `web/`.
