@@ -51,7 +51,7 @@ impl Engine {
         if let Some(pages) = self.slots.reserve(slot, end)? {
             self.backend.set_pages(slot, pages)?;
         }
-        self.slots.advance(slot, end)
+        self.slots.skip(slot, end)
     }
 }
 

@@ -60,6 +60,12 @@ impl Slots {
         Ok(())
     }
 
+    /// Moves a slot's next position to `end` without a span.
+    pub(super) fn skip(&mut self, slot: SlotId, end: usize) -> Result<(), EngineError> {
+        self.get_mut(slot)?.position = end;
+        Ok(())
+    }
+
     /// Takes the pages that positions up to `end` need; all of the slot's pages when there are new ones.
     pub(super) fn reserve(&mut self, slot: SlotId, end: usize) -> Result<Option<&[u32]>, EngineError> {
         let needed = end.saturating_sub(self.first).div_ceil(PAGE_ROWS);
