@@ -153,7 +153,8 @@ fn hymba_as_the_official_generate() {
 #[test]
 fn hymba_inside() {
     for place in places() {
-        for case in HYMBA {
+        // Where steps are slow, loading is slower still.
+        for case in if place.slow { &HYMBA[..1] } else { &HYMBA[..] } {
             let golden = Golden::open(case);
             // The value, the tensor, and the factor between them: the mean's half lies in our fusion norms.
             let mut pairs: Vec<(String, String, f32)> = vec![];
