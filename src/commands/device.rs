@@ -62,6 +62,12 @@ async fn gpu(adapter: Option<&str>, software: bool) -> Result<Box<dyn Backend>, 
     Ok(Box::new(WebGpuBackend::new(&options).await?))
 }
 
+#[cfg(feature = "native-cuda")]
+fn cuda() -> Result<Box<dyn Backend>, BackendError> {
+    Ok(Box::new(crate::backend::cuda::CudaBackend::new(0)?))
+}
+
+#[cfg(not(feature = "native-cuda"))]
 fn cuda() -> Result<Box<dyn Backend>, BackendError> {
     Err(BackendError::NoDevice {
         kind: "cuda",

@@ -19,6 +19,8 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
         let mut devices = pollster::block_on(webgpu::adapters());
+        #[cfg(feature = "native-cuda")]
+        devices.extend(crate::backend::cuda::devices());
         devices.push(CpuBackend::new().info().clone());
         if self.json {
             let list: Vec<Value> = devices.iter().map(describe).collect();

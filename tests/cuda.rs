@@ -1,0 +1,121 @@
+//! The CUDA backend on a machine without a card: unmodified host code and kernels, behind the stand-in driver
+//! of `native-cuda/emulator`, which is built here (g++). Every op against the twins, and whole models against
+//! the reference.
+
+#![cfg(feature = "native-cuda")]
+
+#[path = "../native-cuda/emulator/child.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod child;
+mod common;
+mod support;
+
+use child::on_emulator;
+use common::cases::cases;
+use common::run_case;
+use selvedge::arch::HymbaWindow;
+use selvedge::backend::cpu::CpuBackend;
+use selvedge::backend::cuda::CudaBackend;
+use selvedge::backend::{Backend, BackendError, Outputs};
+use selvedge::engine::Cancel;
+use support::{Golden, Place, Setting, Worst, checkpoint, load, wait};
+
+#[test]
+fn every_op_agrees_with_its_twin() {
+    on_emulator("every_op_agrees_with_its_twin", "random1", || {
+        let mut backend = CudaBackend::new(0).expect("the emulator");
+        let (mut faults, mut unsupported, all) = (vec![], 0, cases());
+        for case in &all {
+            let wanted = run_case(&mut CpuBackend::twins(), case).expect("the twins run everything");
+            match run_case(&mut backend, case) {
+                Err(BackendError::Unsupported { what, .. }) => {
+                    println!("cuda {case}: no {what}");
+                    unsupported += 1;
+                }
+                Err(error) => faults.push(format!("{case}: {error}")),
+                Ok(got) => match got.difference(&wanted) {
+                    Ok((largest, place)) => {
+                        println!("cuda     {case:95} {largest:.1e} of {:.0e}", case.tolerance);
+                        if largest > 2.0 * case.tolerance {
+                            faults.push(format!("{case}: off by {largest:e} at {place}"));
+                        }
+                    }
+                    Err(error) => faults.push(format!("{case}: {error}")),
+                },
+            }
+        }
+        assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), all.len(), faults.join("\n"));
+        assert!(unsupported * 20 <= all.len(), "{unsupported} of {} cases are not supported", all.len());
+    });
+}
+
+/// The first prompt of a golden: its logits in spans, then its decoded logits, one by one.
+fn golden(case: &str, prefix: &str, decoded: (&str, &str), tolerance: f32) {
+    let open = || -> Box<dyn Backend> { Box::new(CudaBackend::new(0).expect("the emulator")) };
+    let place = Place { name: "cuda", open, slack: 2.0, slow: true };
+    let golden = Golden::open(case);
+    // The tokens of Hymba's goldens are those of the official decode window; prompts do not see it.
+    let setting = Setting { window: HymbaWindow::Generate, ..Setting::default() };
+    let mut engine = load(&place, &checkpoint(case), setting);
+    println!("{} ({})", engine.info().adapter, engine.info().driver);
+    let ids = golden.ids(&format!("{prefix}input_ids"));
+    let mut worst = Worst::new(format!("{case} on cuda"), tolerance);
+    for chunk in [ids.len(), 7] {
+        let slot = engine.open().expect("a slot");
+        let mut logits = vec![];
+        for ids in ids.chunks(chunk) {
+            let step = engine.feed(slot, ids, Outputs::All).expect("a step");
+            logits.extend(wait(engine.logits(&step)).expect("logits"));
+        }
+        worst.compare(&format!("spans of {chunk}"), &logits, &golden.get(&format!("{prefix}logits")).data);
+        engine.close(slot).expect("an open slot");
+    }
+    // Greedy, fed on the device.
+    let (tokens, logits) = decoded;
+    let (tokens, logits) = (golden.ids(tokens), golden.get(logits));
+    let slot = engine.open().expect("a slot");
+    let read = wait(engine.prefill(slot, &ids, 64, &Cancel::default())).expect("a prompt");
+    let first = wait(engine.sampled(&read.expect("nobody cancels"))).expect("a token");
+    assert_eq!(first, tokens[..1]);
+    let columns = engine.model().vocabulary;
+    let rows = logits.shape[0];
+    // Row 0 chooses the first token (Hymba's goldens), or comes after it (the other families').
+    let skip = if rows == tokens.len() && prefix.is_empty() { 0 } else { 1 };
+    for (step, pair) in tokens.windows(2).enumerate().take(12) {
+        let running = engine.decode(slot).expect("a step");
+        let wanted = &logits.data[(step + skip) * columns..][..columns];
+        worst.compare("decoding", &wait(engine.logits(&running)).expect("logits"), wanted);
+        assert_eq!(wait(engine.sampled(&running)).expect("a token"), pair[1..]);
+    }
+    worst.finish();
+}
+
+#[test]
+fn hymba_agrees_with_the_reference() {
+    on_emulator("hymba_agrees_with_the_reference", "forward", || {
+        golden("hymba/caseA", "p0.", ("p0.gen_tokens", "p0.gen_logits_official_cache"), 1e-3);
+    });
+}
+
+#[test]
+fn falcon_h1_agrees_with_the_reference() {
+    on_emulator("falcon_h1_agrees_with_the_reference", "reverse", || {
+        golden("falcon_h1", "", ("decode_tokens", "decode_logits"), 4e-4);
+    });
+}
+
+#[test]
+fn without_a_driver_there_is_no_device_and_no_panic() {
+    let Err(error) = CudaBackend::new(99) else { panic!("device 99") };
+    assert!(matches!(error, BackendError::NoDevice { kind: "cuda", .. }), "{error}");
+}
+
+#[test]
+fn on_the_emulator_there_is_one_device() {
+    on_emulator("on_the_emulator_there_is_one_device", "forward", || {
+        let devices = selvedge::backend::cuda::devices();
+        println!("{devices:?}");
+        assert_eq!(devices.len(), 1);
+        assert!(devices[0].software);
+    });
+}
