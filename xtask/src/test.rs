@@ -20,6 +20,9 @@ pub struct Arguments {
 /// Test programs of the library that run on a GPU: once on every driver.
 const ON_A_GPU: [&str; 2] = ["goldens", "webgpu_smoke"];
 
+/// The feature that brings the CUDA backend.
+const CUDA: &str = "selvedge/native-cuda";
+
 /// Where the shaders are written for Tint.
 const SHADERS: &str = "target/shaders";
 
@@ -50,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             // Shaders that are no longer composed must not be judged.
             std::fs::remove_dir_all(&folder)?;
         }
-        shell::run(&mut shell::cargo(&["run", "--quiet", "--example", "shaders", "--", SHADERS]))?;
+        shell::run(&mut shell::cargo(&["run", "--quiet", "--features", CUDA, "--example", "shaders", "--", SHADERS]))?;
         count(node_test("web/tests/tint.mjs").env("SHADERS", folder), tally)
     });
     report.stage("WebAssembly in Chromium", |tally| {
@@ -59,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     });
     if arguments.all {
         report.stage("long fuzzing", |tally| {
-            let mut fuzz = cargo_test(&["--release", "--test", "fuzz"], first);
+            let mut fuzz = cargo_test(&["--test", "fuzz_checkpoint"], first);
             count(fuzz.env("SELVEDGE_FUZZ_SECONDS", FUZZ_SECONDS), tally)
         });
     }
@@ -68,8 +71,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// `cargo test` of some targets, on a driver.
 fn cargo_test(scope: &[&str], driver: Option<&Driver>) -> Command {
-    let mut command = shell::cargo(&["test", "--no-fail-fast"]);
-    command.args(scope);
+    // Everything is built once, with the CUDA backend, whose tests bring their own driver.
+    let mut command = shell::cargo(&["test", "--no-fail-fast", "--features", CUDA]);
+    // What passing tests print is how far they were from what they are held to.
+    command.args(scope).args(["--", "--show-output"]);
     if let Some(driver) = driver {
         driver.choose(&mut command);
     }
