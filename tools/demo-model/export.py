@@ -1,0 +1,75 @@
+"""Writes a trained run as a model folder: `python export.py RUN assets/demo`.
+
+bfloat16 weights, the configuration, the tokenizer, and greedy.json: prompts with the greedy
+ids of exactly these rounded weights in float32 arithmetic and the smallest distance between
+the two best logits on the way. Another implementation should find the same ids wherever
+that distance is not tiny.
+"""
+import json
+import os
+import sys
+
+import torch
+from safetensors.torch import save_file
+
+import corpus
+import generate
+import tokenizer as tokens
+from model import make_config
+
+PARK = ("One sunny morning, Lucy went to the park. She had a green kite. There Lucy met Hugo. Hugo had seven shells in a basket. Then Lucy gave the kite to Hugo. "
+        "\"Thank you, Lucy,\" said Hugo. Hugo was hungry and ate some bread. Then a fox ran past Lucy. The ball was under the bench. Then they went home together.")
+LONG = ("One warm day, Nora walked to the castle. Nora has a purple drum. " + PARK + " Max put the key behind the stove. Ella saw a swan. Tom was happy because he found a ring. "
+        "Then Rosa moved the key. Now it is near the well. Adam ate cheese. Leo has forty coins. Mia met Finn. The sun was high in the sky. Anna ran to the bridge. "
+        "Sam had a white boat. Sam gave Clara the boat. Jack was sad because he broke a cup. Paul found nine eggs. For lunch Ivy ate rice. Zoe saw a wolf by the road. "
+        "Ben carried a coral lamp. Omar is at the mill. Noah met Sara and said hello. Emma saw a deer. Later Adam went to the lake.")
+
+
+def greedy_cases():
+    """name -> user messages; the answers in between are the model's own."""
+    cases = {"hello": ["Hello."], "who": ["Who are you?"], "thanks": ["Thank you!"], "tell": ["Tell me a story."], "tell about": ["Tell me a story about Ben and Mia."],
+             "continue": ["Continue this story. One windy day, Noah went to the hill. Noah had a red flute."], "story first": [PARK, "What colour is Lucy's kite?", "Who has the kite now?"]}
+    for name, question in {"colour": "What colour is Lucy's kite?", "owner": "Who did Lucy meet?", "holder": "Who has the kite now?", "how many": "How many shells did Hugo have?",
+                           "food": "What did Hugo eat?", "spot": "Where is the ball?"}.items():
+        cases[name] = [PARK + "\n" + question]
+    for name, question in {"far place": "Where did Nora go?", "far colour": "What color is Nora's drum?", "far spot": "Where is the key now?", "far why": "Why was Tom happy?",
+                           "far number": "How many coins does Leo have?", "far kite": "What colour is the kite?", "far boat": "Who gave Clara the boat?"}.items():
+        cases[name] = [LONG + "\n" + question]
+    return cases
+
+
+def write_json(path, content):
+    with open(path, "w") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def main(run, out):
+    os.makedirs(out, exist_ok=True)
+    tokenizer = tokens.load(run)
+    weights = torch.load(run + "/checkpoint.pt", weights_only=True)["model"]
+    save_file({name: tensor.bfloat16().contiguous() for name, tensor in weights.items()}, out + "/model.safetensors", metadata={"format": "pt"})
+    write_json(out + "/config.json", dict(make_config(tokenizer.get_vocab_size()), torch_dtype="bfloat16"))
+    write_json(out + "/generation_config.json", dict(bos_token_id=1, eos_token_id=2, pad_token_id=0, use_cache=False))
+    tokens.save(tokenizer, out)
+
+    model, tokenizer = generate.load(out)
+    cases = []
+    for name, messages in greedy_cases().items():
+        text = "<extra_id_0>System\nYou are a helpful assistant.\n\n"
+        for message in messages:
+            text += corpus.USER + message + "\n" + corpus.ASSISTANT
+            ids = tokens.encode(tokenizer, text)
+            new, gap = generate.greedy(model, ids, 160)
+            reply = tokenizer.decode(new, skip_special_tokens=True)
+            case = dict(name=name, prompt=text, ids=ids, greedy=new, text=reply, min_gap=round(gap, 4))
+            text += reply + "\n"
+        cases.append(case)
+    write_json(out + "/greedy.json", cases)
+    for case in cases:
+        print(f"{case['name']:12} gap {case['min_gap']:<8} {case['text']}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1], sys.argv[2])
