@@ -18,7 +18,7 @@ pub struct Arguments {
 }
 
 /// Test programs of the library that run on a GPU: once on every driver.
-const ON_A_GPU: [&str; 2] = ["goldens", "webgpu_smoke"];
+const ON_A_GPU: [&str; 4] = ["ops", "fused", "webgpu", "goldens"];
 
 /// The feature that brings the CUDA backend.
 const CUDA: &str = "selvedge/native-cuda";
