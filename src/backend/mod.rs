@@ -177,7 +177,7 @@ pub trait Backend {
     /// What it runs on.
     fn info(&self) -> &BackendInfo;
 
-    /// Makes room for a weight. Formats: those of [`WeightFormat`]; vectors are f32.
+    /// Makes room for a weight. Formats: those of [`WeightFormat`](crate::graph::WeightFormat); vectors are f32.
     fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<()>;
 
     /// Fills rows of a weight. Returns when the device has room for more.
