@@ -10,6 +10,8 @@ pub mod backend;
 pub mod checkpoint;
 #[cfg(feature = "native")]
 pub mod commands;
+#[cfg(feature = "native")]
+pub mod demo_model;
 pub mod engine;
 pub mod graph;
 pub mod state;

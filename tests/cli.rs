@@ -229,8 +229,7 @@ fn misuse_exits_with_2() {
     let demo = demo();
     let demo = demo.to_str().expect("a plain path");
     for arguments in [
-        &[][..],
-        &["weave"],
+        &["weave"][..],
         &["generate", demo],
         &["generate", demo, "--prompt", "Hi", "--tokens", "1"],
         &["generate", demo, "--tokens", "1,x"],

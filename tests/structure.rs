@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("backend::webgpu", &["graph", "state", "backend", "backend::cpu"]),
     ("backend::cuda", &["graph", "state", "backend", "backend::cpu"]),
     ("engine", BELOW_ENGINE),
+    ("demo_model", &["checkpoint"]),
     ("commands", ABOVE_ENGINE),
     ("server", ABOVE_ENGINE),
     ("wasm", ABOVE_ENGINE),
@@ -36,6 +37,7 @@ const BELOW_ENGINE: &[&str] = &[
 ];
 
 const ABOVE_ENGINE: &[&str] = &[
+    "demo_model",
     "engine",
     "graph",
     "store",

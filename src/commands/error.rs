@@ -51,6 +51,14 @@ pub enum CommandError {
     /// Nobody reads the results.
     #[error("cannot write to stdout: {0}")]
     Stdout(io::Error),
+    /// No way to put a conversation to the model.
+    #[error(
+        "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja; `selvedge generate` goes on with plain texts"
+    )]
+    NoTemplate(String),
+    /// What the user types cannot be read.
+    #[error("cannot read from stdin: {0}")]
+    Stdin(io::Error),
     /// Ctrl-C cannot be caught.
     #[error("cannot listen for Ctrl-C: {0}")]
     Signal(#[from] ctrlc::Error),

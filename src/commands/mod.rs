@@ -1,6 +1,7 @@
 //! The subcommands of the binary, one file each. Results go to stdout, everything else to stderr.
 
 mod bench;
+mod chat;
 mod device;
 mod devices;
 mod error;
@@ -20,11 +21,12 @@ pub use error::CommandError;
 #[command(name = "selvedge", version)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    Chat(chat::Args),
     Generate(generate::Args),
     Logits(logits::Args),
     Inspect(inspect::Args),
@@ -35,7 +37,11 @@ enum Command {
 /// Parses the command line and runs it. Exit codes: 0, 1 for a failure, 2 for a misuse (clap's own), 130
 /// when Ctrl-C ended it.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    // Nothing asked for: talk.
+    let talk = || Cli::parse_from(["selvedge", "chat"]).command;
+    let Some(command) = Cli::parse().command.or_else(talk) else { return ExitCode::FAILURE };
+    let result = match command {
+        Command::Chat(args) => args.run(),
         Command::Generate(args) => args.run(),
         Command::Logits(args) => args.run(),
         Command::Inspect(args) => args.run(),

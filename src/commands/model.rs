@@ -18,6 +18,13 @@ use crate::state::KvFormat;
 pub(super) struct ModelArgs {
     /// Folder with config.json, model.safetensors (or shards) and tokenizer.json
     model: PathBuf,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// How to load a model, whichever it is.
+#[derive(clap::Args)]
+pub(super) struct LoadArgs {
     /// Where to run: `auto` takes a GPU if there is a real one; `gpu` takes a software GPU too
     #[arg(long, value_enum, default_value = "auto")]
     device: Device,
@@ -46,7 +53,7 @@ impl ModelArgs {
 
     /// How matrices are stored, as the user wrote it.
     pub(super) fn weights_name(&self) -> String {
-        self.weights.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+        self.load.weights.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
     }
 
     /// Opens the device and puts random weights on it, for the model of a folder's config or of a preset.
@@ -57,11 +64,12 @@ impl ModelArgs {
             let no_model = || CommandError::NoModel { model: self.name(), presets: arch::presets().join(", ") };
             arch::preset(&self.name()).ok_or_else(no_model)?
         };
-        let backend = device::open(self.device, self.adapter.as_deref()).await?;
+        let backend = device::open(self.load.device, self.load.adapter.as_deref()).await?;
         let mut progress = |_: LoadProgress| {};
         let mut options = EngineOptions::new(&mut progress);
-        (options.weights, options.kv_format, options.hymba_window) = (self.weights, self.kv, self.hymba_window);
-        (options.slots, options.context) = (slots, Some(self.context.unwrap_or(context)));
+        (options.weights, options.kv_format, options.hymba_window) =
+            (self.load.weights, self.load.kv, self.load.hymba_window);
+        (options.slots, options.context) = (slots, Some(self.load.context.unwrap_or(context)));
         Ok(Engine::load_random(&config, backend, options).await?)
     }
 
@@ -73,6 +81,13 @@ impl ModelArgs {
     /// The same with room for several sequences.
     pub(super) async fn load_slots(&self, slots: usize) -> Result<Engine, CommandError> {
         let checkpoint = Checkpoint::open(Folder::open(&self.model)?).await?;
+        self.load.load(&checkpoint, slots).await
+    }
+}
+
+impl LoadArgs {
+    /// Opens the device and loads a checkpoint onto it, with room for several sequences.
+    pub(super) async fn load(&self, checkpoint: &Checkpoint, slots: usize) -> Result<Engine, CommandError> {
         let backend = device::open(self.device, self.adapter.as_deref()).await?;
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(style());
@@ -86,7 +101,7 @@ impl ModelArgs {
         options.hymba_window = self.hymba_window;
         options.context = self.context;
         options.slots = slots;
-        let engine = Engine::load(&checkpoint, backend, options).await;
+        let engine = Engine::load(checkpoint, backend, options).await;
         bar.finish_and_clear();
         Ok(engine?)
     }

@@ -56,13 +56,16 @@ pub struct GenerateOptions {
     pub max_tokens: usize,
     /// Rows of a step while the prompt is read.
     pub chunk: usize,
+    /// Whether a step may begin before the host knows the token that it reads. Without, the slot never reads
+    /// a token that ends the generation.
+    pub ahead: bool,
     /// Stops early.
     pub cancel: Cancel,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_tokens: usize::MAX, chunk: PREFILL_ROWS, cancel: Cancel::default() }
+        Self { max_tokens: usize::MAX, chunk: PREFILL_ROWS, ahead: true, cancel: Cancel::default() }
     }
 }
 
@@ -90,7 +93,7 @@ impl Generation {
         options: &GenerateOptions,
     ) -> Result<Self, EngineError> {
         // A CPU has computed a step when `step` returns: nothing is gained by running ahead of it.
-        let depth = if engine.info().kind == BackendKind::Cpu { 1 } else { 2 };
+        let depth = if engine.info().kind == BackendKind::Cpu || !options.ahead { 1 } else { 2 };
         let cancel = options.cancel.clone();
         let mut this =
             Self { slot, in_flight: VecDeque::new(), depth, left: options.max_tokens, cancel, finished: None };

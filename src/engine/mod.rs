@@ -10,6 +10,7 @@ mod generate;
 mod load;
 mod programs;
 mod random;
+mod session;
 mod slots;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::text::Tokenizer;
 pub use error::EngineError;
 pub use generate::{Cancel, FinishReason, GenerateOptions, Generation};
 pub use load::EngineOptions;
+pub use session::Session;
 
 use programs::Programs;
 use slots::Slots;

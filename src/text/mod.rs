@@ -1,9 +1,13 @@
-//! Text to token ids and back.
+//! Text to token ids and back, and conversations to text.
 
+mod reply;
 mod stream;
+mod template;
 mod tokenizer;
 
+pub use reply::{Piece, ReplySplitter};
 pub use stream::StreamDecoder;
+pub use template::{ChatMessage, ChatTemplate};
 pub use tokenizer::Tokenizer;
 
 /// What is wrong with a tokenizer, or with what it was given.
@@ -15,6 +19,9 @@ pub enum TextError {
     /// `tokenizer_config.json` cannot be used.
     #[error("tokenizer_config.json is broken: {0}")]
     Config(String),
+    /// The chat template cannot be used, or refuses a conversation.
+    #[error("the chat template fails: {0}")]
+    Template(String),
     /// A text that the tokenizer has no ids for.
     #[error("the tokenizer refuses the text: {0}")]
     Encode(String),

@@ -49,6 +49,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The ids of a prompt that a chat template made: special tokens in it recognised, none added.
+    pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>, TextError> {
+        self.ids(prompt, false)
+    }
+
     /// The text of ids, without special tokens. Ids that the tokenizer does not know give no text.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
         self.inner.decode(ids, true).map_err(|e| TextError::Decode(e.to_string()))

@@ -1,0 +1,304 @@
+//! `selvedge chat`: a conversation in the terminal, or with a script on stdin.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::CommandError;
+use super::model::LoadArgs;
+use crate::checkpoint::{Checkpoint, Folder};
+use crate::demo_model;
+use crate::engine::{Cancel, Engine, EngineError, FinishReason, GenerateOptions, Session};
+use crate::text::{ChatMessage, ChatTemplate, Piece, ReplySplitter, Tokenizer};
+
+/// What the model is told first.
+const SYSTEM: &str = "You are a helpful assistant.";
+
+const HELP: &str = "\
+/regenerate   another try at the last answer
+/edit TEXT    say TEXT instead of what you said last
+/new          begin another conversation
+/save FILE    write the conversation as JSON
+/quit         leave (also the end of the input)
+Ctrl-C stops an answer; twice while nothing is being said, it leaves.";
+
+/// Exit code of what Ctrl-C ended, as shells have it.
+const INTERRUPTED: i32 = 130;
+
+/// Talk with a model. Without MODEL, with the small one that the binary carries.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Folder with config.json, model.safetensors (or shards), tokenizer.json and a chat template
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Tell after every answer how many tokens were read and made
+    #[arg(long)]
+    verbose: bool,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, CommandError> {
+        pollster::block_on(self.talk())
+    }
+
+    async fn talk(self) -> Result<ExitCode, CommandError> {
+        let checkpoint = match &self.model {
+            Some(folder) => Checkpoint::open(Folder::open(folder)?).await?,
+            None => Checkpoint::open(demo_model::files()).await?,
+        };
+        // What is wrong with the template shows before gigabytes are read.
+        let config = checkpoint.file("tokenizer_config.json").await?;
+        let jinja = checkpoint.file("chat_template.jinja").await?;
+        let template = ChatTemplate::from_files(config.as_deref(), jinja.as_deref())?;
+        let template = template.ok_or_else(|| CommandError::NoTemplate(checkpoint.describe("")))?;
+        let engine = self.load.load(&checkpoint, 1).await?;
+        let mut chat = Chat::new(engine, template, self.verbose)?;
+        if chat.terminal {
+            eprintln!("/help tells what else you can say.");
+        }
+        while let Some(line) = chat.line()? {
+            if chat.obey(&line).await? == Then::Leave {
+                break;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Then {
+    Listen,
+    Leave,
+}
+
+/// The conversation so far and what it is held with.
+struct Chat {
+    engine: Engine,
+    session: Session,
+    tokenizer: Arc<Tokenizer>,
+    template: ChatTemplate,
+    stops: Vec<String>,
+    messages: Vec<ChatMessage>,
+    interrupt: Interrupt,
+    terminal: bool,
+    verbose: bool,
+}
+
+impl Chat {
+    fn new(mut engine: Engine, template: ChatTemplate, verbose: bool) -> Result<Self, CommandError> {
+        Ok(Self {
+            session: Session::open(&mut engine)?,
+            tokenizer: engine.tokenizer()?,
+            stops: template.stops(),
+            messages: opening(),
+            interrupt: Interrupt::listen()?,
+            terminal: io::stdin().is_terminal(),
+            engine,
+            template,
+            verbose,
+        })
+    }
+
+    /// The next line that says something; `None` at the end of the input.
+    fn line(&self) -> Result<Option<String>, CommandError> {
+        loop {
+            if self.terminal {
+                eprint!("> ");
+            }
+            let mut line = String::new();
+            if io::stdin().lock().read_line(&mut line).map_err(CommandError::Stdin)? == 0 {
+                return Ok(None);
+            }
+            self.interrupt.forget();
+            if !line.trim().is_empty() {
+                return Ok(Some(line.trim().to_owned()));
+            }
+        }
+    }
+
+    async fn obey(&mut self, line: &str) -> Result<Then, CommandError> {
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        match (word, rest.trim()) {
+            ("/help", "") => eprintln!("{HELP}"),
+            ("/quit", "") => return Ok(Then::Leave),
+            ("/new", "") => self.messages = opening(),
+            ("/regenerate", "") => match self.take_question() {
+                Some(question) => self.ask(question).await?,
+                None => eprintln!("nothing was asked yet"),
+            },
+            ("/edit", text) if !text.is_empty() => {
+                self.take_question();
+                self.ask(text.to_owned()).await?;
+            }
+            ("/save", file) if !file.is_empty() => match self.save(Path::new(file)) {
+                Ok(()) => eprintln!("saved in {file}"),
+                Err(error) => eprintln!("error: {error}"),
+            },
+            (word, _) if word.starts_with('/') => eprintln!("`{line}` is no command\n{HELP}"),
+            _ => self.ask(line.to_owned()).await?,
+        }
+        Ok(Then::Listen)
+    }
+
+    /// Takes back the last question and what followed it.
+    fn take_question(&mut self) -> Option<String> {
+        let last = self.messages.iter().rposition(|message| message.role == "user")?;
+        self.messages.drain(last..).next().map(|message| message.content)
+    }
+
+    fn save(&self, file: &Path) -> Result<(), CommandError> {
+        let json = serde_json::to_string_pretty(&self.messages).map_err(io::Error::from);
+        json.and_then(|json| std::fs::write(file, json + "\n")).map_err(CommandError::file(file))
+    }
+
+    /// Puts a question and says the answer. A question that does not fit is taken back.
+    async fn ask(&mut self, question: String) -> Result<(), CommandError> {
+        self.messages.push(ChatMessage::new("user", question));
+        match self.answer().await {
+            Err(CommandError::Engine(EngineError::ContextFull { tokens, context, .. })) => {
+                self.messages.pop();
+                eprintln!(
+                    "the conversation would take {tokens} tokens, and the context holds {context}: \
+                     /new begins another, --context makes more room"
+                );
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn answer(&mut self) -> Result<(), CommandError> {
+        let prompt = self.template.render(&self.messages, true, true)?;
+        let ids = self.tokenizer.encode_prompt(&prompt)?;
+        let cancel = self.interrupt.begin();
+        // Not ahead: an end token that the slot has read would stand between it and the next turn.
+        let options = GenerateOptions { ahead: false, cancel, ..GenerateOptions::default() };
+        let (mut generation, read) = self.session.begin(&mut self.engine, &ids, &options).await?;
+        let mut decoder = self.tokenizer.stream();
+        let mut splitter = ReplySplitter::new(&prompt, self.stops.clone());
+        let (mut answer, mut made) = (String::new(), 0);
+        let mut voice = Voice::new();
+        while let Some(token) = self.session.next(&mut self.engine, &mut generation).await? {
+            made += 1;
+            for piece in splitter.push(&decoder.push(token)?) {
+                voice.say(&piece, &mut answer)?;
+            }
+            if splitter.stopped() {
+                break;
+            }
+        }
+        let mut rest = splitter.push(&decoder.finish()?);
+        rest.extend(splitter.finish());
+        for piece in rest {
+            voice.say(&piece, &mut answer)?;
+        }
+        voice.end()?;
+        self.interrupt.forget();
+        self.messages.push(ChatMessage::new("assistant", answer.trim()));
+        match generation.finish_reason() {
+            Some(FinishReason::Context) => {
+                let context = self.engine.context();
+                eprintln!("the context of {context} tokens is full: /new begins another conversation");
+            }
+            Some(FinishReason::Cancelled) => eprintln!("(stopped)"),
+            _ => {}
+        }
+        if self.verbose {
+            eprintln!("{read} tokens read, {made} made");
+        }
+        Ok(())
+    }
+}
+
+fn opening() -> Vec<ChatMessage> {
+    vec![ChatMessage::new("system", SYSTEM)]
+}
+
+/// Says a reply on stdout as it comes. Thinking is dim; where that cannot be shown, it goes to stderr.
+struct Voice {
+    dim: bool,
+    thinking: bool,
+    begun: bool,
+}
+
+impl Voice {
+    fn new() -> Self {
+        Self { dim: io::stdout().is_terminal(), thinking: false, begun: false }
+    }
+
+    fn say(&mut self, piece: &Piece, answer: &mut String) -> Result<(), CommandError> {
+        match piece {
+            Piece::Thinking(text) if self.dim => self.write(if self.thinking { "" } else { "\x1b[2m" }, text)?,
+            Piece::Thinking(text) => eprint!("{text}"),
+            Piece::Answer(text) => {
+                answer.push_str(text);
+                // Line ends between the thinking and the answer, or before the answer, say nothing.
+                let text = if self.begun { text } else { text.trim_start() };
+                self.begun |= !text.is_empty();
+                self.write(if self.thinking && self.dim { "\x1b[0m\n" } else { "" }, text)?;
+            }
+        }
+        self.thinking = matches!(piece, Piece::Thinking(_));
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), CommandError> {
+        self.write(if self.thinking && self.dim { "\x1b[0m" } else { "" }, "\n")
+    }
+
+    fn write(&self, style: &str, text: &str) -> Result<(), CommandError> {
+        let mut out = io::stdout().lock();
+        let written = out.write_all(style.as_bytes()).and_then(|()| out.write_all(text.as_bytes()));
+        written.and_then(|()| out.flush()).map_err(CommandError::Stdout)
+    }
+}
+
+/// What Ctrl-C does: it stops the reply under way; without one, the second in a row leaves.
+#[derive(Clone)]
+struct Interrupt(Arc<Mutex<Doing>>);
+
+enum Doing {
+    Replying(Cancel),
+    Listening,
+    /// Ctrl-C came while listening.
+    Asked,
+}
+
+impl Interrupt {
+    fn listen() -> Result<Self, CommandError> {
+        let this = Self(Arc::new(Mutex::new(Doing::Listening)));
+        let heard = this.clone();
+        ctrlc::set_handler(move || heard.hear())?;
+        Ok(this)
+    }
+
+    fn hear(&self) {
+        let mut doing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*doing {
+            Doing::Replying(cancel) => cancel.cancel(),
+            Doing::Listening => {
+                eprint!("\nCtrl-C again or /quit leaves\n> ");
+                *doing = Doing::Asked;
+            }
+            Doing::Asked => std::process::exit(INTERRUPTED),
+        }
+    }
+
+    /// A reply begins.
+    fn begin(&self) -> Cancel {
+        let cancel = Cancel::default();
+        self.set(Doing::Replying(cancel.clone()));
+        cancel
+    }
+
+    /// It is the user's turn, with nothing asked.
+    fn forget(&self) {
+        self.set(Doing::Listening);
+    }
+
+    fn set(&self, doing: Doing) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = doing;
+    }
+}

@@ -1,0 +1,110 @@
+//! `selvedge chat` as a script meets it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")
+}
+
+/// `selvedge ARGUMENTS`, with lines on stdin.
+fn talk(arguments: &[&str], lines: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // A program that refuses its model does not read.
+    let _ = stdin.write_all((lines.join("\n") + "\n").as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("an end")
+}
+
+fn chat(lines: &[&str], more: &[&str]) -> (Vec<String>, String) {
+    let output = talk(&[&["chat", "--device", "cpu", "--verbose"], more].concat(), lines);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{err}");
+    (out.lines().map(str::to_owned).collect(), err)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// The reference's answer to "Hello.", and the tokens of its prompt.
+fn greeting() -> (String, usize) {
+    let file = std::fs::read_to_string(demo().join("greedy.json")).expect("the demo's texts");
+    let cases: serde_json::Value = serde_json::from_str(&file).expect("JSON");
+    let hello = cases.as_array().and_then(|cases| cases.iter().find(|case| case["name"] == "hello")).expect("hello");
+    (hello["text"].as_str().expect("a text").to_owned(), hello["ids"].as_array().expect("ids").len())
+}
+
+/// Tokens read in each turn, as `--verbose` tells them.
+fn read(err: &str) -> Vec<usize> {
+    let numbers = err.lines().filter_map(|line| line.split_once(" tokens read, "));
+    numbers.map(|(number, _)| number.parse().expect("a number")).collect()
+}
+
+#[test]
+fn a_conversation_reads_each_turn_once() {
+    let (greeting, prompt) = greeting();
+    let (said, err) = chat(&["Hello.", "Hello.", "/regenerate", "/new", "Hello."], &[]);
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert_eq!((&said[0], &said[3]), (&greeting, &greeting));
+    assert_eq!(said[1], said[2], "the same question has the same answer");
+    let read = read(&err);
+    assert_eq!((read[0], read[3]), (prompt, prompt));
+    assert!(read[1] < prompt, "the second turn reads its own tokens: {read:?}");
+    assert!(read[2] > prompt + read[1], "what was said since cannot be unread: {read:?}");
+}
+
+#[test]
+fn a_question_can_be_edited_and_a_conversation_saved() {
+    let (greeting, _) = greeting();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("talk.json");
+    let save = format!("/save {}", file.display());
+    let demo = demo();
+    let model = demo.to_str().expect("a plain path");
+    let (said, _) = chat(&["What?", "/edit Hello.", &save, "/quit", "Hello."], &[model]);
+    assert_eq!(said.last(), Some(&greeting));
+    let saved: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).expect("the file")).expect("JSON");
+    let saved: Vec<_> = saved.as_array().expect("a list").iter().map(|m| m["content"].as_str()).collect();
+    assert_eq!(saved[1..], [Some("Hello."), Some(greeting.as_str())]);
+}
+
+#[test]
+fn no_arguments_is_a_conversation_too() {
+    let output = talk(&[], &["/quit"]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_full_context_is_told_and_the_conversation_goes_on() {
+    let (greeting, prompt) = greeting();
+    let context = (prompt + 30).to_string();
+    let (said, err) = chat(&["Hello.", "Hello. Hello. Hello. Hello.", "/new", "Hello."], &["--context", &context]);
+    assert_eq!(said, [greeting.clone(), greeting]);
+    assert!(err.contains(&format!("the context holds {context}")) && err.contains("/new"), "{err}");
+}
+
+#[test]
+fn a_hostile_template_is_an_error_with_its_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(demo().join(file), folder.path().join(file)).expect("a copy");
+    }
+    let model = folder.path().to_str().expect("a plain path");
+    for (template, line) in [
+        ("a\n{{ messages", ":2"),
+        ("{% for a in range(9999) %}\n{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}", ":2"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}", ":1"),
+    ] {
+        std::fs::write(folder.path().join("chat_template.jinja"), template).expect("a file");
+        let output = talk(&["chat", model, "--device", "cpu"], &["Hello."]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("chat template") && error.contains(line), "{error}");
+    }
+}
