@@ -1,37 +1,18 @@
-//! `cargo xtask demo`: a prompt in the terminal, answered by the model in `assets/demo`.
-
-use std::io::{BufRead, Write};
+//! `cargo xtask demo`: a conversation with the demo model in the terminal.
 
 use anyhow::Result;
 
 use crate::shell;
 
-/// Build the binary and put questions to the demo model in the terminal.
+/// Build the binary and talk with the demo model in the terminal.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Another model's folder.
-    #[arg(default_value = "assets/demo")]
-    model: String,
-    /// Most tokens of an answer.
-    #[arg(long, default_value_t = 128)]
-    max_tokens: usize,
+    model: Option<String>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     shell::run(&mut shell::cargo(&["build", "--release", "--bin", "selvedge"]))?;
-    let binary = shell::root().join("target/release/selvedge");
-    let model = shell::root().join(&arguments.model);
-    eprintln!("Begin a text and the model goes on with it; an empty line ends.");
-    let mut lines = std::io::stdin().lock().lines();
-    loop {
-        eprint!("> ");
-        std::io::stderr().flush()?;
-        let Some(prompt) = lines.next().transpose()?.filter(|line| !line.trim().is_empty()) else {
-            return Ok(());
-        };
-        let mut generate = std::process::Command::new(&binary);
-        generate.arg("generate").arg(&model).args(["--prompt", &prompt]);
-        shell::run(generate.args(["--max-tokens", &arguments.max_tokens.to_string()]))?;
-        println!();
-    }
+    let mut chat = std::process::Command::new(shell::root().join("target/release/selvedge"));
+    shell::run(chat.arg("chat").args(&arguments.model))
 }
