@@ -2,9 +2,9 @@
 
 use std::io::{BufRead, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::shell;
+use crate::{drivers, shell};
 
 /// Build the binary and put questions to the demo model in the terminal.
 #[derive(clap::Args)]
@@ -30,8 +30,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             return Ok(());
         };
         let mut generate = std::process::Command::new(&binary);
-        generate.arg("generate").arg(&model).args(["--prompt", &prompt]);
-        shell::run(generate.args(["--max-tokens", &arguments.max_tokens.to_string()]))?;
-        println!();
+        // With `=`, so that a prompt may begin with a dash.
+        generate.arg("generate").arg(&model).arg(format!("--prompt={prompt}"));
+        generate.arg(format!("--max-tokens={}", arguments.max_tokens));
+        drivers::quiet(&mut generate);
+        // What goes wrong it says itself; the next prompt may do better.
+        generate.status().with_context(|| format!("cannot start {}", binary.display()))?;
     }
 }
