@@ -34,16 +34,13 @@ const FUZZ_SECONDS: &str = "240";
 pub fn run(arguments: &Arguments) -> Result<()> {
     let Tools { drivers, browser, node } = setup::tools()?;
     let mut report = Report::default();
-    let (first, others) = match drivers.split_first() {
-        Some((first, others)) => (Some(first), others),
-        None => (None, &[][..]),
-    };
+    let first = drivers.first();
     let on = first.map_or("the system's adapter", |driver| driver.name);
     report.stage(&format!("workspace, GPU tests on {on}"), |tally| {
         let mut cargo = cargo_test(&["--workspace", "--exclude", "xtask-bindgen"], first);
         count(&mut cargo, tally)
     });
-    for driver in others {
+    for driver in drivers.iter().skip(1) {
         report.stage(&format!("GPU tests on {}", driver.name), |tally| {
             let targets = ON_A_GPU.iter().flat_map(|name| ["--test", name]).collect::<Vec<_>>();
             count(&mut cargo_test(&targets, Some(driver)), tally)
