@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::shell;
+use crate::{drivers, shell};
 
 /// Build for speed and run `selvedge bench`.
 #[derive(clap::Args)]
@@ -16,5 +16,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     shell::run(&mut shell::cargo(&["build", "--release", "--bin", "selvedge"]))?;
     let mut bench = std::process::Command::new(shell::root().join("target/release/selvedge"));
     let help = arguments.arguments.is_empty().then_some("--help");
+    drivers::quiet(&mut bench);
     shell::run(bench.arg("bench").args(&arguments.arguments).args(help))
 }

@@ -23,7 +23,6 @@ pub fn run(_: &Arguments) -> Result<()> {
     let mut doc = shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     lengths()?;
-    setup::node()?;
     wasm::build()?;
     println!("all checks passed");
     Ok(())

@@ -30,10 +30,7 @@ impl Driver {
     /// Makes a program see this driver and no other.
     pub fn choose(&self, command: &mut Command) {
         command.env("VK_DRIVER_FILES", &self.description).env("VK_ICD_FILENAMES", &self.description);
-        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-            // Nothing is kept there; without it, drivers complain in the middle of the tests' output.
-            command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
-        }
+        quiet(command);
         if let Some(libraries) = &self.libraries {
             let found = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
             let found = std::env::split_paths(&found).filter(|path| !path.as_os_str().is_empty());
@@ -41,6 +38,14 @@ impl Driver {
                 command.env("LD_LIBRARY_PATH", paths);
             }
         }
+    }
+}
+
+/// Keeps drivers from complaining, in the middle of a program's output, of a folder that they look for and
+/// do not need.
+pub fn quiet(command: &mut Command) {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
 }
 

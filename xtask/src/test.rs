@@ -1,13 +1,15 @@
 //! `cargo xtask test`: the quick tier; with `--all`, also the long one.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use crate::drivers::Driver;
+use crate::setup::{self, Tools};
 use crate::tally::Tally;
-use crate::{setup, shell, wasm};
+use crate::{shell, wasm};
 
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
@@ -30,18 +32,15 @@ const SHADERS: &str = "target/shaders";
 const FUZZ_SECONDS: &str = "240";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let drivers = setup::for_tests()?;
+    let Tools { drivers, browser, node } = setup::tools()?;
     let mut report = Report::default();
-    let (first, others) = match drivers.split_first() {
-        Some((first, others)) => (Some(first), others),
-        None => (None, &[][..]),
-    };
+    let first = drivers.first();
     let on = first.map_or("the system's adapter", |driver| driver.name);
     report.stage(&format!("workspace, GPU tests on {on}"), |tally| {
         let mut cargo = cargo_test(&["--workspace", "--exclude", "xtask-bindgen"], first);
         count(&mut cargo, tally)
     });
-    for driver in others {
+    for driver in drivers.iter().skip(1) {
         report.stage(&format!("GPU tests on {}", driver.name), |tally| {
             let targets = ON_A_GPU.iter().flat_map(|name| ["--test", name]).collect::<Vec<_>>();
             count(&mut cargo_test(&targets, Some(driver)), tally)
@@ -54,11 +53,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             std::fs::remove_dir_all(&folder)?;
         }
         shell::run(&mut shell::cargo(&["run", "--quiet", "--features", CUDA, "--example", "shaders", "--", SHADERS]))?;
-        count(node_test("web/tests/tint.mjs").env("SHADERS", folder), tally)
+        count(node_test(&node, "web/tests/tint.mjs").env("SHADERS", folder), tally)
     });
     report.stage("WebAssembly in Chromium", |tally| {
         wasm::build()?;
-        count(node_test("web/tests/browser.mjs").env("CHROMIUM", crate::drivers::chromium()?), tally)
+        count(node_test(&node, "web/tests/browser.mjs").env("CHROMIUM", browser), tally)
     });
     if arguments.all {
         report.stage("long fuzzing", |tally| {
@@ -82,8 +81,10 @@ fn cargo_test(scope: &[&str], driver: Option<&Driver>) -> Command {
 }
 
 /// A file of tests for node's runner.
-fn node_test(file: &str) -> Command {
-    shell::program("node", &["--test", "--test-reporter=spec", "--test-timeout=900000", file])
+fn node_test(node: &Path, file: &str) -> Command {
+    let mut command = Command::new(node);
+    command.args(["--test", "--test-reporter=spec", "--test-timeout=900000", file]).current_dir(shell::root());
+    command
 }
 
 /// Runs tests and counts them; none at all is an error.

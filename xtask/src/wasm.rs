@@ -1,6 +1,7 @@
 //! `cargo xtask wasm`: the browser build, in `web/pkg/`.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -20,13 +21,13 @@ const BUDGET: u64 = 2_500_000;
 const PROFILE: &str = "wasm";
 
 pub fn run(_: &Arguments) -> Result<()> {
-    setup::node()?;
     build()
 }
 
 /// Builds the module; an error when it has outgrown its budget.
 pub fn build() -> Result<()> {
     setup::wasm_target()?;
+    let node = setup::node()?;
     let features = ["--no-default-features", "--features", "web"];
     let mut cargo = shell::cargo(&["rustc", "--lib", "--crate-type", "cdylib", "--target", setup::WASM]);
     shell::run(cargo.args(["--profile", PROFILE]).args(features))?;
@@ -34,8 +35,8 @@ pub fn build() -> Result<()> {
     let package = shell::root().join(PACKAGE);
     shell::run(shell::cargo(&["run", "--quiet", "--package", "xtask-bindgen", "--"]).arg(&built).arg(&package))?;
     let module = package.join("selvedge_bg.wasm");
-    optimise(&module)?;
-    let (raw, zipped) = (module.metadata()?.len(), gzipped(&module)?);
+    optimise(&node, &module)?;
+    let (raw, zipped) = (module.metadata()?.len(), gzipped(&node, &module)?);
     println!("selvedge_bg.wasm: {raw} bytes, {zipped} gzipped, at most {BUDGET}");
     if zipped > BUDGET {
         bail!("the module is {zipped} bytes gzipped, its budget is {BUDGET}");
@@ -44,11 +45,8 @@ pub fn build() -> Result<()> {
 }
 
 /// Rewrites the module smaller and faster.
-fn optimise(module: &Path) -> Result<()> {
+fn optimise(node: &Path, module: &Path) -> Result<()> {
     let tool = shell::root().join("web/node_modules/binaryen/bin/wasm-opt");
-    if !tool.is_file() {
-        bail!("no wasm-opt in web/node_modules; run `cargo xtask setup`");
-    }
     let features = [
         "--enable-bulk-memory",
         "--enable-nontrapping-float-to-int",
@@ -58,14 +56,14 @@ fn optimise(module: &Path) -> Result<()> {
         "--enable-mutable-globals",
         "--enable-simd",
     ];
-    let mut node = shell::program("node", &[]);
+    let mut node = Command::new(node);
     node.arg(tool).arg("-O2").args(features).arg(module).arg("-o").arg(module);
     shell::run(&mut node)
 }
 
 /// Bytes of a file as a server would send it.
-fn gzipped(file: &Path) -> Result<u64> {
+fn gzipped(node: &Path, file: &Path) -> Result<u64> {
     let script = "process.stdout.write(String(require('zlib').gzipSync(require('fs').readFileSync(process.argv[1]), { level: 9 }).length))";
-    let count = shell::read(shell::program("node", &["-e", script]).arg(file))?;
+    let count = shell::read(Command::new(node).args(["-e", script]).arg(file))?;
     count.parse().with_context(|| format!("node said {count:?} for a size"))
 }
