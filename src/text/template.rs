@@ -189,7 +189,7 @@ mod tests {
             ("{{ bos_token }}{{ messages[0].role.title() }}{{ eos_token }}", "<s>User</s>"),
             ("  {% if true %}\nx\n  {% endif %}\ny\n", "x\ny"),
             ("{{ messages[0] | tojson }}", r#"{"role": "user", "content": "Hi \"<é>\""}"#),
-            ("{{ tools is none }} {{ enable_thinking }}", "true false"),
+            ("{{ tools is none }} {{ enable_thinking }}", "True False"),
             ("{% if tools %}x{% endif %}{{ messages[0]['content'].split(' ')[0] }}", "Hi"),
         ];
         for (source, expected) in cases {
