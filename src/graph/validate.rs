@@ -154,6 +154,41 @@ impl Graph {
                 }
                 equal("width of the result", width(out), x.width)
             }
+            Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, heads, key_heads, state, out, .. } => {
+                let shape = self.recurrent(state)?;
+                let &[h, key, value] = shape else { return Err(format!("a state of shape {shape:?}")) };
+                equal("heads of the state", h, heads)?;
+                divides("key heads", key_heads, heads)?;
+                equal("width of q", q.width, key_heads * key)?;
+                equal("width of k", k.width, key_heads * key)?;
+                equal("width of v", v.width, heads * value)?;
+                equal("width of beta", beta.width, heads)?;
+                equal("width of dt", dt.width, heads)?;
+                length("a", a, heads)?;
+                length("dt_bias", dt_bias, heads)?;
+                equal("width of the result", width(out), v.width)
+            }
+            Op::MoeRoute { logits, bias, groups, top_groups, top, out, .. } => {
+                divides("groups", groups, logits.width)?;
+                if !(1..=groups).contains(&top_groups) {
+                    return Err(format!("{top_groups} of {groups} groups cannot be chosen"));
+                }
+                let among = top_groups * (logits.width / groups);
+                if !(1..=among).contains(&top) {
+                    return Err(format!("{top} of {among} experts cannot be chosen"));
+                }
+                bias.map_or(Ok(()), |bias| length("the bias", bias, logits.width))?;
+                equal("width of the result", width(out), 2 * top)
+            }
+            Op::MoeApply { x, routes, up, down, experts, gated, out, .. } => {
+                divides("ids and weights", 2, width(routes))?;
+                let (up, down) = (self.weight(up), self.weight(down));
+                divides("experts", experts, up.rows)?;
+                equal(&format!("columns of `{}`", up.name), up.columns, width(x))?;
+                let halves = if gated { 2 } else { 1 };
+                equal(&format!("rows of an expert of `{}`", up.name), up.rows / experts, halves * down.columns)?;
+                equal(&format!("rows of `{}`", down.name), down.rows, experts * width(out))
+            }
             Op::Sample { .. } => Ok(()),
         }
     }
