@@ -12,9 +12,8 @@ mod support;
 
 use child::on_emulator;
 use common::cases::cases;
-use common::run_case;
+use common::compare;
 use selvedge::arch::HymbaWindow;
-use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::cuda::CudaBackend;
 use selvedge::backend::{Backend, BackendError, Outputs};
 use selvedge::engine::Cancel;
@@ -23,29 +22,7 @@ use support::{Golden, Place, Setting, Worst, checkpoint, load, wait};
 #[test]
 fn every_op_agrees_with_its_twin() {
     on_emulator("every_op_agrees_with_its_twin", "random1", || {
-        let mut backend = CudaBackend::new(0).expect("the emulator");
-        let (mut faults, mut unsupported, all) = (vec![], 0, cases());
-        for case in &all {
-            let wanted = run_case(&mut CpuBackend::twins(), case).expect("the twins run everything");
-            match run_case(&mut backend, case) {
-                Err(BackendError::Unsupported { what, .. }) => {
-                    println!("cuda {case}: no {what}");
-                    unsupported += 1;
-                }
-                Err(error) => faults.push(format!("{case}: {error}")),
-                Ok(got) => match got.difference(&wanted) {
-                    Ok((largest, place)) => {
-                        println!("cuda     {case:95} {largest:.1e} of {:.0e}", case.tolerance);
-                        if largest > 2.0 * case.tolerance {
-                            faults.push(format!("{case}: off by {largest:e} at {place}"));
-                        }
-                    }
-                    Err(error) => faults.push(format!("{case}: {error}")),
-                },
-            }
-        }
-        assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), all.len(), faults.join("\n"));
-        assert!(unsupported * 20 <= all.len(), "{unsupported} of {} cases are not supported", all.len());
+        compare("cuda", 2.0, &mut CudaBackend::new(0).expect("the emulator"), &cases());
     });
 }
 

@@ -6,39 +6,9 @@ mod support;
 use std::collections::BTreeSet;
 
 use common::cases::{cases, looking_back};
-use common::{CaseResult, OpCase, run_case};
+use common::{CaseResult, OpCase, compare, run_case};
 use proptest::prelude::*;
 use selvedge::backend::cpu::CpuBackend;
-use selvedge::backend::{Backend, BackendError};
-
-/// Runs the whole table on a backend and prints the largest difference of each row.
-fn compare(name: &str, slack: f32, backend: &mut dyn Backend, cases: &[OpCase]) {
-    let (mut faults, mut unsupported) = (vec![], 0);
-    for case in cases {
-        let wanted = run_case(&mut CpuBackend::twins(), case).expect("the twins run everything");
-        assert!(wanted.values.iter().any(|(_, numbers)| !numbers.is_empty()), "{case}: nothing is compared");
-        let got = match run_case(backend, case) {
-            Err(error @ BackendError::Unsupported { .. }) => {
-                println!("{name:8} {case:95} {error}");
-                unsupported += 1;
-                continue;
-            }
-            got => got.map_err(|error| error.to_string()),
-        };
-        let tolerance = case.tolerance * slack;
-        match got.and_then(|got| got.difference(&wanted)) {
-            Ok((largest, place)) => {
-                println!("{name:8} {case:95} {largest:.1e} of {tolerance:.0e}");
-                if largest > tolerance {
-                    faults.push(format!("{name} {case}: off by {largest:e} at {place}"));
-                }
-            }
-            Err(error) => faults.push(format!("{name} {case}: {error}")),
-        }
-    }
-    assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), cases.len(), faults.join("\n"));
-    assert!(unsupported * 20 <= cases.len(), "{name} leaves out {unsupported} of {} cases", cases.len());
-}
 
 #[test]
 fn every_op_agrees_with_its_twin() {
@@ -58,9 +28,12 @@ fn the_table_has_every_op() {
         "conv_append",
         "embed",
         "gate",
+        "gated_delta",
         "gather",
         "kv_append",
         "linear",
+        "moe_apply",
+        "moe_route",
         "norm",
         "rope",
         "sample",

@@ -1,8 +1,8 @@
 //! Building a graph op by op. Every method names its result and returns it.
 
 use super::{
-    Function, Graph, GraphError, KvSpec, NormKind, Op, Rotary, RotaryId, Rows, StateId, StateKind, StateSpec, Value,
-    ValueId, View, WeightClass, WeightId, WeightRecipe,
+    Function, Graph, GraphError, KvSpec, NormKind, Op, Rotary, RotaryId, Routing, Rows, StateId, StateKind, StateSpec,
+    Value, ValueId, View, WeightClass, WeightId, WeightRecipe,
 };
 
 /// A graph in the making. [`GraphBuilder::finish`] checks it.
@@ -185,6 +185,37 @@ impl GraphBuilder {
     pub fn rope(&mut self, name: impl Into<String>, x: View, heads: usize, rotary: RotaryId) -> ValueId {
         let out = self.value(name, x.width, Rows::All);
         self.push(Op::Rope { x, heads, rotary, out });
+        out
+    }
+
+    /// See [`Op::MoeRoute`].
+    pub fn moe_route(
+        &mut self,
+        name: impl Into<String>,
+        logits: View,
+        bias: Option<WeightId>,
+        routing: Routing,
+        [groups, top_groups, top]: [usize; 3],
+    ) -> ValueId {
+        let out = self.value(name, 2 * top, self.rows_of(logits));
+        self.push(Op::MoeRoute { logits, bias, routing, groups, top_groups, top, out });
+        out
+    }
+
+    /// See [`Op::MoeApply`].
+    pub fn moe_apply(
+        &mut self,
+        name: impl Into<String>,
+        x: ValueId,
+        routes: ValueId,
+        [up, down]: [WeightId; 2],
+        experts: usize,
+        function: Function,
+        gated: bool,
+    ) -> ValueId {
+        let width = self.graph.weight(down).rows / experts;
+        let out = self.value(name, width, self.graph.value(x).rows);
+        self.push(Op::MoeApply { x, routes, up, down, experts, function, gated, out });
         out
     }
 

@@ -15,7 +15,7 @@ mod validate;
 mod weight;
 
 pub use builder::GraphBuilder;
-pub use op::{Function, NormKind, Op};
+pub use op::{Function, NormKind, Op, Routing};
 pub use plan::{BufferPlan, PlannedBuffer, pitch, plan};
 pub use recipe::{Map, Part, WeightClass, WeightRecipe};
 pub use state::{KvSpec, StateKind, StateSpec};

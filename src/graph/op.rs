@@ -39,6 +39,20 @@ pub enum NormKind {
     L2,
 }
 
+/// How the weights of a row's chosen experts come from its logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Routing {
+    /// The softmax over the logits of the chosen ones.
+    Softmax,
+    /// `sigmoid(logit) * scale`, divided by the sum of the chosen ones' sigmoids (plus 1e-20) if `normed`.
+    Sigmoid {
+        /// Whether to divide.
+        normed: bool,
+        /// Factor on every weight.
+        scale: f32,
+    },
+}
+
 /// One primitive. `r` is a row, `t` its place in its span, `p` its position.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the formula of each op explains its fields")]
@@ -110,6 +124,51 @@ pub enum Op {
         state: StateId,
         out: ValueId,
     },
+    /// The gated delta rule. Value head `h` reads query and key head `g = h / (heads / key_heads)`. With
+    /// `D = exp(a[h] * softplus(dt[t, h] + dt_bias[h]))` and `B = sigmoid(beta[t, h])`, in this order:
+    /// `s[h, i, j] <- D s[h, i, j]`, `e[j] = B (v[t, h, j] - sum_i s[h, i, j] k[t, g, i])`,
+    /// `s[h, i, j] <- s[h, i, j] + k[t, g, i] e[j]`, `out[t, h, j] = scale * sum_i s[h, i, j] q[t, g, i]`.
+    /// Queries and keys come normed. State `[heads, key width, value width]`.
+    GatedDelta {
+        q: View,
+        k: View,
+        v: View,
+        beta: View,
+        dt: View,
+        a: WeightId,
+        dt_bias: WeightId,
+        scale: f32,
+        heads: usize,
+        key_heads: usize,
+        state: StateId,
+        out: ValueId,
+    },
+    /// Chooses `top` experts of every row, the largest first, the lower id on a tie. What is compared is the
+    /// logit, or for [`Routing::Sigmoid`] its sigmoid, plus `bias`. Only the `top_groups` best of `groups` equal
+    /// runs of experts are looked at; a group is worth the sum of its two best. `out` holds the `top` ids (as
+    /// numbers), then their `top` weights, which know nothing of `bias`.
+    MoeRoute {
+        logits: View,
+        bias: Option<WeightId>,
+        routing: Routing,
+        groups: usize,
+        top_groups: usize,
+        top: usize,
+        out: ValueId,
+    },
+    /// `out[r] = sum_e weight_e * down_e h_e` over the experts that `routes` (of [`Op::MoeRoute`]) chose, with
+    /// `h_e = function(up_e x[r])`; if `gated`, `up_e` has two halves and `h_e = function(first) * second`.
+    /// Both weights hold one expert's rows after the other's.
+    MoeApply {
+        x: ValueId,
+        routes: ValueId,
+        up: WeightId,
+        down: WeightId,
+        experts: usize,
+        function: Function,
+        gated: bool,
+        out: ValueId,
+    },
     /// The rows whose logits are wanted: `out[o] = x[output_row(o)]`.
     Gather { x: View, out: ValueId },
     /// Chooses a token from each row of logits and leaves it in the row's slot.
@@ -133,6 +192,9 @@ impl Op {
             Self::KvAppend { .. } => "kv_append",
             Self::SelectiveScan { .. } => "selective_scan",
             Self::SsdScan { .. } => "ssd_scan",
+            Self::GatedDelta { .. } => "gated_delta",
+            Self::MoeRoute { .. } => "moe_route",
+            Self::MoeApply { .. } => "moe_apply",
             Self::Gather { .. } => "gather",
             Self::Sample { .. } => "sample",
         }
@@ -156,6 +218,9 @@ impl Op {
             Self::Attention { q, k, v, .. } => vec![q, k, v],
             Self::KvAppend { k, v, .. } => vec![k, v],
             Self::SelectiveScan { x, dt, b, c, .. } | Self::SsdScan { x, dt, b, c, .. } => vec![x, dt, b, c],
+            Self::GatedDelta { q, k, v, beta, dt, .. } => vec![q, k, v, beta, dt],
+            Self::MoeRoute { logits, .. } => vec![logits],
+            Self::MoeApply { x, routes, .. } => vec![whole(x), whole(routes)],
         }
     }
 
@@ -173,6 +238,9 @@ impl Op {
             | Self::Attention { out, .. }
             | Self::SelectiveScan { out, .. }
             | Self::SsdScan { out, .. }
+            | Self::GatedDelta { out, .. }
+            | Self::MoeRoute { out, .. }
+            | Self::MoeApply { out, .. }
             | Self::Gather { out, .. } => Some(out),
             Self::ConvAppend { .. } | Self::KvAppend { .. } | Self::Sample { .. } => None,
         }
@@ -188,6 +256,9 @@ impl Op {
             }
             Self::SelectiveScan { a, d, .. } => vec![a, d],
             Self::SsdScan { a, d, dt_bias, .. } => vec![a, d, dt_bias],
+            Self::GatedDelta { a, dt_bias, .. } => vec![a, dt_bias],
+            Self::MoeRoute { bias, .. } => bias.into_iter().collect(),
+            Self::MoeApply { up, down, .. } => vec![up, down],
             _ => vec![],
         }
     }
@@ -200,7 +271,8 @@ impl Op {
             | Self::Attention { state, .. }
             | Self::KvAppend { state, .. }
             | Self::SelectiveScan { state, .. }
-            | Self::SsdScan { state, .. } => Some(state),
+            | Self::SsdScan { state, .. }
+            | Self::GatedDelta { state, .. } => Some(state),
             _ => None,
         }
     }

@@ -116,8 +116,14 @@ impl Graph {
                 }
                 equal("width of the result", width(out), x.width)
             }
-            Op::Attention { q, k, v, state, heads, out, .. } => {
+            Op::Attention { q, k, v, state, heads, window, decode_window, out, .. } => {
                 let kv = kv(state)?;
+                for window in [window, decode_window] {
+                    if kv.window.is_some_and(|kept| window.is_none_or(|seen| seen > kept)) {
+                        let (name, kept) = (&self.state(state).name, kv.window);
+                        return Err(format!("looks back {window:?} positions, `{name}` remembers {kept:?}"));
+                    }
+                }
                 divides("KV heads", kv.heads, heads)?;
                 equal("width of q", q.width, heads * kv.key_width)?;
                 equal("width of k", k.width, kv.heads * kv.key_width)?;
@@ -154,6 +160,41 @@ impl Graph {
                 }
                 equal("width of the result", width(out), x.width)
             }
+            Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, heads, key_heads, state, out, .. } => {
+                let shape = self.recurrent(state)?;
+                let &[h, key, value] = shape else { return Err(format!("a state of shape {shape:?}")) };
+                equal("heads of the state", h, heads)?;
+                divides("key heads", key_heads, heads)?;
+                equal("width of q", q.width, key_heads * key)?;
+                equal("width of k", k.width, key_heads * key)?;
+                equal("width of v", v.width, heads * value)?;
+                equal("width of beta", beta.width, heads)?;
+                equal("width of dt", dt.width, heads)?;
+                length("a", a, heads)?;
+                length("dt_bias", dt_bias, heads)?;
+                equal("width of the result", width(out), v.width)
+            }
+            Op::MoeRoute { logits, bias, groups, top_groups, top, out, .. } => {
+                divides("groups", groups, logits.width)?;
+                if !(1..=groups).contains(&top_groups) {
+                    return Err(format!("{top_groups} of {groups} groups cannot be chosen"));
+                }
+                let among = top_groups * (logits.width / groups);
+                if !(1..=among).contains(&top) {
+                    return Err(format!("{top} of {among} experts cannot be chosen"));
+                }
+                bias.map_or(Ok(()), |bias| length("the bias", bias, logits.width))?;
+                equal("width of the result", width(out), 2 * top)
+            }
+            Op::MoeApply { x, routes, up, down, experts, gated, out, .. } => {
+                divides("ids and weights", 2, width(routes))?;
+                let (up, down) = (self.weight(up), self.weight(down));
+                divides("experts", experts, up.rows)?;
+                equal(&format!("columns of `{}`", up.name), up.columns, width(x))?;
+                let halves = if gated { 2 } else { 1 };
+                equal(&format!("rows of an expert of `{}`", up.name), up.rows / experts, halves * down.columns)?;
+                equal(&format!("rows of `{}`", down.name), down.rows, experts * width(out))
+            }
             Op::Sample { .. } => Ok(()),
         }
     }
@@ -169,6 +210,32 @@ impl Graph {
         match self.state(state).kind {
             StateKind::Conv { channels, taps } if channels == x.width && taps > 1 => Ok(taps),
             ref kind => Err(format!("a state {kind:?} for {} channels", x.width)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::{GraphBuilder, GraphError, KvSpec, Op, Rows};
+
+    fn attention(kept: Option<usize>, window: Option<usize>, decode_window: Option<usize>) -> Result<(), GraphError> {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", 8);
+        let state = b.kv(3, KvSpec { heads: 1, key_width: 8, value_width: 8, pinned: 0, window: kept });
+        let (q, k, v, out) = (b.whole(x), b.whole(x), b.whole(x), b.value("out", 8, Rows::All));
+        b.push(Op::Attention { q, k, v, state, heads: 1, scale: 1.0, window, decode_window, out });
+        b.finish().map(|_| ())
+    }
+
+    #[test]
+    fn attention_looks_back_no_further_than_its_state_remembers() {
+        for seen in [(None, None), (Some(5), Some(4))] {
+            attention(None, seen.0, seen.1).expect("everything is remembered");
+        }
+        attention(Some(5), Some(5), Some(4)).expect("as much as is remembered");
+        for seen in [(None, Some(5)), (Some(5), None), (Some(6), Some(5)), (Some(5), Some(6))] {
+            let error = attention(Some(5), seen.0, seen.1).expect_err("more than is remembered").to_string();
+            assert!(error.contains("`layers.3.kv` remembers Some(5)"), "{error}");
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use selvedge::backend::Outputs;
 use selvedge::graph::{
-    Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, Rows, StateKind, ValueId, View, WeightFormat,
-    WeightId,
+    Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, Routing, Rows, StateKind, ValueId, View,
+    WeightFormat, WeightId,
 };
 use selvedge::state::KvFormat;
 
@@ -14,10 +14,23 @@ const FUNCTIONS: [Function; 4] = [Function::Identity, Function::Silu, Function::
 
 /// Every case of the table.
 pub fn cases() -> Vec<OpCase> {
-    [embed(), norm(), linear(), pointwise(), conv(), rope(), attention(), selective_scan(), ssd_scan(), outputs()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        embed(),
+        norm(),
+        linear(),
+        pointwise(),
+        conv(),
+        rope(),
+        attention(),
+        selective_scan(),
+        ssd_scan(),
+        gated_delta(),
+        moe(),
+        outputs(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A vector weight.
@@ -76,6 +89,8 @@ pub fn looking_back(rows: usize, more: usize) -> Vec<OpCase> {
     cases.push(small(b, "selective_scan", &[out]));
     let (b, out) = ssd_scan_graph(4, 3, 2, 9, (0.0, f32::INFINITY));
     cases.push(small(b, "ssd_scan", &[out]));
+    let (b, out) = gated_delta_graph(4, 2, 6, 9);
+    cases.push(small(b, "gated_delta", &[out]));
     cases
 }
 
@@ -350,6 +365,70 @@ fn ssd_scan() -> Vec<OpCase> {
         cases.push(ragged(Script::new("ssd_scan", detail.clone(), b.clone(), &[out]).tolerance(4e-6)));
         let copied = Script::new("ssd_scan", format!("{detail}: copied"), b, &[out]).tolerance(4e-6);
         cases.push(ragged(copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
+    }
+    cases
+}
+
+/// A gated delta rule, its queries and keys normed as they are in models.
+fn gated_delta_graph(heads: usize, key_heads: usize, key: usize, value: usize) -> (GraphBuilder, ValueId) {
+    let mut b = GraphBuilder::new();
+    let columns = [1, key_heads * key, key_heads * key, heads * value];
+    let all = b.input("qkv", columns.iter().sum());
+    let [_, q, k, v] = b.split(all, columns);
+    let normed = |b: &mut GraphBuilder, name, x| b.norm(name, x, NormKind::L2, key_heads, 1e-6, None, None);
+    let (q, k) = (normed(&mut b, "q", q), normed(&mut b, "k", k));
+    let (q, k) = (b.whole(q), b.whole(k));
+    let (beta, dt) = (input_behind(&mut b, "beta", 2, heads), input_behind(&mut b, "dt", 0, heads));
+    let (a, dt_bias) = (decays(&mut b, &[heads]), numbers(&mut b, "dt_bias", heads));
+    let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![heads, key, value] });
+    let (out, scale) = (b.value("out", heads * value, Rows::All), (key as f32).sqrt().recip());
+    b.push(Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out });
+    (b, out)
+}
+
+fn gated_delta() -> Vec<OpCase> {
+    let mut cases = vec![];
+    for (heads, key_heads, key, value) in [(2, 2, 5, 3), (6, 2, 13, 16), (4, 4, 32, 97), (2, 1, 128, 128)] {
+        let (b, out) = gated_delta_graph(heads, key_heads, key, value);
+        let detail = format!("{heads}/{key_heads} heads of {key} x {value}");
+        cases.push(ragged(Script::new("gated_delta", detail.clone(), b.clone(), &[out])));
+        let copied = Script::new("gated_delta", format!("{detail}: copied"), b, &[out]);
+        cases.push(ragged(copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
+    }
+    cases
+}
+
+/// Routes, and the experts that they lead to.
+fn moe() -> Vec<OpCase> {
+    let sigmoid = |normed, scale| Routing::Sigmoid { normed, scale };
+    let mut cases = vec![];
+    for format in FORMATS {
+        // Width in and out, hidden, experts, groups [all, looked at] and experts chosen.
+        for (width, outputs, hidden, experts, top, routing, biased, function, gated) in [
+            (13, 13, 5, 4, [1, 1, 2], Routing::Softmax, false, Function::Silu, true),
+            (64, 48, 97, 12, [4, 2, 6], sigmoid(true, 2.5), true, Function::SquaredRelu, false),
+            (33, 40, 16, 7, [1, 1, 7], sigmoid(false, 1.0), true, Function::SquaredRelu, false),
+            (64, 64, 32, 10, [5, 5, 1], Routing::Softmax, false, Function::Silu, true),
+        ] {
+            let mut b = GraphBuilder::new();
+            let x = b.input("x", width);
+            let logits = input_behind(&mut b, "logits", 3, experts);
+            let bias = biased.then(|| numbers(&mut b, "bias", experts));
+            let part = |what: &str, expert: usize, rows: usize, columns: usize| {
+                Part::all(format!("{expert}.{what}"), &[rows, columns]).scaled((columns as f32).sqrt().recip())
+            };
+            let ups = if gated { 2 * hidden } else { hidden };
+            let up = b.matrix("up", (0..experts).map(|e| part("up", e, ups, width)).collect());
+            let down = b.matrix("down", (0..experts).map(|e| part("down", e, outputs, hidden)).collect());
+            let routes = b.moe_route("routes", logits, bias, routing, top);
+            let out = b.moe_apply("out", x, routes, [up, down], experts, function, gated);
+            let detail = format!("{} {width} -> {hidden} -> {outputs}, {top:?} of {experts}", format.name());
+            let script = |op, keep| Script::new(op, detail.clone(), b.clone(), &[keep]).weight_format(format);
+            cases.push(row_counts(script("moe_apply", out)));
+            if format == WeightFormat::F32 {
+                cases.push(row_counts(script("moe_route", routes)));
+            }
+        }
     }
     cases
 }

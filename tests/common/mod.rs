@@ -9,7 +9,8 @@ mod script;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pollster::block_on;
-use selvedge::backend::{Backend, ProgramId, ProgramSpec, Result, Span, Step, StepTable, Tokens};
+use selvedge::backend::cpu::CpuBackend;
+use selvedge::backend::{Backend, BackendError, ProgramId, ProgramSpec, Result, Span, Step, StepTable, Tokens};
 use selvedge::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
 use selvedge::state::{SlotId, SlotState, StateLayout};
 
@@ -91,6 +92,49 @@ pub struct CaseResult {
     pub tokens: Vec<Vec<u32>>,
     /// Exported slots.
     pub states: Vec<SlotState>,
+}
+
+/// Ops that a backend has no kernels for yet.
+const NOT_YET: [(&str, &str); 6] = [
+    ("webgpu", "gated_delta"),
+    ("webgpu", "moe_route"),
+    ("webgpu", "moe_apply"),
+    ("cuda", "gated_delta"),
+    ("cuda", "moe_route"),
+    ("cuda", "moe_apply"),
+];
+
+/// Runs cases on a backend, prints the largest difference of each to the twins, and fails if one is larger
+/// than `slack` times its tolerance.
+pub fn compare(name: &str, slack: f32, backend: &mut dyn Backend, cases: &[OpCase]) {
+    let (mut faults, mut unsupported) = (vec![], 0);
+    for case in cases {
+        let wanted = run_case(&mut CpuBackend::twins(), case).expect("the twins run everything");
+        assert!(wanted.values.iter().any(|(_, numbers)| !numbers.is_empty()), "{case}: nothing is compared");
+        let not_yet = NOT_YET.contains(&(name, case.op));
+        let tolerance = case.tolerance * slack;
+        let difference = match run_case(backend, case) {
+            Err(error @ BackendError::Unsupported { .. }) => {
+                println!("{name:8} {case:95} {error}");
+                unsupported += usize::from(!not_yet);
+                continue;
+            }
+            _ if not_yet => Err("it runs: take it off the list of what is not there yet".to_owned()),
+            Err(error) => Err(error.to_string()),
+            Ok(got) => got.difference(&wanted),
+        };
+        match difference {
+            Ok((largest, place)) => {
+                println!("{name:8} {case:95} {largest:.1e} of {tolerance:.0e}");
+                if largest > tolerance {
+                    faults.push(format!("{name} {case}: off by {largest:e} at {place}"));
+                }
+            }
+            Err(error) => faults.push(format!("{name} {case}: {error}")),
+        }
+    }
+    assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), cases.len(), faults.join("\n"));
+    assert!(unsupported * 20 <= cases.len(), "{name} leaves out {unsupported} of {} cases", cases.len());
 }
 
 /// Rows that programs are compiled for.

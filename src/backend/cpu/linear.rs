@@ -11,12 +11,14 @@ use super::weights::{Numbers, Weight};
 
 /// Rows of the weight that one task takes at most. Widened they should fit a core's second cache.
 const BLOCK: usize = 10 * TILE_OUTPUTS;
-/// A product with the first rows of a weight.
+/// A product with some rows of a weight.
 pub(super) struct Linear<'a> {
     /// `[count, columns of the weight]`
     pub x: Input<'a>,
-    /// At least as many rows as the result has columns.
+    /// From `first` on at least as many rows as the result has columns.
     pub weight: &'a Weight,
+    /// First row of the weight that is used.
+    pub first: usize,
     /// One number a column of the result.
     pub bias: Option<&'a [f32]>,
 }
@@ -27,7 +29,8 @@ impl Linear<'_> {
         for (r, row) in out.rows().enumerate() {
             let x = self.x.row(r);
             for (o, out) in row.iter_mut().enumerate() {
-                let products = x.iter().enumerate().map(|(i, &x)| f64::from(self.weight.at(o, i)) * f64::from(x));
+                let products =
+                    x.iter().enumerate().map(|(i, &x)| f64::from(self.weight.at(self.first + o, i)) * f64::from(x));
                 let bias = self.bias.map_or(0.0, |bias| f64::from(bias[o]));
                 *out = (products.sum::<f64>() + bias) as f32;
             }
@@ -54,7 +57,7 @@ impl Linear<'_> {
         parallel::for_each(tasks, cost * block, |(index, out)| {
             let first = index * block;
             let count = out[0].len();
-            let weights = &numbers[first * columns..][..count * columns];
+            let weights = &numbers[(self.first + first) * columns..][..count * columns];
             let bias = self.bias.map(|bias| &bias[first..][..count]);
             vectorised(Block { x: self.x, columns, weights, bias, out });
         });

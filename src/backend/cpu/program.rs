@@ -9,10 +9,13 @@ use super::conv::Conv;
 use super::conv_append::ConvAppend;
 use super::embed::Embed;
 use super::gate::Gate;
+use super::gated_delta::GatedDelta;
 use super::gather::Gather;
 use super::kv_append::KvAppend;
 use super::linear::Linear;
 use super::memory::{Memory, zeros};
+use super::moe_apply::MoeApply;
+use super::moe_route::MoeRoute;
 use super::norm::Norm;
 use super::rope::Rope;
 use super::rows::{Input, Output};
@@ -173,7 +176,8 @@ impl Program {
                     Norm { x: input(x), kind, groups, eps, weight, bias }.run(fast, out);
                 }
                 Op::Linear { x, weight, bias, .. } => {
-                    let linear = Linear { x: whole(x), weight: weights.get(weight)?, bias: weights.vector_opt(bias)? };
+                    let linear =
+                        Linear { x: whole(x), weight: weights.get(weight)?, first: 0, bias: weights.vector_opt(bias)? };
                     if fast { linear.fast(out) } else { linear.twin(out) }
                 }
                 Op::Gate { gate, x, function, .. } => {
@@ -219,6 +223,23 @@ impl Program {
                     let scan = SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups };
                     let states = memory.slots_mut(state)?;
                     if fast { scan.fast(&spans, states, out) } else { scan.twin(&spans, states, out) }
+                }
+                Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, .. } => {
+                    let (q, k, v, beta, dt) = (input(q), input(k), input(v), input(beta), input(dt));
+                    let (a, dt_bias) = (weights.vector(a)?, weights.vector(dt_bias)?);
+                    let delta = GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads };
+                    let states = memory.slots_mut(state)?;
+                    if fast { delta.fast(&spans, states, out) } else { delta.twin(&spans, states, out) }
+                }
+                Op::MoeRoute { logits, bias, routing, groups, top_groups, top, .. } => {
+                    let (logits, bias) = (input(logits), weights.vector_opt(bias)?);
+                    MoeRoute { logits, bias, routing, groups, top_groups, top }.run(fast, out);
+                }
+                Op::MoeApply { x, routes, up, down, experts, function, gated, .. } => {
+                    let (x, routes) = (whole(x), whole(routes));
+                    let (up, down) = (weights.get(up)?, weights.get(down)?);
+                    let apply = MoeApply { x, routes, up, down, experts, function, gated };
+                    if fast { apply.fast(out) } else { apply.twin(out) }
                 }
                 Op::Gather { x, .. } => Gather { x: input(x), rows: &table.outputs }.twin(out),
                 Op::Sample { logits } => {

@@ -304,6 +304,10 @@ impl Lowering<'_> {
                 let (x, out) = (self.view(x), self.whole(out));
                 ops::Gather { step, x, out }.launch(device, self.spec.outputs as u32)
             }
+            Op::GatedDelta { .. } | Op::MoeRoute { .. } | Op::MoeApply { .. } => {
+                let what = format!("the op `{}`", op.name());
+                return Err(BackendError::Unsupported { backend: "cuda", what });
+            }
             Op::Sample { logits } => {
                 let (sampled, results) = (memory.last_tokens(), self.results);
                 ops::Sample { step, logits: self.whole(logits), sampled, results }

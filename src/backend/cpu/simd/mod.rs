@@ -225,6 +225,19 @@ fn columns<V: Lanes, const N: usize>(
     }
 }
 
+/// `y = decay * y + factor * x`
+#[inline(always)]
+pub(super) fn decay_and_add<V: Lanes>(y: &mut [f32], decay: f32, factor: f32, x: &[f32]) {
+    let ((y, y_rest), (x, x_rest)) = (y.as_chunks_mut(), x.as_chunks());
+    for (y, x) in y.iter_mut().zip(x) {
+        let kept = V::splat(decay).mul(V::load(y));
+        V::splat(factor).mul_add(V::load(x), kept).store(y);
+    }
+    for (y, x) in y_rest.iter_mut().zip(x_rest) {
+        *y = decay * *y + factor * x;
+    }
+}
+
 /// A function of one number.
 pub(super) trait Pointwise: Copy {
     /// Of eight at a time.
@@ -307,6 +320,9 @@ mod tests {
                 let mut y = x.clone();
                 add_weighted::<V>(&mut y, &[2.0, -4.0], &[x.clone(), x.clone()].concat());
                 assert!(y.iter().zip(&x).all(|(y, x)| *y == -x));
+                let mut z = y.clone();
+                decay_and_add::<V>(&mut z, 0.5, 4.0, &x);
+                assert!(z.iter().zip(&x).all(|(z, x)| *z == 3.5 * x));
                 map::<V>(&mut y, ExpBelow { largest: 0.0 });
                 assert!(y.iter().zip(&x).all(|(y, x)| (y - (-x).exp()).abs() <= 1e-7));
             }

@@ -163,6 +163,9 @@ impl Lowering<'_> {
             Op::SelectiveScan { .. } => self.selective_scan(op),
             Op::SsdScan { .. } => self.ssd_scan(op),
             Op::Sample { logits } => self.sample(logits),
+            Op::GatedDelta { .. } | Op::MoeRoute { .. } | Op::MoeApply { .. } => {
+                Err(BackendError::Unsupported { backend: "webgpu", what: format!("the op `{}`", op.name()) })
+            }
         }
     }
 
