@@ -1,12 +1,13 @@
-// Hymba's golden case A through WebAssembly in Chromium: on WebGPU, which without a graphics card is
-// SwiftShader, and on the CPU.
+// Hymba's golden case A through WebAssembly in a browser: on WebGPU, which without a graphics card is a
+// software driver (SwiftShader in Chromium, the system's Vulkan in Firefox), and on the CPU.
 //
 //     cargo xtask wasm && CHROMIUM=/usr/bin/chromium node --test tests/browser.mjs
+//     cargo xtask wasm && FIREFOX=/usr/bin/firefox-esr node --test tests/browser.mjs
 
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import assert from 'node:assert/strict';
-import { chromium } from 'playwright-core';
+import { launch } from './launch.mjs';
 import { openSafetensors } from './safetensors.mjs';
 import { serve } from './server.mjs';
 
@@ -20,19 +21,7 @@ const server = await serve({ pkg: fileURLToPath(new URL('../pkg/', import.meta.u
 let browser, page;
 
 before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: [
-      '--enable-unsafe-webgpu',
-      // A container's root may not have a sandbox, and nothing here should call anyone.
-      '--no-sandbox',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
-  });
+  browser = await launch();
   page = await browser.newPage();
   page.setDefaultTimeout(600_000);
   page.on('console', (message) => console.log(`[${message.type()}] ${message.text()}`));

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::shell;
+use crate::{drivers, shell};
 
 /// Build the binary and talk with the demo model in the terminal.
 #[derive(clap::Args)]
@@ -14,5 +14,6 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     shell::run(&mut shell::cargo(&["build", "--release", "--bin", "selvedge"]))?;
     let mut chat = std::process::Command::new(shell::root().join("target/release/selvedge"));
+    drivers::quiet(&mut chat);
     shell::run(chat.arg("chat").args(&arguments.model))
 }

@@ -117,12 +117,22 @@ fn swiftshader() -> Result<Driver> {
 
 /// A Chromium; installed where there is none.
 pub fn chromium() -> Result<PathBuf> {
-    let find = || ["chromium", "google-chrome", "chromium-browser"].iter().find_map(|name| shell::find(name));
+    let names = ["chromium", "google-chrome", "chromium-browser"];
+    browser(&names, "chromium", "the browser proof and the SwiftShader driver come with Chromium")
+}
+
+/// A Firefox; installed where there is none.
+pub fn firefox() -> Result<PathBuf> {
+    browser(&["firefox-esr", "firefox"], "firefox-esr", "the long tier also runs in Firefox")
+}
+
+fn browser(names: &[&str], package: &str, why: &str) -> Result<PathBuf> {
+    let find = || names.iter().find_map(|name| shell::find(name));
     if let Some(browser) = find() {
         return Ok(browser);
     }
-    debian::install(&["chromium"], "the browser proof and the SwiftShader driver come with Chromium")?;
-    find().context("no chromium in PATH, though the package is installed")
+    debian::install(&[package], why)?;
+    find().with_context(|| format!("no {package} in PATH, though the package is installed"))
 }
 
 /// The first entry of a folder whose name begins so.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::drivers::Driver;
+use crate::drivers::{self, Driver};
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
 use crate::{shell, wasm};
@@ -14,7 +14,7 @@ use crate::{shell, wasm};
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Also the long tier: minutes of fuzzing.
+    /// Also the long tier: the browser proof in Firefox, minutes of fuzzing.
     #[arg(long)]
     all: bool,
 }
@@ -28,19 +28,22 @@ const CUDA: &str = "selvedge/native-cuda";
 /// Where the shaders are written for Tint.
 const SHADERS: &str = "target/shaders";
 
+/// The golden case in a browser.
+const BROWSER: &str = "web/tests/browser.mjs";
+
 /// Seconds of fuzzing in the long tier.
 const FUZZ_SECONDS: &str = "240";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let Tools { drivers, browser, node } = setup::tools()?;
+    let Tools { drivers: gpus, browser, node } = setup::tools()?;
     let mut report = Report::default();
-    let first = drivers.first();
+    let first = gpus.first();
     let on = first.map_or("the system's adapter", |driver| driver.name);
     report.stage(&format!("workspace, GPU tests on {on}"), |tally| {
         let mut cargo = cargo_test(&["--workspace", "--exclude", "xtask-bindgen"], first);
         count(&mut cargo, tally)
     });
-    for driver in drivers.iter().skip(1) {
+    for driver in gpus.iter().skip(1) {
         report.stage(&format!("GPU tests on {}", driver.name), |tally| {
             let targets = ON_A_GPU.iter().flat_map(|name| ["--test", name]).collect::<Vec<_>>();
             count(&mut cargo_test(&targets, Some(driver)), tally)
@@ -57,9 +60,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     });
     report.stage("WebAssembly in Chromium", |tally| {
         wasm::build()?;
-        count(node_test(&node, "web/tests/browser.mjs").env("CHROMIUM", browser), tally)
+        count(node_test(&node, BROWSER).env("CHROMIUM", browser), tally)
     });
     if arguments.all {
+        report.stage("WebAssembly in Firefox", |tally| {
+            let mut node = node_test(&node, BROWSER);
+            if let Some(driver) = first {
+                driver.choose(&mut node);
+            }
+            count(node.env("FIREFOX", drivers::firefox()?), tally)
+        });
         report.stage("long fuzzing", |tally| {
             let mut fuzz = cargo_test(&["--test", "fuzz_checkpoint"], first);
             count(fuzz.env("SELVEDGE_FUZZ_SECONDS", FUZZ_SECONDS), tally)
