@@ -4,11 +4,11 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
-#include <random>
 #include <string_view>
 #include <vector>
 
@@ -17,7 +17,8 @@ namespace {
 
 // ---- fibers -----------------------------------------------------------------------------------------
 
-constexpr size_t STACK_BYTES = 64 * 1024;
+// Not a power of two: the tops of all stacks, which is what threads use, shall not meet in one set of the cache.
+constexpr size_t STACK_BYTES = 64 * 1024 + 5 * 64;
 
 // A stack and where it was left. On x86-64 a switch is a dozen instructions; elsewhere the C library's.
 #if defined(__x86_64__)
@@ -93,7 +94,8 @@ struct Block {
     const Kernel* kernel;
     const void* parameters;
     Dim3 index, size, grid;
-    uint64_t number;  // counts all blocks ever run
+    uint64_t number;       // counts all blocks ever run
+    uint32_t ready_warps;  // those with a thread that can run
     size_t shared_bytes;
     uint32_t alive, at_barrier;
     std::vector<Fiber> fibers;
@@ -109,30 +111,54 @@ constexpr size_t MOST_SHARED_BYTES = 48 * 1024;
 
 Block block;
 Order order = Order::Forward;
-std::minstd_rand random_numbers;
 
-uint32_t below(uint32_t end) { return random_numbers() % end; }
+// Numerical Recipes' generator: what matters is that it is quick, and the same everywhere.
+struct Random {
+    using result_type = uint32_t;
+    static constexpr uint32_t min() { return 0; }
+    static constexpr uint32_t max() { return UINT32_MAX; }
+    uint32_t operator()() { return state = state * 1664525 + 1013904223; }
+    uint32_t state;
+} random_numbers;
 
 uint32_t bit(const Fiber& fiber) { return 1u << fiber.thread.lane; }
 
+void wake(Warp& warp, uint32_t lanes) {
+    warp.ready |= lanes;
+    if (lanes) block.ready_warps |= 1u << (&warp - block.warps.data());
+}
+
+// The thread cannot run until it is woken.
+void rest(const Fiber& fiber) {
+    Warp& warp = block.warps[fiber.warp];
+    warp.ready &= ~bit(fiber);
+    if (!warp.ready) block.ready_warps &= ~(1u << fiber.warp);
+}
+
+// The next of the bits, none of them 0, from bit `start` on, and round.
+uint32_t next_bit(uint32_t bits, uint32_t start) { return (start + std::countr_zero(std::rotr(bits, start))) % 32; }
+// The same downwards.
+uint32_t bit_before(uint32_t bits, uint32_t start) {
+    return (start - std::countl_zero(std::rotl(bits, 31 - start))) % 32;
+}
+
 // The next thread that can run, or null: of the current warp first, but in random order of any.
 Fiber* choose() {
-    const uint32_t warps = block.warps.size();
-    uint32_t first = block.current ? block.current->warp : 0;
-    if (order == Order::Random) first = below(warps);
-    for (uint32_t i = 0; i < warps; i++) {
-        const uint32_t warp = (order == Order::Reverse ? first + warps - i : first + i) % warps;
-        uint32_t ready = block.warps[warp].ready;
-        if (!ready) continue;
-        uint32_t lane = __builtin_ctz(ready);
-        if (order == Order::Reverse) lane = 31 - __builtin_clz(ready);
-        if (order == Order::Random) {
-            for (uint32_t skip = below(__builtin_popcount(ready)); skip > 0; skip--) ready &= ready - 1;
-            lane = __builtin_ctz(ready);
-        }
-        return &block.fibers[warp * LANES + lane];
+    if (!block.ready_warps) return nullptr;
+    const uint32_t current = block.current ? block.current->warp : 0;
+    uint32_t warp, lane;
+    if (order == Order::Forward) {
+        warp = next_bit(block.ready_warps, current);
+        lane = std::countr_zero(block.warps[warp].ready);
+    } else if (order == Order::Reverse) {
+        warp = bit_before(block.ready_warps, current);
+        lane = 31 - std::countl_zero(block.warps[warp].ready);
+    } else {
+        const uint32_t chance = random_numbers();
+        warp = next_bit(block.ready_warps, chance >> 27);
+        lane = next_bit(block.warps[warp].ready, chance >> 22 & 31);
     }
-    return nullptr;
+    return &block.fibers[warp * LANES + lane];
 }
 
 // Another thread goes on, if the current one cannot or if the order has it so.
@@ -156,7 +182,7 @@ void open_barrier() {
         place = &fiber.place;
     }
     for (Warp& warp : block.warps) {
-        warp.ready |= warp.at_barrier;
+        wake(warp, warp.at_barrier);
         warp.at_barrier = 0;
     }
     block.at_barrier = 0;
@@ -168,9 +194,9 @@ void live() {
     Fiber* self = block.current;
     Warp& warp = block.warps[self->warp];
     warp.alive &= ~bit(*self);
-    warp.ready &= ~bit(*self);
+    rest(*self);
     block.alive--;
-    for (uint32_t lane = 0; lane < LANES; lane++) {
+    for (uint32_t lane = 0; warp.meeting && lane < LANES; lane++) {
         if (warp.meeting >> lane & 1 && warp.masks[lane] & bit(*self)) fault(RETURNED);
     }
     if (block.alive && block.alive == block.at_barrier) open_barrier();
@@ -188,14 +214,15 @@ void run_block(Dim3 index) {
     block.shared_bytes = 0;
     block.alive = block.fibers.size();
     block.at_barrier = 0;
-    std::fill(block.warps.begin(), block.warps.end(), Warp{});
+    block.ready_warps = 0;
+    for (Warp& warp : block.warps) warp.alive = warp.ready = warp.at_barrier = warp.meeting = 0;
     for (uint32_t i = 0; i < block.fibers.size(); i++) {
         Fiber& fiber = block.fibers[i];
         const Dim3 size = block.size;
         fiber.thread = {{i % size.x, i / size.x % size.y, i / (size.x * size.y)}, i % LANES};
         fiber.warp = i / LANES;
         block.warps[fiber.warp].alive |= bit(fiber);
-        block.warps[fiber.warp].ready |= bit(fiber);
+        wake(block.warps[fiber.warp], bit(fiber));
         start(fiber.context, block.stacks + i * STACK_BYTES, live);
     }
     block.current = nullptr;
@@ -225,7 +252,7 @@ const Kernel* find_kernel(const char* name) {
 
 void set_order(Order new_order, uint32_t seed) {
     order = new_order;
-    random_numbers.seed(seed);
+    random_numbers.state = seed;
 }
 
 void run_grid(const Kernel& kernel, const void* parameters, Dim3 grid, Dim3 size) {
@@ -284,7 +311,7 @@ void block_barrier(Place place) {
     Fiber& self = *block.current;
     Warp& warp = block.warps[self.warp];
     self.place = place;
-    warp.ready &= ~bit(self);
+    rest(self);
     warp.at_barrier |= bit(self);
     if (++block.at_barrier == block.alive) open_barrier();
     give_way();
@@ -301,7 +328,7 @@ uint64_t exchange(uint32_t mask, uint64_t bytes, uint32_t source, Place place) {
     warp.masks[lane] = mask;
     warp.sources[lane] = source;
     warp.brought[lane] = bytes;
-    warp.ready &= ~bit(self);
+    rest(self);
     warp.meeting |= bit(self);
     if ((warp.meeting & mask) == mask) {
         for (uint32_t i = 0; i < LANES; i++) {
@@ -311,7 +338,7 @@ uint64_t exchange(uint32_t mask, uint64_t bytes, uint32_t source, Place place) {
             warp.got[i] = warp.brought[warp.sources[i]];
         }
         warp.meeting &= ~mask;
-        warp.ready |= mask;
+        wake(warp, mask);
     }
     give_way();
     return warp.got[lane];

@@ -7,6 +7,8 @@ command -v g++ >/dev/null || { echo "the CUDA emulator needs g++ (Debian: apt-ge
 mkdir -p build
 
 flags="-std=c++20 -O2 -g1 -fPIC -fvisibility=default -Wall -Wextra -Wno-unknown-pragmas -I. -I../kernels"
+# In kernels: an access that is not aligned, or an index past the end of (shared) arrays, traps.
+checks="-fsanitize=alignment,bounds,shift -fsanitize-undefined-trap-on-error"
 headers="block.h device.h memory.h ../kernels/prelude.cuh build.sh"
 changed=
 objects=
@@ -14,7 +16,8 @@ for source in block.cpp memory.cpp driver.cpp faults/faults.cu ../kernels/*/*.cu
     object=build/$(basename "$source" | tr . _).o
     objects="$objects $object"
     if [ -z "$(find "$object" 2>/dev/null)" ] || [ -n "$(find "$source" $headers -newer "$object")" ]; then
-        g++ $flags -x c++ -c "$source" -o "$object.$$"
+        case $source in *.cu) checked=$checks ;; *) checked= ;; esac
+        g++ $flags $checked -x c++ -c "$source" -o "$object.$$"
         mv "$object.$$" "$object"
         changed=yes
     fi

@@ -100,6 +100,16 @@ fn an_access_past_the_end_is_named() {
 }
 
 #[test]
+fn a_misaligned_access_is_named() {
+    stops("a_misaligned_access_is_named", "misaligned", "misaligned access");
+}
+
+#[test]
+fn an_index_past_a_shared_array_is_named() {
+    stops("an_index_past_a_shared_array_is_named", "past_the_array", "index past the end of an array");
+}
+
+#[test]
 fn memory_runs_out_with_an_error() {
     on_emulator("memory_runs_out_with_an_error", "forward", || {
         let device = Device::open(0).expect("the emulator");

@@ -2,10 +2,11 @@
 // A key at j is seen from i when j <= i and (no window, or i - j <= window, or j < pinned).
 //
 // Tiling: a block a row and query head (blockIdx.x, blockIdx.y), 4 warps. The seen keys are counted
-// through (pinned ones first); warp w takes every fourth tile of 32 of them. A lane scores one key; then
-// the lanes share out the columns of the values, 32 apart, and walk through the tile's keys. Each warp
-// keeps a running maximum and sum (online softmax); at the end the four are merged in shared memory.
-// Barriers: after the query is staged, before the merge.
+// through (pinned ones first); warp w takes every fourth tile of 32 of them. A lane scores one key and
+// leaves its weight in shared memory; then the lanes share out the columns of the values, 32 apart, and
+// walk through the tile's keys. Each warp keeps a running maximum and sum (online softmax); at the end
+// the four are merged in shared memory.
+// Barriers: after the query is staged, before the merge; of a warp, around the weights of a tile.
 // Limits: heads of keys and of values up to 256 columns.
 // Source: the twin, src/backend/cpu/attention.rs; online softmax: Milakov and Gimelshein, arXiv:1805.02867.
 #include "prelude.cuh"
@@ -50,6 +51,8 @@ template <class Cache> DEVICE void attend(const AttentionParams& p) {
     const u32 seen = front + (row.position >= oldest ? row.position - oldest + 1 : 0);
 
     SHARED(float, query, [WIDEST]);
+    SHARED(float, weights, [WARPS][WARP]);
+    SHARED(u32, locations, [WARPS][WARP]);
     for (u32 i = threadIdx.x; i < p.key_width; i += blockDim.x) {
         query[i] = p.q.row(r)[head * p.key_width + i] * p.scale;
     }
@@ -84,9 +87,13 @@ template <class Cache> DEVICE void attend(const AttentionParams& p) {
 #pragma unroll
         for (u32 c = 0; c < WIDEST / WARP; c++) sum[c] *= fade;
 
+        __syncwarp();  // the tile before has been read
+        weights[warp][lane] = weight;
+        locations[warp][lane] = location;
+        __syncwarp();
         for (u32 other = 0; other < min(WARP, seen - tile); other++) {
-            const float share = __shfl_sync(ALL_LANES, weight, other);
-            const u32 at = __shfl_sync(ALL_LANES, location, other);
+            const float share = weights[warp][other];
+            const u32 at = locations[warp][other];
             const float* own = p.v.row(at & ~OWN) + kv_head * p.value_width;
             const Cache* pool = values + (u64)at * p.kv_heads * p.value_width;
 #pragma unroll
