@@ -12,7 +12,7 @@ mod support;
 
 use child::on_emulator;
 use common::cases::cases;
-use common::compare;
+use common::{compare, refusals};
 use selvedge::arch::HymbaWindow;
 use selvedge::backend::cuda::CudaBackend;
 use selvedge::backend::{Backend, BackendError, Outputs};
@@ -28,7 +28,6 @@ fn every_op_agrees_with_its_twin() {
 
 /// The first prompt of a golden: its logits in spans, then its decoded logits, one by one.
 fn golden(case: &str, prefix: &str, decoded: (&str, &str), tolerance: f32) {
-    let open = || -> Box<dyn Backend> { Box::new(CudaBackend::new(0).expect("the emulator")) };
     let place = Place { name: "cuda", open, slack: 2.0, slow: true };
     let golden = Golden::open(case);
     // The tokens of Hymba's goldens are those of the official decode window; prompts do not see it.
@@ -94,5 +93,46 @@ fn on_the_emulator_there_is_one_device() {
         println!("{devices:?}");
         assert_eq!(devices.len(), 1);
         assert!(devices[0].software);
+    });
+}
+
+fn open() -> Box<dyn Backend> {
+    Box::new(CudaBackend::new(0).expect("the emulator"))
+}
+
+#[test]
+fn what_contradicts_an_earlier_call_is_refused() {
+    on_emulator("what_contradicts_an_earlier_call_is_refused", "forward", || {
+        refusals::steps(open);
+        refusals::values(open);
+        refusals::weights(open);
+        refusals::slots(open);
+        refusals::memories(open);
+        refusals::tables(open);
+    });
+}
+
+#[test]
+fn decoding_creates_nothing() {
+    on_emulator("decoding_creates_nothing", "random1", || {
+        let place = Place { name: "cuda", open, slack: 2.0, slow: true };
+        let mut engine = load(&place, &checkpoint("hymba/caseA"), Setting::default());
+        let slot = engine.open().expect("a slot");
+        let read = wait(engine.prefill(slot, &[5, 6, 7], 64, &Cancel::default())).expect("a prompt");
+        let mut before = read.expect("nobody cancels");
+        let mut counters = vec![];
+        // Two steps under way at a time.
+        for _ in 0..12 {
+            let next = engine.decode(slot).expect("a step");
+            wait(engine.sampled(&before)).expect("a token");
+            before = next;
+            counters.push(engine.counters());
+        }
+        let (early, late) = (counters[3], counters[11]);
+        let steps = late.steps - early.steps;
+        assert_eq!((steps, late.objects), (8, early.objects));
+        assert_eq!(late.bytes_read - early.bytes_read, 4 * steps, "a token is all that comes back");
+        let layers = engine.model().layers as u64;
+        println!("{} kernels a token, {layers} layers", (late.dispatches - early.dispatches) / steps);
     });
 }

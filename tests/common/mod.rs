@@ -4,6 +4,7 @@
 
 pub mod cases;
 mod random;
+pub mod refusals;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet};

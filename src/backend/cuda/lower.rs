@@ -10,7 +10,7 @@ use super::memory::Memory;
 use super::program::{Place, Program};
 use super::weights::Weights;
 use super::{misuse, naming};
-use crate::backend::{ProgramSpec, Result, StepTable};
+use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
 use crate::graph::{
     BufferPlan, Function, Graph, NormKind, Op, Rotary, Rows, StateKind, StateSpec, ValueId, View, WeightId, plan,
 };
@@ -100,13 +100,14 @@ fn check(graph: &Graph, weights: &Weights, memory: &Memory) -> Result<()> {
     }
     for (index, recipe) in graph.weights.iter().enumerate() {
         let desc = &weights.get(WeightId(index as u32))?.desc;
-        if (desc.rows, desc.columns, desc.class) != (recipe.rows, recipe.columns, recipe.class) {
+        let name = &recipe.name;
+        if (desc.rows, desc.columns) != (recipe.rows, recipe.columns) {
             let (got, wanted) = ([desc.rows, desc.columns], [recipe.rows, recipe.columns]);
-            let (is, must) = (desc.class, recipe.class);
-            let name = &recipe.name;
-            return misuse(format!(
-                "weight `{name}` was created as {is:?} {got:?}, its recipe says {must:?} {wanted:?}"
-            ));
+            return misuse(format!("weight `{name}` was created as {got:?}, its recipe says {wanted:?}"));
+        }
+        if desc.class != recipe.class {
+            let (got, wanted) = (desc.class, recipe.class);
+            return misuse(format!("weight `{name}` was created as {got:?}, its recipe says {wanted:?}"));
         }
     }
     let known = &memory.layout.states;

@@ -78,16 +78,16 @@ impl Program {
         if let Some(row) = table.outputs.iter().find(|&&row| row as usize >= rows) {
             return misuse(format!("output row {row} of {rows}"));
         }
-        let (mut slots, mut next) = (BTreeSet::new(), 0);
+        let (mut slots, mut next) = (BTreeSet::new(), 0usize);
         for (index, &[slot, first, position, count]) in table.spans.iter().enumerate() {
             let (first, count) = (first as usize, count as usize);
-            let own = table.rows.get(next..next + count).unwrap_or(&[]);
-            let fits = |(t, row): (usize, &[u32; 4])| row[1..] == [slot, position + t as u32, index as u32];
+            let own = table.rows.get(next..next.saturating_add(count)).unwrap_or(&[]);
+            let fits = |(t, row): (usize, &[u32; 4])| row[1..] == [slot, position.wrapping_add(t as u32), index as u32];
             if first != next || own.is_empty() || !slots.insert(slot) || !own.iter().enumerate().all(fits) {
                 return misuse(format!("span {index} of the step table contradicts its rows"));
             }
             next += count;
-            memory.check_rows(SlotId(slot), position as usize + count)?;
+            memory.check_rows(SlotId(slot), (position as usize).saturating_add(count))?;
         }
         if next != rows {
             return misuse(format!("{next} of {rows} rows of the step table belong to a span"));
