@@ -13,7 +13,7 @@ struct Params {
     scale: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(3) var<storage, read> last_token: array<u32>;         // [slots + 1]
+@group(0) @binding(3) var<storage, read> samplers: array<u32>;           // [slots + 1, SAMPLER_WORDS]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, pitch]
 
 @compute @workgroup_size(64)
@@ -28,7 +28,7 @@ fn main(
     if row >= row_count() { return; }
     let entry = row_at(row);
     var token = entry.x;
-    if token == TOKEN_OF_SLOT { token = last_token[entry.y]; }
+    if token == TOKEN_OF_SLOT { token = samplers[entry.y * SAMPLER_WORDS + LAST_TOKEN]; }
     if token < params.first || token - params.first >= params.rows { return; }
     let value = load_weight((token - params.first) * params.chunks + chunk);
     for (var i = 0u; i < 8u; i++) {

@@ -31,6 +31,7 @@ fn main(
     if row >= row_count() { return; }
     let entry = row_at(row);
     let span = span_at(entry.w);
+    if span.w == 0u { return; }     // of a finished slot
     let last = span.z + span.w - 1u;
     if params.ring > 0u && entry.z >= params.pinned && last - entry.z >= params.ring { return; }
     let pool_row = kv_row(entry.y, entry.z);

@@ -58,16 +58,18 @@ fn main(
         return;
     }
     pair -= params.query_pairs;
+    // A span without rows is of a finished slot.
+    let kept = span_at(entry.w).w > 0u;
     let pool_row = kv_row(entry.y, entry.z);
     if pair < params.key_pairs {
         let at = begin + params.key_offset;
         let key = vec2(rotated(at, 2u * pair, entry.z), rotated(at, 2u * pair + 1u, entry.z));
         keys[row * params.key_pitch + 2u * pair] = key.x;
         keys[row * params.key_pitch + 2u * pair + 1u] = key.y;
-        store_keys(pool_row * params.key_pairs + pair, key);
+        if kept { store_keys(pool_row * params.key_pairs + pair, key); }
         return;
     }
     pair -= params.key_pairs;
     let at = begin + params.value_offset + 2u * pair;
-    store_values(pool_row * params.value_pairs + pair, vec2(x[at], x[at + 1u]));
+    if kept { store_values(pool_row * params.value_pairs + pair, vec2(x[at], x[at + 1u])); }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use futures::future::LocalBoxFuture;
 
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
-use crate::state::{KvFormat, SlotId, SlotState, StateLayout};
+use crate::state::{KvFormat, Sampler, SlotId, SlotState, StateLayout};
 
 pub use step::{CHUNK_ROWS, Outputs, Span, Step, StepError, StepTable, TOKEN_OF_SLOT, Tokens};
 
@@ -192,13 +192,20 @@ pub trait Backend {
     /// Tells which pages a slot holds, in order.
     fn set_pages(&mut self, slot: SlotId, pages: &[u32]) -> Result<()>;
 
-    /// Makes a slot's convolution and recurrent states equal the origin's.
+    /// Makes a slot's convolution and recurrent states equal the origin's. It chose nothing yet, and is
+    /// greedy until told otherwise.
     fn reset(&mut self, slot: SlotId) -> Result<()>;
+
+    /// Begins a text in a slot: how it chooses tokens from now on, and the tokens that its penalties find
+    /// seen. A slot that chose a token in `ends`, or as many as it may, is *finished*: a step that feeds
+    /// it its own token changes nothing that it remembers, and gives that token again.
+    fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()>;
 
     /// Enqueues a step and returns at once. The table must fit the program.
     fn step(&mut self, program: ProgramId, table: &StepTable) -> Result<Ticket>;
 
-    /// The token chosen from each output row of a step, in the table's order.
+    /// The token chosen from each output row of a step, in the table's order. The last output of a slot
+    /// chooses as its [`Sampler`] says, and its token stays in the slot; those before are greedy.
     fn sampled(&mut self, ticket: Ticket) -> LocalBoxFuture<'_, Result<Vec<u32>>>;
 
     /// Reads the first `rows` rows of a value that the program keeps (or the logits), as the last step

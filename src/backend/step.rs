@@ -124,7 +124,7 @@ pub enum StepError {
 /// A *chunk* is up to [`CHUNK_ROWS`] consecutive rows of one span, what the chunked scans work on. The
 /// chunks of spans that have several come first, in order, so that their index also numbers the chunk
 /// states that such scans hand on; there are at most [`StepTable::long_chunks`] of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepTable {
     /// `[token, slot, position, span]`
     pub rows: Vec<[u32; 4]>,

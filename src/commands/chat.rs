@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::CommandError;
 use super::model::LoadArgs;
+use super::sampling::{Recommended, SamplingArgs};
 use crate::checkpoint::{Checkpoint, Folder};
 use crate::demo_model;
 use crate::engine::{Cancel, Engine, EngineError, FinishReason, GenerateOptions, Session};
+use crate::state::Sampler;
 use crate::text::{ChatMessage, ChatTemplate, Piece, ReplySplitter, Tokenizer};
 
 /// What the model is told first.
@@ -33,6 +35,8 @@ pub(super) struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     load: LoadArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Tell after every answer how many tokens were read and made
     #[arg(long)]
     verbose: bool,
@@ -53,8 +57,11 @@ impl Args {
         let jinja = checkpoint.file("chat_template.jinja").await?;
         let template = ChatTemplate::from_files(config.as_deref(), jinja.as_deref())?;
         let template = template.ok_or_else(|| CommandError::NoTemplate(checkpoint.describe("")))?;
+        let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
+        let sampler = self.sampling.sampler(&recommended);
+        sampler.check().map_err(EngineError::from)?;
         let engine = self.load.load(&checkpoint, 1).await?;
-        let mut chat = Chat::new(engine, template, self.verbose)?;
+        let mut chat = Chat::new(engine, template, sampler, self.verbose)?;
         if chat.terminal {
             eprintln!("/help tells what else you can say.");
         }
@@ -79,7 +86,9 @@ struct Chat {
     session: Session,
     tokenizer: Arc<Tokenizer>,
     template: ChatTemplate,
+    /// Texts that end an answer and are no tokens.
     stops: Vec<String>,
+    sampler: Sampler,
     messages: Vec<ChatMessage>,
     interrupt: Interrupt,
     terminal: bool,
@@ -87,11 +96,22 @@ struct Chat {
 }
 
 impl Chat {
-    fn new(mut engine: Engine, template: ChatTemplate, verbose: bool) -> Result<Self, CommandError> {
+    fn new(
+        mut engine: Engine,
+        template: ChatTemplate,
+        mut sampler: Sampler,
+        verbose: bool,
+    ) -> Result<Self, CommandError> {
+        let tokenizer = engine.tokenizer()?;
+        // What is one token, the device notices by itself.
+        let (ends, stops): (Vec<_>, Vec<_>) =
+            template.stops().into_iter().partition(|stop| tokenizer.special_token(stop).is_some());
+        sampler.ends.extend(ends.iter().filter_map(|stop| tokenizer.special_token(stop)));
         Ok(Self {
             session: Session::open(&mut engine)?,
-            tokenizer: engine.tokenizer()?,
-            stops: template.stops(),
+            tokenizer,
+            stops,
+            sampler,
             messages: opening(),
             interrupt: Interrupt::listen()?,
             terminal: io::stdin().is_terminal(),
@@ -173,9 +193,10 @@ impl Chat {
         let prompt = self.template.render(&self.messages, true, true)?;
         let ids = self.tokenizer.encode_prompt(&prompt)?;
         let cancel = self.interrupt.begin();
-        // Not ahead: an end token that the slot has read would stand between it and the next turn.
-        let options = GenerateOptions { ahead: false, cancel, ..GenerateOptions::default() };
-        let (mut generation, read) = self.session.begin(&mut self.engine, &ids, &options).await?;
+        let options = GenerateOptions { sampler: self.sampler.clone(), cancel, ..GenerateOptions::default() };
+        // A stop string that is no token is noticed late.
+        let undo = !self.stops.is_empty();
+        let (mut generation, read) = self.session.begin(&mut self.engine, &ids, &options, undo).await?;
         let mut decoder = self.tokenizer.stream();
         let mut splitter = ReplySplitter::new(&prompt, self.stops.clone());
         let (mut answer, mut made) = (String::new(), 0);
@@ -186,6 +207,7 @@ impl Chat {
                 voice.say(&piece, &mut answer)?;
             }
             if splitter.stopped() {
+                self.session.take_back(&mut self.engine, &mut generation).await?;
                 break;
             }
         }

@@ -9,13 +9,14 @@ use serde_json::json;
 
 use super::CommandError;
 use super::model::ModelArgs;
-use crate::engine::{Cancel, FinishReason, GenerateOptions, Generation};
+use super::sampling::{Recommended, SamplingArgs};
+use crate::engine::{Cancel, EngineError, FinishReason, GenerateOptions, Generation};
 use crate::text::{StreamDecoder, Tokenizer};
 
 /// Exit code of what Ctrl-C ended, as shells have it.
 const INTERRUPTED: u8 = 130;
 
-/// Continue a prompt, greedily: always the most probable token.
+/// Continue a prompt. Without further options always by the most probable token.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -25,6 +26,8 @@ pub(super) struct Args {
     /// Most tokens to make
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_tokens: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Print one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
@@ -56,6 +59,8 @@ impl Args {
 
     async fn generate(self) -> Result<ExitCode, CommandError> {
         let text = self.prompt.text()?;
+        let sampler = self.sampling.sampler(&Recommended::default());
+        sampler.check().map_err(EngineError::from)?;
         let begun = Instant::now();
         let mut engine = self.model.load().await?;
         let loaded = begun.elapsed();
@@ -75,7 +80,8 @@ impl Args {
         })?;
 
         let begun = Instant::now();
-        let options = GenerateOptions { max_tokens: self.max_tokens, cancel, ..GenerateOptions::default() };
+        let seed = (sampler.temperature > 0.0).then_some(sampler.seed);
+        let options = GenerateOptions { sampler, max_tokens: self.max_tokens, cancel, ..GenerateOptions::default() };
         let mut generation = Generation::start(&mut engine, slot, &prompt, &options).await?;
         let tokenizer = engine.tokenizer().ok();
         let mut transcript = Transcript::new(tokenizer.as_deref(), !self.json);
@@ -95,6 +101,7 @@ impl Args {
                 "tokens": transcript.tokens,
                 "prompt_tokens": prompt.len(),
                 "finish_reason": reason.name(),
+                "seed": seed,
                 "timings": {
                     "load_s": loaded.as_secs_f64(),
                     "prompt_s": read.as_secs_f64(),

@@ -9,6 +9,7 @@ mod generate;
 mod inspect;
 mod logits;
 mod model;
+mod sampling;
 
 use std::process::ExitCode;
 

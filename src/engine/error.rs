@@ -3,7 +3,7 @@
 use crate::arch::{ArchError, ConfigError};
 use crate::backend::{BackendError, StepError};
 use crate::checkpoint::CheckpointError;
-use crate::state::PagesExhausted;
+use crate::state::{PagesExhausted, SamplerError};
 use crate::text::TextError;
 
 /// What went wrong in an engine.
@@ -64,6 +64,9 @@ pub enum EngineError {
     /// All slots are taken.
     #[error("all {0} slots are in use; close one or load with more")]
     NoSlot(usize),
+    /// A sampler that cannot be meant.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// A slot that nobody opened, or that was closed.
     #[error("slot {0} is not open")]
     SlotClosed(u32),

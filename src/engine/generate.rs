@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Engine, EngineError, PREFILL_ROWS, Running};
-use crate::backend::BackendKind;
-use crate::state::SlotId;
+use crate::backend::Outputs;
+use crate::state::{Sampler, SlotId};
 
 /// Tells a generation from outside to stop. Clones share the wish.
 #[derive(Clone, Debug, Default)]
@@ -49,37 +49,36 @@ impl FinishReason {
     }
 }
 
-/// How to generate. Greedy: the most probable token each time.
+/// How to generate.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
+    /// How tokens are chosen. The model's own end tokens are added to its `ends`; its `limit` is `max_tokens`.
+    pub sampler: Sampler,
     /// Most tokens to make.
     pub max_tokens: usize,
     /// Rows of a step while the prompt is read.
     pub chunk: usize,
-    /// Whether a step may begin before the host knows the token that it reads. Without, the slot never reads
-    /// a token that ends the generation.
-    pub ahead: bool,
     /// Stops early.
     pub cancel: Cancel,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_tokens: usize::MAX, chunk: PREFILL_ROWS, ahead: true, cancel: Cancel::default() }
+        Self { sampler: Sampler::default(), max_tokens: usize::MAX, chunk: PREFILL_ROWS, cancel: Cancel::default() }
     }
 }
 
 /// A generation under way in one slot.
 ///
-/// While a token travels back to the host, the step that reads it may be under way already: the token
-/// feeds it on the device. So when a generation ends, its slot has read the prompt and all tokens, or all
-/// but the last; [`Engine::length`] tells.
+/// While a token travels to the host, the steps that read it and those after it may be under way already: the
+/// token feeds them on the device. A slot that chose an end token is frozen there, so that when a generation
+/// ends, its slot has read the prompt and every token but the last; [`Engine::length`] tells.
 #[derive(Debug)]
 pub struct Generation {
     slot: SlotId,
     in_flight: VecDeque<Running>,
-    depth: usize,
     left: usize,
+    ends: Vec<u32>,
     cancel: Cancel,
     finished: Option<FinishReason>,
 }
@@ -92,43 +91,87 @@ impl Generation {
         prompt: &[u32],
         options: &GenerateOptions,
     ) -> Result<Self, EngineError> {
-        // A CPU has computed a step when `step` returns: nothing is gained by running ahead of it.
-        let depth = if engine.info().kind == BackendKind::Cpu || !options.ahead { 1 } else { 2 };
-        let cancel = options.cancel.clone();
-        let mut this =
-            Self { slot, in_flight: VecDeque::new(), depth, left: options.max_tokens, cancel, finished: None };
-        match engine.prefill(slot, prompt, options.chunk, &this.cancel).await? {
-            Some(running) if this.left > 0 => {
+        Self::resume(engine, slot, prompt, 0, options).await
+    }
+
+    /// The same where the slot has read the first `read` tokens of the text already.
+    pub(super) async fn resume(
+        engine: &mut Engine,
+        slot: SlotId,
+        text: &[u32],
+        read: usize,
+        options: &GenerateOptions,
+    ) -> Result<Self, EngineError> {
+        let (left, cancel) = (options.max_tokens, options.cancel.clone());
+        let sampler = engine.complete(&options.sampler, left);
+        sampler.check()?;
+        let ends = sampler.ends.clone();
+        let mut this = Self { slot, in_flight: VecDeque::new(), left, ends, cancel, finished: None };
+        if left == 0 {
+            this.finished = Some(FinishReason::Length);
+        }
+        let prompt = text.get(read..).unwrap_or_default();
+        engine.check_prompt(slot, prompt)?;
+        // Spans before the last choose a token too, which nobody wants: the sampler is not told of those.
+        let before_last = prompt.len().saturating_sub(1) / options.chunk.max(1) * options.chunk.max(1);
+        let (head, last) = prompt.split_at(before_last);
+        if !head.is_empty() {
+            match engine.prefill(slot, head, options.chunk, &this.cancel).await? {
+                Some(running) => drop(engine.sampled(&running).await?),
+                None => this.finished = Some(FinishReason::Cancelled),
+            }
+        }
+        if this.finished != Some(FinishReason::Cancelled) {
+            engine.set_sampler(slot, &sampler, text)?;
+            let running = engine.feed(slot, last, Outputs::Last)?;
+            if this.left > 0 {
                 this.in_flight.push_back(running);
                 this.left -= 1;
             }
-            Some(_) => this.finished = Some(FinishReason::Length),
-            None => this.finished = Some(FinishReason::Cancelled),
         }
+        engine.pace.interrupt();
         Ok(this)
     }
 
-    /// The next token, end tokens included; `None` when there are no more.
+    /// The next token, end tokens included; `None` when there are no more. After [`Cancel`] the tokens that
+    /// are under way still come.
     pub async fn next(&mut self, engine: &mut Engine) -> Result<Option<u32>, EngineError> {
-        if self.cancel.is_cancelled() {
-            self.finished.get_or_insert(FinishReason::Cancelled);
-        }
         if self.finished.is_some() {
             return Ok(None);
         }
-        while self.in_flight.len() < self.depth && self.left > 0 && engine.room(self.slot)? > 0 {
+        let cancelled = self.cancel.is_cancelled();
+        let depth = engine.steps_ahead();
+        while !cancelled && self.in_flight.len() < depth && self.left > 0 && engine.room(self.slot)? > 0 {
             self.in_flight.push_back(engine.decode(self.slot)?);
             self.left -= 1;
         }
         let Some(step) = self.in_flight.pop_front() else {
-            self.finished = Some(if self.left == 0 { FinishReason::Length } else { FinishReason::Context });
+            self.finished = Some(match self.left {
+                0 => FinishReason::Length,
+                _ if cancelled => FinishReason::Cancelled,
+                _ => FinishReason::Context,
+            });
             return Ok(None);
         };
         let token = engine.sampled(&step).await?.first().copied();
-        if token.is_some_and(|token| engine.is_end(token)) {
+        engine.token_came();
+        if token.is_some_and(|token| self.ends.contains(&token)) {
             self.finished = Some(FinishReason::Stop);
+            // The steps under way found the slot frozen.
+            engine.rewind(self.slot, self.in_flight.len())?;
+            self.in_flight.clear();
         }
         Ok(token)
+    }
+
+    /// Ends it. Gives the tokens that were under way: the slot has read all but the last of them.
+    pub async fn stop(&mut self, engine: &mut Engine) -> Result<Vec<u32>, EngineError> {
+        self.left = 0;
+        let mut rest = vec![];
+        while let Some(token) = self.next(engine).await? {
+            rest.push(token);
+        }
+        Ok(rest)
     }
 
     /// Why there are no more tokens; `None` while there may be.

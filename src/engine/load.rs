@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures::future::LocalBoxFuture;
 
-use super::{Engine, EngineError, PREFILL_ROWS, Programs, Slots};
+use web_time::Instant;
+
+use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Slots};
 use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
 use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, LoadProgress, SinkError, WeightChoice, WeightSink};
@@ -87,7 +89,8 @@ impl Engine {
         let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
         backend.allocate(&layout)?;
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
-        let mut engine = Self { backend, model, layout, programs, slots, tokenizer, ends, weight_bytes };
+        let (pace, begun) = (Pace::new(), Instant::now());
+        let mut engine = Self { backend, model, layout, programs, slots, tokenizer, ends, weight_bytes, pace, begun };
         engine.read_prelude()?;
         Ok(engine)
     }

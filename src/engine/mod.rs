@@ -8,6 +8,7 @@
 mod error;
 mod generate;
 mod load;
+mod pace;
 mod programs;
 mod random;
 mod session;
@@ -15,10 +16,14 @@ mod slots;
 
 use std::sync::Arc;
 
+use web_time::Instant;
+
 use crate::arch::Model;
-use crate::backend::{Backend, BackendInfo, Counters, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens};
+use crate::backend::{
+    Backend, BackendInfo, BackendKind, Counters, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens,
+};
 use crate::graph::{Op, Rows, ValueId};
-use crate::state::{SlotId, SlotState, StateLayout};
+use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 use crate::text::Tokenizer;
 
 pub use error::EngineError;
@@ -26,6 +31,7 @@ pub use generate::{Cancel, FinishReason, GenerateOptions, Generation};
 pub use load::EngineOptions;
 pub use session::Session;
 
+use pace::Pace;
 use programs::Programs;
 use slots::Slots;
 
@@ -44,6 +50,9 @@ pub struct Engine {
     ends: Vec<u32>,
     /// Bytes of each weight, by id.
     weight_bytes: Vec<u64>,
+    pace: Pace,
+    /// What times count from.
+    begun: Instant,
 }
 
 /// A step under way.
@@ -194,6 +203,12 @@ impl Engine {
         }
     }
 
+    fn check_prompt(&self, slot: SlotId, prompt: &[u32]) -> Result<(), EngineError> {
+        self.check_tokens(prompt)?;
+        self.check_room(slot, prompt.len())?;
+        if prompt.is_empty() { Err(EngineError::EmptyPrompt) } else { Ok(()) }
+    }
+
     /// Reads a prompt in spans of `chunk` rows; the last row gives logits and the first token. `None`
     /// when it was cancelled halfway. Nothing is read unless the whole prompt can be.
     pub async fn prefill(
@@ -203,11 +218,7 @@ impl Engine {
         chunk: usize,
         cancel: &Cancel,
     ) -> Result<Option<Running>, EngineError> {
-        self.check_tokens(prompt)?;
-        self.check_room(slot, prompt.len())?;
-        if prompt.is_empty() {
-            return Err(EngineError::EmptyPrompt);
-        }
+        self.check_prompt(slot, prompt)?;
         let mut before = None;
         for ids in prompt.chunks(chunk.max(1)) {
             if cancel.is_cancelled() {
@@ -221,6 +232,40 @@ impl Engine {
             }
         }
         Ok(before)
+    }
+
+    /// Tells how a sequence chooses its tokens from the next step on, and which tokens count as seen. A
+    /// sequence that chose an end token or reached its limit is frozen: feeding it its own token changes
+    /// nothing that it remembers.
+    pub fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<(), EngineError> {
+        self.slots.position(slot)?;
+        sampler.check()?;
+        Ok(self.backend.set_sampler(slot, sampler, seen)?)
+    }
+
+    /// A sampler that also ends where the model does, and after `limit` tokens.
+    fn complete(&self, sampler: &Sampler, limit: usize) -> Sampler {
+        let mut sampler = sampler.clone();
+        let missing = self.ends.iter().filter(|end| !sampler.ends.contains(end)).copied().collect::<Vec<_>>();
+        sampler.ends.extend(missing);
+        sampler.limit = u32::try_from(limit).unwrap_or(0);
+        sampler
+    }
+
+    /// Steps of a text that should be under way. A CPU has computed a step when it was enqueued: nothing is
+    /// gained by running ahead of it.
+    fn steps_ahead(&self) -> usize {
+        if self.info().kind == BackendKind::Cpu { 1 } else { self.pace.depth() }
+    }
+
+    fn token_came(&mut self) {
+        self.pace.token(self.begun.elapsed().as_secs_f64());
+    }
+
+    /// Takes back the last `steps` steps of one row that found a sequence frozen.
+    fn rewind(&mut self, slot: SlotId, steps: usize) -> Result<(), EngineError> {
+        let position = self.slots.position(slot)?;
+        self.slots.skip(slot, position - steps)
     }
 
     /// Enqueues the next tokens of one sequence.
@@ -260,6 +305,19 @@ impl Engine {
             Rows::Outputs => step.outputs,
         };
         Ok(self.backend.read(step.program, value, rows).await?)
+    }
+
+    /// Puts a memory of `tokens` tokens into a sequence, which goes on from there. It has chosen nothing yet.
+    pub fn import(&mut self, slot: SlotId, state: &SlotState, tokens: usize) -> Result<(), EngineError> {
+        let end = self.model.prelude.len() + tokens;
+        if tokens > self.context() {
+            return Err(EngineError::ContextFull { tokens, used: 0, context: self.context() });
+        }
+        if let Some(pages) = self.slots.reserve(slot, end)? {
+            self.backend.set_pages(slot, pages)?;
+        }
+        self.backend.import(slot, state)?;
+        self.slots.skip(slot, end)
     }
 
     /// Copies a sequence's memory out.

@@ -1,7 +1,7 @@
 //! One conversation: a slot that is kept from turn to turn, so that a turn reads its own tokens only.
 
 use super::{Engine, EngineError, GenerateOptions, Generation};
-use crate::state::SlotId;
+use crate::state::{SlotId, SlotState};
 
 /// A slot and the token ids that were really fed to it.
 #[derive(Debug)]
@@ -9,21 +9,28 @@ pub struct Session {
     slot: SlotId,
     /// The prompt and every token chosen since; cut to what the slot has read when a turn begins.
     fed: Vec<u32>,
+    /// Tokens of the last turn's prompt.
+    prompt: usize,
+    /// The slot's memory after those, where a reply may have to be taken back.
+    checkpoint: Option<SlotState>,
 }
 
 impl Session {
     /// Takes a slot.
     pub fn open(engine: &mut Engine) -> Result<Self, EngineError> {
-        Ok(Self { slot: engine.open()?, fed: vec![] })
+        Ok(Self { slot: engine.open()?, fed: vec![], prompt: 0, checkpoint: None })
     }
 
     /// Begins a turn: the whole prompt is given, and what the slot has not read of it is read. Gives the
     /// generation and how many tokens were read. A slot that holds anything else begins anew.
+    ///
+    /// With `undo` the reply can be taken back later, which costs a copy of the slot's memory.
     pub async fn begin(
         &mut self,
         engine: &mut Engine,
         prompt: &[u32],
         options: &GenerateOptions,
+        undo: bool,
     ) -> Result<(Generation, usize), EngineError> {
         if prompt.len() > engine.context() {
             return Err(EngineError::ContextFull { tokens: prompt.len(), used: 0, context: engine.context() });
@@ -35,8 +42,11 @@ impl Session {
             engine.close(self.slot)?;
             self.slot = engine.open()?;
         }
-        self.fed = prompt.to_vec();
-        let generation = Generation::start(engine, self.slot, &prompt[kept..], options).await?;
+        (self.fed, self.prompt, self.checkpoint) = (prompt.to_vec(), prompt.len(), None);
+        let generation = Generation::resume(engine, self.slot, prompt, kept, options).await?;
+        if undo && engine.length(self.slot)? == prompt.len() {
+            self.checkpoint = Some(engine.export(self.slot).await?);
+        }
         Ok((generation, prompt.len() - kept))
     }
 
@@ -45,5 +55,16 @@ impl Session {
         let token = generation.next(engine).await?;
         self.fed.extend(token);
         Ok(token)
+    }
+
+    /// Ends a turn before its end, at a stop string: what was chosen beyond is taken back with the rest of the
+    /// reply, so that the slot has read the turn's prompt and nothing else.
+    pub async fn take_back(&mut self, engine: &mut Engine, generation: &mut Generation) -> Result<(), EngineError> {
+        self.fed.extend(generation.stop(engine).await?);
+        if let Some(state) = self.checkpoint.take() {
+            engine.import(self.slot, &state, self.prompt)?;
+            self.fed.truncate(self.prompt);
+        }
+        Ok(())
     }
 }

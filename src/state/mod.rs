@@ -8,11 +8,13 @@
 //! pinned positions has been read. A slot begins as a copy of it.
 
 mod pages;
+mod sampler;
 mod slot_state;
 
 use crate::graph::{Graph, KvSpec, StateKind, StateSpec};
 
 pub use pages::{PageAllocator, PagesExhausted};
+pub use sampler::{LAST_TOKEN, MOST_ENDS, SAMPLER_WORDS, SEEN, Sampler, SamplerError, token_counts};
 pub use slot_state::{SlotState, StateTensor};
 
 /// Index of a slot. The origin's is `StateLayout::slots`.
@@ -128,6 +130,8 @@ pub struct StateLayout {
     pub pages: usize,
     /// How keys and values are stored.
     pub kv_format: KvFormat,
+    /// Tokens that a slot chooses from; 0 where nothing is chosen.
+    pub vocabulary: usize,
 }
 
 impl StateLayout {
@@ -135,7 +139,9 @@ impl StateLayout {
     pub fn new(graph: &Graph, slots: usize, context: usize, kv_format: KvFormat) -> Self {
         let kv = |s: &StateSpec| if let StateKind::Kv(kv) = &s.kind { Some(kv.clone()) } else { None };
         let pinned = graph.states.iter().filter_map(kv).map(|kv| kv.pinned).max().unwrap_or(0);
-        let mut layout = Self { states: graph.states.clone(), slots, context, pinned, pages: 0, kv_format };
+        let vocabulary = graph.logits.map_or(0, |logits| graph.value(logits).width);
+        let states = graph.states.clone();
+        let mut layout = Self { states, slots, context, pinned, pages: 0, kv_format, vocabulary };
         layout.pages = slots * layout.pages_per_slot();
         layout
     }

@@ -59,6 +59,11 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(|e| TextError::Decode(e.to_string()))
     }
 
+    /// The id of a special token.
+    pub fn special_token(&self, text: &str) -> Option<u32> {
+        self.inner.token_to_id(text).filter(|id| self.special.contains(id))
+    }
+
     /// A decoder for ids that come one by one.
     pub fn stream(&self) -> StreamDecoder<'_> {
         StreamDecoder::new(self)

@@ -5,7 +5,7 @@ use selvedge::graph::{
     Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, Routing, Rows, StateKind, ValueId, View,
     WeightFormat, WeightId,
 };
-use selvedge::state::KvFormat;
+use selvedge::state::{KvFormat, Sampler};
 
 use super::{OpCase, Script};
 
@@ -433,6 +433,24 @@ fn moe() -> Vec<OpCase> {
     cases
 }
 
+/// Every filter, alone and together.
+fn samplers() -> Vec<(&'static str, Sampler)> {
+    let hot = Sampler { temperature: 1.5, ..Sampler::default() };
+    let penalties = Sampler { repetition: 1.3, frequency: 0.2, presence: -0.1, ..Sampler::default() };
+    vec![
+        ("temperature", hot.clone()),
+        ("top-k", Sampler { top_k: 9, ..hot.clone() }),
+        ("top-k of one", Sampler { top_k: 1, ..hot.clone() }),
+        ("top-k beyond", Sampler { top_k: 5000, ..hot.clone() }),
+        ("top-p", Sampler { top_p: 0.7, ..hot.clone() }),
+        ("top-p of next to nothing", Sampler { top_p: 1e-6, ..hot.clone() }),
+        ("top-p of next to all", Sampler { top_p: 0.999_99, ..hot.clone() }),
+        ("min-p", Sampler { min_p: 0.2, ..hot }),
+        ("penalties, greedy", penalties.clone()),
+        ("all", Sampler { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.02, ..penalties }),
+    ]
+}
+
 /// Embedding, gathered rows, logits and sampled tokens that are fed again.
 fn outputs() -> Vec<OpCase> {
     let mut cases = vec![];
@@ -459,6 +477,20 @@ fn outputs() -> Vec<OpCase> {
             cases.push(all.outputs(Outputs::None).step(&[(0, 3)]).outputs(Outputs::All).step(&[(1, 64)]).finish());
             let sample = script("sample", "fed again").outputs(Outputs::Last).step(&[(0, 7), (2, 1)]);
             cases.push(sample.decode(&[0]).decode(&[2, 0]).step(&[(1, 5)]).decode(&[1, 2, 0]).finish());
+            for (name, sampler) in samplers() {
+                // All rows of a span choose, the last as its slot says.
+                let script = script("sample", name).sampler(&[0, 1], &sampler).outputs(Outputs::All);
+                let script = script.step(&[(0, 7), (2, 1)]).outputs(Outputs::Last).step(&[(1, 65)]);
+                let script = script.decode(&[0]).decode(&[1, 0]).decode(&[2, 0, 1]).decode(&[0]).decode(&[0, 1]);
+                cases.push(script.sampler(&[0], &sampler).decode(&[0]).finish());
+            }
+            // Two tokens and no more, beside a slot that goes on; then the slot is fed by the host again.
+            let limit = Sampler { limit: 2, ..Sampler::default() };
+            // What a frozen slot's row computes is nobody's: tokens and memories are compared.
+            let script = Script::new("sample", detail("frozen"), b.clone(), &[]).weight_format(format);
+            let script = script.vocabulary(vocabulary).outputs(Outputs::Last).sampler(&[0], &limit);
+            let script = script.step(&[(0, 7), (2, 1)]).decode(&[0]).frozen(&[0]).frozen(&[0]).decode(&[2]);
+            cases.push(script.step(&[(0, 2)]).sampler(&[0], &limit).decode(&[0, 2]).finish());
         }
     }
     cases

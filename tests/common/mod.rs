@@ -13,7 +13,7 @@ use pollster::block_on;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::{Backend, BackendError, ProgramId, ProgramSpec, Result, Span, Step, StepTable, Tokens};
 use selvedge::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
-use selvedge::state::{SlotId, SlotState, StateLayout};
+use selvedge::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use random::Random;
 pub use script::Script;
@@ -46,6 +46,8 @@ pub struct OpCase {
 pub enum Action {
     /// A step, with the graph's inputs in their order: `[rows, width]`.
     Step(Step, Vec<Vec<f32>>),
+    /// [`Backend::set_sampler`]
+    Sampler(SlotId, Sampler, Vec<u32>),
     /// [`Backend::reset`]
     Reset(SlotId),
     /// [`Backend::export`] from the first slot at its position, [`Backend::import`] into the second.
@@ -111,7 +113,7 @@ pub fn compare(name: &str, slack: f32, backend: &mut dyn Backend, cases: &[OpCas
     let (mut faults, mut unsupported) = (vec![], 0);
     for case in cases {
         let wanted = run_case(&mut CpuBackend::twins(), case).expect("the twins run everything");
-        assert!(wanted.values.iter().any(|(_, numbers)| !numbers.is_empty()), "{case}: nothing is compared");
+        assert!(wanted.tensors().any(|(_, numbers)| !numbers.is_empty()), "{case}: nothing is compared");
         let not_yet = NOT_YET.contains(&(name, case.op));
         let tolerance = case.tolerance * slack;
         let difference = match run_case(backend, case) {
@@ -187,6 +189,7 @@ pub fn run_case(backend: &mut dyn Backend, case: &OpCase) -> Result<CaseResult> 
                     result.values.push((name, numbers));
                 }
             }
+            Action::Sampler(slot, sampler, seen) => backend.set_sampler(*slot, sampler, seen)?,
             Action::Reset(slot) => backend.reset(*slot)?,
             Action::Move(from, position, to) => {
                 let state = block_on(backend.export(*from, *position))?;

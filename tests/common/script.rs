@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use half::{bf16, f16};
 use selvedge::backend::{Outputs, Span, Step, Tokens};
 use selvedge::graph::{GraphBuilder, ValueId, WeightClass, WeightDesc, WeightFormat, WeightRecipe};
-use selvedge::state::{KvFormat, SlotId, StateLayout};
+use selvedge::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 use super::{Action, OpCase, Random};
 
@@ -83,6 +83,24 @@ impl Script {
     /// A step that feeds every slot its last sampled token.
     pub fn decode(self, slots: &[u32]) -> Self {
         self.spans(slots.iter().map(|&slot| (SlotId(slot), 1)).collect(), true)
+    }
+
+    /// Tells slots how to choose: each with a seed of its own, and with some ids seen.
+    pub fn sampler(mut self, slots: &[u32], sampler: &Sampler) -> Self {
+        for &slot in slots {
+            let sampler = Sampler { seed: self.random.next(), ..sampler.clone() };
+            let seen = (0..5).map(|_| self.random.below(self.vocabulary) as u32).collect();
+            self.case.actions.push(Action::Sampler(SlotId(slot), sampler, seen));
+        }
+        self
+    }
+
+    /// A step that feeds finished slots their last token: they stay where they are.
+    pub fn frozen(mut self, slots: &[u32]) -> Self {
+        let before = self.positions.clone();
+        self = self.decode(slots);
+        self.positions = before;
+        self
     }
 
     /// Reads the pinned positions into the origin and begins every slot from there.

@@ -8,8 +8,8 @@
 
 struct EmbedParams {
     Step step;
-    const void* table;   // [ids, out.width], rows `table_pitch` numbers apart
-    const u32* sampled;  // the token last sampled in each slot
+    const void* table;  // [ids, out.width], rows `table_pitch` numbers apart
+    const Sampler* samplers;  // [slots + 1]
     View out;
     u32 ids;
     u32 table_pitch;
@@ -21,7 +21,7 @@ template <class Weight> DEVICE void embed(const EmbedParams& p) {
     if (column >= p.out.width) return;
     for (u32 r = blockIdx.y; r < p.step.rows(); r += gridDim.y) {
         const Row row = p.step.row(r);
-        const u32 token = row.token == TOKEN_OF_SLOT ? p.sampled[row.slot] : row.token;
+        const u32 token = row.token == TOKEN_OF_SLOT ? p.samplers[row.slot].last_token : row.token;
         const Weight* ids = (const Weight*)p.table;
         p.out.row(r)[column] = token < p.ids ? widen(ids[(u64)token * p.table_pitch + column]) * p.scale : 0.0f;
     }

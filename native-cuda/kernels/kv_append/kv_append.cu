@@ -21,6 +21,7 @@ template <class Cache> DEVICE void append(const KvAppendParams& p) {
     for (u32 r = blockIdx.y; r < p.step.rows(); r += gridDim.y) {
         const Row row = p.step.row(r);
         const Span span = p.step.span(row.span);
+        if (span.rows == 0) continue;  // of a finished slot
         const u32 later = span.first_row + span.rows - 1 - r;
         if (p.kv.ring && row.position >= p.kv.pinned && later >= p.kv.ring) continue;
         const u64 to = p.kv.row(row.slot, row.position);

@@ -9,8 +9,8 @@ pub struct Embed {
     pub step: Step,
     /// Of `[ids, width]`, rows `table_pitch` numbers apart.
     pub table: u64,
-    /// Of the token last sampled in each slot: `u32 [slots + 1]`.
-    pub sampled: u64,
+    /// Of the slots' samplers: `u32 [slots + 1, 32]`.
+    pub samplers: u64,
     /// The result.
     pub out: View,
     /// Rows of the table; an id past them reads as zeros.

@@ -1,7 +1,7 @@
 use super::{Step, View};
 use crate::{Device, Launch, Result};
 
-/// The id of the largest of every row of logits: for the host, and for the row's slot.
+/// A choice from every row of logits: for the host, and for the row's slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
@@ -9,8 +9,10 @@ pub struct Sample {
     pub step: Step,
     /// A row an output.
     pub logits: View,
-    /// Of the token last sampled in each slot: `u32 [slots + 1]`.
-    pub sampled: u64,
+    /// Of the slots' samplers: `u32 [slots + 1, 32]`.
+    pub samplers: u64,
+    /// Of how often each slot chose each token: `u32 [slots + 1, vocabulary]`.
+    pub counts: u64,
     /// Of `u32 [outputs]`.
     pub results: u64,
 }
@@ -19,5 +21,10 @@ impl Sample {
     /// For at most `outputs` outputs.
     pub fn launch(self, device: &Device, outputs: u32) -> Result<Launch> {
         Launch::new(device, "sample", "sample_f32", [outputs, 1], 1024, self)
+    }
+
+    /// What keeps a step of at most `spans` spans from changing finished slots; it comes before all others.
+    pub fn freeze(self, device: &Device, spans: u32) -> Result<Launch> {
+        Launch::new(device, "sample", "sample_freeze", [spans.div_ceil(64), 1], 64, self)
     }
 }

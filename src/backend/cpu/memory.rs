@@ -3,10 +3,13 @@
 use bytemuck::Zeroable;
 use half::f16;
 
+use super::sample::SlotSampler;
 use super::simd::{self, Lanes, Portable};
 use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
-use crate::state::{Addressing, KvFormat, KvLayout, SlotId, SlotState, StateLayout, StateTensor};
+use crate::state::{
+    Addressing, KvFormat, KvLayout, Sampler, SlotId, SlotState, StateLayout, StateTensor, token_counts,
+};
 
 /// `rows * width` zeros, or an error instead of an abort.
 pub(super) fn zeros<T: Zeroable>(rows: usize, width: usize, what: &str) -> Result<Vec<T>> {
@@ -122,8 +125,8 @@ pub(super) struct Memory {
     pub layout: StateLayout,
     states: Vec<State>,
     pages: Vec<Vec<u32>>,
-    /// The token last sampled in each slot.
-    pub sampled: Vec<Option<u32>>,
+    /// How each slot chooses its tokens.
+    pub samplers: Vec<SlotSampler>,
 }
 
 impl Memory {
@@ -145,7 +148,7 @@ impl Memory {
             layout: layout.clone(),
             states: layout.states.iter().map(state).collect::<Result<_>>()?,
             pages: vec![vec![]; layout.slots + 1],
-            sampled: vec![None; layout.slots + 1],
+            samplers: vec![SlotSampler::default(); layout.slots + 1],
         })
     }
 
@@ -214,7 +217,15 @@ impl Memory {
                 states.data.copy_within(from..from + states.elements, slot * states.elements);
             }
         }
-        self.sampled[slot] = None;
+        self.samplers[slot] = SlotSampler::default();
+        Ok(())
+    }
+
+    /// Tells how a slot chooses its tokens from now on.
+    pub fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
+        let slot = self.check_slot(slot)?;
+        let counts = if sampler.penalises() { token_counts(self.layout.vocabulary, seen) } else { vec![] };
+        self.samplers[slot].begin(sampler, counts);
         Ok(())
     }
 
@@ -318,7 +329,7 @@ impl Memory {
                 State::Slots(states) => states.of_mut(index).copy_from_slice(&find(state, &spec.name)?.data),
             }
         }
-        self.sampled[index] = None;
+        self.samplers[index] = SlotSampler::default();
         Ok(())
     }
 }

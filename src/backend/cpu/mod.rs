@@ -11,6 +11,7 @@ mod attention;
 mod conv;
 mod conv_append;
 mod embed;
+mod freeze;
 mod gate;
 mod gated_delta;
 mod gather;
@@ -40,7 +41,8 @@ use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
 };
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
-use crate::state::{SlotId, SlotState, StateLayout};
+use crate::state::{Sampler, SlotId, SlotState, StateLayout};
+use freeze::Frozen;
 use memory::Memory;
 use program::{Program, StepInputs};
 use weights::{Weight, Weights};
@@ -161,12 +163,26 @@ impl Backend for CpuBackend {
         self.memory_mut()?.reset(slot)
     }
 
+    fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
+        self.memory_mut()?.set_sampler(slot, sampler, seen)
+    }
+
     fn step(&mut self, id: ProgramId, table: &StepTable) -> Result<Ticket> {
         let program = self.programs.get_mut(id.0 as usize).and_then(Option::as_mut).ok_or_else(|| no_program(id))?;
         let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
         let (weights, fast) = (&self.weights, self.fast);
         let tokens = program.check(table, weights, memory)?;
-        let sampled = program.run(StepInputs { weights, memory, table, tokens: &tokens, fast })?;
+        let sampled = match Frozen::find(table, &tokens, &memory.samplers) {
+            None => program.run(StepInputs { weights, memory, table, tokens: &tokens, fast })?,
+            Some(frozen) => {
+                let Frozen { thawed, tokens, .. } = &frozen;
+                let rest = match thawed.rows.is_empty() {
+                    true => vec![],
+                    false => program.run(StepInputs { weights, memory, table: thawed, tokens, fast })?,
+                };
+                frozen.merge(table, rest, &memory.samplers)
+            }
+        };
 
         self.counters.steps += 1;
         self.counters.dispatches += program.ops().count() as u64;

@@ -98,7 +98,7 @@ impl MoeApply<'_> {
 /// `count` rows of `x` times `rows` rows of a weight from `first` on.
 fn product(x: &[f32], weight: &Weight, first: usize, rows: usize, count: usize) -> Vec<f32> {
     let mut out = vec![0.0; count * rows];
-    let x = Input::new(x, weight.columns, 0, weight.columns, count);
+    let x = Input::new(x, weight.columns, 0, weight.columns);
     Linear { x, weight, first, bias: None }.fast(&mut Output::new(&mut out, rows, rows, count));
     out
 }

@@ -82,7 +82,7 @@ mod tests {
         routing: Routing,
         [groups, top_groups, top]: [usize; 3],
     ) -> Vec<f32> {
-        let logits = Input::new(logits, logits.len(), 0, logits.len(), 1);
+        let logits = Input::new(logits, logits.len(), 0, logits.len());
         let mut out = vec![0.0; 2 * top];
         let route = MoeRoute { logits, bias, routing, groups, top_groups, top };
         route.run(false, &mut Output::new(&mut out, 2 * top, 2 * top, 1));

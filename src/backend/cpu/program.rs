@@ -19,7 +19,7 @@ use super::moe_route::MoeRoute;
 use super::norm::Norm;
 use super::rope::Rope;
 use super::rows::{Input, Output};
-use super::sample::Sample;
+use super::sample::argmax;
 use super::selective_scan::SelectiveScan;
 use super::spans::SpanRows;
 use super::ssd_scan::SsdScan;
@@ -121,7 +121,7 @@ impl Program {
             return misuse(format!("{next} of {rows} rows of the step table belong to a span"));
         }
 
-        let resolve = |&[token, slot, ..]: &[u32; 4]| match memory.sampled[slot as usize] {
+        let resolve = |&[token, slot, ..]: &[u32; 4]| match memory.samplers[slot as usize].last {
             _ if token != TOKEN_OF_SLOT => Ok(token),
             Some(sampled) => Ok(sampled),
             None => misuse(format!("no token was sampled in slot {slot}")),
@@ -162,8 +162,7 @@ impl Program {
             let out = &mut Output::new(&mut own, pitch, value.width, table.count(value.rows));
             let input = |view: View| {
                 let buffer = plan.of_value[&view.value];
-                let count = table.count(graph.value(view.value).rows);
-                Input::new(&buffers[buffer], plan.buffers[buffer].pitch, view.offset, view.width, count)
+                Input::new(&buffers[buffer], plan.buffers[buffer].pitch, view.offset, view.width)
             };
             let whole = |value| input(graph.whole(value));
 
@@ -243,10 +242,14 @@ impl Program {
                 }
                 Op::Gather { x, .. } => Gather { x: input(x), rows: &table.outputs }.twin(out),
                 Op::Sample { logits } => {
-                    sampled = Sample { logits: whole(logits) }.twin();
-                    for (&row, &token) in table.outputs.iter().zip(&sampled) {
-                        let [_, slot, ..] = table.rows[row as usize];
-                        memory.sampled[slot as usize] = Some(token);
+                    let logits = whole(logits);
+                    for (output, &row) in table.outputs.iter().enumerate() {
+                        let (logits, [_, slot, _, span]) = (logits.row(output), table.rows[row as usize]);
+                        let [_, first, _, count] = table.spans[span as usize];
+                        // Rows before a span's last choose for the host alone.
+                        let last = row + 1 == first + count;
+                        let slot = &mut memory.samplers[slot as usize];
+                        sampled.push(if last { slot.choose(logits) } else { argmax(logits) });
                     }
                 }
             }

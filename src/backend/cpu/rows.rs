@@ -10,14 +10,12 @@ pub(super) struct Input<'a> {
     offset: usize,
     /// Columns.
     pub width: usize,
-    /// Rows.
-    pub count: usize,
 }
 
 impl<'a> Input<'a> {
-    /// Columns `offset .. offset + width` of the first `count` rows of `data`, whose rows are `pitch` apart.
-    pub fn new(data: &'a [f32], pitch: usize, offset: usize, width: usize, count: usize) -> Self {
-        Self { data, pitch, offset, width, count }
+    /// Columns `offset .. offset + width` of the rows of `data`, which are `pitch` apart.
+    pub fn new(data: &'a [f32], pitch: usize, offset: usize, width: usize) -> Self {
+        Self { data, pitch, offset, width }
     }
 
     /// One row.

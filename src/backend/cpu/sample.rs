@@ -1,37 +1,179 @@
-//! The choice of a token from logits: the largest. See [`Op::Sample`](crate::graph::Op::Sample).
+//! The choice of a token from logits, as [`Sampler`] describes it. See [`Op::Sample`](crate::graph::Op::Sample).
 
-use super::rows::Input;
+use crate::state::{SEEN, Sampler};
 
-/// A choice from every row of logits.
-pub(super) struct Sample<'a> {
-    /// `[outputs, vocabulary]`
-    pub logits: Input<'a>,
+/// How one slot chooses, and what it chose.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SlotSampler {
+    sampler: Sampler,
+    /// Of each token: how often the slot chose it, and [`SEEN`]. Empty where nothing is penalised.
+    counts: Vec<u32>,
+    /// Tokens chosen.
+    drawn: u32,
+    /// The last of them.
+    pub last: Option<u32>,
+    /// An end token was chosen, or as many as there may be: what the slot remembers no longer changes.
+    pub finished: bool,
 }
 
-impl Sample<'_> {
-    /// The id of the largest logit of each row. The lowest id wins a tie; what is not a number never wins.
-    pub fn twin(&self) -> Vec<u32> {
-        (0..self.logits.count).map(|row| argmax(self.logits.row(row))).collect()
+/// What the draw is made from: tokens that are left, with `x` of each, by ascending id.
+type Left = Vec<(u32, f32)>;
+
+impl SlotSampler {
+    /// Begins a text. The token chosen last stays; `counts` are needed where something is penalised.
+    pub fn begin(&mut self, sampler: &Sampler, counts: Vec<u32>) {
+        *self = Self { sampler: sampler.clone(), counts, drawn: 0, last: self.last, finished: false };
+    }
+
+    /// Chooses from a row of logits, and remembers it.
+    pub fn choose(&mut self, logits: &[f32]) -> u32 {
+        let token = self.pick(logits);
+        self.last = Some(token);
+        self.drawn = self.drawn.wrapping_add(1);
+        if let Some(count) = self.counts.get_mut(token as usize) {
+            *count += 1;
+        }
+        self.finished = self.sampler.ends.contains(&token) || self.drawn == self.sampler.limit;
+        token
+    }
+
+    fn pick(&self, logits: &[f32]) -> u32 {
+        let Sampler { temperature, seed, .. } = self.sampler;
+        if temperature == 0.0 {
+            return if self.counts.is_empty() { argmax(logits) } else { argmax(&self.penalised(logits)) };
+        }
+        let left = self.left(logits);
+        let scores = left.iter().map(|&(id, x)| x - exponential(seed, self.drawn, id).ln()).collect::<Vec<_>>();
+        left.get(argmax(&scores) as usize).map_or(0, |&(id, _)| id)
+    }
+
+    fn penalised(&self, logits: &[f32]) -> Vec<f32> {
+        let Sampler { repetition, frequency, presence, .. } = self.sampler;
+        let penalise = |(&logit, &count): (&f32, &u32)| {
+            let (chosen, mut logit) = ((count & !SEEN) as f32, logit);
+            if count > 0 {
+                logit = if logit > 0.0 { logit / repetition } else { logit * repetition };
+            }
+            logit - frequency * chosen - if chosen > 0.0 { presence } else { 0.0 }
+        };
+        logits.iter().zip(&self.counts).map(penalise).collect()
+    }
+
+    /// What may be drawn.
+    fn left(&self, logits: &[f32]) -> Left {
+        let Sampler { temperature, top_k, top_p, min_p, .. } = self.sampler;
+        let penalised = if self.counts.is_empty() { None } else { Some(self.penalised(logits)) };
+        let logits = penalised.as_deref().unwrap_or(logits);
+        let scaled = logits.iter().map(|&logit| if logit.is_nan() { f32::NEG_INFINITY } else { logit / temperature });
+        let mut left: Left = (0..).zip(scaled).collect();
+
+        let k = top_k as usize;
+        if k > 0 && k < left.len() {
+            let mut values: Vec<f32> = left.iter().map(|&(_, x)| x).collect();
+            let (_, &mut edge, _) = values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+            left.retain(|&(_, x)| x >= edge);
+        }
+        let largest = left.iter().fold(f32::NEG_INFINITY, |most, &(_, x)| most.max(x));
+        let weight = |x: f32| f64::from((x - largest).exp());
+        if top_p < 1.0 {
+            let mut values: Vec<f32> = left.iter().map(|&(_, x)| x).collect();
+            values.sort_unstable_by(|a, b| b.total_cmp(a));
+            let wanted = f64::from(top_p) * values.iter().map(|&x| weight(x)).sum::<f64>();
+            let mut sum = 0.0;
+            let edge = values.into_iter().find(|&x| {
+                sum += weight(x);
+                sum >= wanted
+            });
+            left.retain(|&(_, x)| edge.is_none_or(|edge| x >= edge));
+        }
+        left.retain(|&(_, x)| x >= largest + min_p.ln());
+        left
     }
 }
 
-fn argmax(logits: &[f32]) -> u32 {
+/// The place of the largest number. The lowest wins a tie; what is not a number never wins.
+pub(super) fn argmax(numbers: &[f32]) -> u32 {
     let (mut best, mut largest) = (0, f32::NEG_INFINITY);
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit > largest {
-            (best, largest) = (id, logit);
+    for (place, &number) in numbers.iter().enumerate() {
+        if number > largest {
+            (best, largest) = (place, number);
         }
     }
     best as u32
 }
 
+/// An exponential random number for a token at a draw.
+fn exponential(seed: u64, draw: u32, token: u32) -> f32 {
+    let [bits, ..] = hash([seed as u32, (seed >> 32) as u32, draw, token]);
+    let uniform = ((bits as f32 + 0.5) / 4_294_967_296.0).min(1.0 - f32::EPSILON / 2.0);
+    // Small ones decide: the digits that `1 - uniform` has no room for are theirs.
+    -(-uniform).ln_1p()
+}
+
+/// PCG4D: four well-mixed words of four (Jarzynski and Olano 2020, "Hash Functions for GPU Rendering",
+/// JCGT 9(3), listing 20).
+fn hash(words: [u32; 4]) -> [u32; 4] {
+    let [mut x, mut y, mut z, mut w] = words.map(|n| n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    for round in 0..2 {
+        if round > 0 {
+            [x, y, z, w] = [x, y, z, w].map(|n| n ^ (n >> 16));
+        }
+        x = x.wrapping_add(y.wrapping_mul(w));
+        y = y.wrapping_add(z.wrapping_mul(x));
+        z = z.wrapping_add(x.wrapping_mul(y));
+        w = w.wrapping_add(y.wrapping_mul(z));
+    }
+    [x, y, z, w]
+}
+
 #[cfg(test)]
 mod tests {
-    use super::argmax;
+    use super::{SlotSampler, argmax};
+    use crate::state::{SEEN, Sampler};
 
     #[test]
     fn the_lowest_of_the_largest_wins() {
         assert_eq!(argmax(&[-3.0, 2.0, f32::NAN, 2.0, 1.0]), 1);
         assert_eq!(argmax(&[f32::NEG_INFINITY, f32::NAN]), 0);
+    }
+
+    fn left(sampler: Sampler, counts: &[u32], logits: &[f32]) -> Vec<u32> {
+        let mut slot = SlotSampler::default();
+        slot.begin(&Sampler { temperature: 1.0, ..sampler }, counts.to_vec());
+        slot.left(logits).into_iter().map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn each_filter_keeps_what_it_should() {
+        // Probabilities .4, .3, .2, .1
+        let logits = [0.2_f32, 0.4, 0.1, 0.3].map(f32::ln);
+        let sampler = Sampler::default();
+        assert_eq!(left(sampler.clone(), &[], &logits), [0, 1, 2, 3]);
+        assert_eq!(left(Sampler { top_k: 2, ..sampler.clone() }, &[], &logits), [1, 3]);
+        assert_eq!(left(Sampler { top_p: 0.39, ..sampler.clone() }, &[], &logits), [1]);
+        assert_eq!(left(Sampler { top_p: 0.75, ..sampler.clone() }, &[], &logits), [0, 1, 3]);
+        // Of the two that top-k leaves, the first has 4/7.
+        assert_eq!(left(Sampler { top_k: 2, top_p: 0.5, ..sampler.clone() }, &[], &logits), [1]);
+        assert_eq!(left(Sampler { min_p: 0.45, ..sampler.clone() }, &[], &logits), [0, 1, 3]);
+        assert_eq!(left(Sampler { top_k: 1, ..sampler }, &[], &[1.0, 2.0, 2.0]), [1, 2], "equals stay together");
+    }
+
+    #[test]
+    fn penalties_lower_what_was_seen_or_chosen() {
+        let mut slot = SlotSampler::default();
+        let sampler = Sampler { repetition: 2.0, frequency: 0.5, presence: 0.25, ..Sampler::default() };
+        slot.begin(&sampler, vec![0, SEEN, 3, SEEN | 1]);
+        assert_eq!(slot.penalised(&[1.0, 1.0, -1.0, 1.0]), [1.0, 0.5, -2.0 - 1.5 - 0.25, 0.5 - 0.5 - 0.25]);
+    }
+
+    #[test]
+    fn a_slot_is_finished_by_an_end_or_by_its_limit() {
+        let mut slot = SlotSampler::default();
+        slot.begin(&Sampler { ends: vec![1], limit: 3, ..Sampler::default() }, vec![]);
+        assert_eq!((slot.choose(&[1.0, 0.0]), slot.finished), (0, false));
+        assert_eq!((slot.choose(&[0.0, 1.0]), slot.finished), (1, true));
+        slot.begin(&Sampler { limit: 2, ..Sampler::default() }, vec![]);
+        assert_eq!((slot.choose(&[0.0, 1.0]), slot.finished), (1, false));
+        assert_eq!((slot.choose(&[0.0, 1.0]), slot.finished), (1, true));
     }
 }

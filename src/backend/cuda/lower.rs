@@ -75,7 +75,15 @@ pub(super) fn lower(
         step: Step(table.address()),
         results: results.as_ref().map_or(0, Buffer::address),
     };
-    let launches = graph.ops.iter().map(|op| lowering.op(op)).collect::<Result<Vec<_>>>()?;
+    let mut launches = Vec::new();
+    if graph.ops.iter().any(|op| matches!(op, Op::Embed { .. })) {
+        // Only what looks up tokens can feed a slot its own.
+        let nothing = ops::View { address: 0, pitch: 0, width: 0 };
+        launches.push(lowering.choice(nothing).freeze(device, spec.rows as u32)?);
+    }
+    for op in &graph.ops {
+        launches.push(lowering.op(op)?);
+    }
 
     let known = keep.iter().chain(&graph.inputs);
     let places = known.filter_map(|&value| plan.of_value.get(&value).map(|&buffer| (value, buffer)));
@@ -146,6 +154,12 @@ impl Lowering<'_> {
         self.view(self.graph.whole(value))
     }
 
+    /// The choice of tokens from logits.
+    fn choice(&self, logits: ops::View) -> ops::Sample {
+        let (samplers, counts) = (self.memory.samplers(), self.memory.counts());
+        ops::Sample { step: self.step, logits, samplers, counts, results: self.results }
+    }
+
     /// Which rows a value has, and how many at most.
     fn rows(&self, value: ValueId) -> (Count, u32) {
         match self.graph.value(value).rows {
@@ -159,10 +173,10 @@ impl Lowering<'_> {
         let all = self.spec.rows as u32;
         let launch = match *op {
             Op::Embed { table, scale, out } => {
-                let (weight, sampled) = (weights.get(table)?, memory.last_tokens());
+                let (weight, samplers) = (weights.get(table)?, memory.samplers());
                 let (ids, table_pitch) = (weight.desc.rows as u32, weight.pitch as u32);
                 let out = self.whole(out);
-                ops::Embed { step, table: weight.address(), sampled, out, ids, table_pitch, scale }.launch(
+                ops::Embed { step, table: weight.address(), samplers, out, ids, table_pitch, scale }.launch(
                     device,
                     weight.format(),
                     all,
@@ -309,11 +323,7 @@ impl Lowering<'_> {
                 let what = format!("the op `{}`", op.name());
                 return Err(BackendError::Unsupported { backend: "cuda", what });
             }
-            Op::Sample { logits } => {
-                let (sampled, results) = (memory.last_tokens(), self.results);
-                ops::Sample { step, logits: self.whole(logits), sampled, results }
-                    .launch(device, self.spec.outputs as u32)
-            }
+            Op::Sample { logits } => self.choice(self.whole(logits)).launch(device, self.spec.outputs as u32),
         };
         Ok(launch?)
     }

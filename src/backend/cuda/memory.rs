@@ -1,4 +1,4 @@
-//! The slots on the device: KV pools, convolution columns, recurrent states, page tables, last tokens.
+//! The slots on the device: KV pools, convolution columns, recurrent states, page tables, samplers.
 
 use std::rc::Rc;
 
@@ -9,7 +9,10 @@ use selvedge_cuda::{Buffer, Device};
 use super::{misuse, naming};
 use crate::backend::{BackendError, Result, StepTable};
 use crate::graph::{KvSpec, StateId, StateKind};
-use crate::state::{Addressing, KvFormat, KvLayout, PAGE_ROWS, SlotId, SlotState, StateLayout, StateTensor};
+use crate::state::{
+    Addressing, KvFormat, KvLayout, LAST_TOKEN, PAGE_ROWS, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout,
+    StateTensor, token_counts,
+};
 
 // The kernels find rows by the same rule.
 const _: () = assert!(PAGE_ROWS == selvedge_cuda::PAGE_ROWS);
@@ -43,9 +46,11 @@ pub(super) struct Memory {
     /// `u32 [slots + 1, pages_per_slot]`; that of the origin is never used.
     pages: Buffer,
     page_tables: Vec<Vec<u32>>,
-    /// `u32 [slots + 1]`
-    last_tokens: Buffer,
-    /// Which of them were sampled.
+    /// How each slot chooses its tokens: `u32 [slots + 1, SAMPLER_WORDS]`
+    samplers: Buffer,
+    /// How often each slot chose each token: `u32 [slots + 1, vocabulary]`
+    counts: Buffer,
+    /// Which slots have chosen a token.
     has_token: Vec<bool>,
 }
 
@@ -75,14 +80,17 @@ impl Memory {
         }
         let slots = layout.slots + 1;
         let pages = device.allocate(slots * layout.pages_per_slot() * size_of::<u32>()).map_err(naming("pages"))?;
-        let last_tokens = device.allocate(slots * size_of::<u32>()).map_err(naming("last tokens"))?;
+        let samplers = device.allocate(slots * SAMPLER_WORDS * size_of::<u32>()).map_err(naming("samplers"))?;
+        let counts = slots * layout.vocabulary.max(1) * size_of::<u32>();
+        let counts = device.allocate(counts).map_err(naming("token counts"))?;
         Ok(Self {
             layout: layout.clone(),
             device,
             pieces,
             pages,
             page_tables: vec![vec![]; slots],
-            last_tokens,
+            samplers,
+            counts,
             has_token: vec![false; slots],
         })
     }
@@ -94,7 +102,7 @@ impl Memory {
                 Piece::Slots(buffer) => vec![buffer],
             }
         }
-        self.pieces.iter().flat_map(of_piece).chain([&self.pages, &self.last_tokens])
+        self.pieces.iter().flat_map(of_piece).chain([&self.pages, &self.samplers, &self.counts])
     }
 
     /// Bytes on the device.
@@ -107,9 +115,30 @@ impl Memory {
         self.buffers().count() as u64
     }
 
-    /// Address of the token last sampled in each slot.
-    pub fn last_tokens(&self) -> u64 {
-        self.last_tokens.address()
+    /// Address of the slots' samplers.
+    pub fn samplers(&self) -> u64 {
+        self.samplers.address()
+    }
+
+    /// Address of how often each slot chose each token.
+    pub fn counts(&self) -> u64 {
+        self.counts.address()
+    }
+
+    /// Tells how a slot chooses its tokens from now on. The token chosen last stays.
+    pub fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
+        let index = self.check_slot(slot)?;
+        let (words, at) = (sampler.words(), index * SAMPLER_WORDS * size_of::<u32>());
+        let (head, tail) = (&words[..LAST_TOKEN], &words[LAST_TOKEN + 1..]);
+        self.device.write(&mut self.samplers, at, bytemuck::cast_slice(head))?;
+        let after = at + (LAST_TOKEN + 1) * size_of::<u32>();
+        self.device.write(&mut self.samplers, after, bytemuck::cast_slice(tail))?;
+        if sampler.penalises() {
+            let counts = token_counts(self.layout.vocabulary, seen);
+            let at = index * size_of_val(counts.as_slice());
+            self.device.write(&mut self.counts, at, bytemuck::cast_slice(&counts))?;
+        }
+        Ok(())
     }
 
     /// The pools of a KV state.
@@ -170,7 +199,8 @@ impl Memory {
             }
         }
         self.has_token[index] = false;
-        Ok(())
+        let at = index * SAMPLER_WORDS * size_of::<u32>();
+        Ok(self.device.write(&mut self.samplers, at, bytemuck::cast_slice(&[0u32; SAMPLER_WORDS]))?)
     }
 
     fn check_slot(&self, slot: SlotId) -> Result<usize> {

@@ -23,7 +23,7 @@ use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
 };
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
-use crate::state::{SlotId, SlotState, StateLayout};
+use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
 /// The name under which the emulator of `native-cuda/emulator` shows itself.
 const EMULATOR: &str = "CPU emulator";
@@ -176,6 +176,10 @@ impl Backend for CudaBackend {
 
     fn reset(&mut self, slot: SlotId) -> Result<()> {
         self.memory_mut()?.reset(slot)
+    }
+
+    fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
+        self.memory_mut()?.set_sampler(slot, sampler, seen)
     }
 
     fn step(&mut self, id: ProgramId, table: &StepTable) -> Result<Ticket> {

@@ -1,4 +1,4 @@
-//! The slots on the device: KV pools, convolution columns, recurrent states, page tables, last tokens.
+//! The slots on the device: KV pools, convolution columns, recurrent states, page tables, samplers.
 //!
 //! Recurrent states lie with their last two axes exchanged (`[.., N, P]` for a logical `[.., P, N]`), so
 //! that neighbouring invocations, which have neighbouring channels, read neighbouring words.
@@ -6,7 +6,10 @@
 use super::gpu::Gpu;
 use crate::backend::{BackendError, Result};
 use crate::graph::{KvSpec, StateId, StateKind};
-use crate::state::{Addressing, KvFormat, KvLayout, PAGE_ROWS, SlotId, SlotState, StateLayout, StateTensor};
+use crate::state::{
+    Addressing, KvFormat, KvLayout, LAST_TOKEN, PAGE_ROWS, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout,
+    StateTensor, token_counts,
+};
 
 /// One state of all slots.
 pub(super) enum Piece {
@@ -23,8 +26,10 @@ pub(super) struct Memory {
     /// `u32 [slots, pages_per_slot]`
     pub pages: wgpu::Buffer,
     page_tables: Vec<Vec<u32>>,
-    /// `u32 [slots + 1]`
-    pub last_token: wgpu::Buffer,
+    /// How each slot chooses its tokens: `u32 [slots + 1, SAMPLER_WORDS]`
+    pub samplers: wgpu::Buffer,
+    /// How often each slot chose each token: `u32 [slots + 1, vocabulary]`
+    pub counts: wgpu::Buffer,
     /// As large as the largest fixed piece of one slot: WebGPU copies nothing within one buffer.
     detour: wgpu::Buffer,
 }
@@ -60,13 +65,15 @@ impl Memory {
             });
         }
         let table = layout.slots * layout.pages_per_slot();
+        let slots = layout.slots + 1;
         let largest = layout.states.iter().map(|s| StateLayout::elements(&s.kind)).max().unwrap_or(0);
         Ok(Self {
             layout: layout.clone(),
             pieces,
             pages: gpu.storage("pages", table as u64 * 4)?,
             page_tables: vec![vec![]; layout.slots],
-            last_token: gpu.storage("last_token", (layout.slots as u64 + 1) * 4)?,
+            samplers: gpu.storage("samplers", (slots * SAMPLER_WORDS * 4) as u64)?,
+            counts: gpu.storage("token counts", (slots * layout.vocabulary * 4) as u64)?,
             detour: gpu.storage("detour", (largest * 4) as u64)?,
         })
     }
@@ -91,6 +98,7 @@ impl Memory {
     }
 
     pub fn reset(&self, gpu: &Gpu, slot: SlotId) -> Result<()> {
+        self.write_sampler(gpu, slot, 0, &[0; SAMPLER_WORDS]);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (state, piece) in self.layout.states.iter().zip(&self.pieces) {
             if let Piece::Fixed(buffer) = piece {
@@ -102,6 +110,27 @@ impl Memory {
         }
         gpu.submit([encoder.finish()]);
         gpu.check("resetting a slot")
+    }
+
+    pub fn set_sampler(&self, gpu: &Gpu, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
+        if slot.0 as usize > self.layout.slots {
+            return Err(BackendError::Misuse(format!("slot {} of {} and the origin", slot.0, self.layout.slots)));
+        }
+        // The token chosen last stays: the slot may have to read it yet.
+        let words = sampler.words();
+        self.write_sampler(gpu, slot, 0, &words[..LAST_TOKEN]);
+        self.write_sampler(gpu, slot, LAST_TOKEN + 1, &words[LAST_TOKEN + 1..]);
+        if sampler.penalises() {
+            let counts = token_counts(self.layout.vocabulary, seen);
+            let at = u64::from(slot.0) * (self.layout.vocabulary * 4) as u64;
+            gpu.queue.write_buffer(&self.counts, at, bytemuck::cast_slice(&counts));
+        }
+        gpu.check("setting a slot's sampler")
+    }
+
+    fn write_sampler(&self, gpu: &Gpu, slot: SlotId, first: usize, words: &[u32]) {
+        let at = (slot.0 as usize * SAMPLER_WORDS + first) * 4;
+        gpu.queue.write_buffer(&self.samplers, at as u64, bytemuck::cast_slice(words));
     }
 
     /// The pool rows that hold a slot's positions, up to `position`, in order.

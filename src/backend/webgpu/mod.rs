@@ -22,7 +22,7 @@ use self::program::{Place, Program};
 use self::weights::Weights;
 use super::{Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket};
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
-use crate::state::{SlotId, SlotState, StateLayout};
+use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use gpu::{WebGpuOptions, adapters};
 
@@ -137,6 +137,10 @@ impl Backend for WebGpuBackend {
 
     fn reset(&mut self, slot: SlotId) -> Result<()> {
         self.memory()?.reset(&self.gpu, slot)
+    }
+
+    fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
+        self.memory()?.set_sampler(&self.gpu, slot, sampler, seen)
     }
 
     fn step(&mut self, id: ProgramId, table: &StepTable) -> Result<Ticket> {

@@ -109,8 +109,10 @@ params! {
     }
     /// `shaders/gather/gather.wgsl`
     Gather for "gather" { width: u32, x_pitch: u32, x_offset: u32, out_pitch: u32 }
-    /// `shaders/sample/greedy.wgsl`
-    Greedy for "sample.greedy" { vocabulary: u32, pitch: u32 }
+    /// `shaders/sample/freeze.wgsl`
+    Freeze for "sample.freeze" { spans_at: u32 }
+    /// `shaders/sample/sample.wgsl`
+    Sample for "sample" { vocabulary: u32, pitch: u32 }
 }
 
 #[cfg(test)]

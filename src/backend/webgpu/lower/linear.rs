@@ -19,7 +19,7 @@ impl Lowering<'_> {
         let weights = self.weights;
         let matrix = weights.matrix(table)?;
         let to = self.place(out)?;
-        let last_token = self.memory.last_token.clone();
+        let samplers = self.memory.samplers.clone();
         let shader = format!("embed.{}", matrix.format.name());
         for segment in &matrix.segments {
             let params = params::Embed {
@@ -31,7 +31,7 @@ impl Lowering<'_> {
                 scale,
             };
             let workgroups = wrapped((self.rows(Rows::All) * matrix.chunks).div_ceil(ELEMENTS));
-            self.dispatch("embed", &shader, &[], &params, &[&segment.buffer, &last_token, &to.buffer], workgroups)?;
+            self.dispatch("embed", &shader, &[], &params, &[&segment.buffer, &samplers, &to.buffer], workgroups)?;
         }
         Ok(())
     }
@@ -181,17 +181,5 @@ impl Lowering<'_> {
                 self.linear_rows("conv", "conv+linear", params, &[&x, &columns], weight, bias, addend, out)
             }
         }
-    }
-
-    pub(super) fn sample(&mut self, logits: ValueId) -> Result<()> {
-        let from = self.place(logits)?;
-        let rows = self.rows(Rows::Outputs);
-        let sampled = self.gpu.storage("sampled", (rows * 4) as u64)?;
-        let last_token = self.memory.last_token.clone();
-        let params = params::Greedy { vocabulary: from.width as u32, pitch: from.pitch as u32 };
-        let buffers = [&from.buffer, &sampled, &last_token];
-        self.dispatch("sample", "sample.greedy", &[], &params, &buffers, [rows as u32, 1, 1])?;
-        self.sampled = Some(sampled);
-        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 mod linear;
 mod mixing;
 mod pointwise;
+mod sample;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -110,7 +111,10 @@ pub(super) fn lower(
     if scratch > 0 {
         lowering.chunk_states = Some(workspace.take(gpu, scratch, &mut taken)?);
     }
-    let result = kernels.iter().try_for_each(|kernel| lowering.kernel(kernel));
+    // Only what looks up tokens can feed a slot its own.
+    let feeds = graph.ops.iter().any(|op| matches!(op, Op::Embed { .. }));
+    let frozen = if feeds { lowering.freeze() } else { Ok(()) };
+    let result = frozen.and_then(|()| kernels.iter().try_for_each(|kernel| lowering.kernel(kernel)));
     workspace.rotaries = std::mem::take(&mut lowering.rotaries);
     result?;
     let Lowering { pending, table, mut places, sampled, .. } = lowering;

@@ -1,0 +1,178 @@
+//! How a slot chooses its tokens: parameters, and the record in which a device keeps them.
+//!
+//! From the logits `l` of a row a slot chooses in this order:
+//! 1. **Penalties.** Where a token was seen: `l / repetition` if `l > 0`, else `l * repetition` (Keskar et al.
+//!    2019, arXiv 1909.05858, section 4.1). Then `l - frequency * n - presence * [n > 0]` where the slot chose it
+//!    `n` times.
+//! 2. **Temperature** 0: the largest, the lowest id among equals. Otherwise `x = l / temperature`.
+//! 3. **top-k**: what is smaller than the k-th largest `x` is out.
+//! 4. **top-p**: of what is left, the fewest of the most probable that make up `top_p` of its probability
+//!    (Holtzman et al. 2019, arXiv 1904.09751).
+//! 5. **min-p**: what has less than `min_p` times the largest probability is out (Nguyen et al. 2024,
+//!    arXiv 2407.01082).
+//! 6. **The draw**: with probability `softmax(x)` over what is left, as the largest of `x - ln(e)` with an
+//!    exponential random number `e` for every token. It follows from seed, draw and token alone.
+//!
+//! At the edge of 3 and 4 equals stay together.
+
+/// How a slot chooses its tokens. Until it is told, a slot is greedy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampler {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// 0: all.
+    pub top_k: u32,
+    /// 1: all.
+    pub top_p: f32,
+    /// 0: all.
+    pub min_p: f32,
+    /// 1: none.
+    pub repetition: f32,
+    /// 0: none.
+    pub frequency: f32,
+    /// 0: none.
+    pub presence: f32,
+    /// The same seed draws the same text, on the same device.
+    pub seed: u64,
+    /// Tokens after which the slot is finished, [`MOST_ENDS`] at most.
+    pub ends: Vec<u32>,
+    /// How many tokens the slot may choose until it is finished; 0: any number.
+    pub limit: u32,
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition: 1.0,
+            frequency: 0.0,
+            presence: 0.0,
+            seed: 0,
+            ends: vec![],
+            limit: 0,
+        }
+    }
+}
+
+/// A parameter that no slot can choose by.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{name} of {value}: {wanted}")]
+pub struct SamplerError {
+    name: &'static str,
+    value: String,
+    wanted: &'static str,
+}
+
+/// Most tokens that end a slot's text.
+pub const MOST_ENDS: usize = 16;
+
+/// Words of a slot's record on a device:
+///
+/// ```text
+///  0 temperature    4 repetition   8 seed, low        12 finished
+///  1 top_k          5 frequency    9 seed, high       13 token chosen last
+///  2 top_p          6 presence    10 tokens chosen    14 number of ends
+///  3 min_p          7 penalties?  11 limit            15 0
+/// 16 .. 32 ends
+/// ```
+/// All zeros is greedy, without limit.
+pub const SAMPLER_WORDS: usize = 32;
+
+/// Word of the record that holds the token chosen last.
+pub const LAST_TOKEN: usize = 13;
+
+/// In a slot's count of each token: it was read before the text began.
+pub const SEEN: u32 = 1 << 31;
+
+impl Sampler {
+    /// Refuses what cannot be meant.
+    pub fn check(&self) -> Result<(), SamplerError> {
+        let fault = |name, value: f32, wanted| Err(SamplerError { name, value: value.to_string(), wanted });
+        if !(0.0..=1e4).contains(&self.temperature) {
+            return fault("temperature", self.temperature, "from 0 (greedy) to 10000");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return fault("top-p", self.top_p, "above 0 and at most 1 (all)");
+        }
+        if !(0.0..1.0).contains(&self.min_p) {
+            return fault("min-p", self.min_p, "from 0 (all) to below 1");
+        }
+        if !(self.repetition > 0.0 && self.repetition <= 1e4) {
+            return fault("repetition penalty", self.repetition, "above 0 (1 is none) and at most 10000");
+        }
+        for (name, value) in [("frequency penalty", self.frequency), ("presence penalty", self.presence)] {
+            if !(-1e4..=1e4).contains(&value) {
+                return fault(name, value, "from -10000 to 10000 (0 is none)");
+            }
+        }
+        if self.ends.len() > MOST_ENDS {
+            let value = self.ends.len().to_string();
+            return Err(SamplerError { name: "a number of end tokens", value, wanted: "16 at most" });
+        }
+        Ok(())
+    }
+
+    /// Whether what was seen and chosen matters.
+    pub fn penalises(&self) -> bool {
+        self.repetition != 1.0 || self.frequency != 0.0 || self.presence != 0.0
+    }
+
+    /// The record of a slot that has chosen nothing yet.
+    pub fn words(&self) -> [u32; SAMPLER_WORDS] {
+        let mut words = [0; SAMPLER_WORDS];
+        words[..12].copy_from_slice(&[
+            self.temperature.to_bits(),
+            self.top_k,
+            self.top_p.to_bits(),
+            self.min_p.to_bits(),
+            self.repetition.to_bits(),
+            self.frequency.to_bits(),
+            self.presence.to_bits(),
+            u32::from(self.penalises()),
+            self.seed as u32,
+            (self.seed >> 32) as u32,
+            0,
+            self.limit,
+        ]);
+        let ends = self.ends.len().min(MOST_ENDS);
+        words[14] = ends as u32;
+        words[16..16 + ends].copy_from_slice(&self.ends[..ends]);
+        words
+    }
+}
+
+/// A slot's count of each token of a vocabulary before it has chosen any: those in `seen` are marked.
+pub fn token_counts(vocabulary: usize, seen: &[u32]) -> Vec<u32> {
+    let mut counts = vec![0; vocabulary];
+    for &token in seen {
+        if let Some(count) = counts.get_mut(token as usize) {
+            *count = SEEN;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sampler;
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        let good = Sampler { temperature: 0.7, top_p: 0.9, min_p: 0.05, ..Sampler::default() };
+        assert_eq!(good.check(), Ok(()));
+        for (bad, word) in [
+            (Sampler { temperature: -1.0, ..good.clone() }, "temperature of -1"),
+            (Sampler { temperature: f32::NAN, ..good.clone() }, "temperature of NaN"),
+            (Sampler { top_p: 0.0, ..good.clone() }, "top-p of 0"),
+            (Sampler { min_p: 1.0, ..good.clone() }, "min-p of 1"),
+            (Sampler { repetition: 0.0, ..good.clone() }, "repetition penalty of 0"),
+            (Sampler { presence: f32::INFINITY, ..good.clone() }, "presence penalty of inf"),
+            (Sampler { ends: vec![1; 17], ..good.clone() }, "end tokens of 17"),
+        ] {
+            assert!(bad.check().expect_err(word).to_string().contains(word), "{bad:?}");
+        }
+    }
+}
