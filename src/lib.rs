@@ -14,6 +14,8 @@ pub mod commands;
 pub mod demo_model;
 pub mod engine;
 pub mod graph;
+#[cfg(feature = "native")]
+pub mod hub;
 pub mod state;
 pub mod text;
 #[cfg(all(feature = "web", target_arch = "wasm32"))]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("graph", &[]),
     ("store", &[]),
+    ("hub", &[]),
     ("text", &[]),
     ("arch", &["graph"]),
     ("state", &["graph"]),
@@ -38,6 +39,7 @@ const BELOW_ENGINE: &[&str] = &[
 
 const ABOVE_ENGINE: &[&str] = &[
     "demo_model",
+    "hub",
     "engine",
     "graph",
     "store",

@@ -6,11 +6,14 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::CommandError;
+use super::ctrl_c::{INTERRUPTED, on_ctrl_c};
+use super::fetch::locate;
 use super::model::LoadArgs;
 use super::sampling::{Recommended, SamplingArgs};
 use crate::checkpoint::{Checkpoint, Folder};
 use crate::demo_model;
 use crate::engine::{Cancel, Engine, EngineError, FinishReason, GenerateOptions, Session};
+use crate::hub::Need;
 use crate::state::Sampler;
 use crate::text::{ChatMessage, ChatTemplate, Piece, ReplySplitter, Tokenizer};
 
@@ -25,14 +28,15 @@ const HELP: &str = "\
 /quit         leave (also the end of the input)
 Ctrl-C stops an answer; twice while nothing is being said, it leaves.";
 
-/// Exit code of what Ctrl-C ended, as shells have it.
-const INTERRUPTED: i32 = 130;
-
 /// Talk with a model. Without MODEL, with the small one that the binary carries.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folder with config.json, model.safetensors (or shards), tokenizer.json and a chat template
+    /// Folder with config.json, model.safetensors (or shards), tokenizer.json and a chat template; or
+    /// owner/name[@revision] on the hub
     model: Option<PathBuf>,
+    /// Do not ask the hub: the model is a folder, or in the cache
+    #[arg(long)]
+    offline: bool,
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
@@ -49,7 +53,7 @@ impl Args {
 
     async fn talk(self) -> Result<ExitCode, CommandError> {
         let checkpoint = match &self.model {
-            Some(folder) => Checkpoint::open(Folder::open(folder)?).await?,
+            Some(model) => Checkpoint::open(Folder::open(locate(model, Need::All, self.offline)?)?).await?,
             None => Checkpoint::open(demo_model::files()).await?,
         };
         // What is wrong with the template shows before gigabytes are read.
@@ -292,7 +296,7 @@ impl Interrupt {
     fn listen() -> Result<Self, CommandError> {
         let this = Self(Arc::new(Mutex::new(Doing::Listening)));
         let heard = this.clone();
-        ctrlc::set_handler(move || heard.hear())?;
+        on_ctrl_c(move || heard.hear())?;
         Ok(this)
     }
 
@@ -304,7 +308,7 @@ impl Interrupt {
                 eprint!("\nCtrl-C again or /quit leaves\n> ");
                 *doing = Doing::Asked;
             }
-            Doing::Asked => std::process::exit(INTERRUPTED),
+            Doing::Asked => std::process::exit(INTERRUPTED.into()),
         }
     }
 

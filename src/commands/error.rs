@@ -7,6 +7,7 @@ use crate::arch::{ArchError, ConfigError};
 use crate::backend::BackendError;
 use crate::checkpoint::{CheckpointError, SourceError};
 use crate::engine::EngineError;
+use crate::hub::HubError;
 use crate::text::TextError;
 
 /// Why a command failed.
@@ -18,8 +19,21 @@ pub enum CommandError {
     /// No such device.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// Neither a folder nor a preset.
-    #[error("`{model}` is neither a folder nor a preset; presets: {presets}")]
+    /// The hub or its cache.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// Not a folder, and the hub does not give it either.
+    #[error("there is no folder `{model}`, and the hub refuses it: {error}")]
+    NotOnHub {
+        /// What was asked for.
+        model: String,
+        /// What the hub says.
+        error: HubError,
+    },
+    /// Nothing that could be a model.
+    #[error(
+        "`{model}` is neither a folder nor a model's name on the hub (owner/name or owner/name@revision); presets, which `inspect` and `bench` take: {presets}"
+    )]
     NoModel {
         /// What was asked for.
         model: String,

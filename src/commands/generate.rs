@@ -8,13 +8,11 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::CommandError;
+use super::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use super::model::ModelArgs;
 use super::sampling::{Recommended, SamplingArgs};
 use crate::engine::{Cancel, EngineError, FinishReason, GenerateOptions, Generation};
 use crate::text::{StreamDecoder, Tokenizer};
-
-/// Exit code of what Ctrl-C ended, as shells have it.
-const INTERRUPTED: u8 = 130;
 
 /// Continue a prompt. Without further options always by the most probable token.
 #[derive(clap::Args)]
@@ -71,7 +69,7 @@ impl Args {
         let slot = engine.open()?;
         let cancel = Cancel::default();
         let signal = cancel.clone();
-        ctrlc::set_handler(move || {
+        on_ctrl_c(move || {
             // Whoever asks twice does not want to wait for the step under way.
             if signal.is_cancelled() {
                 std::process::exit(INTERRUPTED.into());

@@ -9,10 +9,12 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::CommandError;
+use super::fetch::locate;
 use crate::arch::{self, ArchOptions, Config, ConfigError, Model};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Folder, WeightChoice};
 use crate::engine::PREFILL_ROWS;
 use crate::graph::{Rows, StateKind, WeightFormat};
+use crate::hub::Need;
 use crate::state::{KvFormat, StateBytes, StateLayout};
 
 /// Positions beyond which no model goes.
@@ -27,8 +29,12 @@ const PAPER_TOKENS: u64 = 8192;
 /// Show layers, parameters and bytes of a model.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Folder with config.json, with or without weights; or a preset (hymba-1.5b)
+    /// Folder with config.json, with or without weights; or owner/name[@revision] on the hub, of which only the config
+    /// is fetched; or a preset (hymba-1.5b)
     model: String,
+    /// Do not ask the hub: the model is a folder, a preset, or in the cache
+    #[arg(long)]
+    offline: bool,
     /// Tokens of one sequence [default: what the model was made for]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=LONGEST_CONTEXT))]
     context: Option<u64>,
@@ -59,19 +65,18 @@ impl Args {
 
     fn report(&self) -> Result<Report, CommandError> {
         let path = Path::new(&self.model);
-        let (text, checkpoint) = if path.is_dir() {
-            match pollster::block_on(Checkpoint::open(open(path)?)) {
-                Ok(checkpoint) => (checkpoint.config().to_owned(), Some(checkpoint)),
-                Err(CheckpointError::NoWeights { .. }) => {
-                    (pollster::block_on(checkpoint::read_config(&open(path)?))?, None)
+        let (text, checkpoint) = match arch::preset(&self.model).filter(|_| !path.is_dir()) {
+            Some(text) => (text, None),
+            None => {
+                let folder = locate(path, Need::Config, self.offline)?;
+                match pollster::block_on(Checkpoint::open(open(&folder)?)) {
+                    Ok(checkpoint) => (checkpoint.config().to_owned(), Some(checkpoint)),
+                    Err(CheckpointError::NoWeights { .. }) => {
+                        (pollster::block_on(checkpoint::read_config(&open(&folder)?))?, None)
+                    }
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) => return Err(error.into()),
             }
-        } else {
-            let presets = || arch::presets().join(", ");
-            let text = arch::preset(&self.model)
-                .ok_or_else(|| CommandError::NoModel { model: self.model.clone(), presets: presets() })?;
-            (text, None)
         };
         let config = Config::parse(&text)?;
         let shapes = checkpoint.as_ref().map(Checkpoint::shapes);
@@ -284,7 +289,14 @@ mod tests {
 
     fn hymba_at_8000() -> Report {
         let model = "hymba-1.5b".into();
-        let args = Args { model, context: Some(8000), weights: WeightChoice::Auto, kv: KvFormat::F16, json: false };
+        let args = Args {
+            model,
+            offline: true,
+            context: Some(8000),
+            weights: WeightChoice::Auto,
+            kv: KvFormat::F16,
+            json: false,
+        };
         args.report().expect("a preset")
     }
 
@@ -338,7 +350,7 @@ mod tests {
     fn folders_are_read_with_and_without_weights() {
         let inspect = |model: &Path, weights| {
             let model = model.display().to_string();
-            Args { model, context: None, weights, kv: KvFormat::F32, json: false }.report()
+            Args { model, offline: true, context: None, weights, kv: KvFormat::F32, json: false }.report()
         };
         let golden = Path::new("tests/goldens/falcon_h1");
         let report = inspect(golden, WeightChoice::Auto).expect("a model");

@@ -1,10 +1,13 @@
 //! The subcommands of the binary, one file each. Results go to stdout, everything else to stderr.
 
 mod bench;
+mod cache;
 mod chat;
+mod ctrl_c;
 mod device;
 mod devices;
 mod error;
+mod fetch;
 mod generate;
 mod inspect;
 mod logits;
@@ -33,6 +36,8 @@ enum Command {
     Inspect(inspect::Args),
     Devices(devices::Args),
     Bench(bench::Args),
+    Fetch(fetch::Args),
+    Cache(cache::Args),
 }
 
 /// Parses the command line and runs it. Exit codes: 0, 1 for a failure, 2 for a misuse (clap's own), 130
@@ -48,6 +53,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => args.run(),
         Command::Devices(args) => args.run(),
         Command::Bench(args) => args.run(),
+        Command::Fetch(args) => args.run(),
+        Command::Cache(args) => args.run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");

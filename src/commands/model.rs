@@ -7,17 +7,22 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::CommandError;
 use super::device::{self, Device};
+use super::fetch::locate;
 use crate::arch::{self, HymbaWindow};
 use crate::backend::DEFAULT_KV_FORMAT;
 use crate::checkpoint::{self, Checkpoint, Folder, LoadProgress, WeightChoice};
 use crate::engine::{Engine, EngineOptions};
+use crate::hub::Need;
 use crate::state::KvFormat;
 
 /// A model and how to load it.
 #[derive(clap::Args)]
 pub(super) struct ModelArgs {
-    /// Folder with config.json, model.safetensors (or shards) and tokenizer.json
+    /// Folder with config.json, model.safetensors (or shards) and tokenizer.json; or owner/name[@revision] on the hub
     model: PathBuf,
+    /// Do not ask the hub: the model is a folder, or in the cache
+    #[arg(long)]
+    offline: bool,
     #[command(flatten)]
     load: LoadArgs,
 }
@@ -58,11 +63,9 @@ impl ModelArgs {
 
     /// Opens the device and puts random weights on it, for the model of a folder's config or of a preset.
     pub(super) async fn load_random(&self, slots: usize, context: usize) -> Result<Engine, CommandError> {
-        let config = if self.model.is_dir() {
-            checkpoint::read_config(&Folder::open(&self.model)?).await?
-        } else {
-            let no_model = || CommandError::NoModel { model: self.name(), presets: arch::presets().join(", ") };
-            arch::preset(&self.name()).ok_or_else(no_model)?
+        let config = match arch::preset(&self.name()).filter(|_| !self.model.is_dir()) {
+            Some(preset) => preset,
+            None => checkpoint::read_config(&self.open(Need::Config)?).await?,
         };
         let backend = device::open(self.load.device, self.load.adapter.as_deref()).await?;
         let mut progress = |_: LoadProgress| {};
@@ -73,6 +76,10 @@ impl ModelArgs {
         Ok(Engine::load_random(&config, backend, options).await?)
     }
 
+    fn open(&self, need: Need) -> Result<Folder, CommandError> {
+        Ok(Folder::open(locate(&self.model, need, self.offline)?)?)
+    }
+
     /// Opens the folder and the device and loads the one onto the other.
     pub(super) async fn load(&self) -> Result<Engine, CommandError> {
         self.load_slots(1).await
@@ -80,7 +87,7 @@ impl ModelArgs {
 
     /// The same with room for several sequences.
     pub(super) async fn load_slots(&self, slots: usize) -> Result<Engine, CommandError> {
-        let checkpoint = Checkpoint::open(Folder::open(&self.model)?).await?;
+        let checkpoint = Checkpoint::open(self.open(Need::All)?).await?;
         self.load.load(&checkpoint, slots).await
     }
 }

@@ -1,0 +1,119 @@
+//! What can go wrong between the hub and its cache.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Why a model could not be found or fetched. No message holds the token.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// Not the name of a model.
+    #[error("`{text}` is not a model's name on the hub, which is owner/name or owner/name@revision")]
+    Name {
+        /// What was given instead.
+        text: String,
+    },
+    /// The network is needed and must not be asked.
+    #[error(
+        "{model} is not complete in the cache ({}), and offline mode forbids fetching it: \
+         run `selvedge fetch {model}` while online, or leave out --offline and HF_HUB_OFFLINE",
+        cache.display()
+    )]
+    Offline {
+        /// The model.
+        model: String,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
+    /// Not in the cache.
+    #[error("{repo} is not in the cache ({}); `selvedge cache list` shows what is", cache.display())]
+    NotCached {
+        /// The model.
+        repo: String,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
+    /// The hub says no (401, 403), or that there is no such thing (404).
+    #[error("{url}: the hub answers {status}: {advice}")]
+    Refused {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it means and what to do.
+        advice: String,
+    },
+    /// The hub cannot answer now (429, 5xx), or not at all.
+    #[error("{url}: the hub answers {status}{}", after.map_or_else(String::new, |after| {
+        format!(" and asks to wait {} s; the same command goes on from here", after.as_secs())
+    }))]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// How long the hub asks to wait.
+        after: Option<Duration>,
+    },
+    /// The network failed.
+    #[error("{url}: {what}; what has come is kept, and the same command goes on from there")]
+    Network {
+        /// What was asked for.
+        url: String,
+        /// What happened.
+        what: String,
+    },
+    /// An answer that makes no sense.
+    #[error("{url}: {what}; is this address a hub's?")]
+    Answer {
+        /// What was asked for.
+        url: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A model that lacks what is needed.
+    #[error("{model}: {what}")]
+    Model {
+        /// The model.
+        model: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Bytes that are not those that the hub promised.
+    #[error("{file}: {what}; nothing of it is kept. Try again, and if it stays so, the hub's copy is broken")]
+    Corrupt {
+        /// The file's name in the model.
+        file: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Not enough room on the disk.
+    #[error(
+        "{}: {wanted} bytes are still to come, and only {free} are free; \
+         free some (`selvedge cache remove` can), or set HF_HUB_CACHE to a place with more",
+        folder.display()
+    )]
+    Space {
+        /// The cache.
+        folder: PathBuf,
+        /// Bytes still to come.
+        wanted: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// The disk failed, or is full.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's words.
+        error: io::Error,
+    },
+}
+
+impl HubError {
+    /// For `map_err` of what is done to a file.
+    pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self::Io { path: path.to_owned(), error }
+    }
+}

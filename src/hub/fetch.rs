@@ -1,0 +1,188 @@
+//! A whole model: which of its files are needed, whether there is room for them, and their way into the cache.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::cache::{CONFIG, INDEX, Repo, SINGLE, TOKENIZER, shards};
+use super::client::{FileInfo, Listing};
+use super::download::{download, part_of};
+use super::{Hub, HubError, ModelName, Need};
+
+/// What a model needs beside its config and its weights, where it has them.
+const TEXT: [&str; 7] = [
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+];
+
+/// Told while a model is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchEvent<'e> {
+    /// Files are about to be fetched.
+    Start {
+        /// How many.
+        files: usize,
+        /// Bytes of all of them.
+        total: u64,
+        /// Bytes that came earlier.
+        done: u64,
+    },
+    /// Bytes have come.
+    Progress {
+        /// The file.
+        file: &'e str,
+        /// Bytes of all files that are there.
+        done: u64,
+    },
+    /// Something that the user may want to know.
+    Notice(&'e str),
+}
+
+/// A model at the commit that it has now, and what is known of it.
+struct Job<'h> {
+    hub: &'h Hub,
+    model: &'h ModelName,
+    repo: Repo,
+    listing: Listing,
+}
+
+/// A file that is not there, or not whole.
+struct Missing {
+    url: String,
+    info: FileInfo,
+    /// Bytes that came earlier.
+    there: u64,
+}
+
+impl Hub {
+    /// Fetches what is needed of a model and not yet in the cache; the folder with its files. The hub is asked
+    /// for the commit in any case, so that a branch that has moved on is fetched anew.
+    pub fn fetch(
+        &self,
+        model: &ModelName,
+        need: Need,
+        events: &mut dyn FnMut(FetchEvent),
+    ) -> Result<PathBuf, HubError> {
+        if self.offline {
+            return Err(HubError::Offline { model: model.to_string(), cache: self.cache.root().to_owned() });
+        }
+        let listing = self.client.list(model, events)?;
+        let job = Job { hub: self, model, repo: self.cache.repo(model.repo()), listing };
+        if !job.exists(CONFIG) {
+            return Err(job.lacks("there is no config.json; is it a model, and one for transformers?"));
+        }
+        let mut files = vec![CONFIG];
+        let one_file = job.exists(SINGLE);
+        if need >= Need::Weights {
+            if !one_file && !job.exists(INDEX) {
+                return Err(job.lacks(
+                    "there are no weights as safetensors, neither model.safetensors nor \
+                     model.safetensors.index.json; other formats are not read",
+                ));
+            }
+            files.extend((!one_file).then_some(INDEX));
+        }
+        if need >= Need::All {
+            files.extend(TEXT.into_iter().filter(|file| job.exists(file)));
+        }
+        job.get(&files, events)?;
+        if need >= Need::Weights {
+            match one_file {
+                true => job.get(&[SINGLE], events)?,
+                false => job.get(&job.shards()?, events)?,
+            }
+        }
+        let commit = &job.listing.commit;
+        if need >= Need::All && !job.exists(TOKENIZER) {
+            job.repo.set_absent(commit, TOKENIZER)?;
+        }
+        // Only now: until all is there, the branch is what it was.
+        job.repo.set_commit(model.revision(), commit)?;
+        Ok(job.repo.snapshot(commit))
+    }
+}
+
+impl Job<'_> {
+    fn exists(&self, file: &str) -> bool {
+        self.listing.files.iter().any(|name| name == file)
+    }
+
+    fn lacks(&self, what: &str) -> HubError {
+        HubError::Model { model: self.model.to_string(), what: what.into() }
+    }
+
+    fn shards(&self) -> Result<Vec<String>, HubError> {
+        let path = self.repo.snapshot(&self.listing.commit).join(INDEX);
+        let shards = shards(&fs::read(&path).map_err(HubError::io(&path))?).map_err(|what| self.lacks(&what))?;
+        match shards.iter().find(|shard| !self.exists(shard)) {
+            Some(shard) => Err(self.lacks(&format!("{INDEX} names the shard `{shard}`, which the hub does not have"))),
+            None => Ok(shards),
+        }
+    }
+
+    /// Fetches those of the files that are not there.
+    fn get(&self, files: &[impl AsRef<str>], events: &mut dyn FnMut(FetchEvent)) -> Result<(), HubError> {
+        let (client, commit) = (&self.hub.client, &self.listing.commit);
+        let snapshot = self.repo.snapshot(commit);
+        let mut missing = vec![];
+        for file in files.iter().map(AsRef::as_ref).filter(|file| !snapshot.join(file).is_file()) {
+            let url = client.address(self.model, commit, file);
+            let info = client.info(&url, file, events)?;
+            // Another commit may have the same file.
+            match self.has_blob(&info) {
+                true => self.repo.link(commit, file, &info.etag)?,
+                false => missing.push(self.missing(url, info)),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let total = missing.iter().map(|file| file.info.size).sum::<u64>();
+        let mut done = missing.iter().map(|file| file.there).sum::<u64>();
+        self.check_space(total - done)?;
+        events(FetchEvent::Start { files: missing.len(), total, done });
+        for file in &missing {
+            // What came of it earlier is part of the sum already.
+            done -= file.there;
+            self.get_one(file, done, events)?;
+            done += file.info.size;
+        }
+        Ok(())
+    }
+
+    /// Fetches a file, or waits until another program has. `before`: bytes of the others that are there.
+    fn get_one(&self, file: &Missing, before: u64, events: &mut dyn FnMut(FetchEvent)) -> Result<(), HubError> {
+        let Missing { url, info, .. } = file;
+        let _lock = self.repo.lock(&info.etag, || {
+            events(FetchEvent::Notice(&format!("{}: another program is fetching it; waiting for it", info.name)));
+        })?;
+        if !self.has_blob(info) {
+            download(&self.hub.client, url, info, &self.repo.blob(&info.etag), before, events)?;
+        }
+        self.repo.link(&self.listing.commit, &info.name, &info.etag)
+    }
+
+    /// Whether a file is there under its hash. A blob that somebody has cut is not it.
+    fn has_blob(&self, info: &FileInfo) -> bool {
+        fs::metadata(self.repo.blob(&info.etag)).is_ok_and(|blob| blob.len() == info.size)
+    }
+
+    fn missing(&self, url: String, info: FileInfo) -> Missing {
+        let there = fs::metadata(part_of(&self.repo.blob(&info.etag))).map_or(0, |part| part.len());
+        Missing { url, there: if there > info.size { 0 } else { there }, info }
+    }
+
+    fn check_space(&self, wanted: u64) -> Result<(), HubError> {
+        let folder = self.hub.cache.root();
+        fs::create_dir_all(folder).map_err(HubError::io(folder))?;
+        let free = fs4::available_space(folder).map_err(HubError::io(folder))?;
+        if wanted > free {
+            return Err(HubError::Space { folder: folder.to_owned(), wanted, free });
+        }
+        Ok(())
+    }
+}

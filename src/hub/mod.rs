@@ -1,0 +1,154 @@
+//! Models on the Hugging Face hub, and those of them that lie in its cache on this machine.
+//!
+//! The cache is the hub's own (`~/.cache/huggingface/hub`), in the layout of the Python library, down to its
+//! lock files and unfinished downloads: what either has fetched, both have.
+//!
+//! A file gets its place only when its size and its hash are those that the hub promised, by one `rename`; so
+//! whatever happens on the way there (a cut connection, a full disk, a killed process) leaves no partial file
+//! where a complete one should be, and the next attempt goes on from what came so far.
+
+mod cache;
+mod client;
+mod digest;
+mod download;
+mod error;
+mod fetch;
+mod settings;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use cache::{Cache, Cached, Need};
+pub use error::HubError;
+pub use fetch::FetchEvent;
+pub use settings::Settings;
+
+/// The hub, as this machine's settings see it, and its cache.
+pub struct Hub {
+    client: client::Client,
+    cache: Cache,
+    offline: bool,
+}
+
+impl Hub {
+    /// Nothing is asked of the network yet.
+    pub fn new(settings: Settings) -> Self {
+        let cache = Cache::new(settings.cache.clone());
+        Self { offline: settings.offline, client: client::Client::new(settings), cache }
+    }
+
+    /// What lies on this machine.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Whether the network must not be asked.
+    pub fn offline(&self) -> bool {
+        self.offline
+    }
+}
+
+/// What the hub calls a branch when nobody says which.
+const MAIN: &str = "main";
+
+/// A model's name on the hub: `owner/name`, or `owner/name@revision` with a branch, a tag or a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelName {
+    repo: String,
+    revision: String,
+}
+
+impl ModelName {
+    /// `owner/name`.
+    pub fn repo(&self) -> &str {
+        &self.repo
+    }
+
+    /// The branch, tag or commit; `main` where none was named.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// The same model at another revision.
+    pub fn at(self, revision: &str) -> Result<Self, HubError> {
+        format!("{}@{revision}", self.repo).parse()
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.repo)?;
+        if self.revision == MAIN { Ok(()) } else { write!(f, "@{}", self.revision) }
+    }
+}
+
+impl FromStr for ModelName {
+    type Err = HubError;
+
+    /// Takes only what can neither lead out of the cache's folder nor change the meaning of an address.
+    fn from_str(text: &str) -> Result<Self, HubError> {
+        let (repo, revision) = text.split_once('@').unwrap_or((text, MAIN));
+        let plain = |part: &str| {
+            let allowed = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            allowed && !part.is_empty() && !part.starts_with('.') && !part.contains("..") && !part.ends_with(".lock")
+        };
+        let owner_and_name = repo.split('/').count() == 2;
+        // In the cache, `--` stands for the slash between owner and name.
+        let sound = owner_and_name && !repo.contains("--") && repo.split('/').chain(revision.split('/')).all(plain);
+        if !sound {
+            return Err(HubError::Name { text: text.into() });
+        }
+        Ok(Self { repo: repo.into(), revision: revision.into() })
+    }
+}
+
+/// Whether a text is the hash of a commit: 40 digits of hexadecimal.
+fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_apart() {
+        let name: ModelName = "nvidia/Hymba-1.5B-Base".parse().expect("a name");
+        assert_eq!((name.repo(), name.revision()), ("nvidia/Hymba-1.5B-Base", "main"));
+        assert_eq!(name.to_string(), "nvidia/Hymba-1.5B-Base");
+        let name = name.at("refs/pr/1").expect("a revision");
+        assert_eq!((name.repo(), name.revision()), ("nvidia/Hymba-1.5B-Base", "refs/pr/1"));
+        assert_eq!(name.to_string().parse::<ModelName>().expect("the same"), name);
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for text in [
+            "",
+            "gpt2",
+            "a/b/c",
+            "a/",
+            "/b",
+            "./b",
+            "../b",
+            "a/..",
+            "a\\b/c",
+            "a/b@",
+            "a/b@../x",
+            "a/b@/x",
+            "a/b@x//y",
+            "a/b@.hidden",
+            "a/b@x y",
+            "a/b?c",
+            "a/b#c",
+            "a/b%2f",
+            "a--b/c",
+            "a/b@c@d",
+            "a/b@c:d",
+            "https://a/b",
+        ] {
+            let error = text.parse::<ModelName>().expect_err(text).to_string();
+            assert!(error.contains("owner/name"), "{error}");
+        }
+    }
+}
