@@ -1,9 +1,12 @@
 //! What is asked of the hub over HTTP: what a model consists of, what a file is, a file's bytes from some byte on.
 
+use std::io::ErrorKind;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::Deserialize;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::{FetchEvent, HubError, ModelName, Settings, is_commit};
@@ -27,7 +30,8 @@ const LINKED_SIZE: &str = "x-linked-size";
 
 /// Asks a hub, and says who is asking.
 pub(super) struct Client {
-    agent: Agent,
+    /// Made when something is first asked.
+    agent: OnceLock<Agent>,
     endpoint: String,
     token: Option<String>,
     pause: Duration,
@@ -58,17 +62,11 @@ pub(super) struct FileInfo {
 
 impl Client {
     pub(super) fn new(settings: Settings) -> Self {
-        let agent = Agent::config_builder()
-            .user_agent(concat!("selvedge/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT))
-            .timeout_per_read(Some(SILENCE))
-            .timeout_per_write(Some(SILENCE))
-            .http_status_as_error(false)
-            // Followed here, where it is known who may see the token.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .build();
-        Self { agent: agent.into(), endpoint: settings.endpoint, token: settings.token, pause: settings.pause }
+        Self { agent: OnceLock::new(), endpoint: settings.endpoint, token: settings.token, pause: settings.pause }
+    }
+
+    fn agent(&self) -> &Agent {
+        self.agent.get_or_init(connect)
     }
 
     /// The files of a model, and the commit that its revision is now.
@@ -88,7 +86,7 @@ impl Client {
         let text = loop {
             let text = self.ask(&url, What::All).and_then(|mut response| {
                 let body = response.body_mut().with_config().limit(LARGEST_LIST).read_to_vec();
-                body.map_err(|error| network(&url, &error))
+                body.map_err(|error| network(&url, error))
             });
             match text {
                 Ok(text) => break text,
@@ -148,7 +146,7 @@ impl Client {
     fn ask(&self, url: &str, what: What) -> Result<Response<Body>, HubError> {
         let mut at = url.to_owned();
         for _ in 0..REDIRECTS {
-            let request = if what == What::Head { self.agent.head(&at) } else { self.agent.get(&at) };
+            let request = if what == What::Head { self.agent().head(&at) } else { self.agent().get(&at) };
             let mut request = request.header(header::ACCEPT_ENCODING, "identity");
             if let What::From(start) = what {
                 request = request.header(header::RANGE, format!("bytes={start}-"));
@@ -156,7 +154,7 @@ impl Client {
             if let Some(token) = self.token_for(&at) {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
             }
-            let response = request.call().map_err(|error| network(&at, &error))?;
+            let response = request.call().map_err(|error| network(&at, error))?;
             match self.next(&at, &response)? {
                 None => return self.judged(url, response),
                 // Large files lie elsewhere, at addresses that say less of them than the hub does.
@@ -227,6 +225,27 @@ impl Client {
     }
 }
 
+/// An agent that waits for as long as is reasonable, and trusts whom this machine trusts.
+fn connect() -> Agent {
+    // Networks with a certificate of their own have it in the system's store, or in SSL_CERT_FILE. A machine
+    // that has none at all gets those that browsers trust, which come with the program.
+    let system: Vec<_> = rustls_native_certs::load_native_certs().certs;
+    let system: Vec<_> = system.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+    let roots = if system.is_empty() { RootCerts::WebPki } else { system.into_iter().into() };
+    Agent::config_builder()
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .user_agent(concat!("selvedge/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT))
+        .timeout_per_read(Some(SILENCE))
+        .timeout_per_write(Some(SILENCE))
+        .http_status_as_error(false)
+        // Followed here, where it is known who may see the token.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .build()
+        .into()
+}
+
 /// Bears failures that may pass, up to a point.
 pub(super) struct Patience {
     failures: u32,
@@ -257,10 +276,19 @@ impl Patience {
     }
 }
 
-pub(super) fn network(url: &str, error: &ureq::Error) -> HubError {
+/// What no answer came for, and whether that may pass.
+fn network(url: &str, error: ureq::Error) -> HubError {
     // An address may carry a signature, which nobody needs to see.
-    let url = url.split('?').next().unwrap_or_default();
-    HubError::Network { url: url.into(), what: format!("the network fails: {error}") }
+    let url = url.split('?').next().unwrap_or_default().to_owned();
+    match error {
+        // What the TLS library says of a certificate.
+        ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+            HubError::Untrusted { url, what: error.to_string() }
+        }
+        ureq::Error::Io(error) => HubError::Network { url, what: format!("the network fails: {error}") },
+        ureq::Error::Http(_) | ureq::Error::BadUri(_) => HubError::Answer { url, what: error.to_string() },
+        error => HubError::Network { url, what: format!("the network fails: {error}") },
+    }
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

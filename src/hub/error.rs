@@ -63,6 +63,17 @@ pub enum HubError {
         /// What happened.
         what: String,
     },
+    /// A connection with somebody who cannot prove to be the hub.
+    #[error(
+        "{url}: the connection cannot be trusted: {what}; where the network has a certificate of its own, \
+         SSL_CERT_FILE names it"
+    )]
+    Untrusted {
+        /// What was asked for.
+        url: String,
+        /// What is wrong.
+        what: String,
+    },
     /// An answer that makes no sense.
     #[error("{url}: {what}; is this address a hub's?")]
     Answer {
