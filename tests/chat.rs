@@ -89,19 +89,56 @@ fn a_full_context_is_told_and_the_conversation_goes_on() {
     assert!(err.contains(&format!("the context holds {context}")) && err.contains("/new"), "{err}");
 }
 
-#[test]
-fn a_hostile_template_is_an_error_with_its_line() {
+/// The demo model with a chat template of its own in the folder.
+fn templated(template: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
         std::fs::copy(demo().join(file), folder.path().join(file)).expect("a copy");
     }
+    std::fs::write(folder.path().join("chat_template.jinja"), template).expect("a file");
+    folder
+}
+
+/// What the demo model was trained on.
+fn trained() -> String {
+    let config = std::fs::read_to_string(demo().join("tokenizer_config.json")).expect("the demo's config");
+    let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+    config["chat_template"].as_str().expect("a template").to_owned()
+}
+
+#[test]
+fn a_question_that_the_template_refuses_is_told_and_the_conversation_goes_on() {
+    let (greeting, _) = greeting();
+    let refuse = "{% if messages[-1].content == 'Silence.' %}{{ raise_exception('silence is nothing') }}{% endif %}";
+    let folder = templated(&(refuse.to_owned() + &trained()));
+    let file = folder.path().join("talk.json");
+    let save = format!("/save {}", file.display());
     let model = folder.path().to_str().expect("a plain path");
+    let (said, err) = chat(&["Silence.", "Hello.", "Silence.", "/edit Silence.", &save, "/new", "Hello."], &[model]);
+    assert_eq!(said, [greeting.clone(), greeting]);
+    assert_eq!(err.matches("silence is nothing").count(), 3, "{err}");
+    assert!(err.contains("chat template") && err.contains("as it was before") && err.contains("/new"), "{err}");
+    let saved = std::fs::read_to_string(file).expect("the file");
+    assert!(!saved.contains("Silence.") && saved.contains("Hello."), "{saved}");
+}
+
+#[test]
+fn a_template_without_a_place_for_a_system_message_does_without() {
+    let refuse = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}";
+    let folder = templated(&(refuse.to_owned() + &trained()));
+    let (said, err) = chat(&["Hello.", "/new", "Hello."], &[folder.path().to_str().expect("a plain path")]);
+    assert!(said.len() == 2 && said[0] == said[1] && !err.contains("error"), "{said:?} {err}");
+}
+
+#[test]
+fn a_hostile_template_is_an_error_with_its_line() {
     for (template, line) in [
         ("a\n{{ messages", ":2"),
         ("{% for a in range(9999) %}\n{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}", ":2"),
         ("{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}", ":1"),
     ] {
-        std::fs::write(folder.path().join("chat_template.jinja"), template).expect("a file");
+        let folder = templated(template);
+        let model = folder.path().to_str().expect("a plain path");
         let output = talk(&["chat", model, "--device", "cpu"], &["Hello."]);
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");

@@ -15,7 +15,7 @@ use crate::demo_model;
 use crate::engine::{Cancel, Engine, EngineError, FinishReason, GenerateOptions, Session};
 use crate::hub::Need;
 use crate::state::Sampler;
-use crate::text::{ChatMessage, ChatTemplate, Piece, ReplySplitter, Tokenizer};
+use crate::text::{ChatMessage, ChatTemplate, Piece, ReplySplitter, TextError, Tokenizer};
 
 /// What the model is told first.
 const SYSTEM: &str = "You are a helpful assistant.";
@@ -94,6 +94,8 @@ struct Chat {
     stops: Vec<String>,
     sampler: Sampler,
     messages: Vec<ChatMessage>,
+    /// What every conversation begins with.
+    opening: Vec<ChatMessage>,
     interrupt: Interrupt,
     terminal: bool,
     verbose: bool,
@@ -106,6 +108,7 @@ impl Chat {
         mut sampler: Sampler,
         verbose: bool,
     ) -> Result<Self, CommandError> {
+        let opening = opening(&template)?;
         let tokenizer = engine.tokenizer()?;
         // What is one token, the device notices by itself.
         let (ends, stops): (Vec<_>, Vec<_>) =
@@ -116,7 +119,8 @@ impl Chat {
             tokenizer,
             stops,
             sampler,
-            messages: opening(),
+            messages: opening.clone(),
+            opening,
             interrupt: Interrupt::listen()?,
             terminal: io::stdin().is_terminal(),
             engine,
@@ -147,29 +151,27 @@ impl Chat {
         match (word, rest.trim()) {
             ("/help", "") => eprintln!("{HELP}"),
             ("/quit", "") => return Ok(Then::Leave),
-            ("/new", "") => self.messages = opening(),
-            ("/regenerate", "") => match self.take_question() {
-                Some(question) => self.ask(question).await?,
+            ("/new", "") => self.messages.clone_from(&self.opening),
+            ("/regenerate", "") => match self.last_question() {
+                Some(last) => self.ask(last, self.messages[last].content.clone()).await?,
                 None => eprintln!("nothing was asked yet"),
             },
             ("/edit", text) if !text.is_empty() => {
-                self.take_question();
-                self.ask(text.to_owned()).await?;
+                self.ask(self.last_question().unwrap_or(self.messages.len()), text.to_owned()).await?;
             }
             ("/save", file) if !file.is_empty() => match self.save(Path::new(file)) {
                 Ok(()) => eprintln!("saved in {file}"),
                 Err(error) => eprintln!("error: {error}"),
             },
             (word, _) if word.starts_with('/') => eprintln!("`{line}` is no command\n{HELP}"),
-            _ => self.ask(line.to_owned()).await?,
+            _ => self.ask(self.messages.len(), line.to_owned()).await?,
         }
         Ok(Then::Listen)
     }
 
-    /// Takes back the last question and what followed it.
-    fn take_question(&mut self) -> Option<String> {
-        let last = self.messages.iter().rposition(|message| message.role == "user")?;
-        self.messages.drain(last..).next().map(|message| message.content)
+    /// Where the last question is.
+    fn last_question(&self) -> Option<usize> {
+        self.messages.iter().rposition(|message| message.role == "user")
     }
 
     fn save(&self, file: &Path) -> Result<(), CommandError> {
@@ -177,20 +179,24 @@ impl Chat {
         json.and_then(|json| std::fs::write(file, json + "\n")).map_err(CommandError::file(file))
     }
 
-    /// Puts a question and says the answer. A question that does not fit is taken back.
-    async fn ask(&mut self, question: String) -> Result<(), CommandError> {
+    /// Puts a question after the first `kept` messages and says the answer. If it does not fit, or if the template
+    /// refuses it, the conversation stays as it was.
+    async fn ask(&mut self, kept: usize, question: String) -> Result<(), CommandError> {
+        let rest = self.messages.split_off(kept);
         self.messages.push(ChatMessage::new("user", question));
         match self.answer().await {
-            Err(CommandError::Engine(EngineError::ContextFull { tokens, context, .. })) => {
-                self.messages.pop();
-                eprintln!(
-                    "the conversation would take {tokens} tokens, and the context holds {context}: \
-                     /new begins another, --context makes more room"
-                );
-                Ok(())
+            Err(CommandError::Engine(EngineError::ContextFull { tokens, context, .. })) => eprintln!(
+                "the conversation would take {tokens} tokens, and the context holds {context}: \
+                 /new begins another, --context makes more room"
+            ),
+            Err(CommandError::Engine(EngineError::Text(error @ (TextError::Template(_) | TextError::Encode(_))))) => {
+                eprintln!("error: {error}; the conversation is as it was before: say something else, or /new");
             }
-            other => other,
+            other => return other,
         }
+        self.messages.truncate(kept);
+        self.messages.extend(rest);
+        Ok(())
     }
 
     async fn answer(&mut self) -> Result<(), CommandError> {
@@ -238,8 +244,14 @@ impl Chat {
     }
 }
 
-fn opening() -> Vec<ChatMessage> {
-    vec![ChatMessage::new("system", SYSTEM)]
+/// What the model is told first, unless its template has no place for that. A template that refuses even a plain
+/// question is an error.
+fn opening(template: &ChatTemplate) -> Result<Vec<ChatMessage>, TextError> {
+    let (system, question) = (ChatMessage::new("system", SYSTEM), ChatMessage::new("user", "Hello."));
+    if template.render(&[system.clone(), question.clone()], true, true).is_ok() {
+        return Ok(vec![system]);
+    }
+    template.render(&[question], true, true).map(|_| vec![])
 }
 
 /// Says a reply on stdout as it comes. Thinking is dim; where that cannot be shown, it goes to stderr.
