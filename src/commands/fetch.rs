@@ -81,8 +81,15 @@ fn fetch(hub: &Hub, model: &ModelName, need: Need) -> Result<PathBuf, CommandErr
     ctrl_c_ends("stopped; the same command goes on from here")?;
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.set_style(style());
-    let fetched = hub.fetch(model, need, &mut |event| show(&bar, event));
+    let mut missing = false;
+    let fetched = hub.fetch(model, need, &mut |event| {
+        missing |= matches!(event, FetchEvent::Start { .. });
+        show(&bar, event);
+    });
     bar.finish_and_clear();
+    if fetched.is_ok() && !missing {
+        eprintln!("nothing was missing");
+    }
     ctrl_c_ends("")?;
     Ok(fetched?)
 }
@@ -92,11 +99,11 @@ fn show(bar: &ProgressBar, event: FetchEvent) {
         FetchEvent::Start { files, total, done } => {
             let earlier = if done > 0 { format!(", {} of them here already", HumanBytes(done)) } else { String::new() };
             let plural = if files == 1 { "" } else { "s" };
-            say(bar, &format!("{files} file{plural}, {}{earlier}", HumanBytes(total)));
             bar.set_length(total);
             bar.set_position(done);
             // What came earlier says nothing about how fast the rest will come.
             bar.reset_eta();
+            say(bar, &format!("{files} file{plural}, {}{earlier}", HumanBytes(total)));
         }
         FetchEvent::Progress { file, done } => {
             if bar.message() != file {

@@ -286,7 +286,10 @@ fn in_place(file: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<(), H
         make(&part)?;
         fs::rename(&part, file)
     };
-    make().map_err(HubError::io(file))
+    make().map_err(|error| {
+        let _ = fs::remove_file(&part);
+        HubError::io(file)(error)
+    })
 }
 
 /// From a snapshot to its blob. A symbolic link, which may be moved with the folder.

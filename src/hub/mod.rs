@@ -90,7 +90,7 @@ impl FromStr for ModelName {
         let (repo, revision) = text.split_once('@').unwrap_or((text, MAIN));
         let plain = |part: &str| {
             let allowed = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            allowed && !part.is_empty() && !part.starts_with('.') && !part.contains("..") && !part.ends_with(".lock")
+            allowed && !part.is_empty() && !part.starts_with('.') && !part.contains("..")
         };
         let owner_and_name = repo.split('/').count() == 2;
         // In the cache, `--` stands for the slash between owner and name.

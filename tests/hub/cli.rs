@@ -87,6 +87,10 @@ fn a_fetched_model_speaks() {
     assert_eq!(printed.trim_end(), snapshot.display().to_string());
     let said = text(&output.stderr);
     assert!(said.contains("fetching weavers/demo from the hub") && said.contains("4 files"), "{said}");
+    let output = selvedge(&place, &server, &["fetch", DEMO]);
+    assert_eq!((stdout(&output), text(&output.stderr).contains("nothing was missing")), (printed, true));
+    server.publish("v2", Repo { commit: "f".repeat(40), ..demo() });
+    assert!(stdout(&selvedge(&place, &server, &["fetch", DEMO, "--revision", "v2"])).contains(&"f".repeat(40)));
     server.log();
 
     // By its name, at a branch and at a commit, without a word to the hub.
