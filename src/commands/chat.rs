@@ -32,7 +32,7 @@ Ctrl-C stops an answer; twice while nothing is being said, it leaves.";
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Folder with config.json, model.safetensors (or shards), tokenizer.json and a chat template; or
-    /// owner/name[@revision] on the hub
+    /// owner/name@revision on the hub
     model: Option<PathBuf>,
     /// Do not ask the hub: the model is a folder, or in the cache
     #[arg(long)]

@@ -29,7 +29,7 @@ const PAPER_TOKENS: u64 = 8192;
 /// Show layers, parameters and bytes of a model.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Folder with config.json, with or without weights; or owner/name[@revision] on the hub, of which only the config
+    /// Folder with config.json, with or without weights; or owner/name@revision on the hub, of which only the config
     /// is fetched; or a preset (hymba-1.5b)
     model: String,
     /// Do not ask the hub: the model is a folder, a preset, or in the cache

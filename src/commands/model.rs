@@ -18,7 +18,7 @@ use crate::state::KvFormat;
 /// A model and how to load it.
 #[derive(clap::Args)]
 pub(super) struct ModelArgs {
-    /// Folder with config.json, model.safetensors (or shards) and tokenizer.json; or owner/name[@revision] on the hub
+    /// Folder with config.json, model.safetensors (or shards) and tokenizer.json; or owner/name@revision on the hub
     model: PathBuf,
     /// Do not ask the hub: the model is a folder, or in the cache
     #[arg(long)]
