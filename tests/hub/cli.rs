@@ -249,8 +249,8 @@ fn until(what: impl Fn() -> bool) {
 }
 
 /// A model of which enough has come to stop it, and not all.
-fn slowly(server: &Server) {
-    server.mischief(on(FIRST, ALWAYS, |_, answer| answer.wait = Duration::from_millis(50)));
+fn slowly(server: &Server, milliseconds: u64) {
+    server.mischief(on(FIRST, ALWAYS, move |_, answer| answer.wait = Duration::from_millis(milliseconds)));
 }
 
 fn unfinished(place: &Place, repo: &Repo) -> u64 {
@@ -268,7 +268,7 @@ fn signal(child: &Child, name: &str) {
 fn ctrl_c_stops_and_the_same_command_goes_on() {
     let (place, repo) = (Place::new(), tiny());
     let server = Server::new(repo.clone());
-    slowly(&server);
+    slowly(&server, 150);
     let mut child = command(&place, &server, &["fetch", NAME]).stderr(Stdio::piped()).spawn().expect("runs");
     until(|| unfinished(&place, &repo) > 100_000);
     signal(&child, "-INT");
@@ -328,7 +328,7 @@ fn a_disk_that_runs_full_leaves_nothing_partial() {
 fn several_programs_share_one_download() {
     let (place, repo) = (Place::new(), tiny());
     let server = Server::new(repo.clone());
-    slowly(&server);
+    slowly(&server, 30);
     let start = || command(&place, &server, &["fetch", NAME]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let first = start().expect("runs");
     until(|| unfinished(&place, &repo) > 0);
