@@ -97,11 +97,41 @@ fn text_goes_in_and_text_comes_out() {
 }
 
 #[test]
+fn a_seed_gives_its_text_again_and_nonsense_is_refused() {
+    let say = |more: &[&str]| {
+        let output =
+            generate(&demo(), &[&["--prompt", "One sunny morning", "--max-tokens", "24", "--json"], more].concat());
+        json(&output)
+    };
+    let first = say(&["--temperature", "1.5", "--seed", "11"]);
+    assert_eq!(first["seed"], 11);
+    assert_eq!(say(&["--temperature", "1.5", "--seed", "11"])["tokens"], first["tokens"]);
+    assert_ne!(say(&["--temperature", "1.5", "--seed", "12"])["tokens"], first["tokens"]);
+    // A seed that nobody named can be named the next time.
+    let free = say(&["--top-p", "0.9"]);
+    let seed = free["seed"].as_u64().expect("a seed").to_string();
+    assert_eq!(say(&["--top-p", "0.9", "--seed", &seed])["tokens"], free["tokens"]);
+    assert!(say(&[])["seed"].is_null(), "nothing is drawn");
+
+    for (wrong, word) in [
+        (["--temperature", "-1"], "temperature of -1"),
+        (["--top-p", "1.5"], "top-p of 1.5"),
+        (["--min-p", "1"], "min-p of 1"),
+        (["--repetition-penalty", "0"], "repetition penalty of 0"),
+        (["--frequency-penalty", "NaN"], "frequency penalty of NaN"),
+    ] {
+        let output = generate(&demo(), &[&["--prompt", "Hi"], &wrong[..]].concat());
+        let err = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && err.contains(word), "{wrong:?}: {err}");
+    }
+}
+
+#[test]
 fn json_has_the_keys_that_scripts_rely_on() {
     let output = generate(&demo(), &["--prompt", "One sunny morning", "--max-tokens", "4", "--json"]);
     let result = json(&output);
     let keys: Vec<&str> = result.as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(keys, ["finish_reason", "prompt_tokens", "text", "timings", "tokens"]);
+    assert_eq!(keys, ["finish_reason", "prompt_tokens", "seed", "text", "timings", "tokens"]);
     assert_eq!(result["finish_reason"], "length");
     assert_eq!(result["tokens"].as_array().map(Vec::len), Some(4));
     for time in ["load_s", "prompt_s", "generate_s"] {

@@ -11,7 +11,7 @@ use crate::state::Sampler;
 #[command(next_help_heading = "Choice of tokens")]
 pub(super) struct SamplingArgs {
     /// How much chance there is: 0 always takes the most probable token [default: 0, or 1 with another option of these]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Choose among the K most probable tokens; 0: all
     #[arg(long, value_name = "K")]
