@@ -61,11 +61,12 @@ impl Args {
         let jinja = checkpoint.file("chat_template.jinja").await?;
         let template = ChatTemplate::from_files(config.as_deref(), jinja.as_deref())?;
         let template = template.ok_or_else(|| CommandError::NoTemplate(checkpoint.describe("")))?;
+        let opening = opening(&template)?;
         let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
         let sampler = self.sampling.sampler(&recommended);
         sampler.check().map_err(EngineError::from)?;
         let engine = self.load.load(&checkpoint, 1).await?;
-        let mut chat = Chat::new(engine, template, sampler, self.verbose)?;
+        let mut chat = Chat::new(engine, template, opening, sampler, self.verbose)?;
         if chat.terminal {
             eprintln!("/help tells what else you can say.");
         }
@@ -105,10 +106,10 @@ impl Chat {
     fn new(
         mut engine: Engine,
         template: ChatTemplate,
+        opening: Vec<ChatMessage>,
         mut sampler: Sampler,
         verbose: bool,
     ) -> Result<Self, CommandError> {
-        let opening = opening(&template)?;
         let tokenizer = engine.tokenizer()?;
         // What is one token, the device notices by itself.
         let (ends, stops): (Vec<_>, Vec<_>) =
