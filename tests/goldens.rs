@@ -4,7 +4,8 @@
 mod support;
 
 use selvedge::arch::HymbaWindow;
-use selvedge::backend::{Outputs, Step, Tokens};
+use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
+use selvedge::backend::{Backend, Outputs, Step, Tokens};
 use selvedge::checkpoint::{Checkpoint, Memory};
 use selvedge::engine::{Cancel, Engine};
 use selvedge::graph::StateKind;
@@ -98,6 +99,36 @@ fn hymba_as_trained() {
             }
             worst.finish();
         }
+    }
+}
+
+/// A device with exactly what WebGPU promises everywhere.
+fn with_defaults(subgroups: bool) -> Box<dyn Backend> {
+    let options = WebGpuOptions { default_limits: true, subgroups, self_test: false, ..Default::default() };
+    Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
+}
+
+#[test]
+fn hymba_on_what_webgpu_promises_everywhere() {
+    let Some(place) = places().into_iter().find(|place| place.name == "webgpu") else { return };
+    let bare: [fn() -> Box<dyn Backend>; 2] = [|| with_defaults(true), || with_defaults(false)];
+    for (open, what) in bare.into_iter().zip(["default limits", "default limits, no subgroups"]) {
+        let place = Place { open, ..place };
+        let case = HYMBA[0];
+        let golden = Golden::open(case);
+        let setting = Setting { window: HymbaWindow::Generate, ..Setting::default() };
+        let mut engine = load(&place, &checkpoint(case), setting);
+        assert_eq!(engine.info().max_binding, 128 << 20);
+        let mut worst = Worst::new(format!("{case}, {what}"), LOGITS * place.slack);
+        let (slot, logits) = read_anew(&mut engine, &golden.ids("p0.input_ids"), 64);
+        worst.compare("p0", &logits, &golden.get("p0.logits").data);
+        engine.close(slot).expect("an open slot");
+        let slot = engine.open().expect("a slot");
+        let tokens = golden.ids("p0.gen_tokens");
+        let (got, rows) = greedy(&mut engine, slot, &golden.ids("p0.input_ids"), 12.min(tokens.len()));
+        assert_eq!(got, tokens[..got.len()], "{what}");
+        worst.compare("p0, decoding", &rows, &golden.get("p0.gen_logits_official_cache").data[..rows.len()]);
+        worst.finish();
     }
 }
 

@@ -14,7 +14,7 @@ use crate::graph::{
     Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, RowBlock, Rows, StateKind, ValueId, WeightClass,
     WeightDesc, WeightFormat, WeightId, WeightRecipe,
 };
-use crate::state::{KvFormat, SlotId, StateLayout};
+use crate::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 /// Largest difference allowed, relative to the largest number of a value (at least 1).
 const TOLERANCE: f32 = 2e-3;
@@ -186,7 +186,8 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
     Ok(())
 }
 
-/// All kept values and the logits after a long span, and the logits after each of two rows more.
+/// All kept values and the logits after a long span, and the logits after each of two rows more; a token drawn
+/// from each.
 async fn exercise(
     backend: &mut dyn Backend,
     graph: &Graph,
@@ -200,6 +201,15 @@ async fn exercise(
     backend.set_pages(slot, &[1, 0])?;
     backend.reset(slot)?;
     let token = |i: usize| (i * 7 % VOCABULARY) as u32;
+    let sampler = Sampler {
+        temperature: 0.8,
+        top_k: 12,
+        top_p: 0.95,
+        min_p: 0.01,
+        repetition: 1.2,
+        seed: 1,
+        ..Default::default()
+    };
     let mut values = Vec::new();
     for (first, rows) in [(0, LONG), (LONG, 1), (LONG + 1, 1)] {
         // A program that keeps values does not fuse.
@@ -209,8 +219,11 @@ async fn exercise(
         let tokens = Tokens::Given((first..first + rows).map(token).collect());
         let step = Step { spans: vec![Span { slot, first, tokens, outputs: Outputs::Last }] };
         let table = StepTable::new(&step, &layout).map_err(|e| BackendError::Misuse(e.to_string()))?;
+        backend.set_sampler(slot, &sampler, &[3, 5, 8])?;
         let ticket = backend.step(program, &table)?;
-        backend.sampled(ticket).await?;
+        // As a number, another token is far off.
+        let tokens = backend.sampled(ticket).await?;
+        values.push(("sample".into(), tokens.into_iter().map(|token| token as f32).collect()));
         for &value in kept {
             let name = graph.value(value).name.clone();
             values.push((name, backend.read(program, value, rows).await?));
