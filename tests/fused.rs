@@ -23,6 +23,16 @@ const ODD_HYMBA: &str = r#"{
     "orig_max_position_embeddings": 128, "tie_word_embeddings": true
 }"#;
 
+/// Qwen3.5 with nothing even: keys of 13 and values of 35 columns, three value heads to a key head, three taps.
+const ODD_QWEN: &str = r#"{
+    "model_type": "qwen3_5_text", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 5,
+    "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 12, "intermediate_size": 51,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 13, "linear_value_head_dim": 35,
+    "linear_conv_kernel_dim": 3, "full_attention_interval": 3, "max_position_embeddings": 512,
+    "rope_parameters": { "rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.5 },
+    "tie_word_embeddings": true
+}"#;
+
 /// Numbers between -1 and 1 that look random and are the same everywhere.
 fn noise(seed: usize, count: usize) -> impl Iterator<Item = f32> {
     let mut state = (seed as u32).wrapping_mul(2_654_435_769) | 1;
@@ -96,6 +106,7 @@ fn fused_kernels_agree_with_the_twins() {
         ("falcon_h1", golden("falcon_h1")),
         ("nemotron_h", golden("nemotron_h_bias")),
         ("lfm2", golden("lfm2_bias")),
+        ("odd qwen3_5", ODD_QWEN.to_owned()),
     ];
     let formats = [
         (WeightChoice::F32, KvFormat::F32, "f32"),

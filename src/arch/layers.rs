@@ -201,7 +201,7 @@ impl Mamba2 {
         let d = g.vector(vector("D", self.heads));
         let dt_bias = g.vector(vector("dt_bias", self.heads));
         let shape = vec![self.heads, self.columns, self.states];
-        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape });
+        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: false });
         let y = g.value(names.value("ssm"), self.inner(), Rows::All);
         let (limit, heads, groups) = (self.limit, self.heads, self.groups);
         g.push(Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: y });

@@ -155,7 +155,7 @@ impl DeltaNet {
         let a = g.vector(vector("A_log", heads).mapped(Map::NegExp));
         let dt_bias = g.vector(vector("dt_bias", heads));
         let shape = vec![heads, self.key, self.value];
-        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape });
+        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: true });
         let (out, scale) = (g.value(names.value("delta"), self.values(), Rows::All), Attention::usual_scale(self.key));
         g.push(Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out });
 

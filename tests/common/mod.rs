@@ -96,8 +96,7 @@ pub struct CaseResult {
 }
 
 /// Ops that a backend has no kernels for yet.
-const NOT_YET: [(&str, &str); 6] = [
-    ("webgpu", "gated_delta"),
+const NOT_YET: [(&str, &str); 5] = [
     ("webgpu", "moe_route"),
     ("webgpu", "moe_apply"),
     ("cuda", "gated_delta"),

@@ -1,5 +1,6 @@
 //! From ops to dispatches: which kernel, which buffers, which parameters, how many workgroups.
 
+mod delta;
 mod linear;
 mod mixing;
 mod pointwise;
@@ -142,6 +143,7 @@ impl Lowering<'_> {
             Kernel::Linear { linear, input, add } => self.fused_linear(linear, input, add),
             Kernel::ConvDecode { conv, .. } => self.conv_decode(conv),
             Kernel::ScanDecode(ops) => self.scan_decode(ops),
+            Kernel::DeltaDecode(ops) => self.delta_decode(ops),
             Kernel::RopeAppend { query, key, append } => self.rope_append(query, key, append),
         }
     }
@@ -163,7 +165,8 @@ impl Lowering<'_> {
             Op::SelectiveScan { .. } => self.selective_scan(op),
             Op::SsdScan { .. } => self.ssd_scan(op),
             Op::Sample { logits } => self.sample(logits),
-            Op::GatedDelta { .. } | Op::MoeRoute { .. } | Op::MoeApply { .. } => {
+            Op::GatedDelta { .. } => self.gated_delta(op),
+            Op::MoeRoute { .. } | Op::MoeApply { .. } => {
                 Err(BackendError::Unsupported { backend: "webgpu", what: format!("the op `{}`", op.name()) })
             }
         }

@@ -12,17 +12,17 @@ const MOST_STATES: usize = 16;
 
 impl Lowering<'_> {
     /// Chunks of spans that have several, at most.
-    fn long_chunks(&self) -> usize {
+    pub(super) fn long_chunks(&self) -> usize {
         if self.spec.rows > CHUNK_ROWS as usize { StepTable::most_long_chunks(self.spec.rows) } else { 0 }
     }
 
-    fn chunks_at(&self) -> u32 {
+    pub(super) fn chunks_at(&self) -> u32 {
         (StepTable::chunks_at(self.spec.rows, self.spec.outputs) / 4) as u32
     }
 
-    fn shape(&self, state: StateId) -> Result<&[usize]> {
+    pub(super) fn shape(&self, state: StateId) -> Result<&[usize]> {
         match &self.graph.state(state).kind {
-            StateKind::Recurrent { shape } => Ok(shape),
+            StateKind::Recurrent { shape, .. } => Ok(shape),
             _ => Err(BackendError::Misuse(format!("`{}` is not recurrent", self.graph.state(state).name))),
         }
     }
@@ -32,6 +32,7 @@ impl Lowering<'_> {
         let decays = match *op {
             Op::SelectiveScan { x, .. } => x.width,
             Op::SsdScan { heads, .. } => heads,
+            Op::GatedDelta { heads, state, .. } => return (self.delta_scratch(state, heads)[2] * 4) as u64,
             _ => return 0,
         };
         let states = op.state().map_or(0, |s| StateLayout::elements(&self.graph.state(s).kind));
