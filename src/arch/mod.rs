@@ -1,6 +1,7 @@
 //! Model families: `config.json` -> [`Graph`]. One file a family, no kernels in it.
 
 mod config;
+mod experts;
 mod falcon_h1;
 mod granite_hybrid;
 mod hymba;
