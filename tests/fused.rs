@@ -33,6 +33,26 @@ const ODD_QWEN: &str = r#"{
     "tie_word_embeddings": true
 }"#;
 
+/// Nemotron-H's mixture of experts, in a width of its own.
+const ODD_EXPERTS: &str = r#"{
+    "model_type": "nemotron_h", "vocab_size": 101, "hidden_size": 42, "hybrid_override_pattern": "ME*E-E",
+    "intermediate_size": 51, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 10,
+    "mamba_num_heads": 6, "mamba_head_dim": 7, "n_groups": 3, "ssm_state_size": 9, "conv_kernel": 3,
+    "n_routed_experts": 12, "num_experts_per_tok": 5, "n_group": 4, "topk_group": 2, "moe_intermediate_size": 21,
+    "moe_shared_expert_intermediate_size": 33, "moe_latent_size": 27, "routed_scaling_factor": 2.5,
+    "max_position_embeddings": 512, "tie_word_embeddings": false
+}"#;
+
+/// Granite's, with a gate in every expert.
+const ODD_GRANITE: &str = r#"{
+    "model_type": "granitemoehybrid", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 3,
+    "layer_types": ["mamba", "attention", "mamba"], "num_attention_heads": 3, "num_key_value_heads": 1,
+    "intermediate_size": 19, "shared_intermediate_size": 51, "num_local_experts": 7, "num_experts_per_tok": 3,
+    "mamba_expand": 2, "mamba_n_heads": 6, "mamba_n_groups": 3, "mamba_d_state": 9, "mamba_d_conv": 3,
+    "embedding_multiplier": 3, "residual_multiplier": 0.3, "attention_multiplier": 0.1, "logits_scaling": 2.5,
+    "max_position_embeddings": 512, "tie_word_embeddings": true
+}"#;
+
 /// Numbers between -1 and 1 that look random and are the same everywhere.
 fn noise(seed: usize, count: usize) -> impl Iterator<Item = f32> {
     let mut state = (seed as u32).wrapping_mul(2_654_435_769) | 1;
@@ -107,6 +127,8 @@ fn fused_kernels_agree_with_the_twins() {
         ("nemotron_h", golden("nemotron_h_bias")),
         ("lfm2", golden("lfm2_bias")),
         ("odd qwen3_5", ODD_QWEN.to_owned()),
+        ("odd experts", ODD_EXPERTS.to_owned()),
+        ("odd granite", ODD_GRANITE.to_owned()),
     ];
     let formats = [
         (WeightChoice::F32, KvFormat::F32, "f32"),

@@ -119,6 +119,17 @@ params! {
         projected_pitch: u32, beta_offset: u32, dt_offset: u32, z_offset: u32, out_pitch: u32, a_at: u32,
         dt_bias_at: u32, norm_at: u32, norm_pitch: u32, function: u32, scale: f32, key_eps: f32, eps: f32,
     }
+    /// `shaders/moe_route/moe_route.wgsl`
+    MoeRoute for "moe_route" {
+        experts: u32, groups: u32, top_groups: u32, top: u32, logits_pitch: u32, logits_offset: u32, out_pitch: u32,
+        bias_at: u32, sigmoid: u32, normed: u32, outputs: u32, scale: f32,
+    }
+    /// `shaders/moe_apply/params.wgsl`
+    MoeApply for "moe_apply" {
+        experts: u32, top: u32, width: u32, chunks: u32, columns: u32, first: u32, rows: u32, x_pitch: u32,
+        routes_pitch: u32, hidden_pitch: u32, sums_pitch: u32, out_pitch: u32, function: u32, gated: u32, added: u32,
+        outputs: u32, pairs_at: u32,
+    }
     /// `shaders/gather/gather.wgsl`
     Gather for "gather" { width: u32, x_pitch: u32, x_offset: u32, out_pitch: u32 }
     /// `shaders/sample/greedy.wgsl`

@@ -4,7 +4,7 @@
 use super::{ELEMENTS, Lowering, Rows, wrapped};
 use crate::backend::webgpu::fuse::DeltaDecode;
 use crate::backend::webgpu::params;
-use crate::backend::{BackendError, CHUNK_ROWS, Result};
+use crate::backend::{CHUNK_ROWS, Result};
 use crate::graph::{Op, StateId};
 use crate::state::StateLayout;
 
@@ -34,8 +34,7 @@ impl Lowering<'_> {
         let (beta, beta_pitch, beta_offset) = self.source(beta)?;
         let (dt, dt_pitch, dt_offset) = self.source(dt)?;
         let (to, memory, vectors) = (self.place(out)?, self.fixed(state)?, self.vectors.clone());
-        let missing = || BackendError::Misuse("a gated delta rule without its scratch".into());
-        let scratch = self.chunk_states.clone().ok_or_else(missing)?;
+        let scratch = self.scratch(0)?;
         let params = params::GatedDelta {
             heads: heads as u32,
             key_heads: key_heads as u32,

@@ -77,7 +77,8 @@ impl Lowering<'_> {
             lowering.dispatch("selective_scan", &shader, &constants, &params, buffers, workgroups)
         };
         run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], rows * channels)?;
-        if let Some(handed) = self.chunk_states.clone().filter(|_| long > 0) {
+        if long > 0 {
+            let handed = self.scratch(0)?;
             run(self, "chunk_state", &[&x, &dt, &b, &vectors, &handed], long * channels)?;
             run(self, "carry", &[&vectors, &memory, &handed], states * channels)?;
             run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * channels)?;
@@ -184,7 +185,8 @@ impl Lowering<'_> {
         };
         let step = (rows * heads * columns).div_ceil(ELEMENTS);
         run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], step)?;
-        if let Some(handed) = self.chunk_states.clone().filter(|_| long > 0) {
+        if long > 0 {
+            let handed = self.scratch(0)?;
             run(self, "chunk_state", &[&x, &dt, &b, &vectors, &handed], long * heads)?;
             run(self, "carry", &[&memory, &handed], chunk_states.div_ceil(ELEMENTS))?;
             run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * heads)?;
