@@ -17,7 +17,7 @@ use selvedge::arch::HymbaWindow;
 use selvedge::backend::cuda::CudaBackend;
 use selvedge::backend::{Backend, BackendError, Outputs};
 use selvedge::engine::Cancel;
-use support::{Golden, Place, Setting, Worst, checkpoint, load, wait};
+use support::{Golden, Place, Setting, Worst, checkpoint, folder, load, wait};
 
 #[test]
 fn every_op_agrees_with_its_twin() {
@@ -77,6 +77,21 @@ fn hymba_agrees_with_the_reference() {
 fn falcon_h1_agrees_with_the_reference() {
     on_emulator("falcon_h1_agrees_with_the_reference", "reverse", || {
         golden("falcon_h1", "", ("decode_tokens", "decode_logits"), 4e-4);
+    });
+}
+
+#[test]
+fn the_gated_delta_rule_and_experts_agree_with_the_reference() {
+    let cases = [("qwen3_5_gva", 1.6e-3), ("nemotron_h_moe", 4e-4), ("granite_moe", 4e-4)];
+    let there: Vec<_> = cases.into_iter().filter(|(case, _)| folder(case).exists()).collect();
+    if there.is_empty() {
+        println!("not tested: the cases are not in this repository, and SELVEDGE_GOLDENS names no folder with them");
+        return;
+    }
+    on_emulator("the_gated_delta_rule_and_experts_agree_with_the_reference", "random1", move || {
+        for (case, tolerance) in there {
+            golden(case, "", ("decode_tokens", "decode_logits"), tolerance);
+        }
     });
 }
 

@@ -23,6 +23,36 @@ const ODD_HYMBA: &str = r#"{
     "orig_max_position_embeddings": 128, "tie_word_embeddings": true
 }"#;
 
+/// Qwen3.5 with nothing even: keys of 13 and values of 35 columns, three value heads to a key head, three taps.
+const ODD_QWEN: &str = r#"{
+    "model_type": "qwen3_5_text", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 5,
+    "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 12, "intermediate_size": 51,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 13, "linear_value_head_dim": 35,
+    "linear_conv_kernel_dim": 3, "full_attention_interval": 3, "max_position_embeddings": 512,
+    "rope_parameters": { "rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.5 },
+    "tie_word_embeddings": true
+}"#;
+
+/// Nemotron-H's mixture of experts, in a width of its own.
+const ODD_EXPERTS: &str = r#"{
+    "model_type": "nemotron_h", "vocab_size": 101, "hidden_size": 42, "hybrid_override_pattern": "ME*E-E",
+    "intermediate_size": 51, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 10,
+    "mamba_num_heads": 6, "mamba_head_dim": 7, "n_groups": 3, "ssm_state_size": 9, "conv_kernel": 3,
+    "n_routed_experts": 12, "num_experts_per_tok": 5, "n_group": 4, "topk_group": 2, "moe_intermediate_size": 21,
+    "moe_shared_expert_intermediate_size": 33, "moe_latent_size": 27, "routed_scaling_factor": 2.5,
+    "max_position_embeddings": 512, "tie_word_embeddings": false
+}"#;
+
+/// Granite's, with a gate in every expert.
+const ODD_GRANITE: &str = r#"{
+    "model_type": "granitemoehybrid", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 3,
+    "layer_types": ["mamba", "attention", "mamba"], "num_attention_heads": 3, "num_key_value_heads": 1,
+    "intermediate_size": 19, "shared_intermediate_size": 51, "num_local_experts": 7, "num_experts_per_tok": 3,
+    "mamba_expand": 2, "mamba_n_heads": 6, "mamba_n_groups": 3, "mamba_d_state": 9, "mamba_d_conv": 3,
+    "embedding_multiplier": 3, "residual_multiplier": 0.3, "attention_multiplier": 0.1, "logits_scaling": 2.5,
+    "max_position_embeddings": 512, "tie_word_embeddings": true
+}"#;
+
 /// Numbers between -1 and 1 that look random and are the same everywhere.
 fn noise(seed: usize, count: usize) -> impl Iterator<Item = f32> {
     let mut state = (seed as u32).wrapping_mul(2_654_435_769) | 1;
@@ -96,6 +126,9 @@ fn fused_kernels_agree_with_the_twins() {
         ("falcon_h1", golden("falcon_h1")),
         ("nemotron_h", golden("nemotron_h_bias")),
         ("lfm2", golden("lfm2_bias")),
+        ("odd qwen3_5", ODD_QWEN.to_owned()),
+        ("odd experts", ODD_EXPERTS.to_owned()),
+        ("odd granite", ODD_GRANITE.to_owned()),
     ];
     let formats = [
         (WeightChoice::F32, KvFormat::F32, "f32"),

@@ -24,10 +24,11 @@ const OURS: [&str; 4] = ["falcon_h1", "falcon_h1_rms", "lfm2_bias", "nemotron_h_
 
 /// The other families, and how far each may be from the reference on the CPU: what `transformers` in f32 is
 /// away from the same formulas in f64, times ten. bf16 cases are held against the same weights run in f32.
-const FAMILIES: [(&str, f32); 14] = [
+const FAMILIES: [(&str, f32); 18] = [
     ("falcon_h1", INSIDE),
     ("falcon_h1_rms", INSIDE),
     ("granite_h", INSIDE),
+    ("granite_moe", INSIDE),
     ("granite_rope", INSIDE),
     ("lfm2", 3e-4),
     ("lfm2_25", 3e-4),
@@ -37,8 +38,11 @@ const FAMILIES: [(&str, f32); 14] = [
     ("nemotron_h", INSIDE),
     ("nemotron_h_bf16", INSIDE),
     ("nemotron_h_bias", INSIDE),
+    ("nemotron_h_moe", INSIDE),
     ("qwen2", 3e-4),
     ("qwen3", 3e-4),
+    ("qwen3_5", 8e-4),
+    ("qwen3_5_gva", 8e-4),
 ];
 
 /// Reads tokens in spans of `chunk` rows; the logits of all of them.

@@ -25,6 +25,6 @@ macro_rules! carry {
 }
 
 carry! {
-    "activation" "add" "attention" "conv" "conv_append" "embed" "gate" "gather" "kv_append" "linear" "norm" "rope"
-    "sample" "selective_scan" "ssd_scan"
+    "activation" "add" "attention" "conv" "conv_append" "embed" "gate" "gated_delta" "gather" "kv_append" "linear"
+    "moe_apply" "moe_route" "norm" "rope" "sample" "selective_scan" "ssd_scan"
 }

@@ -1,19 +1,17 @@
 //! Granite-4.0-H and its attention-only siblings: Mamba-2 or attention in each layer, a feed-forward
-//! behind each, and four multipliers. Those of the residual branches stay where the branch is added:
+//! behind each, in some with experts beside it, and four multipliers. Those of the residual branches stay where the branch is added:
 //! folded into weights they would round. Source: transformers' `granitemoehybrid`.
 
 use super::config::{LAYERS, VOCABULARY, WIDTH};
+use super::experts::{self, Experts};
 use super::layers::{Attention, Mamba2, Names, head_sizes, head_table, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, NormKind, Part};
+use crate::graph::{Function, GraphBuilder, NormKind, Part, Routing, ValueId};
 
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     config.expect("hidden_act", &"silu".into())?;
     for field in ["attention_bias", "mamba_proj_bias"] {
         config.expect(field, &false.into())?;
-    }
-    if config.count_or("num_local_experts", 0, 1 << 20)? > 0 {
-        return Err(config.unsupported("num_local_experts", "0 (mixtures of experts are not)").into());
     }
     Ok(())
 }
@@ -30,6 +28,44 @@ fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchErr
         _ => Err(config.unsupported("layer_types", "mamba, attention").into()),
     };
     types.iter().map(attention).collect()
+}
+
+/// The experts beside each layer's feed-forward.
+struct Mixture {
+    experts: usize,
+    /// Experts that a row chooses.
+    top: usize,
+    /// Inner width of an expert.
+    width: usize,
+}
+
+impl Mixture {
+    fn parse(config: &Config, layers: usize) -> Result<Option<Self>, ArchError> {
+        if config.count_or("num_local_experts", 0, usize::MAX)? == 0 {
+            return Ok(None);
+        }
+        let [experts, top] = experts::counts(config, "num_local_experts", "num_experts_per_tok", layers)?;
+        Ok(Some(Self { experts, top, width: config.size_within("intermediate_size", WIDTH)? }))
+    }
+
+    fn build(&self, g: &mut GraphBuilder, names: &Names, normed: ValueId, hidden: usize) -> ValueId {
+        let &Self { experts, top, width } = self;
+        let all = |what: &str, rows, columns| {
+            vec![Part::all(names.tensor(&format!("block_sparse_moe.{what}_linear.weight")), &[experts, rows, columns])]
+        };
+        let mixture = Experts {
+            experts,
+            choice: [1, 1, top],
+            routing: Routing::Softmax,
+            router: names.matrix("block_sparse_moe.router.layer.weight", experts, hidden),
+            bias: None,
+            up: all("input", 2 * width, hidden),
+            down: all("output", hidden, width),
+            function: Function::Silu,
+            gated: true,
+        };
+        mixture.build(g, names, normed, normed)
+    }
 }
 
 /// Builds the graph.
@@ -52,6 +88,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
             config.product("mamba_expand", &[config.size("mamba_expand")?, hidden], WIDTH)?,
         )?),
     };
+    let mixture = Mixture::parse(config, layers)?;
     let multiplier = |field: &str| config.number_or(field, 1.0).map(|n| n as f32);
     let residual_scale = multiplier("residual_multiplier")?;
     let attention_scale = multiplier("attention_multiplier")?;
@@ -95,6 +132,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
                     qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
                     qkv_bias: None,
                     qk_norm: None,
+                    gate: None,
                     out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
                     out_bias: None,
                 };
@@ -107,7 +145,11 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
         let gate_up = vec![names.matrix("shared_mlp.input_linear.weight", 2 * width, hidden)];
         let down = names.matrix("shared_mlp.output_linear.weight", hidden, width);
-        let ffn = swiglu(&mut g, &names, normed, width, gate_up, down);
+        let mut ffn = swiglu(&mut g, &names, normed, width, gate_up, down);
+        if let Some(mixture) = &mixture {
+            let routed = mixture.build(&mut g, &names, normed, hidden);
+            ffn = g.add(names.value("mixture"), g.whole(routed), g.whole(ffn), 1.0);
+        }
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), residual_scale);
     }
     let norm = g.vector(Part::all("model.norm.weight", &[hidden]));

@@ -264,7 +264,8 @@ pub(super) fn build(
         let dt = g.linear(name("dt"), dt, dt_proj, Some(bias));
         let a = g.vector(Part::all(tensor("mamba.A_log.0"), &[s.inner, s.state]).mapped(Map::NegExp));
         let d = g.vector(Part::all(tensor("mamba.D.0"), &[s.inner]));
-        let ssm = g.state(name("ssm"), layer, StateKind::Recurrent { shape: vec![s.inner, s.state] });
+        let ssm =
+            g.state(name("ssm"), layer, StateKind::Recurrent { shape: vec![s.inner, s.state], channels_last: false });
         let y = g.value(name("ssm"), s.inner, crate::graph::Rows::All);
         g.push(crate::graph::Op::SelectiveScan {
             x: g.whole(x),

@@ -57,6 +57,8 @@ pub(super) struct Attention {
     pub qkv_bias: Option<Vec<Part>>,
     /// RMS norm of every head of q and of k, before the rotation: weights `[head]`.
     pub qk_norm: Option<([Part; 2], f32)>,
+    /// Rows whose sigmoid every column of every head is multiplied with, or none.
+    pub gate: Option<Vec<Part>>,
     pub out: Part,
     pub out_bias: Option<Part>,
 }
@@ -70,7 +72,9 @@ impl Attention {
     /// Appends it.
     pub fn build(self, g: &mut GraphBuilder, names: &Names, normed: ValueId) -> ValueId {
         let (q_columns, kv_columns) = (self.heads * self.head, self.kv_heads * self.head);
-        let qkv = g.matrix(names.value("qkv"), self.qkv);
+        let gated = self.gate.is_some();
+        let rows = self.qkv.into_iter().chain(self.gate.into_iter().flatten());
+        let qkv = g.matrix(names.value("qkv"), rows.collect());
         let bias = self.qkv_bias.map(|parts| vectors(g, names.value("qkv_bias"), parts));
         let qkv = g.linear(names.value("qkv"), normed, qkv, bias);
         let [mut q, mut k, v] = g.split(qkv, [q_columns, kv_columns, kv_columns]);
@@ -85,7 +89,11 @@ impl Attention {
             let rotated_k = g.rope(names.value("k"), k, self.kv_heads, rotary);
             (q, k) = (g.whole(rotated_q), g.whole(rotated_k));
         }
-        let attended = attend(g, names, q, k, v, self.heads, self.kv_heads, self.head, self.scale);
+        let mut attended = attend(g, names, q, k, v, self.heads, self.kv_heads, self.head, self.scale);
+        if gated {
+            let gate = g.view(qkv, q_columns + 2 * kv_columns, q_columns);
+            attended = g.gate(names.value("attn_gated"), gate, g.whole(attended), Function::Sigmoid);
+        }
         let out = g.matrix(names.value("attn_out"), vec![self.out]);
         let bias = self.out_bias.map(|part| g.vector(part));
         g.linear(names.value("attn_out"), attended, out, bias)
@@ -193,7 +201,7 @@ impl Mamba2 {
         let d = g.vector(vector("D", self.heads));
         let dt_bias = g.vector(vector("dt_bias", self.heads));
         let shape = vec![self.heads, self.columns, self.states];
-        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape });
+        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: false });
         let y = g.value(names.value("ssm"), self.inner(), Rows::All);
         let (limit, heads, groups) = (self.limit, self.heads, self.groups);
         g.push(Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: y });

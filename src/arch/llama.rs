@@ -115,6 +115,7 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
             qkv: weights.into(),
             qkv_bias: (kind == Kind::Qwen2).then(|| biases.into()),
             qk_norm: (kind == Kind::Qwen3).then_some((qk_norm, eps)),
+            gate: None,
             out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
             out_bias: None,
         };

@@ -1,6 +1,7 @@
 //! Model families: `config.json` -> [`Graph`]. One file a family, no kernels in it.
 
 mod config;
+mod experts;
 mod falcon_h1;
 mod granite_hybrid;
 mod hymba;
@@ -10,6 +11,7 @@ mod llama;
 mod nemotron;
 mod nemotron_h;
 mod presets;
+mod qwen3_5;
 
 use std::collections::BTreeMap;
 
@@ -117,6 +119,8 @@ const FAMILIES: &[(&str, Build)] = &[
     ("nemotron_h", nemotron_h::build),
     ("qwen2", llama::qwen2),
     ("qwen3", llama::qwen3),
+    ("qwen3_5", qwen3_5::build),
+    ("qwen3_5_text", qwen3_5::build),
 ];
 
 /// Builds the model that a config describes. Without `tensors`, tied heads are taken from the config.

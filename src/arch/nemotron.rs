@@ -61,6 +61,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
             qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
             qkv_bias: None,
             qk_norm: None,
+            gate: None,
             out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
             out_bias: None,
         };

@@ -1,11 +1,12 @@
-//! Nemotron-H, Nemotron-Nano-v2, Nemotron-3-Nano: a pattern of Mamba-2, attention and feed-forward
-//! blocks, one mixer each. Attention has no position embedding, whatever the config still says about
+//! Nemotron-H, Nemotron-Nano-v2, Nemotron-3-Nano: a pattern of Mamba-2, attention, feed-forward and
+//! mixture-of-experts blocks, one mixer each. Attention has no position embedding, whatever the config still says about
 //! rotation. Source: transformers' `nemotron_h`; the limits of dt are NVIDIA's own `time_step_limit`.
 
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
+use super::experts::{self, Experts};
 use super::layers::{Attention, Mamba2, Names, at_least_two, head_sizes, head_table, squared_relu, time_step_limit};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{GraphBuilder, NormKind, Part};
+use crate::graph::{Function, GraphBuilder, NormKind, Part, Routing, ValueId};
 
 /// What a block mixes with.
 #[derive(Clone, Copy, PartialEq)]
@@ -13,6 +14,7 @@ enum Block {
     Mamba,
     Attention,
     FeedForward,
+    Experts,
 }
 
 /// The blocks, from either dialect of the pattern.
@@ -22,7 +24,8 @@ fn blocks(config: &Config) -> Result<Vec<Block>, ArchError> {
             "mamba" | "linear_attention" => Ok(Block::Mamba),
             "attention" | "full_attention" => Ok(Block::Attention),
             "mlp" => Ok(Block::FeedForward),
-            _ => Err(config.unsupported("layers_block_type", "mamba, attention, mlp")),
+            "moe" => Ok(Block::Experts),
+            _ => Err(config.unsupported("layers_block_type", "mamba, attention, mlp, moe")),
         };
         names.iter().map(block).collect::<Result<_, _>>()?
     } else {
@@ -30,8 +33,8 @@ fn blocks(config: &Config) -> Result<Vec<Block>, ArchError> {
             'M' => Ok(Block::Mamba),
             '*' => Ok(Block::Attention),
             '-' => Ok(Block::FeedForward),
-            'E' => Err(config.unsupported("hybrid_override_pattern", "M, *, - (mixtures of experts, E, are not)")),
-            _ => Err(config.invalid("hybrid_override_pattern", "letters M, *, -")),
+            'E' => Ok(Block::Experts),
+            _ => Err(config.invalid("hybrid_override_pattern", "letters M, *, -, E")),
         };
         config.string("hybrid_override_pattern")?.chars().map(block).collect::<Result<_, _>>()?
     };
@@ -50,10 +53,95 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     config.expect("mamba_hidden_act", &"silu".into())?;
     config.expect("attention_bias", &false.into())?;
     config.expect("residual_in_fp32", &false.into())?;
+    // Heads that look ahead.
+    config.expect("num_nextn_predict_layers", &0.into())?;
     if config.get("sliding_window").is_some() {
         return Err(config.unsupported("sliding_window", "null").into());
     }
     Ok(())
+}
+
+/// The feed-forward of an `E` block: routed experts beside one that every row goes through.
+struct Mixture {
+    experts: usize,
+    choice: [usize; 3],
+    routing: Routing,
+    /// Inner width of an expert.
+    width: usize,
+    /// Of the shared one.
+    shared: usize,
+    /// Width that the routed experts read and write, where it is not the stream's.
+    latent: Option<usize>,
+}
+
+impl Mixture {
+    fn parse(config: &Config, blocks: usize) -> Result<Self, ArchError> {
+        config.expect("n_shared_experts", &1.into())?;
+        config.expect("mlp_bias", &false.into())?;
+        let [experts, top] = experts::counts(config, "n_routed_experts", "num_experts_per_tok", blocks)?;
+        let groups = config.size_opt("n_group")?.unwrap_or(1);
+        if !experts.is_multiple_of(groups) {
+            return Err(config.invalid("n_group", format!("a divisor of the {experts} experts")).into());
+        }
+        let top_groups = match config.get("topk_group") {
+            Some(_) => config.size_within("topk_group", groups)?,
+            None => 1,
+        };
+        if top > top_groups * (experts / groups) {
+            let most = top_groups * (experts / groups);
+            return Err(config
+                .invalid("num_experts_per_tok", format!("at most {most}, which topk_group leaves"))
+                .into());
+        }
+        let normed = config.flag_or("norm_topk_prob", true)?;
+        let scale = config.positive_or("routed_scaling_factor", 1.0)? as f32;
+        let latent = match config.get("moe_latent_size") {
+            Some(_) => Some(config.size_within("moe_latent_size", WIDTH)?),
+            None => None,
+        };
+        Ok(Self {
+            experts,
+            choice: [groups, top_groups, top],
+            routing: Routing::Sigmoid { normed, scale },
+            width: config.size_within("moe_intermediate_size", WIDTH)?,
+            shared: config.size_within("moe_shared_expert_intermediate_size", WIDTH)?,
+            latent,
+        })
+    }
+
+    fn build(&self, g: &mut GraphBuilder, names: &Names, normed: ValueId, hidden: usize) -> ValueId {
+        let (experts, inner) = (self.experts, self.latent.unwrap_or(hidden));
+        let of = |what: &str, rows: usize, columns: usize| -> Vec<Part> {
+            let part = |e: usize| names.matrix(&format!("mixer.experts.{e}.{what}_proj.weight"), rows, columns);
+            (0..experts).map(part).collect()
+        };
+        let project = |g: &mut GraphBuilder, what: &str, x: ValueId, rows: usize, columns: usize| {
+            let weight =
+                g.matrix(names.value(what), vec![names.matrix(&format!("mixer.{what}.weight"), rows, columns)]);
+            g.linear(names.value(what), x, weight, None)
+        };
+        // The router and the shared expert read the stream itself.
+        let x = self.latent.map_or(normed, |latent| project(g, "fc1_latent_proj", normed, latent, hidden));
+        let mixture = Experts {
+            experts,
+            choice: self.choice,
+            routing: self.routing,
+            router: names.matrix("mixer.gate.weight", experts, hidden),
+            bias: Some(names.vector("mixer.gate.e_score_correction_bias", experts)),
+            up: of("up", self.width, inner),
+            down: of("down", inner, self.width),
+            function: Function::SquaredRelu,
+            gated: false,
+        };
+        let routed = mixture.build(g, names, normed, x);
+        let routed = self.latent.map_or(routed, |latent| project(g, "fc2_latent_proj", routed, hidden, latent));
+        let up_down = [
+            names.matrix("mixer.shared_experts.up_proj.weight", self.shared, hidden),
+            names.matrix("mixer.shared_experts.down_proj.weight", hidden, self.shared),
+        ];
+        let shared = squared_relu(g, names, normed, up_down, None);
+        g.add(names.value("mixture"), g.whole(routed), g.whole(shared), 1.0)
+    }
 }
 
 /// Builds the graph.
@@ -81,6 +169,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     if !mamba.heads.is_multiple_of(mamba.groups) {
         return Err(config.invalid("n_groups", format!("a divisor of the {} heads", mamba.heads)).into());
     }
+    let mixtures = blocks.iter().filter(|&&block| block == Block::Experts).count();
     let use_bias = config.flag_or("use_bias", false)? || config.flag_or("mamba_proj_bias", false)?;
     let mlp_bias = config.flag_or("mlp_bias", false)?;
     // The released files say `backbone`; transformers 5 writes `model`.
@@ -95,6 +184,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let norm = g.vector(names.vector("norm.weight", hidden));
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
         let mixed = match block {
+            Block::Experts => Mixture::parse(config, mixtures)?.build(&mut g, &names, normed, hidden),
             Block::Mamba => {
                 let widths = mamba.widths();
                 let rows = widths.iter().sum();
@@ -123,6 +213,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
                     qkv: rows.map(|(p, rows)| names.matrix(&format!("mixer.{p}_proj.weight"), rows, hidden)).into(),
                     qkv_bias: None,
                     qk_norm: None,
+                    gate: None,
                     out: names.matrix("mixer.o_proj.weight", hidden, q_rows),
                     out_bias: None,
                 };

@@ -114,7 +114,7 @@ fn describe(
                 wanted: part.shape.clone(),
             });
         }
-        let within = part.shape.first().is_some_and(|&rows| part.rows.start < part.rows.end && part.rows.end <= rows);
+        let within = part.rows.start < part.rows.end && part.rows.end <= part.height();
         if !within || part.columns() != recipe.columns || recipe.columns == 0 {
             let what = format!(
                 "rows {:?} of `{}` {:?} do not fit its {} columns",

@@ -33,7 +33,8 @@ impl Map {
     }
 }
 
-/// Rows `rows` of a checkpoint tensor seen as `[shape[0], product of the rest]`, mapped, then scaled.
+/// Rows `rows` of a checkpoint tensor seen as `[product of the others, last]` of its dimensions (of a single one as
+/// `[first, 1]`), mapped, then scaled.
 #[derive(Clone, Debug)]
 pub struct Part {
     /// The tensor's name in the checkpoint.
@@ -51,7 +52,9 @@ pub struct Part {
 impl Part {
     /// All rows of a tensor, as they are.
     pub fn all(tensor: impl Into<String>, shape: &[usize]) -> Self {
-        Self { tensor: tensor.into(), shape: shape.to_vec(), rows: 0..shape[0], map: Map::Identity, scale: 1.0 }
+        let part = Self { tensor: tensor.into(), shape: shape.to_vec(), rows: 0..0, map: Map::Identity, scale: 1.0 };
+        let rows = 0..part.height();
+        part.rows(rows)
     }
 
     /// The same part with other rows.
@@ -72,9 +75,21 @@ impl Part {
         self
     }
 
-    /// Columns: the product of all dimensions but the first.
+    /// Columns: the last of several dimensions.
     pub fn columns(&self) -> usize {
-        self.shape.iter().skip(1).product()
+        match self.shape.as_slice() {
+            [_, .., last] => *last,
+            _ => 1,
+        }
+    }
+
+    /// Rows of the whole tensor.
+    pub fn height(&self) -> usize {
+        match self.shape.as_slice() {
+            [rows] => *rows,
+            [others @ .., _] => others.iter().product(),
+            [] => 0,
+        }
     }
 
     /// Whether the tensor's numbers go through unchanged.

@@ -29,8 +29,11 @@ pub enum StateKind {
     },
     /// A recurrent state: f32, row-major.
     Recurrent {
-        /// Its logical shape: `[channels, N]` or `[heads, P, N]`.
+        /// Its logical shape: `[channels, N]`, `[heads, P, N]` or `[heads, key width, value width]`.
         shape: Vec<usize>,
+        /// Which of the last two axes holds channels: numbers that never look at one another, and that a backend
+        /// may want side by side. `P` of a scan: the one before the last; value columns: the last.
+        channels_last: bool,
     },
 }
 

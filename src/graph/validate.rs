@@ -201,7 +201,7 @@ impl Graph {
 
     fn recurrent(&self, state: super::StateId) -> Result<&[usize], String> {
         match &self.state(state).kind {
-            StateKind::Recurrent { shape } => Ok(shape),
+            StateKind::Recurrent { shape, .. } => Ok(shape),
             _ => Err(format!("`{}` is not a recurrent state", self.state(state).name)),
         }
     }

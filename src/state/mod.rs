@@ -181,7 +181,7 @@ impl StateLayout {
         match kind {
             StateKind::Kv(_) => 0,
             StateKind::Conv { channels, taps } => channels * (taps - 1),
-            StateKind::Recurrent { shape } => shape.iter().product(),
+            StateKind::Recurrent { shape, .. } => shape.iter().product(),
         }
     }
 

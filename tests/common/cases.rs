@@ -319,7 +319,7 @@ fn selective_scan_graph(channels: usize, n: usize) -> (GraphBuilder, ValueId) {
     let dt = input_behind(&mut b, "dt", 0, channels);
     let (bv, c) = (input_behind(&mut b, "b", 4, n), input_behind(&mut b, "c", 0, n));
     let (a, d) = (decays(&mut b, &[channels, n]), numbers(&mut b, "d", channels));
-    let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![channels, n] });
+    let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![channels, n], channels_last: false });
     let out = b.value("out", channels, Rows::All);
     b.push(Op::SelectiveScan { x, dt, b: bv, c, a, d, state, out });
     (b, out)
@@ -345,7 +345,7 @@ fn ssd_scan_graph(heads: usize, p: usize, groups: usize, n: usize, limit: (f32, 
     let (bv, c) = (input_behind(&mut b, "b", 4, groups * n), input_behind(&mut b, "c", 0, groups * n));
     let (a, d) = (decays(&mut b, &[heads]), numbers(&mut b, "d", heads));
     let dt_bias = numbers(&mut b, "dt_bias", heads);
-    let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![heads, p, n] });
+    let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![heads, p, n], channels_last: false });
     let out = b.value("out", heads * p, Rows::All);
     b.push(Op::SsdScan { x, dt, b: bv, c, a, d, dt_bias, limit, heads, groups, state, out });
     (b, out)
@@ -380,7 +380,7 @@ fn gated_delta_graph(heads: usize, key_heads: usize, key: usize, value: usize) -
     let (q, k) = (b.whole(q), b.whole(k));
     let (beta, dt) = (input_behind(&mut b, "beta", 2, heads), input_behind(&mut b, "dt", 0, heads));
     let (a, dt_bias) = (decays(&mut b, &[heads]), numbers(&mut b, "dt_bias", heads));
-    let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![heads, key, value] });
+    let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![heads, key, value], channels_last: true });
     let (out, scale) = (b.value("out", heads * value, Rows::All), (key as f32).sqrt().recip());
     b.push(Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out });
     (b, out)
@@ -392,8 +392,11 @@ fn gated_delta() -> Vec<OpCase> {
         let (b, out) = gated_delta_graph(heads, key_heads, key, value);
         let detail = format!("{heads}/{key_heads} heads of {key} x {value}");
         cases.push(ragged(Script::new("gated_delta", detail.clone(), b.clone(), &[out])));
-        let copied = Script::new("gated_delta", format!("{detail}: copied"), b, &[out]);
+        let copied = Script::new("gated_delta", format!("{detail}: copied"), b.clone(), &[out]);
         cases.push(ragged(copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
+        // All or nothing is forgotten, and all or nothing corrected.
+        let wild = Script::new("gated_delta", format!("{detail}: wild"), b, &[out]).scale(8.0);
+        cases.push(ragged(wild.tolerance(1e-5)));
     }
     cases
 }

@@ -9,9 +9,12 @@ mod conv;
 mod conv_append;
 mod embed;
 mod gate;
+mod gated_delta;
 mod gather;
 mod kv_append;
 mod linear;
+mod moe_apply;
+mod moe_route;
 mod norm;
 mod rope;
 mod sample;
@@ -25,9 +28,12 @@ pub use conv::Conv;
 pub use conv_append::ConvAppend;
 pub use embed::Embed;
 pub use gate::Gate;
+pub use gated_delta::GatedDelta;
 pub use gather::Gather;
 pub use kv_append::KvAppend;
 pub use linear::Linear;
+pub use moe_apply::MoeApply;
+pub use moe_route::MoeRoute;
 pub use norm::{Norm, NormKind};
 pub use rope::Rope;
 pub use sample::Sample;
@@ -153,9 +159,12 @@ mod tests {
             ("conv_append", size_of::<ConvAppend>()),
             ("embed", size_of::<Embed>()),
             ("gate", size_of::<Gate>()),
+            ("gated_delta", size_of::<GatedDelta>()),
             ("gather", size_of::<Gather>()),
             ("kv_append", size_of::<KvAppend>()),
             ("linear", size_of::<Linear>()),
+            ("moe_apply", size_of::<MoeApply>()),
+            ("moe_route", size_of::<MoeRoute>()),
             ("norm", size_of::<Norm>()),
             ("rope", size_of::<Rope>()),
             ("sample", size_of::<Sample>()),

@@ -342,7 +342,7 @@ fn remembered(layout: &KvLayout, position: usize) -> Vec<u32> {
 fn slot_shape(kind: &StateKind) -> Vec<usize> {
     match kind {
         StateKind::Conv { channels, taps } => vec![taps - 1, *channels],
-        StateKind::Recurrent { shape } => shape.clone(),
+        StateKind::Recurrent { shape, .. } => shape.clone(),
         StateKind::Kv(_) => vec![],
     }
 }

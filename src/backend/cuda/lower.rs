@@ -1,4 +1,4 @@
-//! From a graph to launches: every op is one kernel.
+//! From a graph to launches: every op is one kernel, but for experts, which are two.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -8,11 +8,12 @@ use selvedge_cuda::{Buffer, Device, Launch, Upload};
 
 use super::memory::Memory;
 use super::program::{Place, Program};
-use super::weights::Weights;
+use super::weights::{Weight, Weights};
 use super::{misuse, naming};
-use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
+use crate::backend::{ProgramSpec, Result, StepTable};
 use crate::graph::{
-    BufferPlan, Function, Graph, NormKind, Op, Rotary, Rows, StateKind, StateSpec, ValueId, View, WeightId, plan,
+    BufferPlan, Function, Graph, NormKind, Op, Rotary, Routing, Rows, StateKind, StateSpec, ValueId, View, WeightId,
+    pitch, plan,
 };
 
 /// Tables of angles, each for one rotary embedding and every position; programs share them.
@@ -53,7 +54,19 @@ pub(super) fn lower(
     let plan = plan(graph, &groups, &keep);
     let allocate = |numbers: usize| device.allocate(numbers * size_of::<f32>()).map_err(naming("activations"));
     let rows_of = |rows| if rows == Rows::All { spec.rows } else { spec.outputs };
-    let buffers = plan.buffers.iter().map(|b| allocate(rows_of(b.rows) * b.pitch)).collect::<Result<Vec<_>>>()?;
+    let mut buffers = plan.buffers.iter().map(|b| allocate(rows_of(b.rows) * b.pitch)).collect::<Result<Vec<_>>>()?;
+    // What the experts of one op have between their halves; the ops share it.
+    let hidden = graph.ops.iter().map(|op| match *op {
+        Op::MoeApply { routes, up, experts, out, .. } => {
+            let pairs = rows_of(graph.value(out).rows) * (graph.value(routes).width / 2);
+            pairs * pitch(graph.weight(up).rows / experts)
+        }
+        _ => 0,
+    });
+    let hidden = hidden.max().unwrap_or(0);
+    if hidden > 0 {
+        buffers.push(allocate(hidden)?);
+    }
     let words = StepTable::len(spec.rows, spec.outputs);
     let table = allocate(words)?;
     let samples = graph.ops.iter().any(|op| matches!(op, Op::Sample { .. }));
@@ -82,7 +95,7 @@ pub(super) fn lower(
         launches.push(lowering.choice(nothing).freeze(device, spec.rows as u32)?);
     }
     for op in &graph.ops {
-        launches.push(lowering.op(op)?);
+        launches.extend(lowering.op(op)?);
     }
 
     let known = keep.iter().chain(&graph.inputs);
@@ -168,7 +181,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn op(&self, op: &Op) -> Result<Launch> {
+    fn op(&self, op: &Op) -> Result<Vec<Launch>> {
         let Self { device, graph, weights, memory, step, .. } = *self;
         let all = self.spec.rows as u32;
         let launch = match *op {
@@ -319,13 +332,63 @@ impl Lowering<'_> {
                 let (x, out) = (self.view(x), self.whole(out));
                 ops::Gather { step, x, out }.launch(device, self.spec.outputs as u32)
             }
-            Op::GatedDelta { .. } | Op::MoeRoute { .. } | Op::MoeApply { .. } => {
-                let what = format!("the op `{}`", op.name());
-                return Err(BackendError::Unsupported { backend: "cuda", what });
+            Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out } => ops::GatedDelta {
+                step,
+                q: self.view(q),
+                k: self.view(k),
+                v: self.view(v),
+                beta: self.view(beta),
+                dt: self.view(dt),
+                out: self.whole(out),
+                a: weights.vector(a)?,
+                dt_bias: weights.vector(dt_bias)?,
+                state: memory.slots(state)?,
+                heads: heads as u32,
+                key_heads: key_heads as u32,
+                scale,
             }
+            .launch(device, all),
+            Op::MoeRoute { logits, bias, routing, groups, top_groups, out, .. } => {
+                let (count, rows) = self.rows(out);
+                let (sigmoid, normed, scale) = match routing {
+                    Routing::Softmax => (0, 0, 1.0),
+                    Routing::Sigmoid { normed, scale } => (1, u32::from(normed), scale),
+                };
+                let (logits, out, bias) = (self.view(logits), self.whole(out), weights.vector_or_null(bias)?);
+                let (groups, top_groups) = (groups as u32, top_groups as u32);
+                ops::MoeRoute { step, logits, out, bias, count, groups, top_groups, sigmoid, normed, scale }
+                    .launch(device, rows)
+            }
+            Op::MoeApply { .. } => return self.moe_apply(op),
             Op::Sample { logits } => self.choice(self.whole(logits)).launch(device, self.spec.outputs as u32),
         };
-        Ok(launch?)
+        Ok(vec![launch?])
+    }
+
+    /// The one op that is two kernels.
+    fn moe_apply(&self, op: &Op) -> Result<Vec<Launch>> {
+        let &Op::MoeApply { x, routes, up, down, experts, function, gated, out } = op else { return Ok(vec![]) };
+        let (count, rows) = self.rows(out);
+        let (up, down) = (self.weights.get(up)?, self.weights.get(down)?);
+        let Some(hidden) = self.buffers.last() else { return misuse("experts without a buffer between".into()) };
+        let half = |weight: &Weight| ops::MoeApply {
+            step: self.step,
+            x: self.whole(x),
+            routes: self.whole(routes),
+            out: self.whole(out),
+            weight: weight.address(),
+            hidden: hidden.address(),
+            weight_pitch: weight.pitch as u32,
+            hidden_pitch: pitch(up.desc.rows / experts) as u32,
+            experts: experts as u32,
+            width: (weight.desc.rows / experts) as u32,
+            inputs: weight.desc.columns as u32,
+            count,
+            function: pointwise(function),
+            gated: u32::from(gated),
+        };
+        let first = half(up).launch_up(self.device, up.format(), rows)?;
+        Ok(vec![first, half(down).launch_down(self.device, down.format(), rows)?])
     }
 
     fn taps(&self, state: crate::graph::StateId) -> Result<u32> {

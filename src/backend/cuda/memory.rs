@@ -369,7 +369,7 @@ impl Run {
 fn slot_shape(kind: &StateKind) -> Vec<usize> {
     match kind {
         StateKind::Conv { channels, taps } => vec![taps - 1, *channels],
-        StateKind::Recurrent { shape } => shape.clone(),
+        StateKind::Recurrent { shape, .. } => shape.clone(),
         StateKind::Kv(_) => vec![],
     }
 }

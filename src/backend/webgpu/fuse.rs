@@ -11,6 +11,7 @@
 //! | any of these, or a linear alone, then add | the same kernel |
 //! | conv, conv_append | `conv_decode` |
 //! | conv, conv_append, norm x 3, linear, selective_scan, gate | `selective_scan.decode` |
+//! | norm, norm, gated_delta, norm, gate | `gated_delta.decode` |
 //! | rope, rope, kv_append | `rope_append` |
 //!
 //! A group's oracle is the composition of its ops' twins. Nothing is fused in a program that keeps
@@ -47,6 +48,16 @@ pub(super) struct ScanDecode {
     pub gate: usize,
 }
 
+/// The gated delta rule with its norms and gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DeltaDecode {
+    pub q_norm: usize,
+    pub k_norm: usize,
+    pub rule: usize,
+    pub norm: usize,
+    pub gate: usize,
+}
+
 /// What one or more dispatches run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
@@ -54,6 +65,7 @@ pub(super) enum Kernel {
     Linear { linear: usize, input: Input, add: Option<usize> },
     ConvDecode { conv: usize, append: usize },
     ScanDecode(ScanDecode),
+    DeltaDecode(DeltaDecode),
     RopeAppend { query: usize, key: usize, append: usize },
 }
 
@@ -77,6 +89,7 @@ impl Kernel {
             }
             Self::ConvDecode { conv, append } => vec![append, conv],
             Self::ScanDecode(s) => vec![s.conv, s.append, s.dt_norm, s.b_norm, s.c_norm, s.linear, s.scan, s.gate],
+            Self::DeltaDecode(d) => vec![d.q_norm, d.k_norm, d.rule, d.norm, d.gate],
             Self::RopeAppend { query, key, append } => vec![query, key, append],
         }
     }
@@ -88,6 +101,7 @@ impl Kernel {
             Self::Linear { linear, add, .. } => add.unwrap_or(linear),
             Self::ConvDecode { conv, .. } => conv,
             Self::ScanDecode(s) => s.gate,
+            Self::DeltaDecode(d) => d.gate,
             Self::RopeAppend { query, key, .. } => query.max(key),
         }
     }
@@ -151,12 +165,15 @@ pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout) -> V
             convolutions.insert(scan.conv);
             take(&mut taken, Kernel::ScanDecode(scan), &mut kernels);
         }
+        if let Some(delta) = delta_decode(&links, index, op) {
+            take(&mut taken, Kernel::DeltaDecode(delta), &mut kernels);
+        }
     }
     for (index, op) in graph.ops.iter().enumerate() {
         if taken.contains(&index) {
             continue;
         }
-        if let Some(input) = linear_input(&links, index, op, &convolutions) {
+        if let Some(input) = linear_input(&links, index, op, &convolutions, &taken) {
             let inputs = Kernel::Linear { linear: index, input, add: None }.ops();
             // An addition that is part of another linear's input stays there.
             let add = linear_add(&links, index, op).filter(|_| inputs.iter().all(|i| !taken.contains(i)));
@@ -174,7 +191,13 @@ pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout) -> V
     kernels
 }
 
-fn linear_input(links: &Links, index: usize, op: &Op, convolutions: &BTreeSet<usize>) -> Option<Input> {
+fn linear_input(
+    links: &Links,
+    index: usize,
+    op: &Op,
+    convolutions: &BTreeSet<usize>,
+    taken: &BTreeSet<usize>,
+) -> Option<Input> {
     let &Op::Linear { x, .. } = op else { return None };
     if links.graph.value(x).rows != Rows::All {
         return None;
@@ -183,7 +206,7 @@ fn linear_input(links: &Links, index: usize, op: &Op, convolutions: &BTreeSet<us
     if convolutions.contains(&maker) {
         return Some(Input::Conv { conv: maker });
     }
-    if !links.only_reader(x, index) {
+    if taken.contains(&maker) || !links.only_reader(x, index) {
         return Some(Input::Plain);
     }
     Some(made_input(links, index, maker, made).unwrap_or(Input::Plain))
@@ -266,6 +289,29 @@ fn scan_decode(links: &Links, index: usize, op: &Op) -> Option<ScanDecode> {
     let taps = if let crate::graph::StateKind::Conv { taps, .. } = taps.kind { taps } else { return None };
     let small = rank <= 256 && b.width <= 16 && taps <= 8;
     (fits && small).then_some(ScanDecode { conv, append, dt_norm, b_norm, c_norm, linear, scan: index, gate })
+}
+
+fn delta_decode(links: &Links, index: usize, op: &Op) -> Option<DeltaDecode> {
+    let &Op::GatedDelta { q, k, v, beta, dt, heads, key_heads, out, .. } = op else { return None };
+    let key_norm = |value: ValueId| {
+        let (norm, op) = links.made_by(value)?;
+        let &Op::Norm { x, kind: NormKind::L2, groups, eps, weight: None, bias: None, .. } = op else { return None };
+        (groups == key_heads && links.only_reader(value, index)).then_some((norm, x.value, eps))
+    };
+    let ((q_norm, q_from, eps), (k_norm, k_from, k_eps)) = (key_norm(q.value)?, key_norm(k.value)?);
+    let &[norm] = links.read_by(out) else { return None };
+    let &Op::Norm { x, kind: NormKind::Rms, groups, weight: Some(_), bias: None, out: normed, .. } =
+        &links.graph.ops[norm]
+    else {
+        return None;
+    };
+    let &[gate] = links.read_by(normed) else { return None };
+    let &Op::Gate { gate: z, x: gated, .. } = &links.graph.ops[gate] else { return None };
+    // What is read comes from two buffers, and whole results go on.
+    let together = [k_from, v.value] == [q_from; 2] && eps == k_eps && [dt.value, z.value] == [beta.value; 2];
+    let whole = q.offset == 0 && k.offset == 0 && x == links.graph.whole(out) && gated == links.graph.whole(normed);
+    let fits = together && whole && groups == heads && z.value != normed;
+    fits.then_some(DeltaDecode { q_norm, k_norm, rule: index, norm, gate })
 }
 
 fn rope_append(links: &Links, index: usize, op: &Op, spec: &ProgramSpec, layout: &StateLayout) -> Option<Kernel> {

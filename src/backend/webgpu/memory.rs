@@ -1,7 +1,8 @@
 //! The slots on the device: KV pools, convolution columns, recurrent states, page tables, samplers.
 //!
-//! Recurrent states lie with their last two axes exchanged (`[.., N, P]` for a logical `[.., P, N]`), so
-//! that neighbouring invocations, which have neighbouring channels, read neighbouring words.
+//! Recurrent states lie with their channels side by side, the last two axes exchanged where need be (`[.., N, P]`
+//! for a logical `[.., P, N]`), so that neighbouring invocations, which have neighbouring channels, read
+//! neighbouring words.
 
 use super::gpu::Gpu;
 use crate::backend::{BackendError, Result};
@@ -172,7 +173,10 @@ impl Memory {
                     let data = bytemuck::pod_collect_to_vec::<u8, f32>(&data);
                     let (shape, data) = match kind {
                         StateKind::Conv { channels, taps } => (vec![taps - 1, *channels], data),
-                        StateKind::Recurrent { shape } => (shape.clone(), exchange(&data, &exchanged(shape))),
+                        StateKind::Recurrent { shape, channels_last: true } => (shape.clone(), data),
+                        StateKind::Recurrent { shape, channels_last: false } => {
+                            (shape.clone(), exchange(&data, &exchanged(shape)))
+                        }
                         StateKind::Kv(_) => unreachable!("a KV state is never fixed"),
                     };
                     tensors.push(StateTensor { name: state.name.clone(), shape, positions: vec![], data });
@@ -244,7 +248,7 @@ impl Memory {
                     let elements = StateLayout::elements(kind);
                     let tensor = find(&state.name, elements)?;
                     let data = match kind {
-                        StateKind::Recurrent { shape } => exchange(&tensor.data, shape),
+                        StateKind::Recurrent { shape, channels_last: false } => exchange(&tensor.data, shape),
                         _ => tensor.data.clone(),
                     };
                     gpu.queue.write_buffer(

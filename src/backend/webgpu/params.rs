@@ -107,6 +107,29 @@ params! {
         b_pitch: u32, b_offset: u32, c_pitch: u32, c_offset: u32, out_pitch: u32, a_at: u32, d_at: u32,
         dt_bias_at: u32, chunks_at: u32, chunk_states: u32, decays_at: u32, dt_low: f32, dt_high: f32,
     }
+    /// `shaders/gated_delta/params.wgsl`
+    GatedDelta for "gated_delta.gates", "gated_delta.step", "gated_delta.inverse", "gated_delta.carry", "gated_delta.output" {
+        heads: u32, key_heads: u32, keys: u32, values: u32, q_pitch: u32, q_offset: u32, k_pitch: u32, k_offset: u32,
+        v_pitch: u32, v_offset: u32, beta_pitch: u32, beta_offset: u32, dt_pitch: u32, dt_offset: u32, out_pitch: u32,
+        a_at: u32, dt_bias_at: u32, chunks_at: u32, inverses_at: u32, gates_at: u32, scale: f32,
+    }
+    /// `shaders/gated_delta/decode.wgsl`
+    DeltaDecode for "gated_delta.decode" {
+        heads: u32, key_heads: u32, keys: u32, values: u32, x_pitch: u32, q_offset: u32, k_offset: u32, v_offset: u32,
+        projected_pitch: u32, beta_offset: u32, dt_offset: u32, z_offset: u32, out_pitch: u32, a_at: u32,
+        dt_bias_at: u32, norm_at: u32, norm_pitch: u32, function: u32, scale: f32, key_eps: f32, eps: f32,
+    }
+    /// `shaders/moe_route/moe_route.wgsl`
+    MoeRoute for "moe_route" {
+        experts: u32, groups: u32, top_groups: u32, top: u32, logits_pitch: u32, logits_offset: u32, out_pitch: u32,
+        bias_at: u32, sigmoid: u32, normed: u32, outputs: u32, scale: f32,
+    }
+    /// `shaders/moe_apply/params.wgsl`
+    MoeApply for "moe_apply" {
+        experts: u32, top: u32, width: u32, chunks: u32, columns: u32, first: u32, rows: u32, x_pitch: u32,
+        routes_pitch: u32, hidden_pitch: u32, sums_pitch: u32, out_pitch: u32, function: u32, gated: u32, added: u32,
+        outputs: u32, pairs_at: u32,
+    }
     /// `shaders/gather/gather.wgsl`
     Gather for "gather" { width: u32, x_pitch: u32, x_offset: u32, out_pitch: u32 }
     /// `shaders/sample/freeze.wgsl`

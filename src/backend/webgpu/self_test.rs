@@ -98,7 +98,7 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let (dt, b, c) = (g.whole(dt), g.whole(b), g.whole(c));
     let a = weight(&mut g, "negative a", Vector, WIDTH, states);
     let d = weight(&mut g, "d", Vector, WIDTH, 1);
-    let state = g.state("selective", 0, StateKind::Recurrent { shape: vec![WIDTH, states] });
+    let state = g.state("selective", 0, StateKind::Recurrent { shape: vec![WIDTH, states], channels_last: false });
     let scanned = g.value("selective_scan", WIDTH, Rows::All);
     g.push(Op::SelectiveScan { x: g.whole(inner), dt, b, c, a, d, state, out: scanned });
     let scanned = g.gate("gate (scan)", z, g.whole(scanned), Function::Silu);
@@ -121,7 +121,7 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let a = weight(&mut g, "negative a 2", Vector, heads, 1);
     let d = weight(&mut g, "d 2", Vector, heads, 1);
     let dt_bias = weight(&mut g, "dt bias", Vector, heads, 1);
-    let state = g.state("ssd", 1, StateKind::Recurrent { shape: vec![heads, columns, states] });
+    let state = g.state("ssd", 1, StateKind::Recurrent { shape: vec![heads, columns, states], channels_last: false });
     let scanned = g.value("ssd_scan", heads * columns, Rows::All);
     let limit = (0.0, f32::INFINITY);
     g.push(Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: scanned });

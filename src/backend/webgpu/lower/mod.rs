@@ -1,5 +1,7 @@
 //! From ops to dispatches: which kernel, which buffers, which parameters, how many workgroups.
 
+mod delta;
+mod experts;
 mod linear;
 mod mixing;
 mod pointwise;
@@ -20,6 +22,9 @@ pub(super) use linear::FEW_ROWS;
 
 /// Lanes of the kernels that take one element an invocation.
 const ELEMENTS: usize = 64;
+
+/// Most buffers in which the kernels of one op leave something for one another.
+const SCRATCHES: usize = 3;
 
 /// Buffers that programs share: they never run at the same time.
 #[derive(Default)]
@@ -55,8 +60,8 @@ struct Lowering<'a> {
     table: wgpu::Buffer,
     places: BTreeMap<ValueId, Place>,
     rotaries: BTreeMap<u32, wgpu::Buffer>,
-    /// What chunked scans hand from chunk to chunk.
-    chunk_states: Option<wgpu::Buffer>,
+    /// What the kernels of one op hand on to one another; ops in sequence share it.
+    scratch: [Option<wgpu::Buffer>; SCRATCHES],
     sampled: Option<wgpu::Buffer>,
     pending: Vec<Pending>,
 }
@@ -103,13 +108,15 @@ pub(super) fn lower(
         table: gpu.storage("step table", (StepTable::len(spec.rows, spec.outputs) * 4) as u64)?,
         places: places.collect(),
         rotaries: std::mem::take(&mut workspace.rotaries),
-        chunk_states: None,
+        scratch: [const { None }; SCRATCHES],
         sampled: None,
         pending: vec![],
     };
-    let scratch = graph.ops.iter().map(|op| lowering.chunk_bytes(op)).max().unwrap_or(0);
-    if scratch > 0 {
-        lowering.chunk_states = Some(workspace.take(gpu, scratch, &mut taken)?);
+    for which in 0..SCRATCHES {
+        let bytes = graph.ops.iter().map(|op| lowering.scratch_bytes(op)[which]).max().unwrap_or(0);
+        if bytes > 0 {
+            lowering.scratch[which] = Some(workspace.take(gpu, bytes, &mut taken)?);
+        }
     }
     // Only what looks up tokens can feed a slot its own.
     let feeds = graph.ops.iter().any(|op| matches!(op, Op::Embed { .. }));
@@ -146,6 +153,7 @@ impl Lowering<'_> {
             Kernel::Linear { linear, input, add } => self.fused_linear(linear, input, add),
             Kernel::ConvDecode { conv, .. } => self.conv_decode(conv),
             Kernel::ScanDecode(ops) => self.scan_decode(ops),
+            Kernel::DeltaDecode(ops) => self.delta_decode(ops),
             Kernel::RopeAppend { query, key, append } => self.rope_append(query, key, append),
         }
     }
@@ -167,9 +175,9 @@ impl Lowering<'_> {
             Op::SelectiveScan { .. } => self.selective_scan(op),
             Op::SsdScan { .. } => self.ssd_scan(op),
             Op::Sample { logits } => self.sample(logits),
-            Op::GatedDelta { .. } | Op::MoeRoute { .. } | Op::MoeApply { .. } => {
-                Err(BackendError::Unsupported { backend: "webgpu", what: format!("the op `{}`", op.name()) })
-            }
+            Op::GatedDelta { .. } => self.gated_delta(op),
+            Op::MoeRoute { .. } => self.moe_route(op),
+            Op::MoeApply { .. } => self.moe_apply(op),
         }
     }
 
@@ -187,6 +195,19 @@ impl Lowering<'_> {
         let buffers = std::iter::once(&self.table).chain(buffers.iter().copied()).cloned().collect();
         self.pending.push(Pending { op, pipeline, params: bytemuck::bytes_of(params).to_vec(), buffers, workgroups });
         Ok(())
+    }
+
+    /// Bytes of each scratch that an op needs.
+    fn scratch_bytes(&self, op: &Op) -> [u64; SCRATCHES] {
+        match op {
+            Op::MoeApply { .. } => self.expert_bytes(op),
+            _ => [self.chunk_bytes(op), 0, 0],
+        }
+    }
+
+    fn scratch(&self, which: usize) -> Result<wgpu::Buffer> {
+        let missing = || BackendError::Misuse(format!("an op without its scratch {which}"));
+        self.scratch[which].clone().ok_or_else(missing)
     }
 
     /// A binding for a result that is not wanted.

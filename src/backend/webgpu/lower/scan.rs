@@ -12,17 +12,17 @@ const MOST_STATES: usize = 16;
 
 impl Lowering<'_> {
     /// Chunks of spans that have several, at most.
-    fn long_chunks(&self) -> usize {
+    pub(super) fn long_chunks(&self) -> usize {
         if self.spec.rows > CHUNK_ROWS as usize { StepTable::most_long_chunks(self.spec.rows) } else { 0 }
     }
 
-    fn chunks_at(&self) -> u32 {
+    pub(super) fn chunks_at(&self) -> u32 {
         (StepTable::chunks_at(self.spec.rows, self.spec.outputs) / 4) as u32
     }
 
-    fn shape(&self, state: StateId) -> Result<&[usize]> {
+    pub(super) fn shape(&self, state: StateId) -> Result<&[usize]> {
         match &self.graph.state(state).kind {
-            StateKind::Recurrent { shape } => Ok(shape),
+            StateKind::Recurrent { shape, .. } => Ok(shape),
             _ => Err(BackendError::Misuse(format!("`{}` is not recurrent", self.graph.state(state).name))),
         }
     }
@@ -32,6 +32,7 @@ impl Lowering<'_> {
         let decays = match *op {
             Op::SelectiveScan { x, .. } => x.width,
             Op::SsdScan { heads, .. } => heads,
+            Op::GatedDelta { heads, state, .. } => return (self.delta_scratch(state, heads)[2] * 4) as u64,
             _ => return 0,
         };
         let states = op.state().map_or(0, |s| StateLayout::elements(&self.graph.state(s).kind));
@@ -76,7 +77,8 @@ impl Lowering<'_> {
             lowering.dispatch("selective_scan", &shader, &constants, &params, buffers, workgroups)
         };
         run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], rows * channels)?;
-        if let Some(handed) = self.chunk_states.clone().filter(|_| long > 0) {
+        if long > 0 {
+            let handed = self.scratch(0)?;
             run(self, "chunk_state", &[&x, &dt, &b, &vectors, &handed], long * channels)?;
             run(self, "carry", &[&vectors, &memory, &handed], states * channels)?;
             run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * channels)?;
@@ -183,7 +185,8 @@ impl Lowering<'_> {
         };
         let step = (rows * heads * columns).div_ceil(ELEMENTS);
         run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], step)?;
-        if let Some(handed) = self.chunk_states.clone().filter(|_| long > 0) {
+        if long > 0 {
+            let handed = self.scratch(0)?;
             run(self, "chunk_state", &[&x, &dt, &b, &vectors, &handed], long * heads)?;
             run(self, "carry", &[&memory, &handed], chunk_states.div_ceil(ELEMENTS))?;
             run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * heads)?;

@@ -1,0 +1,310 @@
+//! Qwen3.5's language model: three layers of the gated delta rule to one of gated attention, a feed-forward
+//! behind each. Source: transformers' `qwen3_5`. Gated delta networks: Yang, Kautz and Hatamizadeh 2024,
+//! arXiv 2412.06464.
+//!
+//! Released files hold a vision tower and heads for several tokens ahead, too. Neither changes what a text
+//! gives, and neither is loaded; multi-axis rotary positions of a text are one position three times.
+
+use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
+use super::layers::{Attention, Names, at_least_two, head_sizes, head_table, plain_rotary, swiglu};
+use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
+use crate::graph::{Function, GraphBuilder, Map, NormKind, Op, Part, Rows, StateKind, ValueId};
+
+/// What keeps a norm of zero from dividing by it, in the norms of queries and keys; no option of the config.
+const L2_EPS: f32 = 1e-6;
+
+/// The text model's own config: all of a text-only file, or the nested one of a file with a vision tower.
+fn text_config(config: &Config) -> Result<Config, ArchError> {
+    let Some(text) = config.nested("text_config") else { return Ok(config.clone()) };
+    text.expect("model_type", &"qwen3_5_text".into())?;
+    Ok(text)
+}
+
+fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
+    config.expect("hidden_act", &"silu".into())?;
+    config.expect("attention_bias", &false.into())?;
+    config.expect("attn_output_gate", &true.into())?;
+    // Released files have one head that looks ahead, over the same table of words.
+    config.expect("mtp_use_dedicated_embeddings", &false.into())?;
+    if config.count_or("mtp_num_hidden_layers", 0, LAYERS)? > 1 {
+        return Err(config.unsupported("mtp_num_hidden_layers", "0, 1").into());
+    }
+    if !["silu", "swish"].contains(&config.get("output_gate_type").and_then(|v| v.as_str()).unwrap_or("silu")) {
+        return Err(config.unsupported("output_gate_type", "\"silu\"").into());
+    }
+    for field in ["num_experts", "num_local_experts"] {
+        config.expect(field, &0.into())?;
+    }
+    if config.get("sliding_window").is_some() {
+        return Err(config.unsupported("sliding_window", "null").into());
+    }
+    Ok(())
+}
+
+/// Whether each layer is attention.
+fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
+    let Some(types) = config.strings("layer_types")? else {
+        let interval = config.size_opt("full_attention_interval")?.unwrap_or(4);
+        return Ok((1..=layers).map(|layer| layer.is_multiple_of(interval)).collect());
+    };
+    if types.len() != layers {
+        return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
+    }
+    let attention = |name: &String| match name.as_str() {
+        "linear_attention" => Ok(false),
+        "full_attention" => Ok(true),
+        _ => Err(config.unsupported("layer_types", "linear_attention, full_attention").into()),
+    };
+    types.iter().map(attention).collect()
+}
+
+/// Columns of a head that are rotated.
+fn rotated(config: &Config, head: usize) -> Result<usize, ArchError> {
+    let nested = config.nested("rope_parameters");
+    let config = nested.as_ref().filter(|rope| rope.get("partial_rotary_factor").is_some()).unwrap_or(config);
+    let partial = config.positive_or("partial_rotary_factor", 0.25)?;
+    if partial > 1.0 {
+        return Err(config.invalid("partial_rotary_factor", "at most 1").into());
+    }
+    Ok((head as f64 * partial) as usize)
+}
+
+/// In front of the text model's tensors. transformers keeps the longer one even beside a text-only config, so
+/// the tensors decide where there are any.
+fn prefix(config: &Config, tensors: Option<&TensorShapes>) -> &'static str {
+    let (nested, flat) = ("model.language_model.", "model.");
+    let holds = |tensors: &TensorShapes, prefix| tensors.contains_key(&format!("{prefix}embed_tokens.weight"));
+    match tensors {
+        Some(tensors) if holds(tensors, nested) => nested,
+        Some(tensors) if holds(tensors, flat) => flat,
+        _ if config.nested("text_config").is_some() => nested,
+        _ => flat,
+    }
+}
+
+/// The mixer of most layers: convolution, gated delta rule, norm and gate of each head.
+struct DeltaNet {
+    /// Heads of q and of k.
+    key_heads: usize,
+    /// Heads of v, of the state and of the result.
+    heads: usize,
+    /// Columns of a head of q and of k.
+    key: usize,
+    /// Columns of a head of v.
+    value: usize,
+    taps: usize,
+    eps: f32,
+}
+
+impl DeltaNet {
+    fn parse(config: &Config, eps: f32) -> Result<Self, ArchError> {
+        let (key_heads, heads) = (config.size("linear_num_key_heads")?, config.size("linear_num_value_heads")?);
+        if !heads.is_multiple_of(key_heads) {
+            return Err(config.invalid("linear_num_key_heads", format!("a divisor of the {heads} value heads")).into());
+        }
+        let net = Self {
+            key_heads,
+            heads,
+            key: config.size_within("linear_key_head_dim", SMALL)?,
+            value: config.size_within("linear_value_head_dim", SMALL)?,
+            taps: at_least_two(config, "linear_conv_kernel_dim")?,
+            eps,
+        };
+        config.product("linear_num_key_heads", &[key_heads, net.key], WIDTH)?;
+        config.product("linear_num_value_heads", &[heads, net.value], WIDTH)?;
+        config.product("linear_num_value_heads", &[heads, net.key, net.value], WIDTH << 8)?;
+        config.product("linear_conv_kernel_dim", &[net.channels(), net.taps], WIDTH << 8)?;
+        Ok(net)
+    }
+
+    /// Width of q and of k.
+    fn keys(&self) -> usize {
+        self.key_heads * self.key
+    }
+
+    /// Width of v, of z and of the result.
+    fn values(&self) -> usize {
+        self.heads * self.value
+    }
+
+    /// Channels of the convolution: q, k and v.
+    fn channels(&self) -> usize {
+        2 * self.keys() + self.values()
+    }
+
+    fn build(&self, g: &mut GraphBuilder, names: &Names, normed: ValueId, hidden: usize) -> ValueId {
+        let Self { heads, key_heads, eps, .. } = *self;
+        let vector = |what: &str, length| names.vector(&format!("linear_attn.{what}"), length);
+        let matrix = |what: &str, rows| names.matrix(&format!("linear_attn.in_proj_{what}.weight"), rows, hidden);
+        let rows = [matrix("qkv", self.channels()), matrix("z", self.values()), matrix("b", heads), matrix("a", heads)];
+        let in_proj = g.matrix(names.value("in_proj"), rows.into());
+        let projected = g.linear(names.value("in_proj"), normed, in_proj, None);
+        let [qkv, z, beta, dt] = g.split(projected, [self.channels(), self.values(), heads, heads]);
+
+        let columns = StateKind::Conv { channels: self.channels(), taps: self.taps };
+        let columns = g.state(names.value("conv"), names.layer, columns);
+        let shape = [self.channels(), 1, self.taps];
+        let kernel = g.vector(Part::all(names.tensor("linear_attn.conv1d.weight"), &shape));
+        let convolved = g.conv(names.value("conv_silu"), qkv, kernel, None, columns, Function::Silu);
+        let [q, k, v] = g.split(convolved, [self.keys(), self.keys(), self.values()]);
+        let [q, k] = [("q", q), ("k", k)].map(|(name, heads)| {
+            let normed = g.norm(names.value(name), heads, NormKind::L2, key_heads, L2_EPS, None, None);
+            g.whole(normed)
+        });
+
+        let a = g.vector(vector("A_log", heads).mapped(Map::NegExp));
+        let dt_bias = g.vector(vector("dt_bias", heads));
+        let shape = vec![heads, self.key, self.value];
+        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: true });
+        let (out, scale) = (g.value(names.value("delta"), self.values(), Rows::All), Attention::usual_scale(self.key));
+        g.push(Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out });
+
+        let norm = g.vector(vector("norm.weight", self.value));
+        let y = g.norm(names.value("delta_norm"), g.whole(out), NormKind::Rms, heads, eps, Some(norm), None);
+        let y = g.gate(names.value("delta_gated"), z, g.whole(y), Function::Silu);
+        let out =
+            g.matrix(names.value("out_proj"), vec![names.matrix("linear_attn.out_proj.weight", hidden, self.values())]);
+        g.linear(names.value("out_proj"), y, out, None)
+    }
+}
+
+/// Builds the graph.
+pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    let config = &text_config(whole)?;
+    refuse_unsupported(config)?;
+    let (vocabulary, hidden) =
+        (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
+    let layers = config.size_within("num_hidden_layers", LAYERS)?;
+    let width = config.size_within("intermediate_size", WIDTH)?;
+    let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
+    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
+    let attention_layers = attention_layers(config, layers)?;
+    let delta_net = match attention_layers.iter().all(|&a| a) {
+        true => None,
+        false => Some(DeltaNet::parse(config, eps)?),
+    };
+    let prefix = prefix(whole, tensors);
+
+    let mut g = GraphBuilder::new();
+    let rotary = g.rotary(plain_rotary(config, rotated(config, head)?, 1e7)?);
+    let table = g.matrix("embed", vec![Part::all(format!("{prefix}embed_tokens.weight"), &[vocabulary, hidden])]);
+    let mut stream = g.embed("hidden.0", table, 1.0);
+    for layer in 0..layers {
+        let names = Names { layer, prefix: format!("{prefix}layers.{layer}.") };
+        // Norms of the stream and of attention's heads are stored zero-centred.
+        let norm = |what: &str, length| names.vector(what, length).mapped(Map::AddOne);
+        let weight = g.vector(norm("input_layernorm.weight", hidden));
+        let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), weight, eps);
+        let mixed = match delta_net.as_ref().filter(|_| !attention_layers[layer]) {
+            Some(delta_net) => delta_net.build(&mut g, &names, normed, hidden),
+            None => {
+                let (q_rows, kv_rows) = (heads * head, kv_heads * head);
+                let matrix = |p: &str, rows| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden);
+                // Of every head first the query's rows, then the gate's.
+                let half = |h: usize, which: usize| {
+                    let first = (2 * h + which) * head;
+                    matrix("q", 2 * q_rows).rows(first..first + head)
+                };
+                let queries = (0..heads).map(|h| half(h, 0));
+                let attention = Attention {
+                    heads,
+                    kv_heads,
+                    head,
+                    scale: Attention::usual_scale(head),
+                    rotary: Some(rotary),
+                    qkv: queries.chain([matrix("k", kv_rows), matrix("v", kv_rows)]).collect(),
+                    qkv_bias: None,
+                    qk_norm: Some((["q", "k"].map(|p| norm(&format!("self_attn.{p}_norm.weight"), head)), eps)),
+                    gate: Some((0..heads).map(|h| half(h, 1)).collect()),
+                    out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
+                    out_bias: None,
+                };
+                attention.build(&mut g, &names, normed)
+            }
+        };
+        let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);
+
+        let weight = g.vector(norm("post_attention_layernorm.weight", hidden));
+        let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), weight, eps);
+        let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("mlp.{p}_proj.weight"), width, hidden));
+        let down = names.matrix("mlp.down_proj.weight", hidden, width);
+        let ffn = swiglu(&mut g, &names, normed, width, gate_up.into(), down);
+        stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
+    }
+    let norm = g.vector(Part::all(format!("{prefix}norm.weight"), &[hidden]).mapped(Map::AddOne));
+    let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
+    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    let (head, _) = head_table(&mut g, config, tensors, table, part, false)?;
+    let logits = g.head(g.whole(last), head, vocabulary);
+    g.sample(logits);
+    let model = Model::new(config, g.finish()?, layers, vocabulary)?;
+    Ok(Model { model_type: whole.string("model_type")?.to_owned(), ..model })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn text() -> Value {
+        json!({
+            "model_type": "qwen3_5_text", "vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 4,
+            "intermediate_size": 40, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+            "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6,
+            "linear_value_head_dim": 5, "linear_conv_kernel_dim": 4, "mtp_num_hidden_layers": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e7, "mrope_section": [1, 1, 0]},
+            "tie_word_embeddings": true,
+        })
+    }
+
+    fn build_of(config: &Value, tensors: Option<&TensorShapes>) -> Result<Model, ArchError> {
+        let config = Config::parse(&config.to_string()).expect("a config");
+        crate::arch::build(&config, tensors, &ArchOptions::default())
+    }
+
+    #[test]
+    fn the_tensors_tell_the_prefix_and_without_them_the_config() {
+        let nested = json!({"model_type": "qwen3_5", "text_config": text()});
+        let table = |model: Result<Model, ArchError>| model.expect("a model").graph.weights[0].parts[0].tensor.clone();
+        let of = |tensor: &str| TensorShapes::from([(tensor.to_owned(), vec![50, 24])]);
+        let (long, short) = ("model.language_model.embed_tokens.weight", "model.embed_tokens.weight");
+        assert_eq!(table(build_of(&nested, None)), long);
+        assert_eq!(table(build_of(&text(), None)), short);
+        for config in [nested, text()] {
+            for tensor in [long, short] {
+                assert_eq!(table(build_of(&config, Some(&of(tensor)))), tensor);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name() {
+        for (field, value) in [
+            ("hidden_act", json!("gelu")),
+            ("attention_bias", json!(true)),
+            ("attn_output_gate", json!(false)),
+            ("output_gate_type", json!("sigmoid")),
+            ("mtp_num_hidden_layers", json!(2)),
+            ("mtp_use_dedicated_embeddings", json!(true)),
+            ("num_experts", json!(8)),
+            ("sliding_window", json!(64)),
+            ("layer_types", json!(["linear_attention", "full_attention", "mamba", "linear_attention"])),
+            ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
+            ("linear_num_key_heads", json!(3)),
+        ] {
+            let mut config = text();
+            config[field] = value;
+            let error = build_of(&config, None).expect_err(field).to_string();
+            assert!(error.contains(&format!("`{field}`")), "{error}");
+        }
+        let mut config = text();
+        config["rope_parameters"]["rope_type"] = json!("yarn");
+        let error = build_of(&config, None).expect_err("scaled").to_string();
+        assert!(error.contains("`rope_type` = \"yarn\""), "{error}");
+        let mixture = json!({"model_type": "qwen3_5", "text_config": {"model_type": "qwen3_5_moe_text"}});
+        let error = build_of(&mixture, None).expect_err("a mixture of experts").to_string();
+        assert!(error.contains("qwen3_5_moe_text"), "{error}");
+        let error = build_of(&json!({"model_type": "qwen3_5_moe"}), None).expect_err("another family").to_string();
+        assert!(error.contains("`qwen3_5_moe`; supported:") && error.contains("qwen3_5"), "{error}");
+    }
+}
