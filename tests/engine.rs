@@ -175,24 +175,6 @@ fn a_generation_ends_for_a_reason() {
 }
 
 #[test]
-fn a_generation_stops_when_it_is_told_to() {
-    let golden = Golden::open(CASE);
-    for place in places() {
-        let mut engine = load(&place, &checkpoint(CASE), Setting::default());
-        let slot = engine.open().expect("a slot");
-        let options = GenerateOptions::default();
-        let prompt = golden.ids("p1.input_ids");
-        let mut generation = wait(Generation::start(&mut engine, slot, &prompt, &options)).expect("a prompt");
-        for _ in 0..3 {
-            assert!(wait(generation.next(&mut engine)).expect("a token").is_some());
-        }
-        options.cancel.cancel();
-        assert_eq!(wait(generation.next(&mut engine)).expect("an end"), None);
-        assert_eq!(generation.finish_reason(), Some(FinishReason::Cancelled));
-    }
-}
-
-#[test]
 fn smaller_formats_stay_close() {
     let golden = Golden::open(CASE);
     let (ids, wanted) = (golden.ids("p0.input_ids"), &golden.get("p0.logits").data);
