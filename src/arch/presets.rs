@@ -7,16 +7,20 @@ type Preset = fn() -> Value;
 
 const PRESETS: &[(&str, Preset)] = &[
     ("falcon-h1-0.5b", falcon_h1_0_5b),
+    ("falcon-h1-1.5b", falcon_h1_1_5b),
     ("granite-4.0-h-1b", granite_4_0_h_1b),
     ("hymba-1.5b", hymba_1_5b),
     ("lfm2-350m", lfm2_350m),
     ("llama-3.2-1b", || llama_3_2(16, 2048, 32, 64)),
     ("llama-3.2-3b", || llama_3_2(28, 3072, 24, 128)),
+    ("nemotron-3-nano-30b-a3b", nemotron_3_nano_30b),
     ("nemotron-3-nano-4b", nemotron_3_nano_4b),
     ("nemotron-4-340b", nemotron_4_340b),
     ("nemotron-h-4b", || nemotron_h(NEMOTRON_H_8B, 3072, 12288, 112, 64)),
+    ("nemotron-h-56b", nemotron_h_56b),
     ("nemotron-h-8b", || nemotron_h(NEMOTRON_H_8B, 4096, 21504, 128, 64)),
     ("qwen2.5-1.5b", qwen2_5_1_5b),
+    ("qwen3.5-0.8b", qwen3_5_0_8b),
 ];
 
 /// The names that [`preset`] knows.
@@ -65,6 +69,11 @@ fn hymba_1_5b() -> Value {
 
 /// The blocks of Nemotron-H 4B and 8B: 24 Mamba-2, 24 feed-forward, 4 attention.
 const NEMOTRON_H_8B: &str = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-";
+/// Of Nemotron-H-56B: 54, 54 and 10 (NVIDIA's Megatron-Bridge, `nemotron_h_provider.py`).
+const NEMOTRON_H_56B: &str = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-\
+    M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-";
+/// Of Nemotron-3-Nano-30B-A3B: 23, 23 mixtures of experts, and 6 (arXiv 2512.20848).
+const NEMOTRON_3_NANO_30B: &str = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME";
 /// Of Nemotron-3-Nano-4B: 21, 17 and 4.
 const NEMOTRON_3_NANO_4B: &str = "M-M-M-MM-M-M*-M-M*-M-M-M*-M-M-MM*-MMM-M-M-";
 
@@ -96,6 +105,35 @@ fn nemotron_h(pattern: &str, hidden: usize, width: usize, mamba_heads: usize, co
 fn nemotron_3_nano_4b() -> Value {
     let mut config = nemotron_h(NEMOTRON_3_NANO_4B, 3136, 12544, 96, 80);
     config["num_attention_heads"] = json!(40);
+    config
+}
+
+fn nemotron_h_56b() -> Value {
+    let mut config = nemotron_h(NEMOTRON_H_56B, 8192, 32768, 256, 64);
+    config["num_attention_heads"] = json!(64);
+    config["ssm_state_size"] = json!(256);
+    config["max_position_embeddings"] = json!(8192);
+    config
+}
+
+fn nemotron_3_nano_30b() -> Value {
+    let mut config = nemotron_h(NEMOTRON_3_NANO_30B, 2688, 1856, 64, 64);
+    config["num_key_value_heads"] = json!(2);
+    config["max_position_embeddings"] = json!(262_144);
+    let experts = json!({
+        "n_routed_experts": 128,
+        "num_experts_per_tok": 6,
+        "n_group": 1,
+        "topk_group": 1,
+        "n_shared_experts": 1,
+        "moe_intermediate_size": 1856,
+        "moe_shared_expert_intermediate_size": 3712,
+        "norm_topk_prob": true,
+        "routed_scaling_factor": 2.5,
+    });
+    if let (Some(config), Value::Object(experts)) = (config.as_object_mut(), experts) {
+        config.extend(experts);
+    }
     config
 }
 
@@ -146,6 +184,28 @@ fn falcon_h1_0_5b() -> Value {
         "tie_word_embeddings": false,
         "eos_token_id": 11,
     })
+}
+
+/// Falcon-H1-1.5B: depth, width, heads and states from the table in transformers' documentation; the rest is what
+/// adds up to the published 1,554,859,392 parameters.
+fn falcon_h1_1_5b() -> Value {
+    let mut config = falcon_h1_0_5b();
+    for (field, value) in [
+        ("vocab_size", 65536),
+        ("hidden_size", 2048),
+        ("intermediate_size", 4608),
+        ("num_hidden_layers", 24),
+        ("head_dim", 128),
+        ("mamba_d_ssm", 3072),
+        ("mamba_n_heads", 48),
+        ("mamba_d_state", 256),
+        ("max_position_embeddings", 131_072),
+    ] {
+        config[field] = json!(value);
+    }
+    config["mamba_rms_norm"] = json!(true);
+    config["mamba_norm_before_gate"] = json!(false);
+    config
 }
 
 /// Granite-4.0-H-1B: attention in 4 of 40 layers.
@@ -250,6 +310,31 @@ fn qwen2_5_1_5b() -> Value {
     })
 }
 
+/// Qwen3.5-0.8B, its language model: every fourth layer attends.
+fn qwen3_5_0_8b() -> Value {
+    json!({
+        "model_type": "qwen3_5_text",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 248_320,
+        "hidden_size": 1024,
+        "intermediate_size": 3584,
+        "num_hidden_layers": 24,
+        "full_attention_interval": 4,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 16,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "linear_conv_kernel_dim": 4,
+        "rope_parameters": { "rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25 },
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 262_144,
+        "tie_word_embeddings": true,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,7 +344,7 @@ mod tests {
     fn presets_have_the_published_number_of_parameters() {
         // Exact where the sum of the published shapes is known, else to the digits published; of Granite only the
         // shapes are, so that this holds the sum as it is.
-        let published: [(&str, u64, u64); 11] = [
+        let published: [(&str, u64, u64); 15] = [
             ("hymba-1.5b", 1_522_797_824, 0),
             ("llama-3.2-1b", 1_235_814_400, 0),
             ("llama-3.2-3b", 3_212_749_824, 0),
@@ -271,6 +356,10 @@ mod tests {
             ("nemotron-4-340b", 341_000_000_000, 50_000_000),
             ("falcon-h1-0.5b", 521_000_000, 1_000_000),
             ("granite-4.0-h-1b", 1_460_000_000, 30_000_000),
+            ("falcon-h1-1.5b", 1_554_859_392, 0),
+            ("qwen3.5-0.8b", 752_393_024, 0),
+            ("nemotron-h-56b", 56_000_000_000, 500_000_000),
+            ("nemotron-3-nano-30b-a3b", 31_600_000_000, 50_000_000),
         ];
         assert_eq!(published.len(), PRESETS.len());
         for (name, parameters, tolerance) in published {

@@ -99,8 +99,11 @@ fn open(path: &Path) -> Result<Folder, CheckpointError> {
 
 /// Bytes of the weights of a model that has only a config, which says in what format they were published.
 fn promised_weights(model: &Model, config: &Config, choice: WeightChoice) -> Result<u64, ConfigError> {
-    let field = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
-    let published = match config.get(field).map(|_| config.string(field)).transpose()? {
+    let nested = config.nested("text_config");
+    let said = [Some(config), nested.as_ref()].into_iter().flatten();
+    let said = said.flat_map(|config| ["dtype", "torch_dtype"].map(|field| (config, field)));
+    let said = said.into_iter().find(|(config, field)| config.get(field).is_some());
+    let published = match said.map(|(config, field)| config.string(field)).transpose()? {
         Some("float32") => WeightFormat::F32,
         Some("float16") => WeightFormat::F16,
         _ => WeightFormat::Bf16,
