@@ -19,13 +19,16 @@ pub struct WebGpuOptions {
     pub default_limits: bool,
     /// Use subgroup operations where they are there.
     pub subgroups: bool,
+    /// Cut matrices into segments of at most so many bytes; `None`: of as many as a binding holds. Tests ask for
+    /// few: a matrix too large for a binding is slow to make.
+    pub segment: Option<u64>,
     /// Run every kind of kernel against its twin before anything else.
     pub self_test: bool,
 }
 
 impl Default for WebGpuOptions {
     fn default() -> Self {
-        Self { adapter: None, software: true, default_limits: false, subgroups: true, self_test: true }
+        Self { adapter: None, software: true, default_limits: false, subgroups: true, segment: None, self_test: true }
     }
 }
 
@@ -44,6 +47,8 @@ pub(super) struct Gpu {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub info: BackendInfo,
+    /// Most bytes of a matrix's segment.
+    pub segment: u64,
     /// Kept alive: browsers drop the device with it.
     _instance: wgpu::Instance,
     pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
@@ -140,6 +145,7 @@ impl Gpu {
         features.set(wgpu::Features::SUBGROUP, info.subgroups);
         let limits = limits(&adapter.limits(), options);
         info.max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let segment = options.segment.unwrap_or(u64::MAX).min(info.max_binding);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("selvedge"),
             required_features: features,
@@ -175,6 +181,7 @@ impl Gpu {
             queue,
             info,
             _instance: instance,
+            segment,
             pipelines: RefCell::default(),
             counters: RefCell::default(),
             trouble,

@@ -63,12 +63,12 @@ impl Weights {
         let mut matrix =
             Matrix { format: desc.format, rows: desc.rows, columns: desc.columns, chunks, segments: vec![] };
         let row = matrix.row_bytes() as u64;
-        let most = (gpu.info.max_binding / row.max(1)) as usize;
+        let most = (gpu.segment / row.max(1)) as usize;
         if most == 0 {
             return Err(BackendError::Limit {
                 what: format!("a row of `{}`", desc.name),
                 needed: format!("{row} bytes"),
-                available: format!("{} bytes a buffer", gpu.info.max_binding),
+                available: format!("{} bytes a segment", gpu.segment),
             });
         }
         for first in (0..desc.rows).step_by(most) {
