@@ -5,8 +5,10 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use safetensors::Dtype;
 use selvedge::arch::{self, ArchOptions, Config};
 use selvedge::backend::cpu::CpuBackend;
+use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, Step, Tokens};
 use selvedge::checkpoint::{Checkpoint, Memory, WeightChoice};
 use selvedge::engine::{Engine, EngineOptions};
@@ -21,6 +23,15 @@ const ODD_HYMBA: &str = r#"{
     "mamba_dt_rank": 3, "num_memory_tokens": 3, "sliding_window": 9, "global_attn_idx": [0, 4],
     "kv_reuse_group": [[1, 2, 3]], "rope_type": "ntk", "max_position_embeddings": 512,
     "orig_max_position_embeddings": 128, "tie_word_embeddings": true
+}"#;
+
+/// Falcon-H1 with nothing even: what is scanned is wider than what attends, and neither is a multiple of eight.
+const ODD_FALCON: &str = r#"{
+    "model_type": "falcon_h1", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 3,
+    "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 10, "intermediate_size": 51,
+    "mamba_d_ssm": 66, "mamba_n_heads": 6, "mamba_n_groups": 3, "mamba_d_state": 9, "mamba_d_conv": 3,
+    "mamba_rms_norm": false, "ssm_out_multiplier": 0.6, "attention_out_multiplier": 1.4,
+    "max_position_embeddings": 512, "tie_word_embeddings": false
 }"#;
 
 /// Qwen3.5 with nothing even: keys of 13 and values of 35 columns, three value heads to a key head, three taps.
@@ -62,8 +73,9 @@ fn noise(seed: usize, count: usize) -> impl Iterator<Item = f32> {
     })
 }
 
-/// A checkpoint of a config, with random weights of a size that keeps the stream in bounds.
-fn random_checkpoint(config: &str) -> Checkpoint {
+/// A checkpoint of a config, with random weights of a size that keeps the stream in bounds. Tensors whose names
+/// contain `halved` are stored as f16, the others as f32.
+fn random_checkpoint(config: &str, halved: Option<&str>) -> Checkpoint {
     let parsed = Config::parse(config).expect("a config");
     let model = arch::build(&parsed, None, &ArchOptions::default()).expect("a model");
     let mut tensors = BTreeMap::new();
@@ -72,13 +84,18 @@ fn random_checkpoint(config: &str) -> Checkpoint {
         let columns: usize = part.shape.iter().skip(1).product();
         let scale = if part.shape.len() > 1 { 1.5 / (columns as f32).sqrt() } else { 0.5 };
         let offset = if part.tensor.contains("norm") { 1.0 } else { 0.0 };
-        let bytes: Vec<u8> = noise(tensors.len() + 1, count).flat_map(|x| (offset + scale * x).to_le_bytes()).collect();
-        tensors.insert(part.tensor.clone(), (part.shape.clone(), bytes));
+        let numbers = noise(tensors.len() + 1, count).map(|x| offset + scale * x);
+        let (dtype, bytes): (_, Vec<u8>) = if halved.is_some_and(|name| part.tensor.contains(name)) {
+            (Dtype::F16, numbers.flat_map(|x| half::f16::from_f32(x).to_le_bytes()).collect())
+        } else {
+            (Dtype::F32, numbers.flat_map(f32::to_le_bytes).collect())
+        };
+        tensors.insert(part.tensor.clone(), (dtype, part.shape.clone(), bytes));
     }
     let views: BTreeMap<&String, safetensors::tensor::TensorView> = tensors
         .iter()
-        .map(|(name, (shape, bytes))| {
-            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        .map(|(name, (dtype, shape, bytes))| {
+            let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes);
             (name, view.expect("as many bytes as numbers"))
         })
         .collect();
@@ -94,11 +111,12 @@ fn load(checkpoint: &Checkpoint, backend: Box<dyn Backend>, weights: WeightChoic
     wait(Engine::load(checkpoint, backend, options)).expect("the model loads")
 }
 
-/// Short spans, decoding, and several slots in one step: the logits of all of it.
-fn run(engine: &mut Engine) -> Vec<f32> {
+/// Short spans, decoding, and several slots in one step: the logits of all of it, and the kernels of the last step,
+/// which decodes.
+fn run(engine: &mut Engine) -> (Vec<f32>, Vec<String>) {
     let words = engine.model().vocabulary as u32;
     let token = |i: u32| i * 31 % words;
-    let mut logits = vec![];
+    let (mut logits, mut kernels) = (vec![], vec![]);
     let slots: Vec<_> = (0..3).map(|_| engine.open().expect("a slot")).collect();
     let mut next = 0;
     // Rows of each slot's span, step by step; every bucket that fuses is among them.
@@ -113,41 +131,111 @@ fn run(engine: &mut Engine) -> Vec<f32> {
         let step = Step { spans: spans.collect() };
         let running = engine.run(&step).expect("a step");
         logits.extend(wait(engine.logits(&running)).expect("logits"));
+        kernels = engine.dispatches(&running);
     }
-    logits
+    (logits, kernels)
+}
+
+/// Holds an engine on a backend to the twins; gives the kernels of a decode step.
+fn compare(what: &str, checkpoint: &Checkpoint, open: fn() -> Box<dyn Backend>, wanted: &Wanted) -> Vec<String> {
+    let largest = wanted.logits.iter().fold(1f32, |m, x| m.max(x.abs()));
+    let (got, kernels) = run(&mut load(checkpoint, open(), wanted.weights, wanted.kv));
+    // f16 keys may round to neighbours on either side.
+    let tolerance = if wanted.kv == KvFormat::F16 { 1e-3 } else { 2e-4 } * largest;
+    let mut worst = Worst::new(what, tolerance);
+    worst.compare("logits", &got, &wanted.logits);
+    worst.finish();
+    kernels
+}
+
+/// What the twins give with weights and KV in these formats.
+struct Wanted {
+    weights: WeightChoice,
+    kv: KvFormat,
+    logits: Vec<f32>,
+}
+
+impl Wanted {
+    fn new(checkpoint: &Checkpoint, weights: WeightChoice, kv: KvFormat) -> Self {
+        let (logits, _) = run(&mut load(checkpoint, Box::new(CpuBackend::twins()), weights, kv));
+        Self { weights, kv, logits }
+    }
+}
+
+const FORMATS: [(WeightChoice, KvFormat, &str); 3] = [
+    (WeightChoice::F32, KvFormat::F32, "f32"),
+    (WeightChoice::F16, KvFormat::F16, "f16"),
+    (WeightChoice::Bf16, KvFormat::F32, "bf16"),
+];
+
+fn golden(name: &str) -> String {
+    std::fs::read_to_string(folder(name).join("config.json")).expect("a config")
 }
 
 #[test]
 fn fused_kernels_agree_with_the_twins() {
-    let golden = |name: &str| std::fs::read_to_string(folder(name).join("config.json")).expect("a config");
     let models = [
         ("odd hymba", ODD_HYMBA.to_owned()),
         ("hymba", golden("hymba/caseA")),
         ("falcon_h1", golden("falcon_h1")),
+        ("falcon_h1_rms", golden("falcon_h1_rms")),
+        ("odd falcon_h1", ODD_FALCON.to_owned()),
         ("nemotron_h", golden("nemotron_h_bias")),
         ("lfm2", golden("lfm2_bias")),
         ("odd qwen3_5", ODD_QWEN.to_owned()),
         ("odd experts", ODD_EXPERTS.to_owned()),
         ("odd granite", ODD_GRANITE.to_owned()),
     ];
-    let formats = [
-        (WeightChoice::F32, KvFormat::F32, "f32"),
-        (WeightChoice::F16, KvFormat::F16, "f16"),
-        (WeightChoice::Bf16, KvFormat::F32, "bf16"),
-    ];
     for (name, config) in models {
-        let checkpoint = random_checkpoint(&config);
-        for (weights, kv, format) in formats {
-            let wanted = run(&mut load(&checkpoint, Box::new(CpuBackend::twins()), weights, kv));
-            let largest = wanted.iter().fold(1f32, |m, x| m.max(x.abs()));
+        let checkpoint = random_checkpoint(&config, None);
+        for (weights, kv, format) in FORMATS {
+            let wanted = Wanted::new(&checkpoint, weights, kv);
             for place in places() {
-                let got = run(&mut load(&checkpoint, (place.open)(), weights, kv));
-                // f16 keys may round to neighbours on either side.
-                let tolerance = if kv == KvFormat::F16 { 1e-3 } else { 2e-4 } * largest;
-                let mut worst = Worst::new(format!("{name}, {format}, on {}", place.name), tolerance);
-                worst.compare("logits", &got, &wanted);
-                worst.finish();
+                compare(&format!("{name}, {format}, on {}", place.name), &checkpoint, place.open, &wanted);
             }
+        }
+    }
+}
+
+/// A device on which most matrices of the models here lie in several segments.
+fn with_small_segments() -> Box<dyn Backend> {
+    let options = WebGpuOptions { segment: Some(3 << 10), self_test: false, ..Default::default() };
+    Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
+}
+
+#[test]
+fn matrices_may_lie_in_segments() {
+    if !places().iter().any(|place| place.name == "webgpu") {
+        return;
+    }
+    // How many dispatches the pairs of all layers take with weights in f32 and in f16: the rows between two cuts of
+    // either matrix are one.
+    let models = [
+        ("odd falcon_h1", ODD_FALCON.to_owned(), "linear_pair.gate", [18, 6]),
+        ("falcon_h1_rms", golden("falcon_h1_rms"), "linear_pair.plain", [24, 12]),
+        ("odd experts", ODD_EXPERTS.to_owned(), "linear_pair.plain", [12, 6]),
+    ];
+    for (name, config, pair, counts) in models {
+        let checkpoint = random_checkpoint(&config, None);
+        for ((weights, kv, format), count) in FORMATS.into_iter().zip(counts) {
+            let wanted = Wanted::new(&checkpoint, weights, kv);
+            let what = format!("{name}, {format}, in segments");
+            let kernels = compare(&what, &checkpoint, with_small_segments, &wanted);
+            assert_eq!(kernels.iter().filter(|kernel| kernel.contains(pair)).count(), count, "{what}: {kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn two_linears_in_two_formats_are_not_one_kernel() {
+    for (halved, paired) in [(None, true), (Some("o_proj"), false)] {
+        let checkpoint = random_checkpoint(ODD_FALCON, halved);
+        let wanted = Wanted::new(&checkpoint, WeightChoice::Auto, KvFormat::F32);
+        for place in places() {
+            let what = format!("falcon_h1 with {halved:?} in f16, on {}", place.name);
+            let kernels = compare(&what, &checkpoint, place.open, &wanted);
+            let found = kernels.iter().any(|kernel| kernel.contains("linear_pair"));
+            assert_eq!(found, paired && place.name == "webgpu", "{what}: {kernels:?}");
         }
     }
 }

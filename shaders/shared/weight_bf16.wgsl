@@ -4,9 +4,10 @@
 
 struct Eight { low: vec4<f32>, high: vec4<f32> }
 
-fn load_weight(chunk: u32) -> Eight {
-    let packed = weight[chunk];
+fn unpack_weights(packed: vec4<u32>) -> Eight {
     let even = bitcast<vec4<f32>>(packed << vec4(16u));
     let odd = bitcast<vec4<f32>>(packed & vec4(0xffff0000u));
     return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));
 }
+
+fn load_weight(chunk: u32) -> Eight { return unpack_weights(weight[chunk]); }

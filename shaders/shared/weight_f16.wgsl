@@ -4,10 +4,11 @@
 
 struct Eight { low: vec4<f32>, high: vec4<f32> }
 
-fn load_weight(chunk: u32) -> Eight {
-    let packed = weight[chunk];
+fn unpack_weights(packed: vec4<u32>) -> Eight {
     return Eight(
         vec4(unpack2x16float(packed.x), unpack2x16float(packed.y)),
         vec4(unpack2x16float(packed.z), unpack2x16float(packed.w)),
     );
 }
+
+fn load_weight(chunk: u32) -> Eight { return unpack_weights(weight[chunk]); }

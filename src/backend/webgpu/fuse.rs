@@ -9,6 +9,8 @@
 //! | gate, linear | `linear_rows.gate` |
 //! | conv, linear | `linear_rows.conv` (the convolution again in the next group) |
 //! | any of these, or a linear alone, then add | the same kernel |
+//! | linear, linear, add, where the matrices have one format | `linear_pair.plain` |
+//! | gate, linear, linear, add, likewise | `linear_pair.gate` |
 //! | conv, conv_append | `conv_decode` |
 //! | conv, conv_append, norm x 3, linear, selective_scan, gate | `selective_scan.decode` |
 //! | norm, norm, gated_delta, norm, gate | `gated_delta.decode` |
@@ -20,8 +22,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::lower::FEW_ROWS;
+use super::weights::Weights;
 use crate::backend::ProgramSpec;
-use crate::graph::{Graph, NormKind, Op, Rows, ValueId};
+use crate::graph::{Graph, NormKind, Op, Rows, ValueId, View};
 use crate::state::{Addressing, StateLayout};
 
 /// What a linear layer's input is made of, by index into the graph's ops.
@@ -33,6 +36,29 @@ pub(super) enum Input {
     Norms { first: usize, second: usize, add: usize },
     Gate { gate: usize },
     Conv { conv: usize },
+}
+
+impl Input {
+    fn ops(&self) -> Vec<usize> {
+        match *self {
+            Self::Plain => vec![],
+            Self::Norm { norm } => vec![norm],
+            Self::AddNorm { add, norm } => vec![add, norm],
+            Self::Norms { first, second, add } => vec![first, second, add],
+            Self::Gate { gate } => vec![gate],
+            Self::Conv { conv } => vec![conv],
+        }
+    }
+}
+
+/// Two linear layers whose results are added. The second's input is plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinearPair {
+    /// `Plain` or a `Gate`.
+    pub input: Input,
+    pub first: usize,
+    pub second: usize,
+    pub add: usize,
 }
 
 /// The ops of a Mamba-1 decode step.
@@ -63,6 +89,7 @@ pub(super) struct DeltaDecode {
 pub(super) enum Kernel {
     Single(usize),
     Linear { linear: usize, input: Input, add: Option<usize> },
+    LinearPair(LinearPair),
     ConvDecode { conv: usize, append: usize },
     ScanDecode(ScanDecode),
     DeltaDecode(DeltaDecode),
@@ -75,18 +102,12 @@ impl Kernel {
         match *self {
             Self::Single(op) => vec![op],
             Self::Linear { linear, input, add: last } => {
-                let mut ops = match input {
-                    Input::Plain => vec![],
-                    Input::Norm { norm } => vec![norm],
-                    Input::AddNorm { add, norm } => vec![add, norm],
-                    Input::Norms { first, second, add } => vec![first, second, add],
-                    Input::Gate { gate } => vec![gate],
-                    Input::Conv { conv } => vec![conv],
-                };
+                let mut ops = input.ops();
                 ops.push(linear);
                 ops.extend(last);
                 ops
             }
+            Self::LinearPair(p) => [p.input.ops(), vec![p.first, p.second, p.add]].concat(),
             Self::ConvDecode { conv, append } => vec![append, conv],
             Self::ScanDecode(s) => vec![s.conv, s.append, s.dt_norm, s.b_norm, s.c_norm, s.linear, s.scan, s.gate],
             Self::DeltaDecode(d) => vec![d.q_norm, d.k_norm, d.rule, d.norm, d.gate],
@@ -99,6 +120,7 @@ impl Kernel {
         match *self {
             Self::Single(op) => op,
             Self::Linear { linear, add, .. } => add.unwrap_or(linear),
+            Self::LinearPair(p) => p.add,
             Self::ConvDecode { conv, .. } => conv,
             Self::ScanDecode(s) => s.gate,
             Self::DeltaDecode(d) => d.gate,
@@ -140,6 +162,10 @@ impl<'a> Links<'a> {
         self.read_by(value) == [reader]
     }
 
+    fn read_by_norm(&self, value: ValueId) -> bool {
+        self.read_by(value).iter().any(|&r| self.is_plain_norm(&self.graph.ops[r]))
+    }
+
     /// Whether an op is a plain RMS norm over all columns; its weight is as wide as its input.
     fn is_plain_norm(&self, op: &Op) -> bool {
         matches!(op, Op::Norm { kind: NormKind::Rms, groups: 1, weight: Some(_), bias: None, .. })
@@ -147,7 +173,7 @@ impl<'a> Links<'a> {
 }
 
 /// Groups the ops of a graph, in an order in which they can run.
-pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout) -> Vec<Kernel> {
+pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout, weights: &Weights) -> Vec<Kernel> {
     let all = || (0..graph.ops.len()).map(Kernel::Single).collect();
     if spec.rows > FEW_ROWS || !spec.keep.is_empty() || !graph.inputs.is_empty() {
         return all();
@@ -167,6 +193,12 @@ pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout) -> V
         }
         if let Some(delta) = delta_decode(&links, index, op) {
             take(&mut taken, Kernel::DeltaDecode(delta), &mut kernels);
+        }
+    }
+    // Either linear would otherwise take the addition for itself.
+    for (index, op) in graph.ops.iter().enumerate() {
+        if let Some(pair) = linear_pair(&links, index, op, &convolutions, &taken, weights) {
+            take(&mut taken, Kernel::LinearPair(pair), &mut kernels);
         }
     }
     for (index, op) in graph.ops.iter().enumerate() {
@@ -217,7 +249,7 @@ fn made_input(links: &Links, index: usize, maker: usize, made: &Op) -> Option<In
     match made {
         Op::Gate { .. } => Some(Input::Gate { gate: maker }),
         &Op::Add { a, b, .. } => {
-            let norm = |view: crate::graph::View| {
+            let norm = |view: View| {
                 let (norm, op) = links.made_by(view.value)?;
                 (links.is_plain_norm(op) && links.only_reader(view.value, maker)).then_some((norm, op))
             };
@@ -248,8 +280,30 @@ fn linear_add(links: &Links, index: usize, op: &Op) -> Option<usize> {
     let &[add] = links.read_by(out) else { return None };
     let &Op::Add { a, b, out: sum, .. } = &links.graph.ops[add] else { return None };
     let ready = links.made_by(a.value).is_none_or(|(maker, _)| maker < index);
-    let to_norm = links.read_by(sum).iter().any(|&r| links.is_plain_norm(&links.graph.ops[r]));
-    (b == links.graph.whole(out) && ready && !to_norm).then_some(add)
+    (b == links.graph.whole(out) && ready && !links.read_by_norm(sum)).then_some(add)
+}
+
+/// The linear layers whose results an addition adds, if nobody else reads them, and if the sum is not the
+/// residual that the next norm takes in.
+fn linear_pair(
+    links: &Links,
+    add: usize,
+    op: &Op,
+    convolutions: &BTreeSet<usize>,
+    taken: &BTreeSet<usize>,
+    weights: &Weights,
+) -> Option<LinearPair> {
+    let &Op::Add { a, b, out: sum, .. } = op else { return None };
+    let linear = |view: View| {
+        let (index, op) = links.made_by(view.value)?;
+        let &Op::Linear { weight, bias: None, .. } = op else { return None };
+        let alone = links.only_reader(view.value, add) && view == links.graph.whole(view.value);
+        let input = linear_input(links, index, op, convolutions, taken)?;
+        alone.then_some((index, input, weights.matrix(weight).ok()?.format))
+    };
+    let ((first, input, format), (second, Input::Plain, second_format)) = (linear(a)?, linear(b)?) else { return None };
+    let made = matches!(input, Input::Plain | Input::Gate { .. });
+    (made && format == second_format && !links.read_by_norm(sum)).then_some(LinearPair { input, first, second, add })
 }
 
 fn conv_decode(links: &Links, index: usize, op: &Op) -> Option<Kernel> {

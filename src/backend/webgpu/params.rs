@@ -37,6 +37,12 @@ params! {
         taps: u32, kernel_at: u32, kernel_bias_at: u32, function: u32, sum_pitch: u32,
         addend_pitch: u32, addend_offset: u32, eps: f32, scale: f32, addend_scale: f32,
     }
+    /// `shaders/linear/pair.wgsl` with `shaders/shared/input_plain.wgsl` or `input_gate.wgsl`
+    LinearPair for "linear_pair" {
+        chunks: u32, columns: u32, y_chunks: u32, y_columns: u32, rows: u32, weight_at: u32, second_weight_at: u32,
+        out_pitch: u32, out_offset: u32, x_pitch: u32, x_offset: u32, second_pitch: u32, second_offset: u32,
+        y_pitch: u32, function: u32, scale: f32,
+    }
     /// `shaders/linear/tile.wgsl`
     LinearTile for "linear_tile" {
         chunks: u32, columns: u32, rows: u32, x_pitch: u32, out_pitch: u32, out_offset: u32, bias_at: u32,

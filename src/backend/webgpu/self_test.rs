@@ -145,6 +145,13 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let gated = g.gate("gate (linear)", g.whole(active), g.whole(residual), Function::Sigmoid);
     let last = g.linear("linear f16 3", gated, out, None);
     let last = g.add("add (last)", g.whole(residual), g.whole(last), 1.0);
+
+    // Two linear layers whose results are added, behind a gate and behind nothing. One matrix makes one format.
+    let gated = g.gate("gate (pair)", g.whole(residual), g.whole(last), Function::Silu);
+    let (one, other) = (g.linear("linear f16 4", gated, out, None), g.linear("linear f16 5", last, out, None));
+    let last = g.add("add (pair)", g.whole(one), g.whole(other), 0.5);
+    let (one, other) = (g.linear("linear f16 6", last, out, None), g.linear("linear f16 7", residual, out, None));
+    let last = g.add("add (plain pair)", g.whole(one), g.whole(other), 0.25);
     let logits = g.head(g.whole(last), table, VOCABULARY);
     g.sample(logits);
     g.finish()

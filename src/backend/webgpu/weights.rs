@@ -33,6 +33,11 @@ impl Matrix {
     fn row_bytes(&self) -> usize {
         self.chunks * CHUNK * self.format.bytes()
     }
+
+    /// The segment that holds a row.
+    pub fn segment(&self, row: usize) -> Option<&Segment> {
+        self.segments.iter().find(|s| (s.first..s.first + s.rows).contains(&row))
+    }
 }
 
 enum Stored {

@@ -2,7 +2,7 @@
 
 use super::{ELEMENTS, Lowering, outputs, wrapped};
 use crate::backend::Result;
-use crate::backend::webgpu::fuse::Input;
+use crate::backend::webgpu::fuse::{Input, LinearPair};
 use crate::backend::webgpu::params;
 use crate::graph::{Op, Rows, ValueId, View, WeightId};
 
@@ -181,5 +181,61 @@ impl Lowering<'_> {
                 self.linear_rows("conv", "conv+linear", params, &[&x, &columns], weight, bias, addend, out)
             }
         }
+    }
+
+    /// Two linear layers whose results are added.
+    pub(super) fn linear_pair(&mut self, pair: LinearPair) -> Result<()> {
+        let op = |index: usize| &self.graph.ops[index];
+        let (
+            &Op::Linear { x, weight, .. },
+            &Op::Linear { x: y, weight: second_weight, .. },
+            &Op::Add { scale, out, .. },
+        ) = (op(pair.first), op(pair.second), op(pair.add))
+        else {
+            return Ok(());
+        };
+        let weights = self.weights;
+        let (first, second) = (weights.matrix(weight)?, weights.matrix(second_weight)?);
+        let (y, to) = (self.place(y)?, self.place(out)?);
+        let mut params = params::LinearPair {
+            chunks: first.chunks as u32,
+            columns: first.columns as u32,
+            y_chunks: second.chunks as u32,
+            y_columns: second.columns as u32,
+            out_pitch: to.pitch as u32,
+            y_pitch: y.pitch as u32,
+            scale,
+            ..Default::default()
+        };
+        let (input, name, sources) = if let Input::Gate { gate } = pair.input {
+            let &Op::Gate { gate, x, function, .. } = op(gate) else { return Ok(()) };
+            let (gate, pitch, offset) = self.source(gate)?;
+            let (other, second_pitch, second_offset) = self.source(x)?;
+            (params.x_pitch, params.x_offset) = (pitch, offset);
+            (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
+            params.function = super::pointwise::number(function);
+            ("gate", "gate+linear+linear+add", vec![gate, other])
+        } else {
+            let x = self.place(x)?;
+            params.x_pitch = x.pitch as u32;
+            ("plain", "linear+linear+add", vec![x.buffer])
+        };
+        let rows = self.rows(to.rows);
+        let shader = format!("linear_pair.{input}.{}.{}.{rows}", first.format.name(), self.reduce());
+        // One dispatch for the outputs up to where a segment of either matrix ends.
+        let mut at = 0;
+        while at < to.width {
+            let (Some(one), Some(other)) = (first.segment(at), second.segment(at)) else { break };
+            let end = to.width.min(one.first + one.rows).min(other.first + other.rows);
+            params.rows = (end - at) as u32;
+            params.out_offset = at as u32;
+            params.weight_at = ((at - one.first) * first.chunks) as u32;
+            params.second_weight_at = ((at - other.first) * second.chunks) as u32;
+            let mut buffers = vec![&one.buffer, &other.buffer, &to.buffer, &y.buffer];
+            buffers.extend(&sources);
+            self.dispatch(name, &shader, &[], &params, &buffers, wrapped((end - at).div_ceil(OUTS)))?;
+            at = end;
+        }
+        Ok(())
     }
 }

@@ -81,7 +81,7 @@ pub(super) fn lower(
         let rows = graph.ops[*op].writes().map(|v| graph.value(v).rows);
         spec.outputs > 0 || !(rows == Some(Rows::Outputs) || matches!(graph.ops[*op], Op::Sample { .. }))
     };
-    let mut kernels = fuse(graph, spec, &memory.layout);
+    let mut kernels = fuse(graph, spec, &memory.layout, weights);
     kernels.retain(|kernel| kernel.ops().iter().all(wanted));
     let groups: Vec<Vec<usize>> = kernels.iter().map(Kernel::ops).collect();
     let mut keep = spec.keep.clone();
@@ -151,6 +151,7 @@ impl Lowering<'_> {
         match *kernel {
             Kernel::Single(op) => self.op(&self.graph.ops[op]),
             Kernel::Linear { linear, input, add } => self.fused_linear(linear, input, add),
+            Kernel::LinearPair(pair) => self.linear_pair(pair),
             Kernel::ConvDecode { conv, .. } => self.conv_decode(conv),
             Kernel::ScanDecode(ops) => self.scan_decode(ops),
             Kernel::DeltaDecode(ops) => self.delta_decode(ops),
