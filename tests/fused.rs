@@ -11,9 +11,10 @@ use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, Step, Tokens};
 use selvedge::checkpoint::{Checkpoint, Memory, WeightChoice};
-use selvedge::engine::{Engine, EngineOptions};
+use selvedge::engine::{Cancel, Engine, EngineOptions};
 use selvedge::state::KvFormat;
-use support::{Worst, folder, places, wait};
+use serde_json::Value;
+use support::{Place, Worst, folder, places, wait};
 
 /// Hymba with nothing even: heads of 6 and 12, five states a channel, a rank of 3, three taps, a window that
 /// wraps within a few tokens.
@@ -62,6 +63,14 @@ const ODD_GRANITE: &str = r#"{
     "mamba_expand": 2, "mamba_n_heads": 6, "mamba_n_groups": 3, "mamba_d_state": 9, "mamba_d_conv": 3,
     "embedding_multiplier": 3, "residual_multiplier": 0.3, "attention_multiplier": 0.1, "logits_scaling": 2.5,
     "max_position_embeddings": 512, "tie_word_embeddings": true
+}"#;
+
+/// LFM2's short convolutions.
+const ODD_LFM2: &str = r#"{
+    "model_type": "lfm2", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 2,
+    "layer_types": ["conv", "full_attention"], "num_attention_heads": 3, "num_key_value_heads": 1,
+    "intermediate_size": 51, "block_auto_adjust_ff_dim": false, "conv_L_cache": 3, "max_position_embeddings": 512,
+    "tie_embedding": true
 }"#;
 
 /// Numbers between -1 and 1 that look random and are the same everywhere.
@@ -238,4 +247,66 @@ fn two_linears_in_two_formats_are_not_one_kernel() {
             assert_eq!(found, paired && place.name == "webgpu", "{what}: {kernels:?}");
         }
     }
+}
+
+/// Kernels of a decode step of a model with random weights.
+fn kernels(place: &Place, config: &str) -> Vec<String> {
+    let mut engine = load(&random_checkpoint(config, None), (place.open)(), WeightChoice::F32, KvFormat::F16);
+    let slot = engine.open().expect("a slot");
+    let read = wait(engine.prefill(slot, &[5, 6, 7], 64, &Cancel::default())).expect("a prompt");
+    wait(engine.sampled(&read.expect("nobody cancels"))).expect("a token");
+    let step = engine.decode(slot).expect("a step");
+    wait(engine.sampled(&step)).expect("a token");
+    engine.dispatches(&step)
+}
+
+#[test]
+fn every_kind_of_block_decodes_in_few_kernels() {
+    let Some(place) = places().into_iter().find(|p| p.name == "webgpu") else { return };
+    let config = |base: &str, field: &str, value: Value| {
+        let mut config: Value = serde_json::from_str(base).expect("JSON");
+        config[field] = value;
+        config.to_string()
+    };
+    // What is counted: the kernels that another block of the kind adds. The budgets: ARCHITECTURE.md.
+    let nemotron =
+        |block: &str, count: usize| config(ODD_EXPERTS, "hybrid_override_pattern", block.repeat(count).into());
+    let qwen = |interval: usize, count: usize| {
+        let base = config(ODD_QWEN, "full_attention_interval", interval.into());
+        config(&base, "num_hidden_layers", count.into())
+    };
+    let granite = |kind: &str, count: usize| {
+        let base = config(ODD_GRANITE, "layer_types", vec![kind; count].into());
+        config(&base, "num_hidden_layers", count.into())
+    };
+    let lfm2 = |attention: bool, count: usize| {
+        let kind = if attention { "full_attention" } else { "conv" };
+        let base = config(ODD_LFM2, "layer_types", vec![kind; count].into());
+        config(&base, "num_hidden_layers", count.into())
+    };
+    type Model<'a> = &'a dyn Fn(usize) -> String;
+    let plain = |count: usize| config(&nemotron("E", count), "moe_latent_size", Value::Null);
+    let blocks: [(&str, Model<'_>, usize); 11] = [
+        ("Mamba-2", &|n| nemotron("M", n), 6),
+        ("attention without rotation", &|n| nemotron("*", n), 4),
+        ("feed-forward, relu^2", &|n| nemotron("-", n), 2),
+        ("experts", &plain, 8),
+        ("experts in a width of their own", &|n| nemotron("E", n), 10),
+        ("gated delta, feed-forward", &|n| qwen(99, n), 4 + 2),
+        ("gated attention with normed heads, feed-forward", &|n| qwen(1, n), 5 + 2),
+        ("Mamba-2, feed-forward beside experts", &|n| granite("mamba", n), 6 + 8),
+        ("attention, feed-forward beside experts", &|n| granite("attention", n), 4 + 8),
+        ("short convolution, feed-forward", &|n| lfm2(false, n), 4 + 2),
+        ("attention with normed heads, feed-forward", &|n| lfm2(true, n), 5 + 2),
+    ];
+    let mut over = vec![];
+    for (what, model, budget) in blocks {
+        let (one, two) = (kernels(&place, &model(1)), kernels(&place, &model(2)));
+        let added = two.len() - one.len();
+        println!("{what}: {added} of {budget} kernels");
+        if added > budget {
+            over.push(format!("{what}: {added} kernels, {budget} are allowed"));
+        }
+    }
+    assert!(over.is_empty(), "{}", over.join("; "));
 }

@@ -145,9 +145,9 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
         let gate_up = vec![names.matrix("shared_mlp.input_linear.weight", 2 * width, hidden)];
         let down = names.matrix("shared_mlp.output_linear.weight", hidden, width);
+        let routed = mixture.as_ref().map(|mixture| mixture.build(&mut g, &names, normed, hidden));
         let mut ffn = swiglu(&mut g, &names, normed, width, gate_up, down);
-        if let Some(mixture) = &mixture {
-            let routed = mixture.build(&mut g, &names, normed, hidden);
+        if let Some(routed) = routed {
             ffn = g.add(names.value("mixture"), g.whole(routed), g.whole(ffn), 1.0);
         }
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), residual_scale);

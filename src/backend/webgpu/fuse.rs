@@ -7,6 +7,7 @@
 //! | add, norm, linear | `linear_rows.add_norm` (the sum is kept where it is read again) |
 //! | norm, norm, add, linear | `linear_rows.norms` |
 //! | gate, linear | `linear_rows.gate` |
+//! | activation, linear | `linear_rows.activation` |
 //! | conv, linear | `linear_rows.conv` (the convolution again in the next group) |
 //! | any of these, or a linear alone, then add | the same kernel |
 //! | linear, linear, add, where the matrices have one format | `linear_pair.plain` |
@@ -14,6 +15,7 @@
 //! | conv, conv_append | `conv_decode` |
 //! | conv, conv_append, norm x 3, linear, selective_scan, gate | `selective_scan.decode` |
 //! | norm, norm, gated_delta, norm, gate | `gated_delta.decode` |
+//! | norm, norm, rope, rope | `rope_normed` |
 //! | rope, rope, kv_append | `rope_append` |
 //!
 //! A group's oracle is the composition of its ops' twins. Nothing is fused in a program that keeps
@@ -35,6 +37,7 @@ pub(super) enum Input {
     AddNorm { add: usize, norm: usize },
     Norms { first: usize, second: usize, add: usize },
     Gate { gate: usize },
+    Activation { activation: usize },
     Conv { conv: usize },
 }
 
@@ -46,6 +49,7 @@ impl Input {
             Self::AddNorm { add, norm } => vec![add, norm],
             Self::Norms { first, second, add } => vec![first, second, add],
             Self::Gate { gate } => vec![gate],
+            Self::Activation { activation } => vec![activation],
             Self::Conv { conv } => vec![conv],
         }
     }
@@ -93,6 +97,7 @@ pub(super) enum Kernel {
     ConvDecode { conv: usize, append: usize },
     ScanDecode(ScanDecode),
     DeltaDecode(DeltaDecode),
+    RopeNormed { query_norm: usize, key_norm: usize, query: usize, key: usize },
     RopeAppend { query: usize, key: usize, append: usize },
 }
 
@@ -111,6 +116,7 @@ impl Kernel {
             Self::ConvDecode { conv, append } => vec![append, conv],
             Self::ScanDecode(s) => vec![s.conv, s.append, s.dt_norm, s.b_norm, s.c_norm, s.linear, s.scan, s.gate],
             Self::DeltaDecode(d) => vec![d.q_norm, d.k_norm, d.rule, d.norm, d.gate],
+            Self::RopeNormed { query_norm, key_norm, query, key } => vec![query_norm, key_norm, query, key],
             Self::RopeAppend { query, key, append } => vec![query, key, append],
         }
     }
@@ -124,7 +130,7 @@ impl Kernel {
             Self::ConvDecode { conv, .. } => conv,
             Self::ScanDecode(s) => s.gate,
             Self::DeltaDecode(d) => d.gate,
-            Self::RopeAppend { query, key, .. } => query.max(key),
+            Self::RopeNormed { query, key, .. } | Self::RopeAppend { query, key, .. } => query.max(key),
         }
     }
 }
@@ -213,7 +219,9 @@ pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout, weig
                 take(&mut taken, Kernel::Linear { linear: index, input, add }, &mut kernels);
             }
         }
-        let others = rope_append(&links, index, op, spec, layout).or_else(|| conv_decode(&links, index, op));
+        let others = rope_append(&links, index, op, spec, layout)
+            .or_else(|| rope_normed(&links, index, op))
+            .or_else(|| conv_decode(&links, index, op));
         if let Some(kernel) = others {
             take(&mut taken, kernel, &mut kernels);
         }
@@ -248,6 +256,7 @@ fn linear_input(
 fn made_input(links: &Links, index: usize, maker: usize, made: &Op) -> Option<Input> {
     match made {
         Op::Gate { .. } => Some(Input::Gate { gate: maker }),
+        Op::Activation { .. } => Some(Input::Activation { activation: maker }),
         &Op::Add { a, b, .. } => {
             let norm = |view: View| {
                 let (norm, op) = links.made_by(view.value)?;
@@ -298,7 +307,11 @@ fn linear_pair(
         let (index, op) = links.made_by(view.value)?;
         let &Op::Linear { weight, bias: None, .. } = op else { return None };
         let alone = links.only_reader(view.value, add) && view == links.graph.whole(view.value);
-        let input = linear_input(links, index, op, convolutions, taken)?;
+        // A pair has no variant for an activation, which then stays a kernel: there are as many either way.
+        let input = match linear_input(links, index, op, convolutions, taken)? {
+            Input::Activation { .. } => Input::Plain,
+            input => input,
+        };
         alone.then_some((index, input, weights.matrix(weight).ok()?.format))
     };
     let ((first, input, format), (second, Input::Plain, second_format)) = (linear(a)?, linear(b)?) else { return None };
@@ -366,6 +379,31 @@ fn delta_decode(links: &Links, index: usize, op: &Op) -> Option<DeltaDecode> {
     let whole = q.offset == 0 && k.offset == 0 && x == links.graph.whole(out) && gated == links.graph.whole(normed);
     let fits = together && whole && groups == heads && z.value != normed;
     fits.then_some(DeltaDecode { q_norm, k_norm, rule: index, norm, gate })
+}
+
+fn rope_normed(links: &Links, index: usize, op: &Op) -> Option<Kernel> {
+    let &Op::Attention { q, k, .. } = op else { return None };
+    // Only the first reader's group makes the keys.
+    if links.read_by(k.value).iter().any(|&r| r < index) || !links.only_reader(q.value, index) {
+        return None;
+    }
+    let (query, &Op::Rope { x: q_from, heads, rotary, .. }) = links.made_by(q.value)? else { return None };
+    let (key, &Op::Rope { x: k_from, heads: k_heads, rotary: k_rotary, .. }) = links.made_by(k.value)? else {
+        return None;
+    };
+    let head_norm = |from: View, heads: usize, reader: usize| {
+        let (norm, op) = links.made_by(from.value)?;
+        let &Op::Norm { x, kind: NormKind::Rms, groups, eps, weight: Some(weight), bias: None, .. } = op else {
+            return None;
+        };
+        let shared = links.graph.weight(weight).len() == x.width / groups;
+        let whole = from == links.graph.whole(from.value) && links.only_reader(from.value, reader);
+        (shared && whole && groups == heads).then_some((norm, x, eps))
+    };
+    let ((query_norm, q, q_eps), (key_norm, k, k_eps)) =
+        (head_norm(q_from, heads, query)?, head_norm(k_from, k_heads, key)?);
+    let alike = rotary == k_rotary && q.value == k.value && q.width / heads == k.width / k_heads && q_eps == k_eps;
+    alike.then_some(Kernel::RopeNormed { query_norm, key_norm, query, key })
 }
 
 fn rope_append(links: &Links, index: usize, op: &Op, spec: &ProgramSpec, layout: &StateLayout) -> Option<Kernel> {

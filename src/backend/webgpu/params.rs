@@ -93,6 +93,11 @@ params! {
         query_offset: u32, key_offset: u32, value_offset: u32, query_pitch: u32, key_pitch: u32,
         pinned: u32, ring: u32, pages_per_slot: u32,
     }
+    /// `shaders/rope/normed.wgsl`
+    RopeNormed for "rope_normed" {
+        heads: u32, key_heads: u32, head: u32, pairs: u32, pitch: u32, query_offset: u32, key_offset: u32,
+        query_pitch: u32, key_pitch: u32, query_norm_at: u32, key_norm_at: u32, eps: f32,
+    }
     /// `shaders/selective_scan/decode.wgsl`
     ScanDecode for "selective_scan.decode" {
         channels: u32, rank: u32, chunks: u32, x_pitch: u32, x_offset: u32, z_offset: u32,

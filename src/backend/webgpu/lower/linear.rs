@@ -168,6 +168,13 @@ impl Lowering<'_> {
                 params.function = super::pointwise::number(function);
                 self.linear_rows("gate", "gate+linear", params, &[&gate, &other], weight, bias, addend, out)
             }
+            Input::Activation { activation } => {
+                let &Op::Activation { x, function, scale, .. } = &graph.ops[activation] else { return Ok(()) };
+                let (x, pitch, offset) = self.source(x)?;
+                (params.x_pitch, params.x_offset, params.scale) = (pitch, offset, scale);
+                params.function = super::pointwise::number(function);
+                self.linear_rows("activation", "activation+linear", params, &[&x], weight, bias, addend, out)
+            }
             Input::Conv { conv } => {
                 let &Op::Conv { x, weight: kernel, bias: kernel_bias, state, function, .. } = &graph.ops[conv] else {
                     return Ok(());

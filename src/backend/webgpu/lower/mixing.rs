@@ -180,6 +180,36 @@ impl Lowering<'_> {
         self.dispatch("kv_append", &shader, &[], &params, &buffers, workgroups)
     }
 
+    /// Norms and rotates every head of queries and keys.
+    pub(super) fn rope_normed(&mut self, norms: [usize; 2], ropes: [usize; 2]) -> Result<()> {
+        let graph = self.graph;
+        let [query_norm, key_norm] = norms.map(|op| &graph.ops[op]);
+        let [query, key] = ropes.map(|op| &graph.ops[op]);
+        let &Op::Norm { x: q, eps, weight: query_weight, groups: heads, .. } = query_norm else { return Ok(()) };
+        let &Op::Norm { x: k, weight: key_weight, groups: key_heads, .. } = key_norm else { return Ok(()) };
+        let (&Op::Rope { rotary, out: q_out, .. }, &Op::Rope { out: k_out, .. }) = (query, key) else { return Ok(()) };
+        let (x, pitch, query_offset) = self.source(q)?;
+        let (queries, keys, angles) = (self.place(q_out)?, self.place(k_out)?, self.angles(rotary)?);
+        let params = params::RopeNormed {
+            heads: heads as u32,
+            key_heads: key_heads as u32,
+            head: (q.width / heads) as u32,
+            pairs: graph.rotary(rotary).inverse_frequencies.len() as u32,
+            pitch,
+            query_offset,
+            key_offset: k.offset as u32,
+            query_pitch: queries.pitch as u32,
+            key_pitch: keys.pitch as u32,
+            query_norm_at: self.vector_at(query_weight)?,
+            key_norm_at: self.vector_at(key_weight)?,
+            eps,
+        };
+        let (shader, vectors) = (format!("rope_normed.{}", self.reduce()), self.vectors.clone());
+        let buffers = [&x, &vectors, &angles, &queries.buffer, &keys.buffer];
+        let workgroups = wrapped(self.rows(Rows::All) * (heads + key_heads));
+        self.dispatch("norms+ropes", &shader, &[], &params, &buffers, workgroups)
+    }
+
     /// Rotates queries and keys and puts keys and values into the pools.
     pub(super) fn rope_append(&mut self, query: usize, key: usize, append: usize) -> Result<()> {
         let graph = self.graph;

@@ -155,6 +155,9 @@ impl Lowering<'_> {
             Kernel::ConvDecode { conv, .. } => self.conv_decode(conv),
             Kernel::ScanDecode(ops) => self.scan_decode(ops),
             Kernel::DeltaDecode(ops) => self.delta_decode(ops),
+            Kernel::RopeNormed { query_norm, key_norm, query, key } => {
+                self.rope_normed([query_norm, key_norm], [query, key])
+            }
             Kernel::RopeAppend { query, key, append } => self.rope_append(query, key, append),
         }
     }
