@@ -222,6 +222,7 @@ fn matrices_may_lie_in_segments() {
     let models = [
         ("odd falcon_h1", ODD_FALCON.to_owned(), "linear_pair.gate", [18, 6]),
         ("falcon_h1_rms", golden("falcon_h1_rms"), "linear_pair.plain", [24, 12]),
+        ("odd experts", ODD_EXPERTS.to_owned(), "linear_pair.plain", [12, 6]),
     ];
     for (name, config, pair, counts) in models {
         let checkpoint = random_checkpoint(&config, None);

@@ -307,7 +307,11 @@ fn linear_pair(
         let (index, op) = links.made_by(view.value)?;
         let &Op::Linear { weight, bias: None, .. } = op else { return None };
         let alone = links.only_reader(view.value, add) && view == links.graph.whole(view.value);
-        let input = linear_input(links, index, op, convolutions, taken)?;
+        // A pair has no variant for an activation, which then stays a kernel: there are as many either way.
+        let input = match linear_input(links, index, op, convolutions, taken)? {
+            Input::Activation { .. } => Input::Plain,
+            input => input,
+        };
         alone.then_some((index, input, weights.matrix(weight).ok()?.format))
     };
     let ((first, input, format), (second, Input::Plain, second_format)) = (linear(a)?, linear(b)?) else { return None };

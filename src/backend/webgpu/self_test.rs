@@ -1,6 +1,6 @@
 //! At load, every kind of kernel runs once on this very adapter against its twin on the CPU: a driver
-//! that computes wrongly is an error, not gibberish. A small model of two layers, one like Hymba's and
-//! one like Falcon-H1's, with a different weight format in each place; one long span (tiles, chunked
+//! that computes wrongly is an error, not gibberish. A small model of three layers, one like Hymba's,
+//! one like Falcon-H1's, and one of what Qwen3.5 and mixtures of experts have, with a different weight format in each place; one long span (tiles, chunked
 //! scans), every value of which is compared, then steps of one row (the fused kernels of decode), of
 //! which the logits are.
 
@@ -11,8 +11,8 @@ use super::gpu::Gpu;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BackendError, Outputs, ProgramSpec, Result, Span, Step, StepTable, Tokens};
 use crate::graph::{
-    Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, RowBlock, Rows, StateKind, ValueId, WeightClass,
-    WeightDesc, WeightFormat, WeightId, WeightRecipe,
+    Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, Routing, RowBlock, Rows, StateKind, ValueId,
+    WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
 };
 use crate::state::{KvFormat, Sampler, SlotId, StateLayout};
 
@@ -152,9 +152,87 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let last = g.add("add (pair)", g.whole(one), g.whole(other), 0.5);
     let (one, other) = (g.linear("linear f16 6", last, out, None), g.linear("linear f16 7", residual, out, None));
     let last = g.add("add (plain pair)", g.whole(one), g.whole(other), 0.25);
+    let last = third_layer(&mut g, last);
     let logits = g.head(g.whole(last), table, VOCABULARY);
     g.sample(logits);
     g.finish()
+}
+
+/// The gated delta rule, attention with normed heads, experts, and the stream that goes through them.
+fn third_layer(g: &mut GraphBuilder, stream: ValueId) -> ValueId {
+    use WeightClass::{Matrix, Vector};
+    let scale = weight(g, "norm 3", Vector, 1, WIDTH);
+    let normed = g.rms_norm("norm 3", g.whole(stream), scale, 1e-5);
+    let (heads, key_heads, key, value) = (4, 2, 5, 6);
+    let channels = 2 * key_heads * key + heads * value;
+    let head = WIDTH / heads;
+    let widths = [channels, heads * value, heads, heads, WIDTH, 2 * head, 2 * head];
+    let project = weight(g, "project 3", Matrix, widths.iter().sum(), WIDTH);
+    let projected = g.linear("linear 3", normed, project, None);
+    let [qkv, z, beta, dt, q, k, v] = g.split(projected, widths);
+
+    let conv = g.state("conv 3", 2, StateKind::Conv { channels, taps: 3 });
+    let kernel = weight(g, "kernel 3", Vector, channels, 3);
+    let convolved = g.conv("conv 3", qkv, kernel, None, conv, Function::Silu);
+    let [delta_q, delta_k, delta_v] = g.split(convolved, [key_heads * key, key_heads * key, heads * value]);
+    let delta_q = g.norm("norm (l2)", delta_q, NormKind::L2, key_heads, 1e-6, None, None);
+    let delta_k = g.norm("norm k (l2)", delta_k, NormKind::L2, key_heads, 1e-6, None, None);
+    let a = weight(g, "negative a 3", Vector, heads, 1);
+    let dt_bias = weight(g, "dt bias 3", Vector, heads, 1);
+    let state = StateKind::Recurrent { shape: vec![heads, key, value], channels_last: true };
+    let state = g.state("delta", 2, state);
+    let out = g.value("gated_delta", heads * value, Rows::All);
+    let (delta_q, delta_k) = (g.whole(delta_q), g.whole(delta_k));
+    g.push(Op::GatedDelta {
+        q: delta_q,
+        k: delta_k,
+        v: delta_v,
+        beta,
+        dt,
+        a,
+        dt_bias,
+        scale: 0.4,
+        heads,
+        key_heads,
+        state,
+        out,
+    });
+    let small = weight(g, "norm of heads", Vector, 1, value);
+    let out = g.norm("norm (heads)", g.whole(out), NormKind::Rms, heads, 1e-3, Some(small), None);
+    let delta = g.gate("gate (delta)", z, g.whole(out), Function::Silu);
+
+    let small = weight(g, "norm of q", Vector, 1, head);
+    let rotary = g.rotary(Rotary::from_base(50.0, 4));
+    let q = g.norm("norm q", q, NormKind::Rms, heads, 1e-5, Some(small), None);
+    let k = g.norm("norm k", k, NormKind::Rms, 2, 1e-5, Some(small), None);
+    let q = g.rope("rope 3", g.whole(q), heads, rotary);
+    let k = g.rope("rope 3 k", g.whole(k), 2, rotary);
+    let (q, k) = (g.whole(q), g.whole(k));
+    let kv = g.kv(2, KvSpec { heads: 2, key_width: head, value_width: head, pinned: 0, window: None });
+    let attended = g.value("attention 3", WIDTH, Rows::All);
+    let (window, decode_window) = (None, None);
+    g.push(Op::Attention { q, k, v, state: kv, heads, scale: 0.4, window, decode_window, out: attended });
+    g.push(Op::KvAppend { k, v, state: kv });
+    let mixed = g.add("add 3", g.whole(delta), g.whole(attended), 0.5);
+    let stream = g.add("stream 3", g.whole(stream), g.whole(mixed), 0.5);
+
+    let (experts, hidden) = (6, 11);
+    let normed = g.rms_norm("norm (experts)", g.whole(stream), scale, 1e-5);
+    let router = weight(g, "router", Matrix, experts, WIDTH);
+    let logits = g.linear("linear (router)", normed, router, None);
+    let bias = weight(g, "router bias", Vector, experts, 1);
+    let routing = Routing::Sigmoid { normed: true, scale: 0.5 };
+    let routes = g.moe_route("moe_route", g.whole(logits), Some(bias), routing, [3, 2, 3]);
+    let up = weight(g, "up", Matrix, experts * hidden, WIDTH);
+    let down = weight(g, "down", Matrix, experts * WIDTH, hidden);
+    let routed = g.moe_apply("moe_apply", normed, routes, [up, down], experts, Function::SquaredRelu, false);
+    let up = weight(g, "up (all)", Matrix, hidden, WIDTH);
+    let raised = g.linear("linear (up)", normed, up, None);
+    let squared = g.activation("activation (up)", g.whole(raised), Function::SquaredRelu, 1.0);
+    let down = weight(g, "down (all)", Matrix, WIDTH, hidden);
+    let shared = g.linear("linear (down)", squared, down, None);
+    let mixed = g.add("add (experts)", g.whole(routed), g.whole(shared), 1.0);
+    g.add("stream (experts)", g.whole(stream), g.whole(mixed), 0.1)
 }
 
 /// Every value that has a row for every token.
