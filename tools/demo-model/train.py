@@ -22,48 +22,35 @@ import tokenizer as tokens
 from model import Hymba, make_config
 from optimizer import make_optimizers
 
-STEPS = 5100
-RATE, WARMUP, DECAY = 2e-3, 60, 700           # flat learning rate, then linearly to nothing over the last DECAY steps
-# A length: positions without the meta tokens, rows of a batch, most events of a document.
-LENGTHS = {"112": (112, 16, 4), "240": (240, 8, 12), "368": (368, 5, 24), "624": (624, 3, 40)}
-# First step, shares of the lengths, shares of special documents (see corpus.document): form first, then copying, then length.
-STAGES = [(0, {"112": 1}, {}),
-          (1000, {"112": 1}, dict(repeat=.4)),
-          (1500, {"112": .4, "240": .6}, dict(repeat=.15)),
-          (1750, {"112": .6, "240": .4}, dict(repeat=.1, words=.3)),
-          (2500, {"112": .2, "240": .4, "624": .4}, dict(repeat=.03, words=.05)),
-          (2750, {"112": .3, "240": .4, "624": .3}, dict(repeat=.02, words=.04, accounts=.35, having=.5)),
-          (3000, {"112": .3, "240": .5, "368": .2}, dict(repeat=.02, words=.03, accounts=.35, having=.5)),
-          (3100, {"112": .3, "240": .5, "368": .2}, dict(repeat=.02, words=.02, accounts=.55, having=.5, lead=corpus.READ)),
-          (3500, {"112": .2, "240": .4, "368": .4}, dict(words=.01, accounts=.4, having=.4, calm=(corpus.BUSY, corpus.QUIET, corpus.EMPTY), lead=corpus.READ)),
-          (3700, {"112": .35, "240": .45, "368": .2}, dict(words=.01, accounts=.6, having=.4, calm=(corpus.BUSY, corpus.QUIET), lead=corpus.READ))]
-WEIGHT = torch.tensor([0., .3, 1., 3.])       # of a token in the loss, by corpus.UNTRAINED, READ, WRITTEN, ANSWERED
+STEPS = 12000
+RATE, WARMUP, DECAY = 2e-3, 60, 3000          # flat learning rate, then linearly to nothing over the last DECAY steps
+ROWS = {112: 16, 240: 8, 496: 4}              # positions without the meta tokens: rows of a batch
+# First step, shares of the lengths, special documents (see corpus.document): copying and form first, then length.
+STAGES = [(0, {112: 1}, dict(words=.25, accounts=.35, told=0, kinds=(1, 2, 4))),
+          (1000, {112: .6, 240: .4}, dict(words=.05, accounts=.4, told=.03, kinds=(1, 2, 4, 8))),
+          (2500, {112: .3, 240: .4, 496: .3}, dict(words=.03, accounts=.2, calm=(0., 0., .5, 1.5)))]
+WEIGHT = torch.tensor([0., .1, 1., 3.])       # of a token in the loss, by corpus.UNTRAINED, READ, WRITTEN, ANSWERED
 DEV_SEED = 99
 
 
 def encode_document(tokenizer, pieces, rng):
     """-> ids and the weight class of each."""
-    begins = pieces[0][0] == corpus.BOS or rng.random() < .5
-    body = pieces[pieces[0][0] == corpus.BOS:-1]
+    body, begins = pieces[:-1], rng.random() < .5
     classes = np.concatenate([np.full(len(text), kind) for text, kind in body])
     encoded = tokenizer.encode("".join(text for text, _ in body), add_special_tokens=False)
     kinds = [classes[min(max(0, end - 1), len(classes) - 1)] for _, end in encoded.offsets]
-    if not begins:
-        kinds[0] = corpus.UNTRAINED
     return [1] * begins + encoded.ids + [2], [corpus.UNTRAINED] * begins + kinds + [pieces[-1][1]]
 
 
 def batch(tokenizer, seed, step, length, special, split="train"):
     """Rows packed with whole documents; what is left at the end of a row is padding."""
-    positions, rows, most = LENGTHS[length]
     rng = random.Random(f"{seed} {step}")
-    ids, kinds = np.zeros((rows, positions + 1), np.int64), np.zeros((rows, positions + 1), np.int64)
-    for row in range(rows):
+    ids, kinds = np.zeros((ROWS[length], length + 1), np.int64), np.zeros((ROWS[length], length + 1), np.int64)
+    for row in range(ROWS[length]):
         filled, misses = 0, 0
-        while misses < 4 and positions + 1 - filled > 28:
-            events = max(1, min(most, (positions + 1 - filled) // 14 >> misses))
-            document, classes = encode_document(tokenizer, corpus.document(rng, split, events, **special), rng)
-            if filled + len(document) > positions + 1:
+        while misses < 4 and length - filled > 60:
+            document, classes = encode_document(tokenizer, corpus.document(rng, (length - filled) * (1 - .15 * misses), split, **special), rng)
+            if filled + len(document) > length + 1:
                 misses += 1
                 continue
             ids[row, filled:filled + len(document)], kinds[row, filled:filled + len(document)] = document, classes
