@@ -32,7 +32,7 @@ FOODS = ("bread soup rice cheese cake pie toast honey jam beans corn fish pasta 
 WEATHER = "sunny cold windy warm quiet rainy".split()
 SCENERY = ["The sun was high in the sky.", "A soft wind moved the leaves.", "The road was long and quiet.", "Far away a bell rang.",
            "It was getting late.", "The water was clear and cold.", "The grass was wet.", "The day was long and warm."]
-POOLS = dict(place=PLACES, met=NAMES, animal=ANIMALS, food=FOODS, howmany=NUMBERS, colour=COLOURS, owner=NAMES, holder=NAMES)
+POOLS = dict(place=PLACES, met=NAMES, animal=ANIMALS, food=FOODS, howmany=NUMBERS, colour=COLOURS, holder=NAMES)
 CONTENT = sorted({word for pool in (*POOLS.values(), OBJECTS, THINGS) for word in pool})
 
 # Event: sentences, kind of fact, questions, answer. {A}: who, {o} and {t}: which thing, {v}: the word that is asked for.
@@ -44,7 +44,7 @@ EVENTS = {
     "animal": (["{A} saw a {v}.", "Suddenly {A} saw a {v}."], ["What animal did {A} see?"], "{A} saw a {v}."),
     "food": (["{A} ate some {v}.", "For lunch {A} ate some {v}."], ["What did {A} eat?"], "{A} ate some {v}."),
     "howmany": (["{A} found {v} {t}.", "Later {A} found {v} {t}."], ["How many {t} did {A} find?"], "{A} found {v} {t}."),
-    "owner": (["{v} had a {o}.", "{v} carried a {o}."], ["Who had the {o}?"], "The {o} belonged to {v}."),
+    "own": (["{A} had a {o}.", "{A} carried a {o}."], [], ""),
     "colour": (["The {o} was {v}.", "The {o} looked {v}."], ["What colour is the {o}?", "What color is the {o}?"], "The {o} is {v}."),
     "holder": (["{A} gave the {o} to {v}.", "Then {A} gave the {o} to {v}."], ["Who has the {o} now?"], "The {o} now belongs to {v}."),
 }
@@ -80,16 +80,16 @@ class Story:
         if (kind, A) in self.done:
             return
         r, o, t = self.rng, self.owned.get(A), self.rng.choice(THINGS)
-        if kind == "owner":
-            o, v = self.pick([o for o in OBJECTS if o not in self.owned.values()], A), A
-            if not o:
-                return
+        if kind in ("colour", "holder") and not o:
+            self.tell("own", A)
+            o = self.owned.get(A)
+        if kind == "own":
+            o = v = self.pick([o for o in OBJECTS if o not in self.owned.values()], A)
             self.owned[A] = o
-        elif kind in ("colour", "holder"):
-            if not o:
-                self.tell("owner", A)
-                o = self.owned.get(A)
-            v = o and (self.pick(COLOURS, o) if kind == "colour" else self.pick([n for n in NAMES if n != A], A, o))
+        elif kind == "colour":
+            v = o and self.pick(COLOURS, o)
+        elif kind == "holder":
+            v = o and self.pick([n for n in NAMES if n != A], A, o)
         else:
             v = v or self.pick([w for w in POOLS[kind] if w != A], A, *[t] * (kind == "howmany"))
         if not v:
@@ -98,14 +98,13 @@ class Story:
         sentences, questions, answer = EVENTS[kind]
         self.done.add((kind, A))
         self.plain((sentences[way] if way is not None else r.choice(sentences)).format(**words))
-        if kind == "holder":                               # who had it first is no longer asked
-            self.facts = [f for f in self.facts if (f.kind, f.value) != ("owner", A)]
-        self.facts.append(Fact(kind, tuple(q.format(**words) for q in questions), answer.format(**words), v, len(self.sentences) - 1))
+        if questions:
+            self.facts.append(Fact(kind, tuple(q.format(**words) for q in questions), answer.format(**words), v, len(self.sentences) - 1))
 
     def notes(self, events, kinds, scenery=0.):
         """Up to `events` events of `kinds` kinds about several people, one after the other or all mixed; `scenery`: sentences
         without a fact for each."""
-        r, kinds = self.rng, self.rng.sample(list(EVENTS), kinds)
+        r, kinds = self.rng, self.rng.sample([*POOLS, "holder"], kinds)
         people = r.sample(NAMES, min(len(NAMES), max(2, round(events / r.uniform(1, min(4, len(kinds)))))))
         plan = [(event, A) for A in people for event in kinds]
         plan = r.sample(plan, min(events, len(plan)))
@@ -124,7 +123,7 @@ class Story:
         self.tell("place", A, way=1)
         if r.random() < .3:
             self.plain(r.choice(SCENERY))
-        self.tell("owner", A)
+        self.tell("own", A)
         self.tell("met", A, way=1, v=B)
         for event in r.sample(["howmany", "animal", "food", "colour", "holder", "talk"], r.choice([2, 3, 4])):
             if event == "talk":
@@ -211,7 +210,7 @@ def account(rng, split, room, kinds):
     """A text and all that is known from it in another order: many answers in little space. Nothing tells which fact
     comes next, so a sentence is only read up to the word that can be known."""
     story = Story(rng, split)
-    story.notes(int((room - PER_HEAD) / PER_EVENT / 2.1), rng.choice(kinds))
+    story.notes(max(2, int((room - PER_HEAD) / PER_EVENT / 2.1)), rng.choice(kinds))
     if not story.facts:
         return account(rng, split, room, kinds)
     said = []

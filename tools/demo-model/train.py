@@ -20,15 +20,19 @@ import corpus
 import evaluate
 import tokenizer as tokens
 from model import Hymba, make_config
-from optimizer import make_optimizers
+from optimizer import adamw, muon
 
-STEPS = 12000
-RATE, WARMUP, DECAY = 2e-3, 60, 3000          # flat learning rate, then linearly to nothing over the last DECAY steps
-ROWS = {112: 16, 240: 8, 496: 4}              # positions without the meta tokens: rows of a batch
-# First step, shares of the lengths, special documents (see corpus.document): copying and form first, then length.
+STEPS = 6400
+RATE, WARMUP, DECAY = 2e-3, 60, 1600          # flat learning rate, then linearly to nothing over the last DECAY steps
+MUON = 1600                                   # steps with Muon; AdamW from there on
+ROWS = {48: 36, 112: 16, 240: 8, 304: 6}      # positions without the meta tokens: rows of a batch
+# First step, shares of the lengths, special documents (see corpus.document): copying, then telling facts apart, then length.
 STAGES = [(0, {112: 1}, dict(words=.25, accounts=.35, told=0, kinds=(1, 2, 4))),
-          (1000, {112: .6, 240: .4}, dict(words=.05, accounts=.4, told=.03, kinds=(1, 2, 4, 8))),
-          (2500, {112: .3, 240: .4, 496: .3}, dict(words=.03, accounts=.2, calm=(0., 0., .5, 1.5)))]
+          (1000, {112: .6, 240: .4}, dict(words=.05, accounts=.4, told=.03, kinds=(1, 2, 4, 7))),
+          (1600, {48: 1}, dict(accounts=1, told=0, kinds=(1,))),
+          (1800, {48: .5, 112: .5}, dict(words=.03, accounts=.6, told=0, kinds=(1, 1, 2))),
+          (2300, {48: .3, 112: .7}, dict(words=.02, accounts=.5, told=0, kinds=(1, 1, 2, 3))),
+          (2700, {48: .15, 112: .5, 304: .35}, dict(words=.02, accounts=.45, told=0, kinds=(1, 2, 3, 7)))]
 WEIGHT = torch.tensor([0., .1, 1., 3.])       # of a token in the loss, by corpus.UNTRAINED, READ, WRITTEN, ANSWERED
 DEV_SEED = 99
 
@@ -48,7 +52,7 @@ def batch(tokenizer, seed, step, length, special, split="train"):
     ids, kinds = np.zeros((ROWS[length], length + 1), np.int64), np.zeros((ROWS[length], length + 1), np.int64)
     for row in range(ROWS[length]):
         filled, misses = 0, 0
-        while misses < 4 and length - filled > 60:
+        while misses < 4 and length - filled > 40:
             document, classes = encode_document(tokenizer, corpus.document(rng, (length - filled) * (1 - .15 * misses), split, **special), rng)
             if filled + len(document) > length + 1:
                 misses += 1
@@ -94,11 +98,13 @@ def main():
         tokens.save(tokens.train(), args.out)
     tokenizer = tokens.load(args.out)
     model = Hymba(make_config(tokenizer.get_vocab_size()))
-    optimizers = make_optimizers(model, RATE)
+    optimizers = muon(model, RATE)
     checkpoint, step, seconds, seen = args.out + "/checkpoint.pt", 0, 0., 0
     if os.path.exists(checkpoint):
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
+        if saved["step"] > MUON:
+            optimizers = adamw(model, RATE)
         for optimizer, state in zip(optimizers, saved["optimizers"]):
             optimizer.load_state_dict(state)
         step, seconds, seen = saved["step"], saved["seconds"], saved["tokens"]
@@ -113,6 +119,8 @@ def main():
     questions = corpus.questions(DEV_SEED, 5, lambda text: len(tokens.encode(tokenizer, text)))
     begun, losses = time.time() - seconds, []
     while step < args.steps:
+        if step == MUON:
+            optimizers = adamw(model, RATE)
         ids, kinds = batch(tokenizer, args.seed, step, *stage_of(args.seed, step))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = loss_of(model, ids, kinds)
