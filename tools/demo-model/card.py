@@ -12,7 +12,7 @@ import evaluate
 import train
 
 EXAMPLES = dict(animal="What animal did Mia see?", colour="What colour is the kite?", food="What did Ben eat?", holder="Who has the kite now? (after it was given away)",
-                howmany="How many shells did Leo find?", met="Who did Nora meet?", owner="Who had the lamp?", place="Where did Ivy go?")
+                howmany="How many shells did Leo find?", met="Who did Nora meet?", place="Where did Ivy go?")
 INK = "#1b6ca8 #d1495b #2e933c #b5651d #7b4fa3 #111111 #7f7f7f #17a2a2".split()
 
 
