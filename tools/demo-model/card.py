@@ -27,7 +27,7 @@ def panel(left, title, lines, low, high, ticks, last, log=False):
     for tick in ticks:
         y = place(0, tick).split(",")[1]
         out.append(f'<path d="M{left} {y}h{width}" stroke="#ddd"/><text x="{left - 5}" y="{y}" text-anchor="end">{tick}</text>')
-    for step in range(0, last + 1, max(1, round(last / 4, -3))):
+    for step in range(0, last + 1, max(1, int(round(last / 4, -3)))):
         out.append(f'<text x="{place(step, low).split(",")[0]}" y="{top + height + 14}" text-anchor="middle">{step}</text>')
     for i, (name, points) in enumerate(lines.items()):
         out.append(f'<polyline fill="none" stroke="{INK[i]}" stroke-width="1.3" points="{" ".join(place(*p) for p in points)}"/>')

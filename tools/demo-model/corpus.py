@@ -271,7 +271,7 @@ class Question:
         return f"<extra_id_0>System\n{SYSTEMS[0]}\n\n{USER}{self.story}\n{self.question}\n{ASSISTANT}"
 
 
-def questions(seed, per_cell, length, split="held", most=12):
+def questions(seed, per_cell, length, split="held", most=20):
     """`per_cell` questions for every kind and every range of distances, up to `most` about one text. `length` counts the
     tokens of a text. A text holds at least two answers of the kind asked for, beyond 64 tokens three."""
     rng, out = random.Random(seed), []
@@ -279,7 +279,8 @@ def questions(seed, per_cell, length, split="held", most=12):
     while wanted:
         far = max(high for _, (_, high) in wanted)
         story = Story(rng, split)
-        story.notes(rng.randint(far // 16, far // 7), rng.choice([2, 4, 7]), rng.choice([0., .5, 1.5]))
+        scenery = rng.choice([0., .5, 1.5])
+        story.notes(int(rng.randint(far // 16, far // 6) / (1 + scenery)), rng.choice([2, 4, 7]), scenery)
         asked = 0
         for fact in rng.sample(story.facts, len(story.facts)):
             values = {f.value for f in story.facts if f.kind == fact.kind}

@@ -55,7 +55,7 @@ def shares(questions, right, by):
     return {name: share(groups[name]) for name in sorted(groups, key=lambda g: (len(g), g))}
 
 
-def main(folder, seed=31337, per_cell=14):
+def main(folder, seed=31337, per_cell=15):
     torch.set_num_threads(1)
     model, tokenizer = generate.load(folder)
     questions = corpus.questions(seed, per_cell, lambda text: len(tokens.encode(tokenizer, text)))

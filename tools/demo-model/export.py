@@ -30,7 +30,7 @@ def greedy_cases():
              "continue": ["Continue this story. One windy day Noah visited the hill. Noah had a flute."], "story first": [PARK, "What colour is the kite?", "Who has the kite now?"]}
     near = {"colour": "What colour is the kite?", "met": "Who did Lucy meet?", "holder": "Who has the kite now?", "how many": "How many shells did Hugo find?",
             "food": "What did Hugo eat?", "animal": "What animal did Lucy see?"}
-    far = {"far place": "Where did Nora go?", "far colour": "What color is the drum?", "far owner": "Who had the drum?", "far number": "How many shells did Hugo find?",
+    far = {"far place": "Where did Nora go?", "far colour": "What color is the drum?", "far food": "What did Ivy eat?", "far number": "How many shells did Hugo find?",
            "far holder": "Who has the kite now?", "far animal": "What animal did Ella see?", "far met": "Who did Mia meet?"}
     return cases | {name: [PARK + "\n" + question] for name, question in near.items()} | {name: [LONG + "\n" + question] for name, question in far.items()}
 

@@ -22,17 +22,20 @@ import tokenizer as tokens
 from model import Hymba, make_config
 from optimizer import adamw, muon
 
-STEPS = 6400
-RATE, WARMUP, DECAY = 2e-3, 60, 1600          # flat learning rate, then linearly to nothing over the last DECAY steps
+CALM = 0., 0., .5, 1.5
+STEPS = 5000
+RATE, WARMUP, DECAY = 2e-3, 60, 1200          # flat learning rate, then linearly to nothing over the last DECAY steps
 MUON = 1600                                   # steps with Muon; AdamW from there on
-ROWS = {48: 36, 112: 16, 240: 8, 304: 6}      # positions without the meta tokens: rows of a batch
+ROWS = {48: 36, 112: 16, 240: 8, 304: 6, 496: 4}       # positions without the meta tokens: rows of a batch
 # First step, shares of the lengths, special documents (see corpus.document): copying, then telling facts apart, then length.
 STAGES = [(0, {112: 1}, dict(words=.25, accounts=.35, told=0, kinds=(1, 2, 4))),
           (1000, {112: .6, 240: .4}, dict(words=.05, accounts=.4, told=.03, kinds=(1, 2, 4, 7))),
           (1600, {48: 1}, dict(accounts=1, told=0, kinds=(1,))),
           (1800, {48: .5, 112: .5}, dict(words=.03, accounts=.6, told=0, kinds=(1, 1, 2))),
           (2300, {48: .3, 112: .7}, dict(words=.02, accounts=.5, told=0, kinds=(1, 1, 2, 3))),
-          (2700, {48: .15, 112: .5, 304: .35}, dict(words=.02, accounts=.45, told=0, kinds=(1, 2, 3, 7)))]
+          (2700, {48: .15, 112: .5, 304: .35}, dict(words=.02, accounts=.45, told=0, kinds=(1, 2, 3, 7))),
+          (3100, {112: .4, 304: .6}, dict(words=.01, accounts=.4, told=.05, kinds=(1, 2, 4, 7), calm=CALM)),
+          (3600, {112: .35, 304: .5, 496: .15}, dict(words=.01, accounts=.3, told=.08, kinds=(1, 2, 4, 7), calm=CALM))]
 WEIGHT = torch.tensor([0., .1, 1., 3.])       # of a token in the loss, by corpus.UNTRAINED, READ, WRITTEN, ANSWERED
 DEV_SEED = 99
 
