@@ -23,8 +23,8 @@ from model import Hymba, make_config
 from optimizer import adamw, muon
 
 CALM = 0., 0., .5, 1.5
-STEPS = 5000
-RATE, WARMUP, DECAY = 2e-3, 60, 1200          # flat learning rate, then linearly to nothing over the last DECAY steps
+STEPS = 4500
+RATE, WARMUP, DECAY = 2e-3, 60, 600          # flat learning rate, then linearly to nothing over the last DECAY steps
 MUON = 1600                                   # steps with Muon; AdamW from there on
 ROWS = {48: 36, 112: 16, 240: 8, 304: 6, 496: 4}       # positions without the meta tokens: rows of a batch
 # First step, shares of the lengths, special documents (see corpus.document): copying, then telling facts apart, then length.
