@@ -3,8 +3,8 @@
 The greedy answer equals the expected one, end token included, exactly when the model's
 favourite is the expected token at every place of the answer; so one pass per question tells.
 
-`python evaluate.py MODEL [seed [questions per cell]]` asks an exported model and writes MODEL/questions.json, with
-what it got right, and MODEL/own_words.json, its answers to questions in other words.
+`python evaluate.py MODEL [seed [questions per cell]]` asks an exported model and writes MODEL/questions.json: texts, and about each
+[question, answer, kind, distance, what the model says if that is something else].
 """
 import json
 import sys
@@ -14,7 +14,6 @@ import torch
 import corpus
 import generate
 import tokenizer as tokens
-from own_words import OWN_WORDS
 
 SPANS = tuple(f"{low}-{high}" for low, high in corpus.DISTANCES)
 
@@ -24,7 +23,7 @@ def ask(model, tokenizer, questions, rows=16):
     """-> for each question whether the whole answer is right."""
     encoded = []
     for q in questions:
-        prompt, whole = tokens.encode(tokenizer, q["prompt"]), tokens.encode(tokenizer, q["prompt"] + q["answer"]) + [2]
+        prompt, whole = tokens.encode(tokenizer, q.prompt), tokens.encode(tokenizer, q.prompt + q.answer) + [generate.EOS_ID]
         assert whole[:len(prompt)] == prompt
         encoded.append((len(prompt), whole))
     right, order = [None] * len(questions), sorted(range(len(questions)), key=lambda i: len(encoded[i][1]))
@@ -52,32 +51,24 @@ def shares(questions, right, by):
     """Share of right answers by "kind" or by "span" of distance."""
     groups = {}
     for q, ok in zip(questions, right):
-        groups.setdefault(q["kind"] if by == "kind" else span(q["distance"]), []).append(ok)
+        groups.setdefault(q.kind if by == "kind" else span(q.distance), []).append(ok)
     return {name: share(groups[name]) for name in sorted(groups, key=lambda g: (len(g), g))}
 
 
-def main(folder, seed=20771, per_cell=8):
+def main(folder, seed=31337, per_cell=15):
     torch.set_num_threads(1)
     model, tokenizer = generate.load(folder)
     questions = corpus.questions(seed, per_cell, lambda text: len(tokens.encode(tokenizer, text)))
-    out = []
-    for q, right in zip(questions, ask(model, tokenizer, questions)):
-        ids = tokens.encode(tokenizer, q["prompt"])
-        whole = tokens.encode(tokenizer, q["prompt"] + q["answer"]) + [generate.EOS_ID]
-        out.append(dict(prompt=q["prompt"], ids=ids, answer=q["answer"], answer_ids=whole[len(ids):], kind=q["kind"], distance=q["distance"], guess=round(q["guess"], 4), right=right))
+    right = ask(model, tokenizer, questions)
+    texts = {}
+    for q, ok in zip(questions, right):
+        said = None if ok else generate.answer(model, tokenizer, q.prompt, 40)
+        texts.setdefault(q.story, []).append([q.question, q.answer, q.kind, q.distance, said])
+    items = [json.dumps(story) + ": [\n" + ",\n".join(map(json.dumps, asked)) + "\n]" for story, asked in texts.items()]
     with open(folder + "/questions.json", "w") as file:
-        file.write("[\n" + ",\n".join(json.dumps(q) for q in out) + "\n]\n")
-    right = [q["right"] for q in out]
-    print(len(out), "questions, right:", share(right), shares(out, right, "span"), shares(out, right, "kind"))
-
-    said = []
-    for text, question, wanted in OWN_WORDS:
-        reply = generate.answer(model, tokenizer, "<extra_id_0>System\n\n" + corpus.USER + text + "\n" + question + "\n" + corpus.ASSISTANT, 40)
-        said.append(dict(text=text, question=question, wanted=wanted, reply=reply, right=wanted in reply))
-    with open(folder + "/own_words.json", "w") as file:
-        json.dump(said, file, indent=1)
-        file.write("\n")
-    print("own words:", sum(s["right"] for s in said), "of", len(said))
+        file.write("{\n" + ",\n".join(items) + "\n}\n")
+    print(len(questions), "questions, right:", share(right), shares(questions, right, "span"), shares(questions, right, "kind"))
+    print("guessing:", share([q.guess for q in questions]))
 
 
 if __name__ == "__main__":

@@ -17,25 +17,22 @@ import generate
 import tokenizer as tokens
 from model import make_config
 
-PARK = ("One sunny morning, Lucy went to the park. She had a green kite. There Lucy met Hugo. Hugo had seven shells in a basket. Then Lucy gave the kite to Hugo. "
-        "\"Thank you, Lucy,\" said Hugo. Hugo was hungry and ate some bread. Then a fox ran past Lucy. The ball was under the bench. Then they went home together.")
-LONG = ("One warm day, Nora walked to the castle. Nora has a purple drum. " + PARK + " Max put the key behind the stove. Ella saw a swan. Tom was happy because he found a ring. "
-        "Then Rosa moved the key. Now it is near the well. Adam ate cheese. Leo has forty coins. Mia met Finn. The sun was high in the sky. Anna ran to the bridge. "
-        "Sam had a white boat. Sam gave Clara the boat. Jack was sad because he broke a cup. Paul found nine eggs. For lunch Ivy ate rice. Zoe saw a wolf by the road. "
-        "Ben carried a coral lamp. Omar is at the mill. Noah met Sara and said hello. Emma saw a deer. Later Adam went to the lake.")
+PARK = ("One sunny day Lucy visited the park. Lucy had a kite. The kite was green. There Lucy met Hugo. Hugo found seven shells. Then Lucy gave the kite to Hugo. "
+        "Hugo ate some bread. Suddenly Lucy saw a fox. Then they went home together.")
+LONG = ("One warm day Nora visited the castle. Nora carried a drum. The drum was purple. " + PARK + " Ella saw a swan. Adam ate some cheese. Later Leo found forty coins. "
+        "Mia met Finn. The sun was high in the sky. Then Anna visited the bridge. Sam had a boat. The boat was white. Sam gave the boat to Clara. Paul found nine eggs. "
+        "For lunch Ivy ate some rice. Zoe saw a wolf. Ben carried a lamp. Then Omar visited the mill. On the way Noah met Sara. Emma saw a deer. One quiet day Adam visited the lake.")
 
 
 def greedy_cases():
     """name -> user messages; the answers in between are the model's own."""
     cases = {"hello": ["Hello."], "who": ["Who are you?"], "thanks": ["Thank you!"], "tell": ["Tell me a story."], "tell about": ["Tell me a story about Ben and Mia."],
-             "continue": ["Continue this story. One windy day, Noah went to the hill. Noah had a red flute."], "story first": [PARK, "What colour is Lucy's kite?", "Who has the kite now?"]}
-    for name, question in {"colour": "What colour is Lucy's kite?", "owner": "Who did Lucy meet?", "holder": "Who has the kite now?", "how many": "How many shells did Hugo have?",
-                           "food": "What did Hugo eat?", "spot": "Where is the ball?"}.items():
-        cases[name] = [PARK + "\n" + question]
-    for name, question in {"far place": "Where did Nora go?", "far colour": "What color is Nora's drum?", "far spot": "Where is the key now?", "far why": "Why was Tom happy?",
-                           "far number": "How many coins does Leo have?", "far kite": "What colour is the kite?", "far boat": "Who gave Clara the boat?"}.items():
-        cases[name] = [LONG + "\n" + question]
-    return cases
+             "continue": ["Continue this story. One windy day Noah visited the hill. Noah had a flute."], "story first": [PARK, "What colour is the kite?", "Who has the kite now?"]}
+    near = {"colour": "What colour is the kite?", "met": "Who did Lucy meet?", "holder": "Who has the kite now?", "how many": "How many shells did Hugo find?",
+            "food": "What did Hugo eat?", "animal": "What animal did Lucy see?"}
+    far = {"far place": "Where did Nora go?", "far colour": "What color is the drum?", "far food": "What did Ivy eat?", "far number": "How many shells did Hugo find?",
+           "far holder": "Who has the kite now?", "far animal": "What animal did Ella see?", "far met": "Who did Mia meet?"}
+    return cases | {name: [PARK + "\n" + question] for name, question in near.items()} | {name: [LONG + "\n" + question] for name, question in far.items()}
 
 
 def write_json(path, content):

@@ -1,4 +1,4 @@
-"""Muon for the weight matrices of the layers, AdamW for everything else.
+"""The two optimizers of the run: AdamW, and Muon for the weight matrices of the layers with AdamW for the rest.
 
 Muon steps along the orthogonalised momentum of a matrix; its step is scaled so that its
 size per entry is like that of AdamW and both share one learning rate.
@@ -43,9 +43,15 @@ class Muon(torch.optim.Optimizer):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-SIZE * max(shape) ** .5 * group["lr"])
 
 
-def make_optimizers(model, lr):
+def muon(model, lr):
     matrices, tables, vectors = [], [], []
     for name, p in model.named_parameters():
         (matrices if name.endswith(MATRICES) else tables if "embed" in name or "memory" in name else vectors).append(p)
-    adam = torch.optim.AdamW([dict(params=tables, weight_decay=.02), dict(params=vectors, weight_decay=0.)], lr=lr, betas=(.9, .98), eps=1e-8, fused=True)
-    return [Muon(matrices, lr), adam]
+    return [Muon(matrices, lr), torch.optim.AdamW([dict(params=tables, weight_decay=.02), dict(params=vectors, weight_decay=0.)], lr=lr, betas=(.9, .98), fused=True)]
+
+
+def adamw(model, lr):
+    matrices, vectors = [], []
+    for name, p in model.named_parameters():
+        (matrices if p.dim() == 2 and "A_log" not in name else vectors).append(p)
+    return [torch.optim.AdamW([dict(params=matrices, weight_decay=.05), dict(params=vectors, weight_decay=0.)], lr=lr, betas=(.9, .98), fused=True)]

@@ -9,7 +9,6 @@ at words, so no piece ever crosses a word; without the splitting the result is t
 import json
 import os
 import random
-import re
 import sys
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -28,13 +27,11 @@ CHAT_TEMPLATE = (
 ALPHABET = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .,;:!?'\"-()<>_/"
 
 
-def training_texts(documents=12000):
+def training_texts(documents=6000):
     rng = random.Random(12345)
-    texts = ["".join(t for t, _ in corpus.document(rng, events=20) if t not in SPECIAL) for _ in range(documents)]
+    texts = ["".join(t for t, _ in corpus.document(rng, 400, told=.2, calm=(0., .5)) if t not in SPECIAL) for _ in range(documents)]
     # Answers begin with a bare name; and the rarer answer words shall be one token too.
-    words = (corpus.COLOURS + corpus.NUMBERS + corpus.ANIMALS + corpus.FOODS + corpus.PLACES + corpus.OBJECTS + corpus.NAMES + corpus.THINGS
-             + sorted({w for spot in corpus.SPOTS for w in spot.split()} | {w for mood, why in corpus.REASONS for w in (mood + " " + why).split()}))
-    return texts + ["\n" + "\n".join(corpus.NAMES)] * BOOST + [" ".join(words)] * BOOST + [ALPHABET + " " + " ".join(ALPHABET)] * 3
+    return texts + ["\n" + "\n".join(corpus.NAMES)] * BOOST + [" ".join(corpus.CONTENT)] * BOOST + [ALPHABET + " " + " ".join(ALPHABET)] * 3
 
 
 def train():
@@ -84,11 +81,9 @@ def main(out):
     save(tokenizer, out)
     sample = corpus.system(random.Random(1)) + corpus.USER + "One foggy day, Nora went to the farm. Zürich 42?\n" + corpus.ASSISTANT + "Hi"
     assert tokenizer.decode(tokenizer.encode(sample).ids) == sample
-    rng = random.Random(7)
-    words = {w for _ in range(4000) for text, _ in corpus.document(rng, events=20) for w in re.findall(r"[A-Za-z]+", text)}
-    split = sorted(w for w in words if len(encode(tokenizer, "a " + w)) > 2)
+    split = [w for w in corpus.CONTENT if len(encode(tokenizer, "a " + w)) > 2]
     bare = [n for n in corpus.NAMES if len(encode(tokenizer, "\n" + n)) > 3]
-    print(f"{len(words)} words; not one token: {split}; names not one token at the start of a line: {bare}")
+    print(f"not one token: {split}; names not one token at the start of a line: {bare}")
 
 
 if __name__ == "__main__":

@@ -20,50 +20,44 @@ import corpus
 import evaluate
 import tokenizer as tokens
 from model import Hymba, make_config
-from optimizer import make_optimizers
+from optimizer import adamw, muon
 
-STEPS = 5100
-RATE, WARMUP, DECAY = 2e-3, 60, 700           # flat learning rate, then linearly to nothing over the last DECAY steps
-# A length: positions without the meta tokens, rows of a batch, most events of a document.
-LENGTHS = {"112": (112, 16, 4), "240": (240, 8, 12), "368": (368, 5, 24), "624": (624, 3, 40)}
-# First step, shares of the lengths, shares of special documents (see corpus.document): form first, then copying, then length.
-STAGES = [(0, {"112": 1}, {}),
-          (1000, {"112": 1}, dict(repeat=.4)),
-          (1500, {"112": .4, "240": .6}, dict(repeat=.15)),
-          (1750, {"112": .6, "240": .4}, dict(repeat=.1, words=.3)),
-          (2500, {"112": .2, "240": .4, "624": .4}, dict(repeat=.03, words=.05)),
-          (2750, {"112": .3, "240": .4, "624": .3}, dict(repeat=.02, words=.04, accounts=.35, having=.5)),
-          (3000, {"112": .3, "240": .5, "368": .2}, dict(repeat=.02, words=.03, accounts=.35, having=.5)),
-          (3100, {"112": .3, "240": .5, "368": .2}, dict(repeat=.02, words=.02, accounts=.55, having=.5, lead=corpus.READ)),
-          (3500, {"112": .2, "240": .4, "368": .4}, dict(words=.01, accounts=.4, having=.4, calm=(corpus.BUSY, corpus.QUIET, corpus.EMPTY), lead=corpus.READ)),
-          (3700, {"112": .35, "240": .45, "368": .2}, dict(words=.01, accounts=.6, having=.4, calm=(corpus.BUSY, corpus.QUIET), lead=corpus.READ))]
-WEIGHT = torch.tensor([0., .3, 1., 3.])       # of a token in the loss, by corpus.UNTRAINED, READ, WRITTEN, ANSWERED
+CALM = 0., 0., .5, 1.5
+STEPS = 4500
+RATE, WARMUP, DECAY = 2e-3, 60, 600          # flat learning rate, then linearly to nothing over the last DECAY steps
+MUON = 1600                                   # steps with Muon; AdamW from there on
+ROWS = {48: 36, 112: 16, 240: 8, 304: 6, 496: 4}       # positions without the meta tokens: rows of a batch
+# First step, shares of the lengths, special documents (see corpus.document): copying, then telling facts apart, then length.
+STAGES = [(0, {112: 1}, dict(words=.25, accounts=.35, told=0, kinds=(1, 2, 4))),
+          (1000, {112: .6, 240: .4}, dict(words=.05, accounts=.4, told=.03, kinds=(1, 2, 4, 7))),
+          (1600, {48: 1}, dict(accounts=1, told=0, kinds=(1,))),
+          (1800, {48: .5, 112: .5}, dict(words=.03, accounts=.6, told=0, kinds=(1, 1, 2))),
+          (2300, {48: .3, 112: .7}, dict(words=.02, accounts=.5, told=0, kinds=(1, 1, 2, 3))),
+          (2700, {48: .15, 112: .5, 304: .35}, dict(words=.02, accounts=.45, told=0, kinds=(1, 2, 3, 7))),
+          (3100, {112: .4, 304: .6}, dict(words=.01, accounts=.4, told=.05, kinds=(1, 2, 4, 7), calm=CALM)),
+          (3600, {112: .35, 304: .5, 496: .15}, dict(words=.01, accounts=.3, told=.08, kinds=(1, 2, 4, 7), calm=CALM))]
+WEIGHT = torch.tensor([0., .1, 1., 3.])       # of a token in the loss, by corpus.UNTRAINED, READ, WRITTEN, ANSWERED
 DEV_SEED = 99
 
 
 def encode_document(tokenizer, pieces, rng):
     """-> ids and the weight class of each."""
-    begins = pieces[0][0] == corpus.BOS or rng.random() < .5
-    body = pieces[pieces[0][0] == corpus.BOS:-1]
+    body, begins = pieces[:-1], rng.random() < .5
     classes = np.concatenate([np.full(len(text), kind) for text, kind in body])
     encoded = tokenizer.encode("".join(text for text, _ in body), add_special_tokens=False)
     kinds = [classes[min(max(0, end - 1), len(classes) - 1)] for _, end in encoded.offsets]
-    if not begins:
-        kinds[0] = corpus.UNTRAINED
     return [1] * begins + encoded.ids + [2], [corpus.UNTRAINED] * begins + kinds + [pieces[-1][1]]
 
 
 def batch(tokenizer, seed, step, length, special, split="train"):
     """Rows packed with whole documents; what is left at the end of a row is padding."""
-    positions, rows, most = LENGTHS[length]
     rng = random.Random(f"{seed} {step}")
-    ids, kinds = np.zeros((rows, positions + 1), np.int64), np.zeros((rows, positions + 1), np.int64)
-    for row in range(rows):
+    ids, kinds = np.zeros((ROWS[length], length + 1), np.int64), np.zeros((ROWS[length], length + 1), np.int64)
+    for row in range(ROWS[length]):
         filled, misses = 0, 0
-        while misses < 4 and positions + 1 - filled > 28:
-            events = max(1, min(most, (positions + 1 - filled) // 14 >> misses))
-            document, classes = encode_document(tokenizer, corpus.document(rng, split, events, **special), rng)
-            if filled + len(document) > positions + 1:
+        while misses < 4 and length - filled > 40:
+            document, classes = encode_document(tokenizer, corpus.document(rng, (length - filled) * (1 - .15 * misses), split, **special), rng)
+            if filled + len(document) > length + 1:
                 misses += 1
                 continue
             ids[row, filled:filled + len(document)], kinds[row, filled:filled + len(document)] = document, classes
@@ -107,11 +101,13 @@ def main():
         tokens.save(tokens.train(), args.out)
     tokenizer = tokens.load(args.out)
     model = Hymba(make_config(tokenizer.get_vocab_size()))
-    optimizers = make_optimizers(model, RATE)
+    optimizers = muon(model, RATE)
     checkpoint, step, seconds, seen = args.out + "/checkpoint.pt", 0, 0., 0
     if os.path.exists(checkpoint):
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
+        if saved["step"] > MUON:
+            optimizers = adamw(model, RATE)
         for optimizer, state in zip(optimizers, saved["optimizers"]):
             optimizer.load_state_dict(state)
         step, seconds, seen = saved["step"], saved["seconds"], saved["tokens"]
@@ -126,6 +122,8 @@ def main():
     questions = corpus.questions(DEV_SEED, 5, lambda text: len(tokens.encode(tokenizer, text)))
     begun, losses = time.time() - seconds, []
     while step < args.steps:
+        if step == MUON:
+            optimizers = adamw(model, RATE)
         ids, kinds = batch(tokenizer, args.seed, step, *stage_of(args.seed, step))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = loss_of(model, ids, kinds)

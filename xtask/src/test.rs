@@ -14,7 +14,7 @@ use crate::{shell, wasm};
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Also the long tier: the browser proof in Firefox, minutes of fuzzing.
+    /// Also the long tier: the browser proof in Firefox, every question to the demo model, minutes of fuzzing.
     #[arg(long)]
     all: bool,
 }
@@ -69,6 +69,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 driver.choose(&mut node);
             }
             count(node.env("FIREFOX", drivers::firefox()?), tally)
+        });
+        report.stage("all questions to the demo model", |tally| {
+            let mut questions = cargo_test(&["--test", "demo_model"], first);
+            count(questions.env("SELVEDGE_DEMO_QUESTIONS", "all"), tally)
         });
         report.stage("long fuzzing", |tally| {
             let mut fuzz = cargo_test(&["--test", "fuzz_checkpoint"], first);

@@ -1,0 +1,101 @@
+//! The demo model answers questions about texts that training never showed as well as its card says, on every
+//! backend and in smaller formats.
+//!
+//! Two dozen of the questions by default; `SELVEDGE_DEMO_QUESTIONS` sets how many (`all` of them takes minutes).
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use selvedge::checkpoint::{Checkpoint, Folder, WeightChoice};
+use selvedge::engine::{Engine, EngineOptions, FinishReason, GenerateOptions, Generation};
+use selvedge::state::KvFormat;
+use support::{places, wait};
+
+/// A line of `questions.json`: question, answer, its kind, the fact's distance in tokens, and what the reference
+/// (f32 arithmetic on the same weights) says instead of the answer.
+type Line = (String, String, String, usize, Option<String>);
+
+struct Question {
+    prompt: String,
+    answer: String,
+    /// The reference's answer.
+    said: String,
+}
+
+/// So many of the questions, spread evenly.
+fn questions() -> Vec<Question> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/questions.json");
+    let texts: BTreeMap<String, Vec<Line>> =
+        serde_json::from_str(&std::fs::read_to_string(file).expect("the questions")).expect("JSON");
+    let mut questions = vec![];
+    for (text, lines) in texts {
+        for (question, answer, _, _, said) in lines {
+            let prompt = format!(
+                "<extra_id_0>System\nYou are a helpful assistant.\n\n\
+                 <extra_id_1>User\n{text}\n{question}\n<extra_id_1>Assistant\n"
+            );
+            questions.push(Question { prompt, said: said.unwrap_or_else(|| answer.clone()), answer });
+        }
+    }
+    assert!(questions.len() >= 300, "{} questions", questions.len());
+    let wanted = match std::env::var("SELVEDGE_DEMO_QUESTIONS") {
+        Ok(all) if all == "all" => questions.len(),
+        Ok(number) => number.parse().expect("SELVEDGE_DEMO_QUESTIONS: a number or `all`"),
+        Err(_) => 24,
+    };
+    let step = (questions.len() / wanted).max(1);
+    questions.into_iter().step_by(step).take(wanted).collect()
+}
+
+/// What the model says greedily. An answer that does not end is none.
+fn answer(engine: &mut Engine, prompt: &str) -> String {
+    let tokenizer = engine.tokenizer().expect("a tokenizer");
+    let prompt = tokenizer.encode_prompt(prompt).expect("ids");
+    let slot = engine.open().expect("a slot");
+    let options = GenerateOptions { max_tokens: 40, ..GenerateOptions::default() };
+    let mut generation = wait(Generation::start(engine, slot, &prompt, &options)).expect("a prompt");
+    let mut said = vec![];
+    while let Some(token) = wait(generation.next(engine)).expect("a token") {
+        said.push(token);
+    }
+    engine.close(slot).expect("an open slot");
+    match generation.finish_reason() {
+        Some(FinishReason::Stop) => tokenizer.decode(&said).expect("text"),
+        _ => String::new(),
+    }
+}
+
+#[test]
+fn it_answers_as_its_card_says_in_every_format() {
+    let checkpoint = wait(Checkpoint::open(
+        Folder::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")).expect("a folder"),
+    ))
+    .expect("a checkpoint");
+    let questions = questions();
+    let total = questions.len();
+    // One and a half in a hundred, and of a few questions one.
+    let near = (total * 3 / 200).max(1);
+    let reference = questions.iter().filter(|q| q.said == q.answer).count();
+    println!("the reference has {reference} of {total} right");
+    for place in places() {
+        // A second for what takes others a hundredth is too long for this.
+        let questions = if place.slow { &questions[..questions.len().min(3)] } else { &questions[..] };
+        let reference = questions.iter().filter(|q| q.said == q.answer).count();
+        for (weights, kv_format) in [(WeightChoice::Auto, KvFormat::F32), (WeightChoice::F16, KvFormat::F16)] {
+            let mut progress = |_: selvedge::checkpoint::LoadProgress| {};
+            let options = EngineOptions { weights, kv_format, ..EngineOptions::new(&mut progress) };
+            let mut engine = wait(Engine::load(&checkpoint, (place.open)(), options)).expect("the model loads");
+            let answers: Vec<String> = questions.iter().map(|q| answer(&mut engine, &q.prompt)).collect();
+            let right = questions.iter().zip(&answers).filter(|(q, said)| q.answer == **said).count();
+            let same = questions.iter().zip(&answers).filter(|(q, said)| q.said == **said).count();
+            let what = format!("weights {weights:?}, keys and values {kv_format:?} on {}", place.name);
+            println!("{what}: {right} of {} right, {same} as the reference", questions.len());
+            assert!(right.abs_diff(reference) <= near, "{what}: {right} right, the reference {reference}");
+            if kv_format == KvFormat::F32 {
+                assert!(same + near >= questions.len(), "{what}: {same} of {} as the reference", questions.len());
+            }
+        }
+    }
+}
