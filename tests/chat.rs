@@ -145,3 +145,19 @@ fn a_hostile_template_is_an_error_with_its_line() {
         assert!(error.contains("chat template") && error.contains(line), "{error}");
     }
 }
+
+#[test]
+fn the_conversation_in_the_readme_is_held_again() {
+    let readme = include_str!("../README.md");
+    let recorded = readme.split("```text\n").find(|block| block.starts_with("> Hello.")).expect("a recording");
+    let recorded: Vec<&str> = recorded.split("```").next().expect("an end").lines().collect();
+    let lines: Vec<&str> = recorded.iter().filter_map(|line| line.strip_prefix("> ")).collect();
+    assert_eq!(lines.len(), 10);
+    let (said, err) = chat(&lines, &[]);
+    let mut counts = err.lines().filter(|line| line.contains(" tokens read, "));
+    let mut again = vec![];
+    for (line, said) in lines.iter().zip(&said) {
+        again.extend([format!("> {line}"), said.clone(), format!("({})", counts.next().unwrap_or_default())]);
+    }
+    assert_eq!(again, recorded);
+}
