@@ -5,6 +5,7 @@ mod check;
 mod debian;
 mod demo;
 mod drivers;
+mod pretrained;
 mod setup;
 mod shell;
 mod tally;

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::drivers::{self, Driver};
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
-use crate::{shell, wasm};
+use crate::{pretrained, shell, wasm};
 
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
@@ -73,6 +73,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         report.stage("all questions to the demo model", |tally| {
             let mut questions = cargo_test(&["--test", "demo_model"], first);
             count(questions.env("SELVEDGE_DEMO_QUESTIONS", "all"), tally)
+        });
+        report.stage("checkpoints as transformers writes them", |tally| {
+            let folder = pretrained::make()?;
+            count(cargo_test(&["--test", "pretrained"], first).env("SELVEDGE_PRETRAINED", folder), tally)
         });
         report.stage("long fuzzing", |tally| {
             let mut fuzz = cargo_test(&["--test", "fuzz_checkpoint"], first);

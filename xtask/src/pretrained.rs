@@ -1,0 +1,32 @@
+//! Random models as Python's `transformers` writes them, for the long tier.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::shell;
+
+/// A virtual environment, and what the script needs.
+const PYTHON: &str = "target/python";
+const PACKAGES: [&str; 3] = ["torch", "transformers>=5.0", "safetensors"];
+const SCRIPT: &str = "tools/goldens/pretrained.py";
+const MADE: &str = "target/pretrained";
+
+/// Makes them anew; gives their folder.
+pub fn make() -> Result<PathBuf> {
+    let python = shell::root().join(PYTHON).join("bin/python");
+    if !python.exists() {
+        shell::run(&mut shell::program("python3", &["-m", "venv", PYTHON]))
+            .context("install Python 3 with its venv module (Debian: python3-venv)")?;
+    }
+    let python = python.to_string_lossy().into_owned();
+    let install = [&["-m", "pip", "install", "--quiet"][..], &PACKAGES].concat();
+    shell::run(&mut shell::program(&python, &install))?;
+    let folder = shell::root().join(MADE);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    shell::run(&mut shell::program(&python, &[SCRIPT, MADE]))?;
+    Ok(folder)
+}
