@@ -241,7 +241,7 @@ fn two_linears_in_two_formats_are_not_one_kernel() {
         let checkpoint = random_checkpoint(ODD_FALCON, halved);
         let wanted = Wanted::new(&checkpoint, WeightChoice::Auto, KvFormat::F32);
         for place in places() {
-            let what = format!("falcon_h1 with {halved:?} in f16, on {}", place.name);
+            let what = format!("falcon_h1 with {} in f16, on {}", halved.unwrap_or("nothing"), place.name);
             let kernels = compare(&what, &checkpoint, place.open, &wanted);
             let found = kernels.iter().any(|kernel| kernel.contains("linear_pair"));
             assert_eq!(found, paired && place.name == "webgpu", "{what}: {kernels:?}");
