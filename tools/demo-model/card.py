@@ -97,7 +97,8 @@ AVX-512), no GPU. Batches and initial weights follow from the seed (1) alone.
 
 The run was made in pieces while text and schedule were still being worked out. `train.py` holds the schedule as it came to be,
 but was not repeated from the start: the first 2300 steps had one more kind of question ("Who had the kite?", which was
-learned much more slowly than the others and then dropped), and the accounts of steps 1600 to 1800 were other ones.
+learned much more slowly than the others and then dropped; the tokenizer is of that time, too), and the accounts of steps 1600
+to 1800 were other ones.
 
 ![Training loss, and development questions answered right by distance and by kind](curves.svg)
 
