@@ -154,6 +154,29 @@ fn json_has_the_keys_that_scripts_rely_on() {
 }
 
 #[test]
+fn bench_measures_at_depths_that_the_model_was_not_made_for() {
+    let bench = |depth: &str| {
+        let (model, device) = (demo(), ["--device", "cpu", "--random-weights", "--json"]);
+        let counts = ["--prompt", "3", "--generate", "2", "--depth", depth];
+        selvedge(
+            [OsStr::new("bench"), model.as_os_str()].into_iter().chain(device.iter().chain(&counts).map(OsStr::new)),
+        )
+    };
+    // The demo model was made for 2048 tokens.
+    let results = json(&bench("0,2048"));
+    let depths: Vec<u64> = results.as_array().expect("a list").iter().filter_map(|r| r["depth"].as_u64()).collect();
+    assert_eq!(depths, [0, 2048]);
+    for result in results.as_array().expect("a list") {
+        assert!(result["prompt_tps"].as_f64().is_some_and(|rate| rate > 0.0), "{result}");
+        assert!(result["generate_tps"].as_f64().is_some_and(|rate| rate > 0.0), "{result}");
+    }
+    assert!(results[1]["bytes_per_token"].as_u64() > results[0]["bytes_per_token"].as_u64(), "{results}");
+    // Further than any machine goes.
+    let error = failure(&bench(&usize::MAX.to_string()));
+    assert!(error.contains("context"), "{error}");
+}
+
+#[test]
 fn logits_are_written_as_safetensors() {
     let case = folder("hymba/caseA");
     let golden = Golden::open("hymba/caseA");

@@ -59,7 +59,8 @@ struct Measurement {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
-        let longest = self.depth.iter().max().unwrap_or(&0) + self.prompt + self.generate + 8;
+        let deepest = self.depth.iter().max().copied().unwrap_or(0);
+        let longest = [self.prompt, self.generate, 8].into_iter().fold(deepest, usize::saturating_add);
         let batch = self.batch as usize;
         let mut engine = pollster::block_on(async {
             if self.random_weights {

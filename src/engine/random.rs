@@ -11,17 +11,21 @@ use crate::state::SlotId;
 
 /// Bytes of a block of weights.
 const BLOCK: usize = 16 << 20;
+/// Longest sequence that is measured: far beyond any model, and no sum of bytes overflows.
+const LONGEST: usize = 1 << 28;
 
 impl Engine {
     /// An engine for a config with random weights, as the published ones would be stored: bf16 where
-    /// `options.weights` does not say otherwise. It computes what the real model would, and says nothing.
+    /// `options.weights` does not say otherwise. It computes what the real model would, and says nothing; so
+    /// its sequences may also be longer than the real model's.
     pub async fn load_random(
         config: &str,
         mut backend: Box<dyn Backend>,
         options: EngineOptions<'_>,
     ) -> Result<Self, EngineError> {
         let config = Config::parse(config)?;
-        let model = arch::build(&config, None, &ArchOptions { hymba_window: options.hymba_window })?;
+        let mut model = arch::build(&config, None, &ArchOptions { hymba_window: options.hymba_window })?;
+        model.context = model.context.max(options.context.unwrap_or(0).min(LONGEST));
         let mut sink = Sink::new(&mut *backend);
         for (index, recipe) in model.graph.weights.iter().enumerate() {
             let (id, class) = (WeightId(index as u32), recipe.class);

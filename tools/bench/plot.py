@@ -1,0 +1,85 @@
+"""Draws how the rate of writing falls with depth, from `selvedge bench ... --depth N,N --json`.
+
+    selvedge bench hymba-1.5b --random-weights --depth 512,4096,8192 --json > depth.json
+    python3 tools/bench/plot.py depth.json docs/depth.svg
+
+Standard library only. The axis of rates begins at 0: a curve that looks flat is flat.
+"""
+
+import json
+import sys
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+WIDTH, HEIGHT = 640, 300
+LEFT, RIGHT, TOP, BOTTOM = 70, 600, 60, 240  # the plotted area
+
+
+def axis_step(limit):
+    """The 1, 2 or 5 times a power of ten that cuts `limit` into at most five steps."""
+    power = 1e-3
+    while True:
+        for step in (power, 2 * power, 5 * power):
+            if limit <= 5 * step:
+                return step
+        power *= 10
+
+
+def plot(measurements):
+    """The picture of one model's measurements, ordered by depth."""
+    points = sorted((m["depth"], m["generate_tps"]) for m in measurements)
+    (first, first_rate), (last, last_rate) = points[0], points[-1]
+    step = axis_step(max(rate for _, rate in points))
+    top = 5 * step
+
+    def x(depth):
+        return LEFT + (RIGHT - LEFT) * depth / last if last else LEFT
+
+    def y(rate):
+        return BOTTOM - (BOTTOM - TOP) * rate / top
+
+    model, adapter = escape(measurements[0]["model"]), escape(measurements[0]["adapter"])
+    title = f"{model}: tokens a second by depth"
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="title"',
+        "     font-family=\"system-ui, 'DejaVu Sans', sans-serif\" font-size=\"12\" fill=\"#555\">",
+        f'  <title id="title">{title}</title>',
+        f'  <rect width="{WIDTH}" height="{HEIGHT}" fill="#fdfcf9"/>',
+        f'  <text x="{LEFT}" y="24" font-size="15" font-weight="600" fill="#222">{title}</text>',
+        f'  <text x="{LEFT}" y="42">{adapter}; at {last} the rate is {last_rate / first_rate:.2f} of that at {first}</text>',
+    ]
+    for i in range(6):
+        rate = i * step
+        lines += [
+            f'  <path d="M{LEFT} {y(rate):.1f} H{RIGHT}" stroke="#d9d2c3"/>',
+            f'  <text x="{LEFT - 8}" y="{y(rate) + 4:.1f}" text-anchor="end">{rate:g}</text>',
+        ]
+    path = " L".join(f"{x(depth):.1f} {y(rate):.1f}" for depth, rate in points)
+    lines.append(f'  <path d="M{path}" fill="none" stroke="#35607f" stroke-width="2"/>')
+    for depth, rate in points:
+        lines += [
+            f'  <circle cx="{x(depth):.1f}" cy="{y(rate):.1f}" r="4" fill="#35607f"/>',
+            f'  <text x="{x(depth):.1f}" y="{y(rate) - 10:.1f}" text-anchor="middle" fill="#222">{rate:.2f}</text>',
+            f'  <text x="{x(depth):.1f}" y="{BOTTOM + 20}" text-anchor="middle">{depth}</text>',
+        ]
+    lines += [
+        f'  <text x="{(LEFT + RIGHT) / 2:.0f}" y="{BOTTOM + 42}" text-anchor="middle">tokens that the sequence holds already</text>',
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit("usage: plot.py BENCH.json PICTURE.svg")
+    source, picture = map(Path, sys.argv[1:])
+    try:
+        measurements = json.loads(source.read_text())
+        svg = plot(measurements)
+    except (OSError, ValueError, LookupError, TypeError) as problem:
+        sys.exit(f"{source}: not what `selvedge bench --json` prints: {problem!r}")
+    picture.write_text(svg)
+
+
+if __name__ == "__main__":
+    main()
