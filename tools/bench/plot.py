@@ -3,7 +3,8 @@
     selvedge bench hymba-1.5b --random-weights --depth 512,4096,8192 --json > depth.json
     python3 tools/bench/plot.py depth.json docs/depth.svg
 
-Standard library only. The axis of rates begins at 0: a curve that looks flat is flat.
+Of a depth that was measured several times the best counts: on a machine with other work, the one that was
+disturbed least. Standard library only. The axis of rates begins at 0: a curve that looks flat is flat.
 """
 
 import json
@@ -26,8 +27,11 @@ def axis_step(limit):
 
 
 def plot(measurements):
-    """The picture of one model's measurements, ordered by depth."""
-    points = sorted((m["depth"], m["generate_tps"]) for m in measurements)
+    """The picture of one model's measurements."""
+    best = {}
+    for m in measurements:
+        best[m["depth"]] = max(best.get(m["depth"], 0), m["generate_tps"])
+    points = sorted(best.items())
     (first, first_rate), (last, last_rate) = points[0], points[-1]
     step = axis_step(max(rate for _, rate in points))
     top = 5 * step
@@ -38,15 +42,17 @@ def plot(measurements):
     def y(rate):
         return BOTTOM - (BOTTOM - TOP) * rate / top
 
-    model, adapter = escape(measurements[0]["model"]), escape(measurements[0]["adapter"])
+    model, backend, adapter = (escape(measurements[0][key]) for key in ("model", "backend", "adapter"))
     title = f"{model}: tokens a second by depth"
+    below = f"{backend}, {adapter}; at {last} the rate is {last_rate / first_rate:.2f} of that at {first}"
+    middle = (LEFT + RIGHT) // 2
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="title"',
         "     font-family=\"system-ui, 'DejaVu Sans', sans-serif\" font-size=\"12\" fill=\"#555\">",
         f'  <title id="title">{title}</title>',
         f'  <rect width="{WIDTH}" height="{HEIGHT}" fill="#fdfcf9"/>',
         f'  <text x="{LEFT}" y="24" font-size="15" font-weight="600" fill="#222">{title}</text>',
-        f'  <text x="{LEFT}" y="42">{adapter}; at {last} the rate is {last_rate / first_rate:.2f} of that at {first}</text>',
+        f'  <text x="{LEFT}" y="42">{below}</text>',
     ]
     for i in range(6):
         rate = i * step
@@ -63,7 +69,7 @@ def plot(measurements):
             f'  <text x="{x(depth):.1f}" y="{BOTTOM + 20}" text-anchor="middle">{depth}</text>',
         ]
     lines += [
-        f'  <text x="{(LEFT + RIGHT) / 2:.0f}" y="{BOTTOM + 42}" text-anchor="middle">tokens that the sequence holds already</text>',
+        f'  <text x="{middle}" y="{BOTTOM + 42}" text-anchor="middle">tokens that the sequence holds already</text>',
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
