@@ -214,7 +214,8 @@ fn with_small_segments() -> Box<dyn Backend> {
 
 #[test]
 fn matrices_may_lie_in_segments() {
-    if !places().iter().any(|place| place.name == "webgpu") {
+    // Where kernels take a second to compile, whole matrices are enough.
+    if !places().iter().any(|place| place.name == "webgpu" && !place.slow) {
         return;
     }
     // How many dispatches the pairs of all layers take with weights in f32 and in f16: the rows between two cuts of
