@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use selvedge::checkpoint::{Checkpoint, Folder, WeightChoice};
-use selvedge::engine::{Engine, EngineOptions, FinishReason, GenerateOptions, Generation};
+use selvedge::engine::{Engine, EngineOptions, FinishReason, GenerateOptions};
 use selvedge::state::KvFormat;
-use support::{places, wait};
+use support::{generate, places, wait};
 
 /// A line of `questions.json`: question, answer, its kind, the fact's distance in tokens, and what the reference
 /// (f32 arithmetic on the same weights) says instead of the answer.
@@ -51,14 +51,10 @@ fn answer(engine: &mut Engine, prompt: &str) -> String {
     let prompt = tokenizer.encode_prompt(prompt).expect("ids");
     let slot = engine.open().expect("a slot");
     let options = GenerateOptions { max_tokens: 40, ..GenerateOptions::default() };
-    let mut generation = wait(Generation::start(engine, slot, &prompt, &options)).expect("a prompt");
-    let mut said = vec![];
-    while let Some(token) = wait(generation.next(engine)).expect("a token") {
-        said.push(token);
-    }
+    let (said, reason) = generate(engine, slot, &prompt, &options);
     engine.close(slot).expect("an open slot");
-    match generation.finish_reason() {
-        Some(FinishReason::Stop) => tokenizer.decode(&said).expect("text"),
+    match reason {
+        FinishReason::Stop => tokenizer.decode(&said).expect("text"),
         _ => String::new(),
     }
 }

@@ -8,7 +8,7 @@ use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, To
 use selvedge::engine::{Cancel, Engine, FinishReason, GenerateOptions, Generation, Session};
 use selvedge::graph::{GraphBuilder, Op, Rows};
 use selvedge::state::{KvFormat, Sampler, SlotId, StateLayout};
-use support::{Setting, checkpoint, load, places, wait};
+use support::{Setting, checkpoint, generate, load, places, wait};
 
 const VOCABULARY: usize = 40;
 const SLOTS: usize = 48;
@@ -152,16 +152,6 @@ fn the_same_seed_says_the_same_whatever_else_is_said() {
         assert_eq!(said(&mut engine, 5, 2), alone, "{}: beside others", place.name);
         assert_ne!(said(&mut engine, 6, 0), alone, "{}: another seed", place.name);
     }
-}
-
-/// All tokens of a generation.
-fn generate(engine: &mut Engine, slot: SlotId, prompt: &[u32], options: &GenerateOptions) -> (Vec<u32>, FinishReason) {
-    let mut generation = wait(Generation::start(engine, slot, prompt, options)).expect("a prompt");
-    let mut tokens = vec![];
-    while let Some(token) = wait(generation.next(engine)).expect("a token") {
-        tokens.push(token);
-    }
-    (tokens, generation.finish_reason().expect("an end"))
 }
 
 const PROMPT: [u32; 9] = [4, 8, 15, 16, 23, 42, 4, 8, 15];

@@ -4,6 +4,7 @@
 //! graph, [`Backend::allocate`], [`Backend::compile`] for each program, then [`Backend::step`].
 //! Futures are not `Send`: in a browser they wait for promises.
 
+mod refusals;
 mod step;
 
 pub mod cpu;

@@ -82,9 +82,45 @@ impl KvLayout {
             }
     }
 
+    /// The runs of consecutive pool rows that hold what a slot remembers when `position` is the next, in order.
+    pub fn runs(&self, slot: SlotId, pages: &[u32], position: usize) -> Vec<Run> {
+        let mut runs = vec![Run { position: 0, row: 0, rows: self.pinned.min(position) }];
+        let stride = match self.addressing {
+            Addressing::Pages => PAGE_ROWS,
+            Addressing::Ring { rows } => rows,
+        };
+        let mut at = self.oldest(position);
+        while at < position {
+            // Up to the end of the page, or of the ring.
+            let rows = (stride - (at - self.pinned) % stride).min(position - at);
+            runs.push(Run { position: at, row: self.row(slot, pages, at), rows });
+            at += rows;
+        }
+        runs.retain(|run| run.rows > 0);
+        runs
+    }
+
     /// Oldest position after the pinned ones that is remembered when `position` is the next.
     pub fn oldest(&self, position: usize) -> usize {
         position.saturating_sub(self.window).max(self.pinned)
+    }
+}
+
+/// Consecutive pool rows that hold consecutive positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first position.
+    pub position: usize,
+    /// Its row.
+    pub row: usize,
+    /// How many.
+    pub rows: usize,
+}
+
+impl Run {
+    /// Its positions.
+    pub fn positions(&self) -> std::ops::Range<u32> {
+        self.position as u32..(self.position + self.rows) as u32
     }
 }
 
@@ -176,12 +212,20 @@ impl StateLayout {
             }
     }
 
+    /// Shape of one slot in a convolution or recurrent state; empty for KV.
+    pub fn shape(kind: &StateKind) -> Vec<usize> {
+        match kind {
+            StateKind::Kv(_) => vec![],
+            StateKind::Conv { channels, taps } => vec![taps - 1, *channels],
+            StateKind::Recurrent { shape, .. } => shape.clone(),
+        }
+    }
+
     /// Numbers of one slot in a convolution or recurrent state; 0 for KV.
     pub fn elements(kind: &StateKind) -> usize {
         match kind {
             StateKind::Kv(_) => 0,
-            StateKind::Conv { channels, taps } => channels * (taps - 1),
-            StateKind::Recurrent { shape, .. } => shape.iter().product(),
+            kind => Self::shape(kind).iter().product(),
         }
     }
 

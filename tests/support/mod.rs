@@ -11,7 +11,8 @@ use selvedge::backend::Backend;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
 use selvedge::checkpoint::{Checkpoint, Folder};
-use selvedge::engine::{Engine, EngineOptions};
+use selvedge::engine::{Engine, EngineOptions, FinishReason, GenerateOptions, Generation};
+use selvedge::state::SlotId;
 
 /// Runs a future to its end.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -90,6 +91,21 @@ pub fn load(place: &Place, checkpoint: &Checkpoint, setting: Setting) -> Engine 
     wait(Engine::load(checkpoint, (place.open)(), options)).expect("the model loads")
 }
 
+/// All tokens of a generation, and why it ended.
+pub fn generate(
+    engine: &mut Engine,
+    slot: SlotId,
+    prompt: &[u32],
+    options: &GenerateOptions,
+) -> (Vec<u32>, FinishReason) {
+    let mut generation = wait(Generation::start(engine, slot, prompt, options)).expect("a prompt");
+    let mut tokens = vec![];
+    while let Some(token) = wait(generation.next(engine)).expect("a token") {
+        tokens.push(token);
+    }
+    (tokens, generation.finish_reason().expect("an end"))
+}
+
 /// A tensor of the reference.
 #[derive(Clone, Debug)]
 pub struct Tensor {
@@ -120,7 +136,11 @@ pub struct Golden {
 
 impl Golden {
     pub fn open(name: &str) -> Self {
-        let bytes = std::fs::read(folder(name).join("golden.safetensors")).expect("a golden");
+        Self::read(&folder(name).join("golden.safetensors"))
+    }
+
+    pub fn read(file: &Path) -> Self {
+        let bytes = std::fs::read(file).expect("a golden");
         let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
         let tensors = file.tensors().into_iter().map(|(name, view)| {
             let bytes = view.data();

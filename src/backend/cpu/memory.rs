@@ -5,11 +5,10 @@ use half::f16;
 
 use super::sample::SlotSampler;
 use super::simd::{self, Lanes, Portable};
+use crate::backend::refusals::{check_rows, check_shape, check_slot, find};
 use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
-use crate::state::{
-    Addressing, KvFormat, KvLayout, Sampler, SlotId, SlotState, StateLayout, StateTensor, token_counts,
-};
+use crate::state::{KvFormat, KvLayout, Sampler, SlotId, SlotState, StateLayout, StateTensor, token_counts};
 
 /// `rows * width` zeros, or an error instead of an abort.
 pub(super) fn zeros<T: Zeroable>(rows: usize, width: usize, what: &str) -> Result<Vec<T>> {
@@ -200,7 +199,7 @@ impl Memory {
 
     /// Gives a slot its page table.
     pub fn set_pages(&mut self, slot: SlotId, pages: &[u32]) -> Result<()> {
-        let slot = self.check_slot(slot)?;
+        let slot = check_slot(&self.layout, slot)?;
         if let Some(page) = pages.iter().find(|&&page| page as usize >= self.layout.pages) {
             return Err(BackendError::Misuse(format!("page {page} of {}", self.layout.pages)));
         }
@@ -210,7 +209,7 @@ impl Memory {
 
     /// Makes a slot's convolution and recurrent states the origin's.
     pub fn reset(&mut self, slot: SlotId) -> Result<()> {
-        let (slot, origin) = (self.check_slot(slot)?, self.layout.slots);
+        let (slot, origin) = (check_slot(&self.layout, slot)?, self.layout.slots);
         for state in &mut self.states {
             if let State::Slots(states) = state {
                 let from = origin * states.elements;
@@ -223,39 +222,15 @@ impl Memory {
 
     /// Tells how a slot chooses its tokens from now on.
     pub fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
-        let slot = self.check_slot(slot)?;
+        let slot = check_slot(&self.layout, slot)?;
         let counts = if sampler.penalises() { token_counts(self.layout.vocabulary, seen) } else { vec![] };
         self.samplers[slot].begin(sampler, counts);
         Ok(())
     }
 
-    fn check_slot(&self, slot: SlotId) -> Result<usize> {
-        let index = slot.0 as usize;
-        if index <= self.layout.slots {
-            Ok(index)
-        } else {
-            Err(BackendError::Misuse(format!("slot {index} of {} and the origin", self.layout.slots)))
-        }
-    }
-
     /// Checks that every position below `end` of a slot has a row in every KV pool.
     pub fn check_rows(&self, slot: SlotId, end: usize) -> Result<()> {
-        let index = self.check_slot(slot)?;
-        if end > self.layout.context {
-            return Err(BackendError::Misuse(format!("{end} positions in a context of {}", self.layout.context)));
-        }
-        for state in &self.states {
-            let State::Kv(kv) = state else { continue };
-            let after = end.saturating_sub(kv.layout.pinned);
-            if after > 0 && slot == self.layout.origin() {
-                return Err(BackendError::Misuse(format!("position {} in the origin", end - 1)));
-            }
-            let pages = self.pages[index].len();
-            if kv.layout.addressing == Addressing::Pages && after > pages * crate::state::PAGE_ROWS {
-                return Err(BackendError::Misuse(format!("{end} positions in slot {index}, which has {pages} pages")));
-            }
-        }
-        Ok(())
+        check_rows(&self.layout, &self.pages, slot, end)
     }
 
     /// Copies a slot's memory out.
@@ -282,7 +257,7 @@ impl Memory {
                 }
                 State::Slots(states) => tensors.push(StateTensor {
                     name: spec.name.clone(),
-                    shape: slot_shape(&spec.kind),
+                    shape: StateLayout::shape(&spec.kind),
                     positions: vec![],
                     data: states.of(index).to_vec(),
                 }),
@@ -309,7 +284,7 @@ impl Memory {
                         }
                     }
                 }
-                State::Slots(_) => check_shape(find(state, &spec.name)?, &slot_shape(&spec.kind))?,
+                State::Slots(_) => check_shape(find(state, &spec.name)?, &StateLayout::shape(&spec.kind))?,
             }
         }
         let pages = &self.pages[index];
@@ -337,25 +312,4 @@ impl Memory {
 /// Positions that have a row when `position` is the next, ascending.
 fn remembered(layout: &KvLayout, position: usize) -> Vec<u32> {
     (0..layout.pinned.min(position)).chain(layout.oldest(position)..position).map(|p| p as u32).collect()
-}
-
-fn slot_shape(kind: &StateKind) -> Vec<usize> {
-    match kind {
-        StateKind::Conv { channels, taps } => vec![taps - 1, *channels],
-        StateKind::Recurrent { shape, .. } => shape.clone(),
-        StateKind::Kv(_) => vec![],
-    }
-}
-
-fn find<'a>(state: &'a SlotState, name: &str) -> Result<&'a StateTensor> {
-    state.tensor(name).ok_or_else(|| BackendError::Misuse(format!("a slot's memory without `{name}`")))
-}
-
-fn check_shape(tensor: &StateTensor, shape: &[usize]) -> Result<()> {
-    if tensor.shape == shape && tensor.data.len() == shape.iter().product::<usize>() {
-        Ok(())
-    } else {
-        let (name, got, numbers) = (&tensor.name, &tensor.shape, tensor.data.len());
-        Err(BackendError::Misuse(format!("`{name}` is {got:?} with {numbers} numbers, must be {shape:?}")))
-    }
 }

@@ -37,6 +37,7 @@ use std::collections::VecDeque;
 
 use futures::future::{LocalBoxFuture, ready};
 
+use super::refusals::{no_program, not_allocated};
 use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
 };
@@ -117,14 +118,6 @@ impl Default for CpuBackend {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn no_program(id: ProgramId) -> BackendError {
-    BackendError::Misuse(format!("program {} was not compiled, or its weights or slots were replaced", id.0))
-}
-
-fn not_allocated() -> BackendError {
-    BackendError::Misuse("no slots were allocated".into())
 }
 
 impl Backend for CpuBackend {

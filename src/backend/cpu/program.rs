@@ -24,13 +24,9 @@ use super::selective_scan::SelectiveScan;
 use super::spans::SpanRows;
 use super::ssd_scan::SsdScan;
 use super::weights::Weights;
-use crate::backend::{BackendError, ProgramSpec, Result, StepTable, TOKEN_OF_SLOT};
+use crate::backend::refusals::{check_step, misuse};
+use crate::backend::{ProgramSpec, Result, StepTable, TOKEN_OF_SLOT};
 use crate::graph::{BufferPlan, Graph, Op, Rows, ValueId, View, WeightClass, WeightId, plan};
-use crate::state::SlotId;
-
-fn misuse<T>(what: String) -> Result<T> {
-    Err(BackendError::Misuse(what))
-}
 
 /// A compiled graph.
 pub(super) struct Program {
@@ -97,30 +93,7 @@ impl Program {
 
     /// Checks a step against this program and the slots, and resolves its tokens.
     pub fn check(&self, table: &StepTable, weights: &Weights, memory: &Memory) -> Result<Vec<u32>> {
-        let (rows, outputs) = (table.rows.len(), table.outputs.len());
-        if rows > self.spec.rows || outputs > self.spec.outputs {
-            let room = (self.spec.rows, self.spec.outputs);
-            return misuse(format!("a step of {rows} rows and {outputs} outputs for a program of {room:?}"));
-        }
-        if let Some(row) = table.outputs.iter().find(|&&row| row as usize >= rows) {
-            return misuse(format!("output row {row} of {rows}"));
-        }
-        let mut slots = BTreeSet::new();
-        let mut next = 0;
-        for (index, &[slot, row, position, count]) in table.spans.iter().enumerate() {
-            let own = table.rows.iter().skip(row as usize).take(count as usize).enumerate();
-            let fits =
-                |(t, words): (usize, &[u32; 4])| words[1..] == [slot, position.wrapping_add(t as u32), index as u32];
-            if row as usize != next || count == 0 || !slots.insert(slot) || !own.clone().all(fits) {
-                return misuse(format!("span {index} of the step table contradicts its rows"));
-            }
-            next += own.count();
-            memory.check_rows(SlotId(slot), (position as usize).saturating_add(count as usize))?;
-        }
-        if next != rows {
-            return misuse(format!("{next} of {rows} rows of the step table belong to a span"));
-        }
-
+        check_step(table, &self.spec, |slot, end| memory.check_rows(slot, end))?;
         let resolve = |&[token, slot, ..]: &[u32; 4]| match memory.samplers[slot as usize].last {
             _ if token != TOKEN_OF_SLOT => Ok(token),
             Some(sampled) => Ok(sampled),

@@ -7,9 +7,10 @@ use selvedge_cuda::ops::{self, Count, NO_WINDOW, Step};
 use selvedge_cuda::{Buffer, Device, Launch, Upload};
 
 use super::memory::Memory;
+use super::naming;
 use super::program::{Place, Program};
 use super::weights::{Weight, Weights};
-use super::{misuse, naming};
+use crate::backend::refusals::misuse;
 use crate::backend::{ProgramSpec, Result, StepTable};
 use crate::graph::{
     BufferPlan, Function, Graph, NormKind, Op, Rotary, Routing, Rows, StateKind, StateSpec, ValueId, View, WeightId,

@@ -6,11 +6,12 @@ use half::f16;
 use selvedge_cuda::ops::{self, KvRows};
 use selvedge_cuda::{Buffer, Device};
 
-use super::{misuse, naming};
-use crate::backend::{BackendError, Result, StepTable};
+use super::naming;
+use crate::backend::refusals::{check_rows, check_shape, check_slot, find, misuse};
+use crate::backend::{Result, StepTable};
 use crate::graph::{KvSpec, StateId, StateKind};
 use crate::state::{
-    Addressing, KvFormat, KvLayout, LAST_TOKEN, PAGE_ROWS, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout,
+    Addressing, KvFormat, KvLayout, LAST_TOKEN, PAGE_ROWS, Run, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout,
     StateTensor, token_counts,
 };
 
@@ -52,13 +53,6 @@ pub(super) struct Memory {
     counts: Buffer,
     /// Which slots have chosen a token.
     has_token: Vec<bool>,
-}
-
-/// Consecutive pool rows that hold consecutive positions.
-struct Run {
-    position: usize,
-    row: usize,
-    rows: usize,
 }
 
 impl Memory {
@@ -127,7 +121,7 @@ impl Memory {
 
     /// Tells how a slot chooses its tokens from now on. The token chosen last stays.
     pub fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
-        let index = self.check_slot(slot)?;
+        let index = check_slot(&self.layout, slot)?;
         let (words, at) = (sampler.words(), index * SAMPLER_WORDS * size_of::<u32>());
         let (head, tail) = (&words[..LAST_TOKEN], &words[LAST_TOKEN + 1..]);
         self.device.write(&mut self.samplers, at, bytemuck::cast_slice(head))?;
@@ -174,7 +168,7 @@ impl Memory {
 
     /// Gives a slot its page table.
     pub fn set_pages(&mut self, slot: SlotId, pages: &[u32]) -> Result<()> {
-        let (index, per_slot) = (self.check_slot(slot)?, self.layout.pages_per_slot());
+        let (index, per_slot) = (check_slot(&self.layout, slot)?, self.layout.pages_per_slot());
         if pages.len() > per_slot {
             return misuse(format!("{} pages for a slot of {per_slot}", pages.len()));
         }
@@ -189,7 +183,7 @@ impl Memory {
 
     /// Makes a slot's convolution and recurrent states the origin's.
     pub fn reset(&mut self, slot: SlotId) -> Result<()> {
-        let (index, origin) = (self.check_slot(slot)?, self.layout.slots);
+        let (index, origin) = (check_slot(&self.layout, slot)?, self.layout.slots);
         for (state, piece) in self.layout.states.iter().zip(&mut self.pieces) {
             if let Piece::Slots(buffer) = piece
                 && index != origin
@@ -203,35 +197,9 @@ impl Memory {
         Ok(self.device.write(&mut self.samplers, at, bytemuck::cast_slice(&[0u32; SAMPLER_WORDS]))?)
     }
 
-    fn check_slot(&self, slot: SlotId) -> Result<usize> {
-        let index = slot.0 as usize;
-        if index <= self.layout.slots {
-            Ok(index)
-        } else {
-            misuse(format!("slot {index} of {} and the origin", self.layout.slots))
-        }
-    }
-
     /// Checks that every position below `end` of a slot has a row in every KV pool.
     pub fn check_rows(&self, slot: SlotId, end: usize) -> Result<()> {
-        let index = self.check_slot(slot)?;
-        if end > self.layout.context {
-            return misuse(format!("{end} positions in a context of {}", self.layout.context));
-        }
-        let kv = |state: &crate::graph::StateSpec| match &state.kind {
-            StateKind::Kv(kv) => Some(self.layout.kv(kv)),
-            _ => None,
-        };
-        for layout in self.layout.states.iter().filter_map(kv) {
-            let (after, pages) = (end.saturating_sub(layout.pinned), self.page_tables[index].len());
-            if after > 0 && slot == self.layout.origin() {
-                return misuse(format!("position {} in the origin", end - 1));
-            }
-            if layout.addressing == Addressing::Pages && after > pages * PAGE_ROWS {
-                return misuse(format!("{end} positions in slot {index}, which has {pages} pages"));
-            }
-        }
-        Ok(())
+        check_rows(&self.layout, &self.page_tables, slot, end)
     }
 
     /// Whether a token was sampled in a slot since it was reset.
@@ -247,23 +215,8 @@ impl Memory {
         }
     }
 
-    /// The pool rows that hold a slot's positions below `position`, in order.
     fn runs(&self, layout: &KvLayout, slot: SlotId, position: usize) -> Vec<Run> {
-        let pages = &self.page_tables[slot.0 as usize];
-        let mut runs = vec![Run { position: 0, row: 0, rows: layout.pinned.min(position) }];
-        let stride = match layout.addressing {
-            Addressing::Pages => PAGE_ROWS,
-            Addressing::Ring { rows } => rows,
-        };
-        let mut at = layout.oldest(position);
-        while at < position {
-            // Up to the end of the page, or of the ring.
-            let rows = (stride - (at - layout.pinned) % stride).min(position - at);
-            runs.push(Run { position: at, row: layout.row(slot, pages, at), rows });
-            at += rows;
-        }
-        runs.retain(|run| run.rows > 0);
-        runs
+        layout.runs(slot, &self.page_tables[slot.0 as usize], position)
     }
 
     /// Copies a slot's memory out.
@@ -289,7 +242,7 @@ impl Memory {
                     let mut data = vec![0.0; StateLayout::elements(kind)];
                     let start = slot.0 as usize * size_of_val(data.as_slice());
                     self.device.read(buffer, start, bytemuck::cast_slice_mut(&mut data))?;
-                    let (name, shape) = (state.name.clone(), slot_shape(kind));
+                    let (name, shape) = (state.name.clone(), StateLayout::shape(kind));
                     tensors.push(StateTensor { name, shape, positions: vec![], data });
                 }
                 (_, Piece::Kv { .. }) => return misuse(format!("`{}` changed its kind", state.name)),
@@ -316,7 +269,7 @@ impl Memory {
         for (index, state) in self.layout.states.iter().enumerate() {
             let StateKind::Kv(kv) = &state.kind else {
                 let tensor = find(saved, &state.name)?;
-                check_shape(tensor, &slot_shape(&state.kind))?;
+                check_shape(tensor, &StateLayout::shape(&state.kind))?;
                 let bytes = bytemuck::cast_slice::<f32, u8>(&tensor.data).to_vec();
                 writes.push((index, false, slot.0 as usize * bytes.len(), bytes));
                 continue;
@@ -357,32 +310,5 @@ impl Memory {
         }
         self.has_token[slot.0 as usize] = false;
         Ok(())
-    }
-}
-
-impl Run {
-    fn positions(&self) -> std::ops::Range<u32> {
-        self.position as u32..(self.position + self.rows) as u32
-    }
-}
-
-fn slot_shape(kind: &StateKind) -> Vec<usize> {
-    match kind {
-        StateKind::Conv { channels, taps } => vec![taps - 1, *channels],
-        StateKind::Recurrent { shape, .. } => shape.clone(),
-        StateKind::Kv(_) => vec![],
-    }
-}
-
-fn find<'a>(saved: &'a SlotState, name: &str) -> Result<&'a StateTensor> {
-    saved.tensor(name).ok_or_else(|| BackendError::Misuse(format!("a slot's memory without `{name}`")))
-}
-
-fn check_shape(tensor: &StateTensor, shape: &[usize]) -> Result<()> {
-    if tensor.shape == shape && tensor.data.len() == shape.iter().product::<usize>() {
-        Ok(())
-    } else {
-        let (name, got, numbers) = (&tensor.name, &tensor.shape, tensor.data.len());
-        misuse(format!("`{name}` is {got:?} with {numbers} numbers, must be {shape:?}"))
     }
 }

@@ -19,6 +19,7 @@ use self::memory::Memory;
 use self::program::Program;
 use self::tokens::Tokens;
 use self::weights::Weights;
+use super::refusals::{no_program, not_allocated};
 use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
 };
@@ -56,10 +57,6 @@ fn naming(what: &str) -> impl Fn(CudaError) -> BackendError + '_ {
         }
         error => error.into(),
     }
-}
-
-fn misuse<T>(what: String) -> Result<T> {
-    Err(BackendError::Misuse(what))
 }
 
 /// The CUDA devices of this machine; none where there is no driver.
@@ -127,14 +124,6 @@ impl CudaBackend {
     fn memory_mut(&mut self) -> Result<&mut Memory> {
         self.memory.as_mut().ok_or_else(not_allocated)
     }
-}
-
-fn no_program(id: ProgramId) -> BackendError {
-    BackendError::Misuse(format!("program {} was not compiled, or its weights or slots were replaced", id.0))
-}
-
-fn not_allocated() -> BackendError {
-    BackendError::Misuse("no slots were allocated".into())
 }
 
 impl Backend for CudaBackend {

@@ -1,15 +1,14 @@
 //! A compiled graph: a constant list of launches over buffers that are made once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use selvedge_cuda::{Buffer, Device, Launch, Upload};
 
 use super::memory::Memory;
-use super::misuse;
+use crate::backend::refusals::{check_step, misuse};
 use crate::backend::{ProgramSpec, Result, StepTable, TOKEN_OF_SLOT};
 use crate::graph::{Rows, ValueId};
-use crate::state::SlotId;
 
 /// Where a value that can be read or written between steps lies.
 #[derive(Clone, Copy)]
@@ -70,28 +69,7 @@ impl Program {
     /// Checks a step: that it fits this program and the slots, that its parts agree with each other, and that
     /// its tokens exist. The kernels trust all of it.
     pub fn check(&self, table: &StepTable, memory: &Memory) -> Result<()> {
-        let (rows, outputs) = (table.rows.len(), table.outputs.len());
-        if rows > self.spec.rows || outputs > self.spec.outputs {
-            let room = (self.spec.rows, self.spec.outputs);
-            return misuse(format!("a step of {rows} rows and {outputs} outputs for a program of {room:?}"));
-        }
-        if let Some(row) = table.outputs.iter().find(|&&row| row as usize >= rows) {
-            return misuse(format!("output row {row} of {rows}"));
-        }
-        let (mut slots, mut next) = (BTreeSet::new(), 0usize);
-        for (index, &[slot, first, position, count]) in table.spans.iter().enumerate() {
-            let (first, count) = (first as usize, count as usize);
-            let own = table.rows.get(next..next.saturating_add(count)).unwrap_or(&[]);
-            let fits = |(t, row): (usize, &[u32; 4])| row[1..] == [slot, position.wrapping_add(t as u32), index as u32];
-            if first != next || own.is_empty() || !slots.insert(slot) || !own.iter().enumerate().all(fits) {
-                return misuse(format!("span {index} of the step table contradicts its rows"));
-            }
-            next += count;
-            memory.check_rows(SlotId(slot), (position as usize).saturating_add(count))?;
-        }
-        if next != rows {
-            return misuse(format!("{next} of {rows} rows of the step table belong to a span"));
-        }
+        check_step(table, &self.spec, |slot, end| memory.check_rows(slot, end))?;
         let Some(ids) = self.ids else { return Ok(()) };
         for &[token, slot, ..] in &table.rows {
             if token == TOKEN_OF_SLOT && !memory.has_token(slot) {

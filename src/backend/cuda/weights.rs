@@ -3,7 +3,8 @@
 use selvedge_cuda::ops::Format;
 use selvedge_cuda::{Buffer, Device};
 
-use super::{misuse, naming};
+use super::naming;
+use crate::backend::refusals::misuse;
 use crate::backend::{BackendError, Result};
 use crate::graph::{RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, pitch};
 

@@ -8,8 +8,8 @@ use super::gpu::Gpu;
 use crate::backend::{BackendError, Result};
 use crate::graph::{KvSpec, StateId, StateKind};
 use crate::state::{
-    Addressing, KvFormat, KvLayout, LAST_TOKEN, PAGE_ROWS, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout,
-    StateTensor, token_counts,
+    KvFormat, KvLayout, LAST_TOKEN, Run, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, StateTensor,
+    token_counts,
 };
 
 /// One state of all slots.
@@ -33,13 +33,6 @@ pub(super) struct Memory {
     pub counts: wgpu::Buffer,
     /// As large as the largest fixed piece of one slot: WebGPU copies nothing within one buffer.
     detour: wgpu::Buffer,
-}
-
-/// Runs of consecutive pool rows that hold consecutive positions.
-struct Run {
-    position: usize,
-    row: usize,
-    rows: usize,
 }
 
 impl Memory {
@@ -134,24 +127,9 @@ impl Memory {
         gpu.queue.write_buffer(&self.samplers, at as u64, bytemuck::cast_slice(words));
     }
 
-    /// The pool rows that hold a slot's positions, up to `position`, in order.
     fn runs(&self, layout: &KvLayout, slot: SlotId, position: usize) -> Vec<Run> {
-        let empty = Vec::new();
-        let pages = self.page_tables.get(slot.0 as usize).unwrap_or(&empty);
-        let mut runs = vec![Run { position: 0, row: 0, rows: layout.pinned.min(position) }];
-        let step = match layout.addressing {
-            Addressing::Pages => PAGE_ROWS,
-            Addressing::Ring { rows } => rows,
-        };
-        let mut at = layout.oldest(position);
-        while at < position {
-            // Up to the end of the page, or of the ring.
-            let rows = (step - (at - layout.pinned) % step).min(position - at);
-            runs.push(Run { position: at, row: layout.row(slot, pages, at), rows });
-            at += rows;
-        }
-        runs.retain(|r| r.rows > 0);
-        runs
+        let pages = self.page_tables.get(slot.0 as usize).map_or(&[][..], Vec::as_slice);
+        layout.runs(slot, pages, position)
     }
 
     pub async fn export(&self, gpu: &Gpu, slot: SlotId, position: usize) -> Result<SlotState> {
@@ -209,7 +187,7 @@ impl Memory {
                     data.extend(halves.into_iter().map(half::f16::to_f32));
                 }
             }
-            positions.extend((run.position..run.position + run.rows).map(|p| p as u32));
+            positions.extend(run.positions());
         }
         Ok(StateTensor { name: name.to_owned(), shape: vec![positions.len(), kv.heads, width], positions, data })
     }
