@@ -16,6 +16,7 @@ pub mod engine;
 pub mod graph;
 #[cfg(feature = "native")]
 pub mod hub;
+pub mod quantised;
 pub mod state;
 pub mod text;
 #[cfg(all(feature = "web", target_arch = "wasm32"))]

@@ -11,7 +11,7 @@ mod common;
 mod support;
 
 use child::on_emulator;
-use common::cases::cases;
+use common::cases::unquantised;
 use common::{compare, refusals};
 use selvedge::arch::HymbaWindow;
 use selvedge::backend::cuda::CudaBackend;
@@ -22,7 +22,7 @@ use support::{Golden, Place, Setting, Worst, checkpoint, folder, load, wait};
 #[test]
 fn every_op_agrees_with_its_twin() {
     on_emulator("every_op_agrees_with_its_twin", "random1", || {
-        compare("cuda", 2.0, &mut CudaBackend::new(0).expect("the emulator"), &cases());
+        compare("cuda", 2.0, &mut CudaBackend::new(0).expect("the emulator"), &unquantised());
     });
 }
 

@@ -177,7 +177,7 @@ struct Null {
 
 impl WeightSink for Null {
     fn create(&mut self, _: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
-        *self = Self { row: desc.columns * desc.format.bytes(), rows: desc.rows };
+        *self = Self { row: desc.row_bytes(), rows: desc.rows };
         Ok(())
     }
 

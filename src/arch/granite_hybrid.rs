@@ -100,7 +100,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         Some("nope") | None => None,
         Some(_) => return Err(config.unsupported("position_embedding_type", "\"rope\", \"nope\"").into()),
     };
-    let table = g.matrix("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let table = g.table("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, multiplier("embedding_multiplier")?);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };

@@ -193,7 +193,7 @@ pub(super) fn build(
     if s.meta > 0 {
         table.push(Part::all("model.memory_tokens", &[s.meta, s.hidden]));
     }
-    let table = g.matrix("embed", table);
+    let table = g.table("embed", table);
     let mut hidden = g.embed("hidden.0", table, 1.0);
     let mut shared: Vec<Option<Shared>> = (0..s.layers).map(|_| None).collect();
 
@@ -258,8 +258,7 @@ pub(super) fn build(
         let b = g.rms_norm(name("B_norm"), b, norm, s.eps);
         let norm = g.vector(Part::all(tensor("mamba.C_layernorm.weight"), &[s.state]));
         let c = g.rms_norm(name("C_norm"), c, norm, s.eps);
-        let dt_proj =
-            g.matrix(name("dt_proj"), vec![Part::all(tensor("mamba.dt_proj.0.weight"), &[s.inner, s.dt_rank])]);
+        let dt_proj = g.fine(name("dt_proj"), vec![Part::all(tensor("mamba.dt_proj.0.weight"), &[s.inner, s.dt_rank])]);
         let bias = g.vector(Part::all(tensor("mamba.dt_proj.0.bias"), &[s.inner]));
         let dt = g.linear(name("dt"), dt, dt_proj, Some(bias));
         let a = g.vector(Part::all(tensor("mamba.A_log.0"), &[s.inner, s.state]).mapped(Map::NegExp));
@@ -317,7 +316,7 @@ pub(super) fn build(
     let last = g.rms_norm("final_norm", g.whole(hidden), norm, s.eps);
     let untied = tensors.map_or(!config.flag_or("tie_word_embeddings", true)?, |t| t.contains_key("lm_head.weight"));
     let head =
-        if untied { g.matrix("lm_head", vec![Part::all("lm_head.weight", &[s.vocabulary, s.hidden])]) } else { table };
+        if untied { g.table("lm_head", vec![Part::all("lm_head.weight", &[s.vocabulary, s.hidden])]) } else { table };
     let logits = g.head(g.whole(last), head, s.vocabulary);
     g.sample(logits);
 

@@ -305,5 +305,5 @@ pub(super) fn head_table(
         Some(tensors) => !tensors.contains_key(&part.tensor),
         None => config.flag_or("tie_word_embeddings", tied_by_default)?,
     };
-    Ok(if tied { (table, true) } else { (g.matrix("lm_head", vec![part]), false) })
+    Ok(if tied { (table, true) } else { (g.table("lm_head", vec![part]), false) })
 }

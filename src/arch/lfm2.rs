@@ -65,7 +65,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
 
     let mut g = GraphBuilder::new();
     let rotary = g.rotary(plain_rotary(config, head, 1e6)?);
-    let table = g.matrix("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let table = g.table("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };

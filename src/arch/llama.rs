@@ -95,7 +95,7 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
 
     let mut g = GraphBuilder::new();
     let rotary = g.rotary(rotary(config, head)?);
-    let table = g.matrix("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let table = g.table("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };

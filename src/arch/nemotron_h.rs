@@ -177,7 +177,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let root = if tensors.is_some_and(model_prefix) { "model." } else { "backbone." };
 
     let mut g = GraphBuilder::new();
-    let table = g.matrix("embed", vec![Part::all(format!("{root}embeddings.weight"), &[vocabulary, hidden])]);
+    let table = g.table("embed", vec![Part::all(format!("{root}embeddings.weight"), &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for (layer, block) in blocks.iter().enumerate() {
         let names = Names { layer, prefix: format!("{root}layers.{layer}.") };

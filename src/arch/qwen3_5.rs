@@ -187,7 +187,7 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
 
     let mut g = GraphBuilder::new();
     let rotary = g.rotary(plain_rotary(config, rotated(config, head)?, 1e7)?);
-    let table = g.matrix("embed", vec![Part::all(format!("{prefix}embed_tokens.weight"), &[vocabulary, hidden])]);
+    let table = g.table("embed", vec![Part::all(format!("{prefix}embed_tokens.weight"), &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("{prefix}layers.{layer}.") };

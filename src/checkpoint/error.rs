@@ -61,7 +61,9 @@ pub enum CheckpointError {
         wanted: Vec<usize>,
     },
     /// A tensor whose numbers cannot be read.
-    #[error("{file}: tensor `{tensor}` holds {dtype}; F32, F16 and BF16 can be read")]
+    #[error(
+        "{file}: tensor `{tensor}` holds {dtype}; F32, F16, BF16 and F8_E4M3 can be read, and what `selvedge convert` writes"
+    )]
     Dtype {
         /// The tensor.
         tensor: String,
@@ -70,9 +72,29 @@ pub enum CheckpointError {
         /// Its dtype as the file names it.
         dtype: String,
     },
+    /// Weights quantised in a way that cannot be read.
+    #[error(
+        "{file}: the weights are quantised as {method}; what can be read is `selvedge` (what `selvedge convert` writes) and `modelopt` with FP8; take the checkpoint that this one was made from, and let `--weights q4` quantise it"
+    )]
+    Quantisation {
+        /// The config.
+        file: String,
+        /// The method it names.
+        method: String,
+    },
+    /// A quantised tensor whose parts do not fit together.
+    #[error("{file}: tensor `{tensor}` {what}")]
+    Planes {
+        /// The tensor.
+        tensor: String,
+        /// The file it lies in.
+        file: String,
+        /// What is wrong.
+        what: String,
+    },
     /// A number too large for the format in which it should be stored.
     #[error(
-        "{file}: tensor `{tensor}` holds {value:e} in row {row}, too large for {}; {advice}",
+        "{file}: tensor `{tensor}` holds {value:e} in row {row}, which {} cannot hold; {advice}",
         format.name()
     )]
     Overflow {

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use futures::future::LocalBoxFuture;
 
-use super::convert::convert;
+use super::convert::Conversion;
 use super::{Checkpoint, CheckpointError, TensorInfo};
 use crate::graph::{Graph, Part, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
+
+use crate::quantised::{Quantised, Rounding};
 
 /// Bytes read or written at once, unless a single row is larger: what a browser's heap is planned for.
 const BLOCK: usize = 16 << 20;
@@ -27,21 +29,56 @@ pub enum WeightChoice {
     F16,
     /// 2 bytes, 8 bits of precision, the range of f32.
     Bf16,
+    /// 8 bits, and a scale for every 32 numbers: 8.5 bits a number.
+    Q8,
+    /// 4 bits, and a scale for every 32 numbers: 4.5 bits a number.
+    Q4,
+    /// 4 bits, a scale and a minimum for every 32 numbers: 5 bits a number.
+    Q4m,
 }
 
 impl WeightChoice {
-    /// The format of a weight whose parts lie in the checkpoint as `sources`.
-    pub fn format(self, class: WeightClass, sources: impl IntoIterator<Item = WeightFormat>) -> WeightFormat {
-        match (class, self) {
-            (WeightClass::Vector, _) | (_, Self::F32) => WeightFormat::F32,
-            (_, Self::F16) => WeightFormat::F16,
-            (_, Self::Bf16) => WeightFormat::Bf16,
-            (_, Self::Auto) => {
-                let mut sources = sources.into_iter();
-                let first = sources.next().unwrap_or(WeightFormat::F32);
-                if sources.all(|format| format == first) { first } else { WeightFormat::F32 }
-            }
+    /// The format of a weight of so many columns whose parts lie in the checkpoint as `sources`.
+    pub fn format(
+        self,
+        class: WeightClass,
+        columns: usize,
+        sources: impl IntoIterator<Item = WeightFormat>,
+    ) -> WeightFormat {
+        let mut sources = sources.into_iter();
+        let first = sources.next().unwrap_or(WeightFormat::F32);
+        let common = if sources.all(|format| format == first) { first } else { WeightFormat::F32 };
+        let quantised = match (class, self) {
+            (WeightClass::Vector, _) | (_, Self::F32) => return WeightFormat::F32,
+            (_, Self::Auto) => return common,
+            (_, Self::F16) => return WeightFormat::F16,
+            (_, Self::Bf16) => return WeightFormat::Bf16,
+            (_, Self::Q8) => Quantised::Q8,
+            (_, Self::Q4) => Quantised::Q4,
+            (_, Self::Q4m) => Quantised::Q4m,
+        };
+        match class {
+            // Sixteen bits: those that it has, if it has no more.
+            WeightClass::Fine if common == WeightFormat::Bf16 => WeightFormat::Bf16,
+            WeightClass::Fine => WeightFormat::F16,
+            WeightClass::Matrix if quantised.holds(columns) => WeightFormat::Quantised(quantised),
+            _ => WeightFormat::Q8,
         }
+    }
+}
+
+/// How weights are to be stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// In which formats.
+    pub choice: WeightChoice,
+    /// How scales are chosen where numbers are quantised.
+    pub rounding: Rounding,
+}
+
+impl From<WeightChoice> for Storage {
+    fn from(choice: WeightChoice) -> Self {
+        Self { choice, rounding: Rounding::default() }
     }
 }
 
@@ -129,7 +166,7 @@ fn describe(
         let what = format!("its parts have {rows} rows, it has {}", recipe.rows);
         return Err(CheckpointError::Recipe { weight: recipe.name.clone(), what });
     }
-    let format = choice.format(recipe.class, formats);
+    let format = choice.format(recipe.class, recipe.columns, formats);
     Ok(WeightDesc {
         name: recipe.name.clone(),
         rows: recipe.rows,
@@ -157,51 +194,51 @@ fn find<'a>(checkpoint: &'a Checkpoint, part: &Part) -> Result<(&'a TensorInfo, 
 pub async fn load(
     checkpoint: &Checkpoint,
     graph: &Graph,
-    choice: WeightChoice,
+    storage: impl Into<Storage>,
     sink: &mut dyn WeightSink,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadReport, CheckpointError> {
+    let Storage { choice, rounding } = storage.into();
     let descs = stored(checkpoint, graph, choice)?;
     let mut total = 0;
     for part in graph.weights.iter().flat_map(|weight| &weight.parts) {
-        total += bytes(part.rows.len(), part.columns(), find(checkpoint, part)?.1);
+        total += part.rows.len() as u64 * find(checkpoint, part)?.0.row_bytes() as u64;
     }
     let mut report = LoadReport::default();
-    let mut scratch = vec![];
+    let mut converted = vec![];
     for (index, (recipe, desc)) in graph.weights.iter().zip(&descs).enumerate() {
         let id = WeightId(index as u32);
         let refused = |source| CheckpointError::Sink { weight: recipe.name.clone(), source };
         sink.create(id, desc).map_err(refused)?;
-        report.stored += bytes(desc.rows, desc.columns, desc.format);
+        report.stored += desc.bytes();
         let mut first = 0;
         for part in &recipe.parts {
             let (info, format) = find(checkpoint, part)?;
-            let widest_row = desc.columns * format.bytes().max(desc.format.bytes());
-            let block_rows = (BLOCK / widest_row).max(1);
+            let conversion = Conversion::new(checkpoint, part, info, desc, rounding).await?;
+            let widest_row = info.row_bytes().max(desc.row_bytes());
+            let block_rows = (BLOCK / widest_row.max(1)).max(1);
             for start in part.rows.clone().step_by(block_rows) {
-                let rows = block_rows.min(part.rows.end - start);
-                let from = info.range.start + bytes(start, desc.columns, format);
-                let length = bytes(rows, desc.columns, format);
-                let source = checkpoint.source.read(&info.file, from..from + length).await?;
-                let block = if format == desc.format && part.is_verbatim() {
+                let rows = start..part.rows.end.min(start + block_rows);
+                let (from, count) = (rows.start, rows.len());
+                let source = checkpoint.rows(info, rows).await?;
+                let block = if format == desc.format && conversion.is_verbatim() {
                     source.as_ref()
                 } else {
-                    scratch.clear();
-                    convert(&source, format, desc.format, part, &mut scratch).map_err(|overflow| {
-                        CheckpointError::Overflow {
-                            tensor: part.tensor.clone(),
-                            file: checkpoint.describe(&info.file),
-                            row: start + overflow.index / desc.columns,
-                            value: overflow.value,
-                            format: desc.format,
-                            advice: advice(desc.format),
-                        }
+                    converted.clear();
+                    converted.resize(count * desc.row_bytes(), 0);
+                    conversion.run(&source, &mut converted).map_err(|overflow| CheckpointError::Overflow {
+                        tensor: part.tensor.clone(),
+                        file: checkpoint.describe(&info.file),
+                        row: from + overflow.index / desc.columns,
+                        value: overflow.value,
+                        format: desc.format,
+                        advice: advice(desc.format),
                     })?;
-                    &scratch
+                    &converted
                 };
                 sink.write(id, RowBlock { first, bytes: block }).await.map_err(refused)?;
-                first += rows;
-                report.read += length;
+                first += count;
+                report.read += source.len() as u64;
                 progress(LoadProgress { done: report.read, total, tensor: &part.tensor });
             }
         }
@@ -212,14 +249,11 @@ pub async fn load(
     Ok(report)
 }
 
-fn bytes(rows: usize, columns: usize, format: WeightFormat) -> u64 {
-    rows as u64 * columns as u64 * format.bytes() as u64
-}
-
 fn advice(format: WeightFormat) -> &'static str {
     match format {
         WeightFormat::F16 => "load with bf16 or f32 weights",
         WeightFormat::Bf16 => "load with f32 weights",
         WeightFormat::F32 => "the checkpoint is damaged",
+        WeightFormat::Quantised(_) => "the checkpoint is damaged, or must be loaded with bf16 or f32 weights",
     }
 }

@@ -7,6 +7,8 @@
 mod convert;
 mod error;
 mod loader;
+mod planes;
+mod rows;
 mod safetensors;
 mod source;
 
@@ -18,9 +20,10 @@ use std::ops::Range;
 use serde::Deserialize;
 
 use crate::graph::WeightFormat;
+use crate::quantised::Quantised;
 
 pub use error::CheckpointError;
-pub use loader::{LoadProgress, LoadReport, SinkError, WeightChoice, WeightSink, load, stored};
+pub use loader::{LoadProgress, LoadReport, SinkError, Storage, WeightChoice, WeightSink, load, stored};
 #[cfg(feature = "native")]
 pub use source::Folder;
 pub use source::{Memory, Source, SourceError};
@@ -43,6 +46,10 @@ pub enum Dtype {
     F16,
     /// The upper half of a single.
     Bf16,
+    /// 8 bits, 4 of them exponent, with one scale for the tensor (Model-Optimizer's FP8).
+    F8E4m3,
+    /// Codes, with scales in a tensor beside it.
+    Quantised(Quantised),
     /// One that cannot be read, by its name in the file. Refused only when the tensor is needed.
     Other(String),
 }
@@ -53,16 +60,19 @@ impl Dtype {
             "F32" => Self::F32,
             "F16" => Self::F16,
             "BF16" => Self::Bf16,
+            "F8_E4M3" => Self::F8E4m3,
             _ => Self::Other(name),
         }
     }
 
-    /// The format in which such numbers go through unchanged; `None` when they cannot be read.
+    /// The format in which such numbers are stored when nobody asks for another; `None` when they cannot be
+    /// read. All but those of FP8, which their scale makes wider, go through unchanged.
     pub fn format(&self) -> Option<WeightFormat> {
         match self {
             Self::F32 => Some(WeightFormat::F32),
             Self::F16 => Some(WeightFormat::F16),
-            Self::Bf16 => Some(WeightFormat::Bf16),
+            Self::Bf16 | Self::F8E4m3 => Some(WeightFormat::Bf16),
+            Self::Quantised(format) => Some(WeightFormat::Quantised(*format)),
             Self::Other(_) => None,
         }
     }
@@ -74,6 +84,8 @@ impl fmt::Display for Dtype {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
+            Self::F8E4m3 => "F8_E4M3",
+            Self::Quantised(format) => format.name(),
             Self::Other(name) => name,
         })
     }
@@ -88,7 +100,18 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// The file.
     pub file: String,
-    /// Bytes of that file; as many as dtype and shape take, and inside the file.
+    /// Bytes of that file; as many as dtype and shape take, and inside the file. Of a quantised tensor, its codes.
+    pub range: Range<u64>,
+    /// The scales and then the minimums of a quantised tensor; the scale of an FP8 one, if it has one.
+    pub planes: Vec<Plane>,
+}
+
+/// Where numbers lie that belong to a tensor's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plane {
+    /// The file.
+    pub file: String,
+    /// Bytes of that file.
     pub range: Range<u64>,
 }
 
@@ -113,6 +136,7 @@ impl Checkpoint {
         } else {
             return Err(CheckpointError::NoWeights { place: source.describe("") });
         }
+        planes::join(&config, &mut tensors, &source)?;
         Ok(Self { source, config, tensors })
     }
 

@@ -105,7 +105,8 @@ impl Entry {
         }
         let shape: Result<Vec<usize>, _> = shape.iter().map(|&n| usize::try_from(n)).collect();
         let shape = shape.map_err(|_| "a dimension too large for this machine".to_owned())?;
-        Ok(TensorInfo { dtype: Dtype::named(dtype), shape, file: file.into(), range: Range { start, end } })
+        let range = Range { start, end };
+        Ok(TensorInfo { dtype: Dtype::named(dtype), shape, file: file.into(), range, planes: vec![] })
     }
 }
 

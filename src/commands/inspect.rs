@@ -13,7 +13,7 @@ use super::fetch::locate;
 use crate::arch::{self, ArchOptions, Config, ConfigError, Model};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Folder, WeightChoice};
 use crate::engine::PREFILL_ROWS;
-use crate::graph::{Rows, StateKind, WeightFormat};
+use crate::graph::{Rows, StateKind, WeightDesc, WeightFormat};
 use crate::hub::Need;
 use crate::state::{KvFormat, StateBytes, StateLayout};
 
@@ -82,10 +82,9 @@ impl Args {
         let shapes = checkpoint.as_ref().map(Checkpoint::shapes);
         let model = arch::build(&config, shapes.as_ref(), &ArchOptions::default())?;
         let weights = match &checkpoint {
-            Some(checkpoint) => checkpoint::stored(checkpoint, &model.graph, self.weights)?
-                .iter()
-                .map(|desc| desc.rows as u64 * desc.columns as u64 * desc.format.bytes() as u64)
-                .sum(),
+            Some(checkpoint) => {
+                checkpoint::stored(checkpoint, &model.graph, self.weights)?.iter().map(WeightDesc::bytes).sum()
+            }
             None => promised_weights(&model, &config, self.weights)?,
         };
         let context = self.context.unwrap_or(model.context as u64);
@@ -109,8 +108,8 @@ fn promised_weights(model: &Model, config: &Config, choice: WeightChoice) -> Res
         _ => WeightFormat::Bf16,
     };
     let stored = model.graph.weights.iter().map(|weight| {
-        let format = choice.format(weight.class, [published]);
-        weight.rows as u64 * weight.columns as u64 * format.bytes() as u64
+        let format = choice.format(weight.class, weight.columns, [published]);
+        weight.rows as u64 * format.row_bytes(weight.columns) as u64
     });
     Ok(stored.sum())
 }

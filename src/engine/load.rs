@@ -156,7 +156,7 @@ impl<'b> Sink<'b> {
 
 impl WeightSink for Sink<'_> {
     fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
-        self.bytes.push((desc.rows * desc.columns * desc.format.bytes()) as u64);
+        self.bytes.push(desc.bytes());
         Ok(self.backend.create_weight(id, desc)?)
     }
 

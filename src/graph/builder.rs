@@ -41,6 +41,16 @@ impl GraphBuilder {
         self.weight(WeightRecipe::new(name, WeightClass::Matrix, parts))
     }
 
+    /// An embedding or a head made of parts.
+    pub fn table(&mut self, name: impl Into<String>, parts: Vec<super::Part>) -> WeightId {
+        self.weight(WeightRecipe::new(name, WeightClass::Table, parts))
+    }
+
+    /// A matrix that is never quantised, made of parts.
+    pub fn fine(&mut self, name: impl Into<String>, parts: Vec<super::Part>) -> WeightId {
+        self.weight(WeightRecipe::new(name, WeightClass::Fine, parts))
+    }
+
     /// A vector (or a small f32 table) made of one part.
     pub fn vector(&mut self, part: super::Part) -> WeightId {
         self.weight(WeightRecipe::new(part.tensor.clone(), WeightClass::Vector, vec![part]))

@@ -2,11 +2,15 @@
 
 use std::ops::Range;
 
-/// How a weight may be stored.
+/// How a weight may be stored. Which is which was decided by what quantising it costs: `docs/quantisation.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WeightClass {
-    /// `[outputs, inputs]` of a linear layer or an embedding: stored in the format asked for.
+    /// `[outputs, inputs]` of a linear layer: stored in the format asked for.
     Matrix,
+    /// An embedding or a head: at least 8 bits a number.
+    Table,
+    /// A small matrix on which much depends (time steps, routers): never quantised.
+    Fine,
     /// Norms, biases, convolutions, decay and skip terms: always f32.
     Vector,
 }

@@ -1,6 +1,7 @@
 //! Weights as they pass from a checkpoint to a backend.
 
 use super::WeightClass;
+use crate::quantised::Quantised;
 
 /// How a weight's numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,23 +12,36 @@ pub enum WeightFormat {
     F16,
     /// The upper half of a single.
     Bf16,
+    /// A few bits a number, with a scale for every 32 of them.
+    Quantised(Quantised),
 }
 
 impl WeightFormat {
-    /// Bytes of one number.
-    pub fn bytes(self) -> usize {
+    /// `q8`
+    pub const Q8: Self = Self::Quantised(Quantised::Q8);
+    /// `q4`
+    pub const Q4: Self = Self::Quantised(Quantised::Q4);
+    /// `q4m`
+    pub const Q4M: Self = Self::Quantised(Quantised::Q4m);
+    /// Every one.
+    pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::Q4, Self::Q4M];
+
+    /// Bytes of a row of so many numbers, as it passes from a checkpoint to a backend.
+    pub fn row_bytes(self, columns: usize) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4 * columns,
+            Self::F16 | Self::Bf16 => 2 * columns,
+            Self::Quantised(format) => format.row_bytes(columns),
         }
     }
 
-    /// `f32`, `f16`, `bf16`
+    /// `f32`, `f16`, `bf16`, `q8`, `q4`, `q4m`
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Quantised(format) => format.name(),
         }
     }
 }
@@ -47,11 +61,23 @@ pub struct WeightDesc {
     pub class: WeightClass,
 }
 
+impl WeightDesc {
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.format.row_bytes(self.columns)
+    }
+
+    /// Bytes of all rows.
+    pub fn bytes(&self) -> u64 {
+        self.rows as u64 * self.row_bytes() as u64
+    }
+}
+
 /// Consecutive rows of a weight, row-major, little-endian, without gaps, in the weight's format.
 #[derive(Clone, Copy, Debug)]
 pub struct RowBlock<'a> {
     /// First row.
     pub first: usize,
-    /// `rows * columns * format.bytes()` bytes.
+    /// [`WeightDesc::row_bytes`] for every row.
     pub bytes: &'a [u8],
 }

@@ -9,7 +9,7 @@ use selvedge::state::{KvFormat, Sampler};
 
 use super::{OpCase, Script};
 
-const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16];
+const FORMATS: [WeightFormat; 6] = WeightFormat::ALL;
 const FUNCTIONS: [Function; 4] = [Function::Identity, Function::Silu, Function::SquaredRelu, Function::Sigmoid];
 
 /// Every case of the table.
@@ -31,6 +31,12 @@ pub fn cases() -> Vec<OpCase> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The cases of a backend without quantised formats.
+pub fn unquantised() -> Vec<OpCase> {
+    let plain = |case: &OpCase| case.weights.iter().all(|(d, _)| !matches!(d.format, WeightFormat::Quantised(_)));
+    cases().into_iter().filter(plain).collect()
 }
 
 /// A vector weight.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use half::{bf16, f16};
 use selvedge::backend::{Outputs, Span, Step, Tokens};
 use selvedge::graph::{GraphBuilder, ValueId, WeightClass, WeightDesc, WeightFormat, WeightRecipe};
+use selvedge::quantised::{Rounding, quantise_row};
 use selvedge::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 use super::{Action, OpCase, Random};
@@ -152,15 +153,25 @@ impl Script {
 
 /// A random weight: what a checkpoint might hold, changed as its recipe says.
 fn weight(recipe: &WeightRecipe, format: WeightFormat, random: &mut Random) -> (WeightDesc, Vec<u8>) {
-    let format = if recipe.class == WeightClass::Vector { WeightFormat::F32 } else { format };
-    let mut bytes = Vec::with_capacity(recipe.len() * format.bytes());
+    let format = match format {
+        _ if recipe.class == WeightClass::Vector => WeightFormat::F32,
+        WeightFormat::Quantised(format) if !format.holds(recipe.columns) => WeightFormat::Q8,
+        format => format,
+    };
+    let mut bytes = Vec::with_capacity(recipe.rows * format.row_bytes(recipe.columns));
     for part in &recipe.parts {
-        for _ in 0..part.rows.len() * part.columns() {
-            let number = part.map.apply(random.normal()) * part.scale;
+        for _ in part.rows.clone() {
+            let row = (0..part.columns()).map(|_| part.map.apply(random.normal()) * part.scale);
             match format {
-                WeightFormat::F32 => bytes.extend(number.to_le_bytes()),
-                WeightFormat::F16 => bytes.extend(f16::from_f32(number).to_le_bytes()),
-                WeightFormat::Bf16 => bytes.extend(bf16::from_f32(number).to_le_bytes()),
+                WeightFormat::F32 => bytes.extend(row.flat_map(f32::to_le_bytes)),
+                WeightFormat::F16 => bytes.extend(row.flat_map(|x| f16::from_f32(x).to_le_bytes())),
+                WeightFormat::Bf16 => bytes.extend(row.flat_map(|x| bf16::from_f32(x).to_le_bytes())),
+                WeightFormat::Quantised(format) => {
+                    let at = bytes.len();
+                    bytes.resize(at + format.row_bytes(recipe.columns), 0);
+                    let row: Vec<f32> = row.collect();
+                    assert!(quantise_row(&row, format, Rounding::Plain, &mut bytes[at..]), "noise is finite");
+                }
             }
         }
     }

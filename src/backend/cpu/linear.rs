@@ -8,6 +8,7 @@ use super::parallel;
 use super::rows::{Input, Output};
 use super::simd::{self, Kernel, Lanes, Number, TILE_OUTPUTS, multiply, vectorised};
 use super::weights::{Numbers, Weight};
+use crate::quantised::{GROUP, Quantised, QuantisedRow};
 
 /// Rows of the weight that one task takes at most. Widened they should fit a core's second cache.
 const BLOCK: usize = 10 * TILE_OUTPUTS;
@@ -39,14 +40,16 @@ impl Linear<'_> {
 
     /// The same in f32, in lanes and on all threads.
     pub fn fast(&self, out: &mut Output<'_>) {
+        let columns = self.weight.columns;
         match &self.weight.numbers {
-            Numbers::F32(numbers) => self.fast_with(numbers, out),
-            Numbers::F16(numbers) => self.fast_with(numbers, out),
-            Numbers::Bf16(numbers) => self.fast_with(numbers, out),
+            Numbers::F32(numbers) => self.fast_with(Plain { numbers, columns }, out),
+            Numbers::F16(numbers) => self.fast_with(Plain { numbers, columns }, out),
+            Numbers::Bf16(numbers) => self.fast_with(Plain { numbers, columns }, out),
+            Numbers::Quantised(format, bytes) => self.fast_with(Grouped { format: *format, bytes, columns }, out),
         }
     }
 
-    fn fast_with<N: Number>(&self, numbers: &[N], out: &mut Output<'_>) {
+    fn fast_with<S: Stored>(&self, stored: S, out: &mut Output<'_>) {
         if out.count == 0 {
             return;
         }
@@ -56,39 +59,39 @@ impl Linear<'_> {
         let tasks: Vec<_> = out.blocks(block).into_iter().enumerate().collect();
         parallel::for_each(tasks, cost * block, |(index, out)| {
             let first = index * block;
-            let count = out[0].len();
-            let weights = &numbers[(self.first + first) * columns..][..count * columns];
-            let bias = self.bias.map(|bias| &bias[first..][..count]);
-            vectorised(Block { x: self.x, columns, weights, bias, out });
+            let bias = self.bias.map(|bias| &bias[first..][..out[0].len()]);
+            vectorised(Block { x: self.x, columns, stored, first: self.first + first, bias, out });
         });
     }
 }
 
 /// Some rows of a weight times all rows of `x`.
-struct Block<'a, N> {
+struct Block<'a, S> {
     x: Input<'a>,
     columns: usize,
-    /// `[outputs, columns]`
-    weights: &'a [N],
+    stored: S,
+    /// Row of the weight that makes the first output.
+    first: usize,
     /// `[outputs]`
     bias: Option<&'a [f32]>,
     /// `[rows of x][outputs]`
     out: Vec<&'a mut [f32]>,
 }
 
-impl<N: Number> Kernel for Block<'_, N> {
+impl<S: Stored> Kernel for Block<'_, S> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes>(mut self) {
         if let [out] = self.out.as_mut_slice() {
             let x = self.x.row(0);
-            for (out, weights) in out.iter_mut().zip(self.weights.chunks_exact(self.columns)) {
-                *out = simd::dot::<V, N>(weights, x);
+            for (o, out) in out.iter_mut().enumerate() {
+                *out = self.stored.dot::<V>(self.first + o, x);
             }
         } else {
             let mut room = Vec::new();
-            let weights = N::widened::<V>(self.weights, &mut room);
+            let count = self.out[0].len();
+            let weights = self.stored.widened::<V>(self.first, count, &mut room);
             let out = &mut self.out;
             multiply::<V>(out.len(), self.columns, |r| self.x.row(r), weights, |r, o, sum| out[r][o] = sum);
         }
@@ -97,5 +100,78 @@ impl<N: Number> Kernel for Block<'_, N> {
                 out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
             }
         }
+    }
+}
+
+/// The rows of a weight as they are stored.
+trait Stored: Copy + Send + Sync {
+    /// A row times `x`.
+    fn dot<V: Lanes>(&self, row: usize, x: &[f32]) -> f32;
+
+    /// Some rows in f32: themselves, or a copy in `room`.
+    fn widened<'b, V: Lanes>(&'b self, first: usize, count: usize, room: &'b mut Vec<f32>) -> &'b [f32];
+}
+
+/// One number after the other.
+#[derive(Clone, Copy)]
+struct Plain<'a, N> {
+    numbers: &'a [N],
+    columns: usize,
+}
+
+impl<N: Number> Stored for Plain<'_, N> {
+    #[inline(always)]
+    fn dot<V: Lanes>(&self, row: usize, x: &[f32]) -> f32 {
+        simd::dot::<V, N>(&self.numbers[row * self.columns..][..self.columns], x)
+    }
+
+    #[inline(always)]
+    fn widened<'b, V: Lanes>(&'b self, first: usize, count: usize, room: &'b mut Vec<f32>) -> &'b [f32] {
+        N::widened::<V>(&self.numbers[first * self.columns..][..count * self.columns], room)
+    }
+}
+
+/// Groups of codes with a scale.
+#[derive(Clone, Copy)]
+struct Grouped<'a> {
+    format: Quantised,
+    bytes: &'a [u8],
+    columns: usize,
+}
+
+impl<'a> Grouped<'a> {
+    #[inline(always)]
+    fn row(&self, row: usize) -> QuantisedRow<'a> {
+        let row_bytes = self.format.row_bytes(self.columns);
+        self.format.split(&self.bytes[row * row_bytes..][..row_bytes], self.columns)
+    }
+}
+
+impl Stored for Grouped<'_> {
+    #[inline(always)]
+    fn dot<V: Lanes>(&self, row: usize, x: &[f32]) -> f32 {
+        let row = self.row(row);
+        let (groups, rest) = x.as_chunks::<GROUP>();
+        let mut codes = [0.0; GROUP];
+        let mut sum = V::splat(0.0);
+        for (g, x) in groups.iter().enumerate() {
+            row.codes_of(g, &mut codes);
+            let (factor, addend) = row.group(g);
+            let (factor, addend) = (V::splat(factor), V::splat(addend));
+            for (codes, x) in codes.as_chunks().0.iter().zip(x.as_chunks().0) {
+                sum = V::load(codes).mul_add(factor, addend).mul_add(V::load(x), sum);
+            }
+        }
+        let last = groups.len() * GROUP;
+        sum.sum() + rest.iter().enumerate().map(|(i, x)| row.at(last + i) * x).sum::<f32>()
+    }
+
+    #[inline(always)]
+    fn widened<'b, V: Lanes>(&'b self, first: usize, count: usize, room: &'b mut Vec<f32>) -> &'b [f32] {
+        room.resize(count * self.columns, 0.0);
+        for (o, numbers) in room.chunks_exact_mut(self.columns).enumerate() {
+            self.row(first + o).decode(numbers);
+        }
+        room
     }
 }

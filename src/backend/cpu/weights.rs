@@ -5,6 +5,7 @@ use half::{bf16, f16};
 use super::memory::zeros;
 use crate::backend::{BackendError, Result};
 use crate::graph::{RowBlock, WeightDesc, WeightFormat, WeightId};
+use crate::quantised::{Quantised, QuantisedRow};
 
 /// The numbers of a weight.
 pub(super) enum Numbers {
@@ -14,6 +15,8 @@ pub(super) enum Numbers {
     F16(Vec<f16>),
     /// The upper half of a single.
     Bf16(Vec<bf16>),
+    /// Rows of codes, scales and minimums.
+    Quantised(Quantised, Vec<u8>),
 }
 
 /// A matrix `[rows, columns]`, row-major.
@@ -35,6 +38,13 @@ impl Weight {
             WeightFormat::F32 => Numbers::F32(zeros(*rows, *columns, name)?),
             WeightFormat::F16 => Numbers::F16(zeros(*rows, *columns, name)?),
             WeightFormat::Bf16 => Numbers::Bf16(zeros(*rows, *columns, name)?),
+            WeightFormat::Quantised(format) if format.holds(*columns) => {
+                Numbers::Quantised(format, zeros(*rows, format.row_bytes(*columns), name)?)
+            }
+            WeightFormat::Quantised(format) => {
+                let what = format!("weight `{name}`: {} cannot hold rows of {columns} numbers", format.name());
+                return Err(BackendError::Misuse(what));
+            }
         };
         Ok(Self { rows: *rows, columns: *columns, numbers, name: name.clone() })
     }
@@ -45,6 +55,7 @@ impl Weight {
             Numbers::F32(n) => bytemuck::cast_slice_mut(n),
             Numbers::F16(n) => bytemuck::cast_slice_mut(n),
             Numbers::Bf16(n) => bytemuck::cast_slice_mut(n),
+            Numbers::Quantised(_, n) => n,
         };
         let row = bytes.len() / self.rows.max(1);
         let from = block.first.saturating_mul(row);
@@ -74,6 +85,7 @@ impl Weight {
             Numbers::F32(n) => size_of_val(n.as_slice()),
             Numbers::F16(n) => size_of_val(n.as_slice()),
             Numbers::Bf16(n) => size_of_val(n.as_slice()),
+            Numbers::Quantised(_, n) => n.len(),
         }
     }
 
@@ -84,7 +96,14 @@ impl Weight {
             Numbers::F32(n) => n[index],
             Numbers::F16(n) => n[index].to_f32(),
             Numbers::Bf16(n) => n[index].to_f32(),
+            Numbers::Quantised(format, n) => self.quantised_row(*format, n, row).at(column),
         }
+    }
+
+    /// The planes of a row.
+    fn quantised_row<'a>(&self, format: Quantised, bytes: &'a [u8], row: usize) -> QuantisedRow<'a> {
+        let row_bytes = format.row_bytes(self.columns);
+        format.split(&bytes[row * row_bytes..][..row_bytes], self.columns)
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) struct Weight {
     pub desc: WeightDesc,
     /// Numbers from row to row.
     pub pitch: usize,
+    format: Format,
     buffer: Buffer,
 }
 
@@ -26,11 +27,7 @@ impl Weight {
 
     /// Its format as the kernels name it.
     pub fn format(&self) -> Format {
-        match self.desc.format {
-            WeightFormat::F32 => Format::F32,
-            WeightFormat::F16 => Format::F16,
-            WeightFormat::Bf16 => Format::Bf16,
-        }
+        self.format
     }
 }
 
@@ -45,8 +42,17 @@ impl Weights {
         if vector && desc.format != WeightFormat::F32 {
             return misuse(format!("weight `{}` is a vector and must be f32", desc.name));
         }
+        let format = match desc.format {
+            WeightFormat::F32 => Format::F32,
+            WeightFormat::F16 => Format::F16,
+            WeightFormat::Bf16 => Format::Bf16,
+            WeightFormat::Quantised(format) => {
+                let what = format!("{} weights yet; load with f16 or bf16", format.name());
+                return Err(BackendError::Unsupported { backend: "cuda", what });
+            }
+        };
         let pitch = if vector { desc.columns } else { pitch(desc.columns) };
-        let bytes = desc.rows.checked_mul(pitch).and_then(|numbers| numbers.checked_mul(desc.format.bytes()));
+        let bytes = desc.rows.checked_mul(desc.format.row_bytes(pitch));
         let bytes =
             bytes.filter(|_| u32::try_from(desc.rows.max(pitch)).is_ok()).ok_or_else(|| BackendError::Limit {
                 what: format!("weight `{}`", desc.name),
@@ -58,17 +64,17 @@ impl Weights {
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
         }
-        self.0[index] = Some(Weight { desc: desc.clone(), pitch, buffer });
+        self.0[index] = Some(Weight { desc: desc.clone(), pitch, format, buffer });
         Ok(())
     }
 
     /// Fills rows.
     pub fn write(&mut self, device: &Device, id: WeightId, block: RowBlock<'_>) -> Result<()> {
         let found = self.0.get_mut(id.0 as usize).and_then(Option::as_mut);
-        let Some(Weight { desc, pitch, buffer }) = found else {
+        let Some(Weight { desc, pitch, buffer, .. }) = found else {
             return misuse(format!("weight {} was not created", id.0));
         };
-        let (row, stride) = (desc.columns * desc.format.bytes(), *pitch * desc.format.bytes());
+        let (row, stride) = (desc.row_bytes(), desc.format.row_bytes(*pitch));
         let rows = block.bytes.len() / row.max(1);
         let fits = block.first.checked_add(rows).is_some_and(|end| end <= desc.rows);
         if !block.bytes.len().is_multiple_of(row.max(1)) || !fits {

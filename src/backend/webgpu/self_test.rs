@@ -14,6 +14,7 @@ use crate::graph::{
     Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, Routing, RowBlock, Rows, StateKind, ValueId,
     WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
 };
+use crate::quantised::{Rounding, quantise_row};
 use crate::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 /// Largest difference allowed, relative to the largest number of a value (at least 1).
@@ -264,6 +265,12 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
             WeightFormat::F32 => bytemuck::cast_slice(&numbers).to_vec(),
             WeightFormat::F16 => numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
             WeightFormat::Bf16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            WeightFormat::Quantised(format) => {
+                let mut bytes = vec![0; rows * format.row_bytes(columns)];
+                let rows = bytes.chunks_exact_mut(format.row_bytes(columns)).zip(numbers.chunks_exact(columns));
+                rows.for_each(|(row, numbers)| _ = quantise_row(numbers, format, Rounding::Plain, row));
+                bytes
+            }
         };
         backend.create_weight(id, &WeightDesc { name, rows, columns, format, class })?;
         backend.write_weight(id, RowBlock { first: 0, bytes: &bytes }).await?;

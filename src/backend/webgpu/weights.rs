@@ -31,7 +31,7 @@ pub(super) struct Matrix {
 
 impl Matrix {
     fn row_bytes(&self) -> usize {
-        self.chunks * CHUNK * self.format.bytes()
+        self.format.row_bytes(self.chunks * CHUNK)
     }
 
     /// The segment that holds a row.
@@ -63,6 +63,9 @@ impl Weights {
             self.buffer = None;
             self.stored.insert(id, Stored::Vector { at, rows, columns });
             return Ok(());
+        }
+        if let WeightFormat::Quantised(format) = desc.format {
+            return Err(BackendError::Unsupported { backend: "webgpu", what: format!("{} weights", format.name()) });
         }
         let chunks = desc.columns.div_ceil(CHUNK);
         let mut matrix =
@@ -102,7 +105,7 @@ impl Weights {
                 Ok(())
             }
             Some(Stored::Matrix(matrix)) => {
-                let packed = matrix.columns * matrix.format.bytes();
+                let packed = matrix.format.row_bytes(matrix.columns);
                 if packed == 0 || !block.bytes.len().is_multiple_of(packed) {
                     return misuse("a block that is not whole rows");
                 }

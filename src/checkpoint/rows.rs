@@ -1,0 +1,68 @@
+//! Rows of a tensor, wherever its planes lie.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::{Checkpoint, CheckpointError, Dtype, Plane, TensorInfo};
+
+impl TensorInfo {
+    /// Numbers of a row: the last of several dimensions, or one.
+    pub fn columns(&self) -> usize {
+        match self.shape.as_slice() {
+            [_, .., last] => *last,
+            _ => 1,
+        }
+    }
+
+    /// Bytes of a row as [`Checkpoint::rows`] gives it.
+    pub fn row_bytes(&self) -> usize {
+        match &self.dtype {
+            Dtype::F8E4m3 => self.columns(),
+            dtype => dtype.format().map_or(0, |format| format.row_bytes(self.columns())),
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Rows of a tensor, one after the other. Those of a quantised one are put together from their planes: codes,
+    /// scales, minimums.
+    pub async fn rows<'a>(
+        &'a self,
+        info: &'a TensorInfo,
+        rows: Range<usize>,
+    ) -> Result<Cow<'a, [u8]>, CheckpointError> {
+        let Dtype::Quantised(format) = info.dtype else {
+            return self.plane_rows(&info.file, &info.range, info.row_bytes(), &rows).await;
+        };
+        let [codes, scales, minimums] = format.planes(info.columns());
+        let mut planes = vec![(self.plane_rows(&info.file, &info.range, codes, &rows).await?, codes)];
+        for (Plane { file, range }, bytes) in info.planes.iter().zip([scales, minimums]) {
+            planes.push((self.plane_rows(file, range, bytes, &rows).await?, bytes));
+        }
+        let mut all = Vec::with_capacity(rows.len() * info.row_bytes());
+        for row in 0..rows.len() {
+            for (plane, bytes) in &planes {
+                all.extend_from_slice(&plane[row * bytes..][..*bytes]);
+            }
+        }
+        Ok(Cow::Owned(all))
+    }
+
+    async fn plane_rows<'a>(
+        &'a self,
+        file: &'a str,
+        range: &Range<u64>,
+        row_bytes: usize,
+        rows: &Range<usize>,
+    ) -> Result<Cow<'a, [u8]>, CheckpointError> {
+        let at = |row: usize| range.start + row as u64 * row_bytes as u64;
+        Ok(self.source.read(file, at(rows.start)..at(rows.end)).await?)
+    }
+
+    /// What an FP8 tensor is to be multiplied with; 1 for any other.
+    pub(super) async fn fp8_scale(&self, info: &TensorInfo) -> Result<f32, CheckpointError> {
+        let (Dtype::F8E4m3, Some(Plane { file, range })) = (&info.dtype, info.planes.first()) else { return Ok(1.0) };
+        let bytes = self.source.read(file, range.clone()).await?;
+        Ok(bytes.first_chunk().map_or(1.0, |bytes| f32::from_le_bytes(*bytes)))
+    }
+}

@@ -1,0 +1,157 @@
+//! The quantised formats: what their bytes mean.
+//!
+//! The numbers of a row are cut into groups of [`GROUP`], the last of which may be shorter. A group has a scale,
+//! and in `q4m` a minimum, in f16; a number is a code of 8 or 4 bits:
+//!
+//! | format | number | codes | bits a number |
+//! |---|---|---|---|
+//! | `q8` | `scale * code` | -128 ... 127, a byte each | 8.5 |
+//! | `q4` | `scale * (code - 8)` | 0 ... 15, two a byte | 4.5 |
+//! | `q4m` | `scale * code + minimum` | 0 ... 15, two a byte | 5 |
+//!
+//! Of the two codes in a byte, the lower four bits are the first. A 4-bit row has an even number of columns.
+//! A row's bytes are its planes one after the other: the codes, the scales, the minimums. In files every plane
+//! is a tensor of its own (see [`checkpoint`](crate::checkpoint)). Backends pack both into what they read fastest.
+
+mod round;
+
+use half::f16;
+
+pub use round::{Rounding, quantise_row};
+
+/// Numbers that share a scale.
+pub const GROUP: usize = 32;
+
+/// A quantised format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quantised {
+    /// 8 bits and a scale.
+    Q8,
+    /// 4 bits and a scale.
+    Q4,
+    /// 4 bits, a scale and a minimum.
+    Q4m,
+}
+
+impl Quantised {
+    /// `q8`, `q4`, `q4m`
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
+            Self::Q4m => "q4m",
+        }
+    }
+
+    /// Whether a row can have so many columns.
+    pub fn holds(self, columns: usize) -> bool {
+        self == Self::Q8 || columns.is_multiple_of(2)
+    }
+
+    /// Bytes of the codes of a row.
+    pub fn code_bytes(self, columns: usize) -> usize {
+        match self {
+            Self::Q8 => columns,
+            Self::Q4 | Self::Q4m => columns / 2,
+        }
+    }
+
+    /// Whether groups have a minimum.
+    pub fn has_minimums(self) -> bool {
+        self == Self::Q4m
+    }
+
+    /// Bytes of the planes of a row: codes, scales, minimums. A format without minimums has 0 of them.
+    pub fn planes(self, columns: usize) -> [usize; 3] {
+        let scales = 2 * columns.div_ceil(GROUP);
+        [self.code_bytes(columns), scales, if self.has_minimums() { scales } else { 0 }]
+    }
+
+    /// Bytes of a row.
+    pub fn row_bytes(self, columns: usize) -> usize {
+        self.planes(columns).iter().sum()
+    }
+
+    /// The planes of a row of [`row_bytes`](Self::row_bytes) bytes.
+    pub fn split(self, row: &[u8], columns: usize) -> QuantisedRow<'_> {
+        let [codes, scales, _] = self.planes(columns);
+        let (codes, rest) = row.split_at(codes);
+        let (scales, minimums) = rest.split_at(scales);
+        QuantisedRow { format: self, codes, scales, minimums }
+    }
+}
+
+/// The planes of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantisedRow<'a> {
+    format: Quantised,
+    /// A byte for every number of `q8`, for every two of the others.
+    pub codes: &'a [u8],
+    /// An f16 for every group.
+    pub scales: &'a [u8],
+    /// The same, or nothing.
+    pub minimums: &'a [u8],
+}
+
+impl QuantisedRow<'_> {
+    /// Factor and addend of a group: a number is `factor * code + addend`, where the codes of `q8` have a sign and
+    /// the others have none.
+    #[inline(always)]
+    pub fn group(&self, group: usize) -> (f32, f32) {
+        let half = |plane: &[u8]| f16::from_le_bytes([plane[2 * group], plane[2 * group + 1]]).to_f32();
+        let scale = half(self.scales);
+        match self.format {
+            Quantised::Q8 => (scale, 0.0),
+            Quantised::Q4 => (scale, -8.0 * scale),
+            Quantised::Q4m => (scale, half(self.minimums)),
+        }
+    }
+
+    /// The code of a column, as a number.
+    #[inline(always)]
+    pub fn code(&self, column: usize) -> f32 {
+        match self.format {
+            Quantised::Q8 => f32::from(self.codes[column] as i8),
+            Quantised::Q4 | Quantised::Q4m => f32::from(self.codes[column / 2] >> (4 * (column % 2)) & 15),
+        }
+    }
+
+    /// One number.
+    pub fn at(&self, column: usize) -> f32 {
+        let (factor, addend) = self.group(column / GROUP);
+        factor * self.code(column) + addend
+    }
+
+    /// The codes of a group that is full, as numbers.
+    #[inline(always)]
+    pub fn codes_of(&self, group: usize, out: &mut [f32; GROUP]) {
+        match self.format {
+            Quantised::Q8 => {
+                for (x, &code) in out.iter_mut().zip(&self.codes[group * GROUP..][..GROUP]) {
+                    *x = f32::from(code as i8);
+                }
+            }
+            Quantised::Q4 | Quantised::Q4m => {
+                let codes = &self.codes[group * GROUP / 2..][..GROUP / 2];
+                for (pair, &code) in out.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
+                    *pair = [f32::from(code & 15), f32::from(code >> 4)];
+                }
+            }
+        }
+    }
+
+    /// All numbers, as many as `out` takes.
+    #[inline(always)]
+    pub fn decode(&self, out: &mut [f32]) {
+        let mut codes = [0.0; GROUP];
+        for (group, out) in out.chunks_mut(GROUP).enumerate() {
+            if let Ok(out) = <&mut [f32; GROUP]>::try_from(&mut *out) {
+                let (factor, addend) = self.group(group);
+                self.codes_of(group, &mut codes);
+                out.iter_mut().zip(&codes).for_each(|(x, code)| *x = factor * code + addend);
+            } else {
+                out.iter_mut().enumerate().for_each(|(i, x)| *x = self.at(group * GROUP + i));
+            }
+        }
+    }
+}
