@@ -17,6 +17,7 @@ use selvedge::checkpoint::{
     WeightSink,
 };
 use selvedge::graph::{Graph, Part, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
+use selvedge::quantised::{Rounding, quantise_row};
 use serde_json::{Value, json};
 
 const CASES: [&str; 5] = ["hymba/caseA", "hymba/caseB", "hymba/caseC", "falcon_h1", "falcon_h1_rms"];
@@ -56,7 +57,7 @@ impl WeightSink for Keep {
         Box::pin(async move {
             assert_eq!(id.0 as usize + 1, self.weights.len(), "one weight at a time");
             let (desc, bytes) = &mut self.weights[id.0 as usize];
-            let row = desc.columns * desc.format.bytes();
+            let row = desc.row_bytes();
             assert_eq!(block.first * row, bytes.len(), "blocks come in order, without gaps");
             assert!(!block.bytes.is_empty() && block.bytes.len().is_multiple_of(row), "whole rows");
             bytes.extend(block.bytes);
@@ -76,7 +77,7 @@ fn load(checkpoint: &Checkpoint, graph: &Graph, choice: WeightChoice) -> Result<
     };
     let report = pollster::block_on(checkpoint::load(checkpoint, graph, choice, &mut sink, &mut progress))?;
     assert_eq!(last, (report.read, report.read), "the progress ends at its total");
-    assert!(sink.weights.iter().all(|(d, bytes)| bytes.len() == d.rows * d.columns * d.format.bytes()));
+    assert!(sink.weights.iter().all(|(d, bytes)| bytes.len() as u64 == d.bytes()));
     assert_eq!(report.stored, sink.weights.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>());
     Ok((sink, report))
 }
@@ -160,7 +161,8 @@ fn weights_are_what_the_recipes_say() {
         let graph = build(&checkpoint).graph;
         let bytes = std::fs::read(golden(case).join("model.safetensors")).expect(case);
         let tensors = SafeTensors::deserialize(&bytes).expect(case);
-        for choice in [WeightChoice::Auto, WeightChoice::F32, WeightChoice::F16, WeightChoice::Bf16] {
+        use WeightChoice::{Auto, Bf16, F16, F32, Q4, Q4m, Q8};
+        for choice in [Auto, F32, F16, Bf16, Q8, Q4, Q4m] {
             let (sink, report) = load(&checkpoint, &graph, choice).expect(case);
             assert_eq!(report.unused, Vec::<String>::new(), "{case}");
             for (recipe, (desc, got)) in graph.weights.iter().zip(&sink.weights) {
@@ -172,15 +174,24 @@ fn weights_are_what_the_recipes_say() {
                     numbers.extend(read.map(|x| part.map.apply(x) * part.scale));
                 }
                 let format = match (recipe.class, choice) {
-                    (WeightClass::Vector, _) | (_, WeightChoice::Auto | WeightChoice::F32) => WeightFormat::F32,
-                    (_, WeightChoice::F16) => WeightFormat::F16,
-                    (_, WeightChoice::Bf16) => WeightFormat::Bf16,
+                    (WeightClass::Vector, _) | (_, Auto | F32) => WeightFormat::F32,
+                    (_, F16) | (WeightClass::Fine, Q8 | Q4 | Q4m) => WeightFormat::F16,
+                    (_, Bf16) => WeightFormat::Bf16,
+                    (WeightClass::Matrix, Q4) if recipe.columns.is_multiple_of(2) => WeightFormat::Q4,
+                    (WeightClass::Matrix, Q4m) if recipe.columns.is_multiple_of(2) => WeightFormat::Q4M,
+                    (_, Q8 | Q4 | Q4m) => WeightFormat::Q8,
                 };
                 assert_eq!(desc.format, format, "{case} {}", recipe.name);
                 let wanted: Vec<u8> = match format {
                     WeightFormat::F32 => f32s(numbers),
                     WeightFormat::F16 => numbers.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
                     WeightFormat::Bf16 => numbers.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
+                    WeightFormat::Quantised(format) => {
+                        let mut bytes = vec![0; desc.bytes() as usize];
+                        let rows = numbers.chunks(desc.columns).zip(bytes.chunks_mut(desc.row_bytes()));
+                        rows.for_each(|(x, row)| assert!(quantise_row(x, format, Rounding::Searched, row)));
+                        bytes
+                    }
                 };
                 assert!(*got == wanted, "{case} {} as {}", recipe.name, format.name());
             }

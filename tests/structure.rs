@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 
 /// Every room and the rooms it may refer to, from the bottom up.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("graph", &[]),
+    ("quantised", &[]),
+    ("graph", &["quantised"]),
     ("store", &[]),
     ("hub", &[]),
     ("text", &[]),
     ("arch", &["graph"]),
     ("state", &["graph"]),
-    ("checkpoint", &["graph", "store"]),
-    ("backend", &["graph", "state"]),
-    ("backend::cpu", &["graph", "state", "backend"]),
+    ("checkpoint", &["graph", "quantised", "store"]),
+    ("backend", &["graph", "quantised", "state"]),
+    ("backend::cpu", &["graph", "quantised", "state", "backend"]),
     // Devices know the twins: they are what a self-test compares with.
-    ("backend::webgpu", &["graph", "state", "backend", "backend::cpu"]),
-    ("backend::cuda", &["graph", "state", "backend", "backend::cpu"]),
+    ("backend::webgpu", &["graph", "quantised", "state", "backend", "backend::cpu"]),
+    ("backend::cuda", &["graph", "quantised", "state", "backend", "backend::cpu"]),
     ("engine", BELOW_ENGINE),
     ("demo_model", &["checkpoint"]),
     ("commands", ABOVE_ENGINE),
@@ -25,6 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 const BELOW_ENGINE: &[&str] = &[
+    "quantised",
     "graph",
     "store",
     "text",
@@ -41,6 +43,7 @@ const ABOVE_ENGINE: &[&str] = &[
     "demo_model",
     "hub",
     "engine",
+    "quantised",
     "graph",
     "store",
     "text",

@@ -1,290 +1,366 @@
-//! Numbers from a checkpoint's dtype to a stored format: decode to f32, map, scale, encode. Halves are rounded to
-//! nearest even.
+//! Writes a checkpoint anew in other formats: the layout of the ecosystem's folders, with quantised tensors as
+//! [`planes`](super::planes) describes them. The same source and options give the same bytes.
+//!
+//! Tensors keep their names and their order in the source. Shards are written one after the other, each whole
+//! before it gets its name, so that a conversion that was cut goes on with the first shard that is not there.
+//! `config.json` comes last: a folder without it is no model yet.
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
+use std::collections::BTreeMap;
 
-use super::{Checkpoint, CheckpointError, Dtype, TensorInfo};
-use crate::graph::{Map, Part, WeightDesc, WeightFormat};
-use crate::quantised::{Rounding, quantise_row};
+use futures::future::LocalBoxFuture;
+use serde_json::{Value, json};
 
-/// A finite number that the stored format holds only as an infinity, or any that is not finite where the format
-/// has no place for those.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Overflow {
-    /// Which number of the rows given.
-    pub index: usize,
-    /// Its value after map and scale.
-    pub value: f32,
+use super::loader::{BLOCK, overflow};
+use super::numbers::Conversion;
+use super::planes::{FP8_SCALE, METHOD, MINIMUMS, SCALES};
+use super::{
+    CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo, stored,
+};
+use crate::graph::{Graph, WeightClass, WeightFormat};
+use crate::quantised::{GROUP, Quantised, Rounding};
+
+/// Small files of a model folder that go along as they are.
+const COMPANIONS: [&str; 14] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "preprocessor_config.json",
+    "README.md",
+    "LICENSE",
+    "LICENSE.md",
+    "NOTICE",
+];
+
+/// Takes files: a folder, a browser's store.
+pub trait FileSink {
+    /// Whether a finished file of this name has `size` bytes and begins with `head`.
+    fn has<'a>(&'a mut self, name: &'a str, size: u64, head: &'a [u8]) -> LocalBoxFuture<'a, Result<bool, SinkError>>;
+
+    /// Begins a file, in place of one that may be there.
+    fn begin<'a>(&'a mut self, name: &'a str, size: u64) -> LocalBoxFuture<'a, Result<(), SinkError>>;
+
+    /// Appends to the file begun last.
+    fn append<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<(), SinkError>>;
+
+    /// Gives the file its name: it is whole.
+    fn finish(&mut self) -> LocalBoxFuture<'_, Result<(), SinkError>>;
 }
 
-/// Numbers converted at a time where rows mean nothing to the formats; their f32 stay in the nearest cache.
-const CHUNK: usize = 1024;
-
-/// What happens to the numbers of a part of a weight.
-pub(super) struct Conversion {
-    from: Dtype,
-    to: WeightFormat,
-    columns: usize,
-    map: Map,
-    /// The part's factor, and before the map that of FP8.
-    scale: f32,
-    fp8_scale: f32,
-    rounding: Rounding,
+/// What to write.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvertOptions {
+    /// Formats and rounding.
+    pub storage: Storage,
+    /// Bytes of a shard, unless a single tensor has more.
+    pub shard: u64,
 }
 
-impl Conversion {
-    /// That of rows of a part of a weight.
-    pub async fn new(
-        checkpoint: &Checkpoint,
-        part: &Part,
-        info: &TensorInfo,
-        desc: &WeightDesc,
-        rounding: Rounding,
-    ) -> Result<Self, CheckpointError> {
-        let (from, fp8_scale) = (info.dtype.clone(), checkpoint.fp8_scale(info).await?);
-        let Part { map, scale, .. } = *part;
-        Ok(Self { from, to: desc.format, columns: desc.columns, map, scale, fp8_scale, rounding })
-    }
-
-    /// Whether numbers go through unchanged when the formats are the same.
-    pub fn is_verbatim(&self) -> bool {
-        self.map == Map::Identity && self.scale == 1.0 && self.from != Dtype::F8E4m3
-    }
-
-    /// Converts whole rows; `out` has room for as many.
-    pub fn run(&self, bytes: &[u8], out: &mut [u8]) -> Result<(), Overflow> {
-        let quantised = |dtype: &Dtype| matches!(dtype, Dtype::Quantised(_));
-        let by_rows = quantised(&self.from) || matches!(self.to, WeightFormat::Quantised(_));
-        let width = if by_rows { self.columns } else { CHUNK };
-        let (from, to) = (self.source_bytes(width), self.to.row_bytes(width));
-        let pieces = bytes.chunks(from.max(1)).zip(out.chunks_mut(to.max(1))).enumerate();
-        let piece = |numbers: &mut Vec<f32>, (index, (bytes, out)): (usize, (&[u8], &mut [u8]))| {
-            numbers.resize(if by_rows { width } else { bytes.len() / self.source_bytes(1) }, 0.0);
-            self.piece(bytes, numbers, out).map_err(|at| Overflow { index: index * width + at.index, ..at })
-        };
-        #[cfg(feature = "native")]
-        if let WeightFormat::Quantised(_) = self.to {
-            use rayon::iter::{IntoParallelIterator, ParallelIterator};
-            // Rounding takes much longer than reading. The first fault in order is the one that is told.
-            let found = pieces.collect::<Vec<_>>().into_par_iter().map_init(Vec::new, piece);
-            return found.find_first(Result::is_err).unwrap_or(Ok(()));
+/// Writes a checkpoint whose tensors the graph uses as the graph's recipes say. `progress` returns whether to
+/// go on.
+pub async fn convert(
+    checkpoint: &Checkpoint,
+    graph: &Graph,
+    options: ConvertOptions,
+    sink: &mut dyn FileSink,
+    progress: &mut dyn FnMut(LoadProgress) -> bool,
+) -> Result<(), CheckpointError> {
+    let config = config(checkpoint, options.storage)?;
+    let targets = targets(checkpoint, graph, options.storage)?;
+    let shards = shards(targets, options.shard);
+    let names: Vec<String> = match shards.len() {
+        1 => vec![SINGLE.into()],
+        count => (1..=count).map(|i| format!("model-{i:05}-of-{count:05}.safetensors")).collect(),
+    };
+    let mut writing = Writing { sink, file: String::new() };
+    let total = shards.iter().flatten().map(|target| target.source_bytes()).sum();
+    let mut done = 0;
+    for (shard, name) in shards.iter().zip(&names) {
+        let (head, size) = header(shard);
+        let size = head.len() as u64 + size;
+        if writing.has(name, size, &head).await? {
+            done += shard.iter().map(Target::source_bytes).sum::<u64>();
+            continue;
         }
-        let mut numbers = vec![];
-        for found in pieces {
-            piece(&mut numbers, found)?;
+        writing.begin(name, size).await?;
+        writing.append(&head).await?;
+        for target in shard {
+            let tensor = &target.name;
+            let mut progress = |bytes| {
+                done += bytes;
+                progress(LoadProgress { done, total, tensor })
+            };
+            target.write(checkpoint, options.storage.rounding, &mut writing, &mut progress).await?;
+        }
+        writing.finish().await?;
+    }
+    if names.len() > 1 {
+        writing.whole(INDEX, index(&shards, &names).as_bytes()).await?;
+    }
+    for name in COMPANIONS {
+        if let Some(bytes) = checkpoint.file(name).await? {
+            writing.whole(name, &bytes).await?;
+        }
+    }
+    writing.whole(CONFIG, config.as_bytes()).await
+}
+
+/// The source's config with what was done to the weights.
+fn config(checkpoint: &Checkpoint, storage: Storage) -> Result<String, CheckpointError> {
+    const FIELD: &str = "quantization_config";
+    let text = checkpoint.config();
+    let fail = |what: String| CheckpointError::Text { file: checkpoint.describe(CONFIG), what };
+    let format = storage.choice.format(WeightClass::Matrix, GROUP, [WeightFormat::F32]);
+    let quantised = matches!(format, WeightFormat::Quantised(_));
+    let rounding = if storage.rounding == Rounding::Plain { "plain" } else { "searched" };
+    let said = json!({
+        "quant_method": METHOD, "version": 1, "weights": format.name(), "group_size": GROUP, "rounding": rounding,
+    });
+    // Other fields stay as they are, to the letter: some configs hold numbers that are not JSON's.
+    let mut parsed: Option<Value> = serde_json::from_str(text).ok();
+    if let Some(config) = parsed.as_mut().and_then(Value::as_object_mut)
+        && config.remove(FIELD).is_some()
+    {
+        if quantised {
+            config.insert(FIELD.into(), said);
+        }
+        return serde_json::to_string_pretty(config).map_err(|e| fail(e.to_string()));
+    }
+    if !quantised {
+        return Ok(text.to_owned());
+    }
+    let open = text.find('{').ok_or_else(|| fail("is not a JSON object".into()))? + 1;
+    let comma = if text[open..].trim_start().starts_with('}') { "" } else { "," };
+    Ok(format!("{}\n  \"{FIELD}\": {said}{comma}{}", &text[..open], &text[open..]))
+}
+
+/// A tensor to be written.
+struct Target {
+    name: String,
+    info: TensorInfo,
+    /// `None`: as it is.
+    format: Option<WeightFormat>,
+}
+
+/// All tensors in the order of the source, each in the finest format that a weight made of it asks for.
+fn targets(checkpoint: &Checkpoint, graph: &Graph, storage: Storage) -> Result<Vec<Target>, CheckpointError> {
+    let mut formats: BTreeMap<&str, Option<WeightFormat>> = BTreeMap::new();
+    for (recipe, desc) in graph.weights.iter().zip(stored(checkpoint, graph, storage.choice)?) {
+        let wanted = (recipe.class != WeightClass::Vector).then_some(desc.format);
+        for part in &recipe.parts {
+            let format = formats.entry(&part.tensor).or_insert(wanted);
+            // Eight columns tell how fine a format is.
+            let fineness = |format: WeightFormat| format.row_bytes(8 * GROUP);
+            *format = format.zip(wanted).map(|(a, b)| if fineness(a) >= fineness(b) { a } else { b });
+        }
+    }
+    let target = |(name, info): (&String, &TensorInfo)| {
+        let own = if let Dtype::Quantised(format) = info.dtype { Some(WeightFormat::Quantised(format)) } else { None };
+        let format = formats.get(name.as_str()).copied().flatten().or(own);
+        Target { name: name.clone(), info: info.clone(), format }
+    };
+    let mut targets: Vec<Target> = checkpoint.tensors().iter().map(target).collect();
+    targets.sort_by(|a, b| (&a.info.file, a.info.range.start).cmp(&(&b.info.file, b.info.range.start)));
+    Ok(targets)
+}
+
+/// Cuts tensors into shards.
+fn shards(targets: Vec<Target>, most: u64) -> Vec<Vec<Target>> {
+    let mut shards = vec![vec![]];
+    let mut size = 0;
+    for target in targets {
+        let bytes = target.tensors().iter().map(|tensor| tensor.bytes).sum::<u64>();
+        if size > 0 && size + bytes > most {
+            shards.push(vec![]);
+            size = 0;
+        }
+        size += bytes;
+        if let Some(shard) = shards.last_mut() {
+            shard.push(target);
+        }
+    }
+    shards
+}
+
+/// The header of a shard, and how many bytes follow it.
+fn header(shard: &[Target]) -> (Vec<u8>, u64) {
+    let mut at = 0;
+    let mut entries = vec![r#""__metadata__":{"format":"pt"}"#.to_owned()];
+    for Tensor { name, dtype, shape, bytes } in shard.iter().flat_map(Target::tensors) {
+        let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes] });
+        entries.push(format!("{}:{entry}", Value::from(name)));
+        at += bytes;
+    }
+    let mut text = format!("{{{}}}", entries.join(","));
+    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
+    let mut head = (text.len() as u64).to_le_bytes().to_vec();
+    head.extend(text.bytes());
+    (head, at)
+}
+
+/// Which tensor is in which shard.
+fn index(shards: &[Vec<Target>], names: &[String]) -> String {
+    let mut map = BTreeMap::new();
+    let mut total = 0;
+    for (shard, file) in shards.iter().zip(names) {
+        for tensor in shard.iter().flat_map(Target::tensors) {
+            total += tensor.bytes;
+            map.insert(tensor.name, file);
+        }
+    }
+    format!("{:#}\n", json!({ "metadata": { "total_size": total }, "weight_map": map }))
+}
+
+/// An entry of a header.
+struct Tensor {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: u64,
+}
+
+impl Target {
+    /// Rows: the product of all dimensions but the last, or the only one.
+    fn height(&self) -> usize {
+        match self.info.shape.as_slice() {
+            [others @ .., _] if !others.is_empty() => others.iter().product(),
+            shape => shape.iter().product(),
+        }
+    }
+
+    fn source_bytes(&self) -> u64 {
+        let planes = self.info.planes.iter().map(|plane| &plane.range);
+        planes.chain([&self.info.range]).map(|range| range.end - range.start).sum()
+    }
+
+    /// What it is in the file: one tensor, or its planes.
+    fn tensors(&self) -> Vec<Tensor> {
+        let Target { name, info, format } = self;
+        let tensor = |suffix: &str, dtype: &str, shape: Vec<usize>, bytes: u64| Tensor {
+            name: format!("{name}{suffix}"),
+            dtype: dtype.into(),
+            shape,
+            bytes,
+        };
+        let Some(format) = format else {
+            let bytes = info.range.end - info.range.start;
+            let scale = info.planes.first().map(|p| tensor(FP8_SCALE, "F32", vec![], p.range.end - p.range.start));
+            return [tensor("", &info.dtype.to_string(), info.shape.clone(), bytes)].into_iter().chain(scale).collect();
+        };
+        let (height, columns) = (self.height() as u64, info.columns());
+        let WeightFormat::Quantised(quantised) = format else {
+            let dtype = format.name().to_uppercase();
+            return vec![tensor("", &dtype, info.shape.clone(), height * format.row_bytes(columns) as u64)];
+        };
+        let others = &info.shape[..info.shape.len() - 1];
+        let shape = |last: usize| [others, &[last]].concat();
+        let [codes, scales, minimums] = quantised.planes(columns);
+        let dtype = if *quantised == Quantised::Q8 { "I8" } else { "U8" };
+        let mut tensors = vec![tensor("", dtype, shape(codes), height * codes as u64)];
+        for (suffix, bytes) in [(SCALES, scales), (MINIMUMS, minimums)] {
+            if bytes > 0 {
+                tensors.push(tensor(suffix, "F16", shape(bytes / 2), height * bytes as u64));
+            }
+        }
+        tensors
+    }
+
+    /// Writes its tensors, block by block. `progress` is told of bytes of the source and returns whether to go on.
+    async fn write(
+        &self,
+        checkpoint: &Checkpoint,
+        rounding: Rounding,
+        writing: &mut Writing<'_>,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<(), CheckpointError> {
+        let Target { name, info, format } = self;
+        let Some(format) = *format else {
+            let scale = info.planes.iter().map(|plane| (&plane.file, &plane.range));
+            for (file, range) in [(&info.file, &info.range)].into_iter().chain(scale) {
+                for from in range.clone().step_by(BLOCK) {
+                    let to = range.end.min(from + BLOCK as u64);
+                    writing.append(&checkpoint.source.read(file, from..to).await?).await?;
+                    proceed(progress(to - from))?;
+                }
+            }
+            return Ok(());
+        };
+        let conversion = Conversion::new(checkpoint, info, format, rounding).await?;
+        let (height, row_bytes) = (self.height(), format.row_bytes(info.columns()));
+        let block_rows = (BLOCK / row_bytes.max(info.row_bytes()).max(1)).max(1);
+        // Codes go out as they are made; the other planes follow them.
+        let (mut rest, mut block, mut codes) = ([vec![], vec![]], vec![], vec![]);
+        for first in (0..height).step_by(block_rows) {
+            let rows = first..height.min(first + block_rows);
+            let source = checkpoint.rows(info, rows.clone()).await?;
+            block.clear();
+            block.resize(rows.len() * row_bytes, 0);
+            let run = conversion.run(&source, &mut block);
+            run.map_err(|fault| overflow(checkpoint, name, info, first, format, fault))?;
+            let bytes = if let WeightFormat::Quantised(quantised) = format {
+                codes.clear();
+                for row in block.chunks_exact(row_bytes.max(1)) {
+                    let planes = quantised.split(row, info.columns());
+                    codes.extend_from_slice(planes.codes);
+                    rest[0].extend_from_slice(planes.scales);
+                    rest[1].extend_from_slice(planes.minimums);
+                }
+                &codes
+            } else {
+                &block
+            };
+            writing.append(bytes).await?;
+            proceed(progress(source.len() as u64))?;
+        }
+        for plane in &rest {
+            writing.append(plane).await?;
         }
         Ok(())
     }
-
-    fn source_bytes(&self, columns: usize) -> usize {
-        match &self.from {
-            Dtype::F8E4m3 => columns,
-            dtype => dtype.format().map_or(0, |format| format.row_bytes(columns)),
-        }
-    }
-
-    fn piece(&self, bytes: &[u8], numbers: &mut [f32], out: &mut [u8]) -> Result<(), Overflow> {
-        self.decode(bytes, numbers);
-        if self.map != Map::Identity || self.scale != 1.0 {
-            numbers.iter_mut().for_each(|x| *x = self.map.apply(*x) * self.scale);
-        }
-        if encode(numbers, self.to, self.rounding, out) {
-            return Ok(());
-        }
-        // Infinities and NaN that the checkpoint itself holds pass, where the format has them.
-        let mut source = vec![0.0; numbers.len()];
-        self.decode(bytes, &mut source);
-        let exact = !matches!(self.to, WeightFormat::Quantised(_));
-        let lost = |i: &usize| !(exact && !source[*i].is_finite()) && !fits(numbers[*i], self.to);
-        let found = (0..numbers.len()).find(lost).map(|index| Overflow { index, value: numbers[index] });
-        // Scales are fractions of the numbers: where those fit, so do the scales.
-        found.map_or(Ok(()), Err)
-    }
-
-    fn decode(&self, bytes: &[u8], out: &mut [f32]) {
-        let pair = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
-        match &self.from {
-            Dtype::F32 => {
-                for (x, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *x = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-                }
-            }
-            Dtype::F16 => {
-                let halves: Vec<f16> = bytes.chunks_exact(2).map(|b| f16::from_bits(pair(b))).collect();
-                halves.convert_to_f32_slice(&mut out[..halves.len()]);
-            }
-            Dtype::Bf16 => {
-                for (x, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *x = bf16::from_bits(pair(b)).to_f32();
-                }
-            }
-            Dtype::F8E4m3 => {
-                for (x, &b) in out.iter_mut().zip(bytes) {
-                    *x = e4m3(b) * self.fp8_scale;
-                }
-            }
-            Dtype::Quantised(format) => format.split(bytes, self.columns).decode(out),
-            // Refused before anything is converted.
-            Dtype::Other(_) => out.fill(f32::NAN),
-        }
-    }
 }
 
-/// A number of FP8: sign, 4 bits of exponent with bias 7, 3 of mantissa. There are no infinities, and one NaN of
-/// each sign (Micikevicius et al., *FP8 Formats for Deep Learning*, 2022).
-fn e4m3(bits: u8) -> f32 {
-    let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f32::from(bits & 7));
-    let magnitude = match (exponent, bits & 7) {
-        (15, 7) => f32::NAN,
-        (0, _) => mantissa / 8.0 * 2f32.powi(-6),
-        _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
-    };
-    if bits & 0x80 == 0 { magnitude } else { -magnitude }
+fn proceed(go_on: bool) -> Result<(), CheckpointError> {
+    if go_on { Ok(()) } else { Err(CheckpointError::Stopped) }
 }
 
-/// Writes numbers; `false` when some of them are not finite in the format.
-fn encode(numbers: &[f32], to: WeightFormat, rounding: Rounding, out: &mut [u8]) -> bool {
-    match to {
-        WeightFormat::F32 => {
-            out.chunks_exact_mut(4).zip(numbers).for_each(|(b, x)| b.copy_from_slice(&x.to_le_bytes()));
-            numbers.iter().all(|x| x.is_finite())
-        }
-        WeightFormat::F16 => {
-            let mut halves = vec![f16::ZERO; numbers.len()];
-            halves.convert_from_f32_slice(numbers);
-            out.chunks_exact_mut(2).zip(&halves).for_each(|(b, x)| b.copy_from_slice(&x.to_le_bytes()));
-            halves.iter().all(|x| x.is_finite())
-        }
-        WeightFormat::Bf16 => {
-            let halves = out.chunks_exact_mut(2).zip(numbers);
-            halves.for_each(|(b, &x)| b.copy_from_slice(&bf16::from_f32(x).to_le_bytes()));
-            out.chunks_exact(2).all(|b| bf16::from_le_bytes([b[0], b[1]]).is_finite())
-        }
-        WeightFormat::Quantised(format) => quantise_row(numbers, format, rounding, out),
-    }
+/// A sink whose faults name the file.
+struct Writing<'s> {
+    sink: &'s mut dyn FileSink,
+    file: String,
 }
 
-/// Whether a format holds a number as a finite one.
-fn fits(x: f32, format: WeightFormat) -> bool {
-    match format {
-        WeightFormat::F32 => x.is_finite(),
-        // A scale is at most a seventh of a number.
-        WeightFormat::Quantised(_) => f16::from_f32(x / 7.0).is_finite(),
-        WeightFormat::F16 => f16::from_f32(x).is_finite(),
-        WeightFormat::Bf16 => bf16::from_f32(x).is_finite(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn converted(
-        bytes: &[u8],
-        from: WeightFormat,
-        to: WeightFormat,
-        map: Map,
-        scale: f32,
-    ) -> Result<Vec<u8>, Overflow> {
-        let from = match from {
-            WeightFormat::F32 => Dtype::F32,
-            WeightFormat::F16 => Dtype::F16,
-            WeightFormat::Bf16 => Dtype::Bf16,
-            WeightFormat::Quantised(format) => Dtype::Quantised(format),
-        };
-        convert(bytes, from, to, map, scale, 1)
+impl Writing<'_> {
+    fn fault(&self) -> impl Fn(SinkError) -> CheckpointError + use<> {
+        let file = self.file.clone();
+        move |source| CheckpointError::Write { file: file.clone(), source }
     }
 
-    fn convert(
-        bytes: &[u8],
-        from: Dtype,
-        to: WeightFormat,
-        map: Map,
-        scale: f32,
-        columns: usize,
-    ) -> Result<Vec<u8>, Overflow> {
-        let (fp8_scale, rounding) = (if from == Dtype::F8E4m3 { 0.5 } else { 1.0 }, Rounding::default());
-        let conversion = Conversion { from, to, columns, map, scale, fp8_scale, rounding };
-        let rows = bytes.len() / conversion.source_bytes(columns);
-        let mut out = vec![0; rows * to.row_bytes(columns)];
-        conversion.run(bytes, &mut out).map(|()| out)
+    async fn has(&mut self, name: &str, size: u64, head: &[u8]) -> Result<bool, CheckpointError> {
+        self.file = name.into();
+        self.sink.has(name, size, head).await.map_err(self.fault())
     }
 
-    fn bytes(numbers: &[f32]) -> Vec<u8> {
-        numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
+    async fn begin(&mut self, name: &str, size: u64) -> Result<(), CheckpointError> {
+        self.file = name.into();
+        self.sink.begin(name, size).await.map_err(self.fault())
     }
 
-    #[test]
-    fn halves_are_rounded_to_nearest_even() {
-        // Above 2048 an f16 counts in steps of 2, above 256 a bf16 does.
-        for (to, ulp, even) in [(WeightFormat::F16, 2049.0, [0x00, 0x68]), (WeightFormat::Bf16, 257.0, [0x80, 0x43])] {
-            let out = converted(&bytes(&[ulp]), WeightFormat::F32, to, Map::Identity, 1.0).expect("it fits");
-            assert_eq!(out, even, "{}: a tie goes to the even neighbour", to.name());
-        }
+    async fn append(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        self.sink.append(bytes).await.map_err(self.fault())
     }
 
-    #[test]
-    fn every_half_survives_the_way_through_f32() {
-        let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-        for format in [WeightFormat::F16, WeightFormat::Bf16] {
-            let wide = converted(&all, format, WeightFormat::F32, Map::Identity, 1.0).expect("all fit in f32");
-            let back = converted(&wide, WeightFormat::F32, format, Map::Identity, 1.0).expect("all came from it");
-            let numbers = |bytes: &[u8], i: usize| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]);
-            for i in 0..=usize::from(u16::MAX) {
-                let (a, b) = (numbers(&all, i), numbers(&back, i));
-                let nan = match format {
-                    WeightFormat::F16 => f16::from_bits(a).is_nan() && f16::from_bits(b).is_nan(),
-                    _ => bf16::from_bits(a).is_nan() && bf16::from_bits(b).is_nan(),
-                };
-                assert!(a == b || nan, "{}: {a:#06x} became {b:#06x}", format.name());
-            }
-        }
+    async fn finish(&mut self) -> Result<(), CheckpointError> {
+        self.sink.finish().await.map_err(self.fault())
     }
 
-    #[test]
-    fn the_map_comes_before_the_scale() {
-        let one = |x: f32, map, scale| converted(&bytes(&[x]), WeightFormat::F32, WeightFormat::F32, map, scale);
-        assert_eq!(one(0.5, Map::AddOne, 3.0).expect("fits"), 4.5f32.to_le_bytes());
-        assert_eq!(one(2.0, Map::NegExp, 0.5).expect("fits"), (-(2f32.exp()) * 0.5).to_le_bytes());
-    }
-
-    #[test]
-    fn a_finite_number_never_becomes_an_infinity() {
-        let mut numbers = vec![1.0; 2000];
-        numbers[7] = f32::INFINITY;
-        numbers[1500] = 65520.0;
-        let to = |numbers: &[f32], to, map| converted(&bytes(numbers), WeightFormat::F32, to, map, 1.0);
-        let error = to(&numbers, WeightFormat::F16, Map::Identity).expect_err("65504 is the largest");
-        assert_eq!(error, Overflow { index: 1500, value: 65520.0 });
-        numbers[1500] = 65519.0;
-        to(&numbers, WeightFormat::F16, Map::Identity).expect("65504 is the largest");
-        let error = to(&[f32::MAX], WeightFormat::Bf16, Map::Identity).expect_err("too large");
-        assert_eq!(error, Overflow { index: 0, value: f32::MAX });
-        let error = to(&[90.0], WeightFormat::F32, Map::NegExp).expect_err("too large");
-        assert_eq!(error, Overflow { index: 0, value: f32::NEG_INFINITY });
-        // A group has no place for what is not finite: the first such number is named.
-        let mut rows = vec![0.5; 3 * 40];
-        (rows[85], rows[90]) = (f32::NAN, f32::INFINITY);
-        for format in [WeightFormat::Q8, WeightFormat::Q4, WeightFormat::Q4M] {
-            let error = convert(&bytes(&rows), Dtype::F32, format, Map::Identity, 1.0, 40).expect_err("a NaN");
-            assert!(error.index == 85 && error.value.is_nan(), "{error:?}");
-            let huge = convert(&bytes(&[1e7; 40]), Dtype::F32, format, Map::Identity, 1.0, 40).expect_err("too large");
-            assert_eq!(huge, Overflow { index: 0, value: 1e7 });
-        }
-    }
-
-    #[test]
-    fn fp8_is_what_the_paper_says() {
-        let all: Vec<u8> = (0..=255).collect();
-        let out = convert(&all, Dtype::F8E4m3, WeightFormat::F32, Map::Identity, 1.0, 1).expect("it fits");
-        let number = |bits: u8| f32::from_le_bytes(*out[4 * usize::from(bits)..].first_chunk().expect("four bytes"));
-        // Largest, 1, smallest normal and smallest number, each times the scale of 0.5.
-        for (bits, wanted) in [(0x7e, 448.0), (0x38, 1.0), (0x08, 2f32.powi(-6)), (0x01, 2f32.powi(-9)), (0, 0.0)] {
-            assert_eq!(number(bits), 0.5 * wanted);
-            assert_eq!(number(bits | 0x80), -0.5 * wanted);
-        }
-        assert!(number(0x7f).is_nan() && number(0xff).is_nan());
-        assert!((0..0x7e).all(|bits| number(bits) < number(bits + 1)), "larger codes are larger numbers");
+    async fn whole(&mut self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
+        self.begin(name, bytes.len() as u64).await?;
+        self.append(bytes).await?;
+        self.finish().await
     }
 }

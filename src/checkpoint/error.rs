@@ -119,6 +119,17 @@ pub enum CheckpointError {
         /// What is wrong.
         what: String,
     },
+    /// A converted file could not be written.
+    #[error("{file}: {source}")]
+    Write {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        source: SinkError,
+    },
+    /// The conversion was stopped.
+    #[error("stopped; what is finished stays, and the same command goes on from there")]
+    Stopped,
     /// The backend refused a weight.
     #[error("weight `{weight}`: {source}")]
     Sink {

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use futures::future::LocalBoxFuture;
 
-use super::convert::Conversion;
+use super::numbers::{Conversion, Overflow};
 use super::{Checkpoint, CheckpointError, TensorInfo};
 use crate::graph::{Graph, Part, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
 
 use crate::quantised::{Quantised, Rounding};
 
 /// Bytes read or written at once, unless a single row is larger: what a browser's heap is planned for.
-const BLOCK: usize = 16 << 20;
+pub(super) const BLOCK: usize = 16 << 20;
 
 /// Names that an error about missing tensors lists.
 const LISTED: usize = 5;
@@ -214,7 +214,7 @@ pub async fn load(
         let mut first = 0;
         for part in &recipe.parts {
             let (info, format) = find(checkpoint, part)?;
-            let conversion = Conversion::new(checkpoint, part, info, desc, rounding).await?;
+            let conversion = Conversion::new(checkpoint, info, desc.format, rounding).await?.of_part(part);
             let widest_row = info.row_bytes().max(desc.row_bytes());
             let block_rows = (BLOCK / widest_row.max(1)).max(1);
             for start in part.rows.clone().step_by(block_rows) {
@@ -226,14 +226,8 @@ pub async fn load(
                 } else {
                     converted.clear();
                     converted.resize(count * desc.row_bytes(), 0);
-                    conversion.run(&source, &mut converted).map_err(|overflow| CheckpointError::Overflow {
-                        tensor: part.tensor.clone(),
-                        file: checkpoint.describe(&info.file),
-                        row: from + overflow.index / desc.columns,
-                        value: overflow.value,
-                        format: desc.format,
-                        advice: advice(desc.format),
-                    })?;
+                    let run = conversion.run(&source, &mut converted);
+                    run.map_err(|fault| overflow(checkpoint, &part.tensor, info, from, desc.format, fault))?;
                     &converted
                 };
                 sink.write(id, RowBlock { first, bytes: block }).await.map_err(refused)?;
@@ -247,6 +241,25 @@ pub async fn load(
         graph.weights.iter().flat_map(|weight| &weight.parts).map(|part| part.tensor.as_str()).collect();
     report.unused = checkpoint.tensors().keys().filter(|name| !used.contains(name.as_str())).cloned().collect();
     Ok(report)
+}
+
+/// A number of the rows from `first` on of a tensor that does not fit a format.
+pub(super) fn overflow(
+    checkpoint: &Checkpoint,
+    tensor: &str,
+    info: &TensorInfo,
+    first: usize,
+    format: WeightFormat,
+    fault: Overflow,
+) -> CheckpointError {
+    CheckpointError::Overflow {
+        tensor: tensor.to_owned(),
+        file: checkpoint.describe(&info.file),
+        row: first + fault.index / info.columns().max(1),
+        value: fault.value,
+        format,
+        advice: advice(format),
+    }
 }
 
 fn advice(format: WeightFormat) -> &'static str {

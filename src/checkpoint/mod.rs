@@ -7,6 +7,7 @@
 mod convert;
 mod error;
 mod loader;
+mod numbers;
 mod planes;
 mod rows;
 mod safetensors;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use crate::graph::WeightFormat;
 use crate::quantised::Quantised;
 
+pub use convert::{ConvertOptions, FileSink, convert};
 pub use error::CheckpointError;
 pub use loader::{LoadProgress, LoadReport, SinkError, Storage, WeightChoice, WeightSink, load, stored};
 #[cfg(feature = "native")]

@@ -28,7 +28,7 @@ pub(super) const SCALES: &str = ".scales";
 /// After the name of a quantised tensor: its minimums.
 pub(super) const MINIMUMS: &str = ".minimums";
 /// After the name of an FP8 tensor: its scale.
-const FP8_SCALE: &str = "_scale";
+pub(super) const FP8_SCALE: &str = "_scale";
 /// After the name of an FP8 tensor whose blocks have scales of their own, as nobody here reads them.
 const FP8_BLOCKS: &str = "_scale_inv";
 

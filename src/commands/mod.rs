@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod chat;
+mod convert;
 mod ctrl_c;
 mod device;
 mod devices;
@@ -34,6 +35,7 @@ enum Command {
     Generate(generate::Args),
     Logits(logits::Args),
     Inspect(inspect::Args),
+    Convert(convert::Args),
     Devices(devices::Args),
     Bench(bench::Args),
     Fetch(fetch::Args),
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => args.run(),
         Command::Logits(args) => args.run(),
         Command::Inspect(args) => args.run(),
+        Command::Convert(args) => args.run(),
         Command::Devices(args) => args.run(),
         Command::Bench(args) => args.run(),
         Command::Fetch(args) => args.run(),

@@ -13,6 +13,7 @@ use crate::backend::DEFAULT_KV_FORMAT;
 use crate::checkpoint::{self, Checkpoint, Folder, LoadProgress, WeightChoice};
 use crate::engine::{Engine, EngineOptions};
 use crate::hub::Need;
+use crate::quantised::Rounding;
 use crate::state::KvFormat;
 
 /// A model and how to load it.
@@ -39,6 +40,9 @@ pub(super) struct LoadArgs {
     /// How matrices are stored
     #[arg(long, value_enum, default_value_t)]
     weights: WeightChoice,
+    /// How the scales of quantised matrices are chosen
+    #[arg(long, value_enum, default_value_t)]
+    rounding: Rounding,
     /// How attention's keys and values are stored
     #[arg(long, value_enum, default_value_t = DEFAULT_KV_FORMAT)]
     kv: KvFormat,
@@ -97,13 +101,13 @@ impl LoadArgs {
     pub(super) async fn load(&self, checkpoint: &Checkpoint, slots: usize) -> Result<Engine, CommandError> {
         let backend = device::open(self.device, self.adapter.as_deref()).await?;
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(style());
+        bar.set_style(loading_style("loading"));
         let mut progress = |progress: LoadProgress| {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         };
         let mut options = EngineOptions::new(&mut progress);
-        options.weights = self.weights;
+        (options.weights, options.rounding) = (self.weights, self.rounding);
         options.kv_format = self.kv;
         options.hymba_window = self.hymba_window;
         options.context = self.context;
@@ -115,7 +119,7 @@ impl LoadArgs {
 }
 
 /// Shown only where stderr is a terminal.
-fn style() -> ProgressStyle {
-    let template = "loading {bar:32} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+pub(super) fn loading_style(verb: &str) -> ProgressStyle {
+    let template = format!("{verb} {{bar:32}} {{binary_bytes}}/{{binary_total_bytes}} {{binary_bytes_per_sec}}");
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -9,8 +9,11 @@ use web_time::Instant;
 use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Slots};
 use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
 use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
-use crate::checkpoint::{self, Checkpoint, CheckpointError, LoadProgress, SinkError, WeightChoice, WeightSink};
+use crate::checkpoint::{
+    self, Checkpoint, CheckpointError, LoadProgress, SinkError, Storage, WeightChoice, WeightSink,
+};
 use crate::graph::{RowBlock, WeightDesc, WeightId};
+use crate::quantised::Rounding;
 use crate::state::{KvFormat, StateLayout};
 use crate::text::Tokenizer;
 
@@ -21,6 +24,8 @@ const DEFAULT_CONTEXT: usize = 8192;
 pub struct EngineOptions<'a> {
     /// How matrices are stored.
     pub weights: WeightChoice,
+    /// How scales are chosen where matrices are quantised.
+    pub rounding: Rounding,
     /// How keys and values are stored.
     pub kv_format: KvFormat,
     /// Tokens of one sequence; `None`: what the model was made for, at most 8192.
@@ -40,6 +45,7 @@ impl<'a> EngineOptions<'a> {
     pub fn new(progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
         Self {
             weights: WeightChoice::Auto,
+            rounding: Rounding::default(),
             kv_format: DEFAULT_KV_FORMAT,
             context: None,
             slots: 1,
@@ -66,7 +72,8 @@ impl Engine {
         let ends = ends(checkpoint, &model).await?;
 
         let mut sink = Sink::new(&mut *backend);
-        checkpoint::load(checkpoint, &model.graph, options.weights, &mut sink, options.progress)
+        let storage = Storage { choice: options.weights, rounding: options.rounding };
+        checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress)
             .await
             .map_err(backend_error)?;
         let bytes = sink.bytes();

@@ -1,0 +1,315 @@
+//! Numbers from a checkpoint's dtype to a stored format: decode to f32, map, scale, encode. Halves are rounded to
+//! nearest even.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use super::{Checkpoint, CheckpointError, Dtype, TensorInfo};
+use crate::graph::{Map, Part, WeightFormat};
+use crate::quantised::{Quantised, Rounding, quantise_row};
+
+/// A finite number that the stored format holds only as an infinity, or any that is not finite where the format
+/// has no place for those.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Overflow {
+    /// Which number of the rows given.
+    pub index: usize,
+    /// Its value after map and scale.
+    pub value: f32,
+}
+
+/// Numbers converted at a time where rows mean nothing to the formats; their f32 stay in the nearest cache.
+const CHUNK: usize = 1024;
+
+/// What happens to the numbers of a part of a weight.
+pub(super) struct Conversion {
+    from: Dtype,
+    to: WeightFormat,
+    columns: usize,
+    map: Map,
+    /// The part's factor, and before the map that of FP8.
+    scale: f32,
+    fp8_scale: f32,
+    rounding: Rounding,
+}
+
+impl Conversion {
+    /// That of rows of a tensor to a format.
+    pub async fn new(
+        checkpoint: &Checkpoint,
+        info: &TensorInfo,
+        to: WeightFormat,
+        rounding: Rounding,
+    ) -> Result<Self, CheckpointError> {
+        let (from, fp8_scale) = (info.dtype.clone(), checkpoint.fp8_scale(info).await?);
+        Ok(Self { from, to, columns: info.columns(), map: Map::Identity, scale: 1.0, fp8_scale, rounding })
+    }
+
+    /// The same with what a part of a weight does to its numbers.
+    pub fn of_part(self, part: &Part) -> Self {
+        Self { map: part.map, scale: part.scale, ..self }
+    }
+
+    /// Whether numbers go through unchanged when the formats are the same.
+    pub fn is_verbatim(&self) -> bool {
+        self.map == Map::Identity && self.scale == 1.0 && self.from != Dtype::F8E4m3
+    }
+
+    /// Converts whole rows; `out` has room for as many.
+    pub fn run(&self, bytes: &[u8], out: &mut [u8]) -> Result<(), Overflow> {
+        if let (Dtype::Quantised(from), Map::Identity) = (&self.from, self.map)
+            && self.to == WeightFormat::Quantised(*from)
+        {
+            return self.rescale(*from, bytes, out);
+        }
+        let quantised = |dtype: &Dtype| matches!(dtype, Dtype::Quantised(_));
+        let by_rows = quantised(&self.from) || matches!(self.to, WeightFormat::Quantised(_));
+        let width = if by_rows { self.columns } else { CHUNK };
+        let (from, to) = (self.source_bytes(width), self.to.row_bytes(width));
+        let pieces = bytes.chunks(from.max(1)).zip(out.chunks_mut(to.max(1))).enumerate();
+        let piece = |numbers: &mut Vec<f32>, (index, (bytes, out)): (usize, (&[u8], &mut [u8]))| {
+            numbers.resize(if by_rows { width } else { bytes.len() / self.source_bytes(1) }, 0.0);
+            self.piece(bytes, numbers, out).map_err(|at| Overflow { index: index * width + at.index, ..at })
+        };
+        #[cfg(feature = "native")]
+        if let WeightFormat::Quantised(_) = self.to {
+            use rayon::iter::{IntoParallelIterator, ParallelIterator};
+            // Rounding takes much longer than reading. The first fault in order is the one that is told.
+            let found = pieces.collect::<Vec<_>>().into_par_iter().map_init(Vec::new, piece);
+            return found.find_first(Result::is_err).unwrap_or(Ok(()));
+        }
+        let mut numbers = vec![];
+        for found in pieces {
+            piece(&mut numbers, found)?;
+        }
+        Ok(())
+    }
+
+    /// Quantised numbers times a factor, in the same format: only scales and minimums change.
+    fn rescale(&self, format: Quantised, bytes: &[u8], out: &mut [u8]) -> Result<(), Overflow> {
+        out.copy_from_slice(bytes);
+        let [codes, ..] = format.planes(self.columns);
+        for (row, planes) in out.chunks_exact_mut(format.row_bytes(self.columns)).enumerate() {
+            for half in planes[codes..].chunks_exact_mut(2) {
+                let value = f16::from_le_bytes([half[0], half[1]]).to_f32() * self.scale;
+                let scaled = f16::from_f32(value);
+                if !scaled.is_finite() {
+                    return Err(Overflow { index: row * self.columns, value });
+                }
+                half.copy_from_slice(&scaled.to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    fn source_bytes(&self, columns: usize) -> usize {
+        match &self.from {
+            Dtype::F8E4m3 => columns,
+            dtype => dtype.format().map_or(0, |format| format.row_bytes(columns)),
+        }
+    }
+
+    fn piece(&self, bytes: &[u8], numbers: &mut [f32], out: &mut [u8]) -> Result<(), Overflow> {
+        self.decode(bytes, numbers);
+        if self.map != Map::Identity || self.scale != 1.0 {
+            numbers.iter_mut().for_each(|x| *x = self.map.apply(*x) * self.scale);
+        }
+        if encode(numbers, self.to, self.rounding, out) {
+            return Ok(());
+        }
+        // Infinities and NaN that the checkpoint itself holds pass, where the format has them.
+        let mut source = vec![0.0; numbers.len()];
+        self.decode(bytes, &mut source);
+        let exact = !matches!(self.to, WeightFormat::Quantised(_));
+        let lost = |i: &usize| !(exact && !source[*i].is_finite()) && !fits(numbers[*i], self.to);
+        let found = (0..numbers.len()).find(lost).map(|index| Overflow { index, value: numbers[index] });
+        // Scales are fractions of the numbers: where those fit, so do the scales.
+        found.map_or(Ok(()), Err)
+    }
+
+    fn decode(&self, bytes: &[u8], out: &mut [f32]) {
+        let pair = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
+        match &self.from {
+            Dtype::F32 => {
+                for (x, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *x = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                }
+            }
+            Dtype::F16 => {
+                let halves: Vec<f16> = bytes.chunks_exact(2).map(|b| f16::from_bits(pair(b))).collect();
+                halves.convert_to_f32_slice(&mut out[..halves.len()]);
+            }
+            Dtype::Bf16 => {
+                for (x, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *x = bf16::from_bits(pair(b)).to_f32();
+                }
+            }
+            Dtype::F8E4m3 => {
+                for (x, &b) in out.iter_mut().zip(bytes) {
+                    *x = e4m3(b) * self.fp8_scale;
+                }
+            }
+            Dtype::Quantised(format) => format.split(bytes, self.columns).decode(out),
+            // Refused before anything is converted.
+            Dtype::Other(_) => out.fill(f32::NAN),
+        }
+    }
+}
+
+/// A number of FP8: sign, 4 bits of exponent with bias 7, 3 of mantissa. There are no infinities, and one NaN of
+/// each sign (Micikevicius et al., *FP8 Formats for Deep Learning*, 2022).
+fn e4m3(bits: u8) -> f32 {
+    let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f32::from(bits & 7));
+    let magnitude = match (exponent, bits & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => mantissa / 8.0 * 2f32.powi(-6),
+        _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
+    };
+    if bits & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+/// Writes numbers; `false` when some of them are not finite in the format.
+fn encode(numbers: &[f32], to: WeightFormat, rounding: Rounding, out: &mut [u8]) -> bool {
+    match to {
+        WeightFormat::F32 => {
+            out.chunks_exact_mut(4).zip(numbers).for_each(|(b, x)| b.copy_from_slice(&x.to_le_bytes()));
+            numbers.iter().all(|x| x.is_finite())
+        }
+        WeightFormat::F16 => {
+            let mut halves = vec![f16::ZERO; numbers.len()];
+            halves.convert_from_f32_slice(numbers);
+            out.chunks_exact_mut(2).zip(&halves).for_each(|(b, x)| b.copy_from_slice(&x.to_le_bytes()));
+            halves.iter().all(|x| x.is_finite())
+        }
+        WeightFormat::Bf16 => {
+            let halves = out.chunks_exact_mut(2).zip(numbers);
+            halves.for_each(|(b, &x)| b.copy_from_slice(&bf16::from_f32(x).to_le_bytes()));
+            out.chunks_exact(2).all(|b| bf16::from_le_bytes([b[0], b[1]]).is_finite())
+        }
+        WeightFormat::Quantised(format) => quantise_row(numbers, format, rounding, out),
+    }
+}
+
+/// Whether a format holds a number as a finite one.
+fn fits(x: f32, format: WeightFormat) -> bool {
+    match format {
+        WeightFormat::F32 => x.is_finite(),
+        // A scale is at most a seventh of a number.
+        WeightFormat::Quantised(_) => f16::from_f32(x / 7.0).is_finite(),
+        WeightFormat::F16 => f16::from_f32(x).is_finite(),
+        WeightFormat::Bf16 => bf16::from_f32(x).is_finite(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn converted(
+        bytes: &[u8],
+        from: WeightFormat,
+        to: WeightFormat,
+        map: Map,
+        scale: f32,
+    ) -> Result<Vec<u8>, Overflow> {
+        let from = match from {
+            WeightFormat::F32 => Dtype::F32,
+            WeightFormat::F16 => Dtype::F16,
+            WeightFormat::Bf16 => Dtype::Bf16,
+            WeightFormat::Quantised(format) => Dtype::Quantised(format),
+        };
+        convert(bytes, from, to, map, scale, 1)
+    }
+
+    fn convert(
+        bytes: &[u8],
+        from: Dtype,
+        to: WeightFormat,
+        map: Map,
+        scale: f32,
+        columns: usize,
+    ) -> Result<Vec<u8>, Overflow> {
+        let (fp8_scale, rounding) = (if from == Dtype::F8E4m3 { 0.5 } else { 1.0 }, Rounding::default());
+        let conversion = Conversion { from, to, columns, map, scale, fp8_scale, rounding };
+        let rows = bytes.len() / conversion.source_bytes(columns);
+        let mut out = vec![0; rows * to.row_bytes(columns)];
+        conversion.run(bytes, &mut out).map(|()| out)
+    }
+
+    fn bytes(numbers: &[f32]) -> Vec<u8> {
+        numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn halves_are_rounded_to_nearest_even() {
+        // Above 2048 an f16 counts in steps of 2, above 256 a bf16 does.
+        for (to, ulp, even) in [(WeightFormat::F16, 2049.0, [0x00, 0x68]), (WeightFormat::Bf16, 257.0, [0x80, 0x43])] {
+            let out = converted(&bytes(&[ulp]), WeightFormat::F32, to, Map::Identity, 1.0).expect("it fits");
+            assert_eq!(out, even, "{}: a tie goes to the even neighbour", to.name());
+        }
+    }
+
+    #[test]
+    fn every_half_survives_the_way_through_f32() {
+        let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for format in [WeightFormat::F16, WeightFormat::Bf16] {
+            let wide = converted(&all, format, WeightFormat::F32, Map::Identity, 1.0).expect("all fit in f32");
+            let back = converted(&wide, WeightFormat::F32, format, Map::Identity, 1.0).expect("all came from it");
+            let numbers = |bytes: &[u8], i: usize| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]);
+            for i in 0..=usize::from(u16::MAX) {
+                let (a, b) = (numbers(&all, i), numbers(&back, i));
+                let nan = match format {
+                    WeightFormat::F16 => f16::from_bits(a).is_nan() && f16::from_bits(b).is_nan(),
+                    _ => bf16::from_bits(a).is_nan() && bf16::from_bits(b).is_nan(),
+                };
+                assert!(a == b || nan, "{}: {a:#06x} became {b:#06x}", format.name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_map_comes_before_the_scale() {
+        let one = |x: f32, map, scale| converted(&bytes(&[x]), WeightFormat::F32, WeightFormat::F32, map, scale);
+        assert_eq!(one(0.5, Map::AddOne, 3.0).expect("fits"), 4.5f32.to_le_bytes());
+        assert_eq!(one(2.0, Map::NegExp, 0.5).expect("fits"), (-(2f32.exp()) * 0.5).to_le_bytes());
+    }
+
+    #[test]
+    fn a_finite_number_never_becomes_an_infinity() {
+        let mut numbers = vec![1.0; 2000];
+        numbers[7] = f32::INFINITY;
+        numbers[1500] = 65520.0;
+        let to = |numbers: &[f32], to, map| converted(&bytes(numbers), WeightFormat::F32, to, map, 1.0);
+        let error = to(&numbers, WeightFormat::F16, Map::Identity).expect_err("65504 is the largest");
+        assert_eq!(error, Overflow { index: 1500, value: 65520.0 });
+        numbers[1500] = 65519.0;
+        to(&numbers, WeightFormat::F16, Map::Identity).expect("65504 is the largest");
+        let error = to(&[f32::MAX], WeightFormat::Bf16, Map::Identity).expect_err("too large");
+        assert_eq!(error, Overflow { index: 0, value: f32::MAX });
+        let error = to(&[90.0], WeightFormat::F32, Map::NegExp).expect_err("too large");
+        assert_eq!(error, Overflow { index: 0, value: f32::NEG_INFINITY });
+        // A group has no place for what is not finite: the first such number is named.
+        let mut rows = vec![0.5; 3 * 40];
+        (rows[85], rows[90]) = (f32::NAN, f32::INFINITY);
+        for format in [WeightFormat::Q8, WeightFormat::Q4, WeightFormat::Q4M] {
+            let error = convert(&bytes(&rows), Dtype::F32, format, Map::Identity, 1.0, 40).expect_err("a NaN");
+            assert!(error.index == 85 && error.value.is_nan(), "{error:?}");
+            let huge = convert(&bytes(&[1e7; 40]), Dtype::F32, format, Map::Identity, 1.0, 40).expect_err("too large");
+            assert_eq!(huge, Overflow { index: 0, value: 1e7 });
+        }
+    }
+
+    #[test]
+    fn fp8_is_what_the_paper_says() {
+        let all: Vec<u8> = (0..=255).collect();
+        let out = convert(&all, Dtype::F8E4m3, WeightFormat::F32, Map::Identity, 1.0, 1).expect("it fits");
+        let number = |bits: u8| f32::from_le_bytes(*out[4 * usize::from(bits)..].first_chunk().expect("four bytes"));
+        // Largest, 1, smallest normal and smallest number, each times the scale of 0.5.
+        for (bits, wanted) in [(0x7e, 448.0), (0x38, 1.0), (0x08, 2f32.powi(-6)), (0x01, 2f32.powi(-9)), (0, 0.0)] {
+            assert_eq!(number(bits), 0.5 * wanted);
+            assert_eq!(number(bits | 0x80), -0.5 * wanted);
+        }
+        assert!(number(0x7f).is_nan() && number(0xff).is_nan());
+        assert!((0..0x7e).all(|bits| number(bits) < number(bits + 1)), "larger codes are larger numbers");
+    }
+}
