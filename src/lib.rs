@@ -16,6 +16,7 @@ pub mod engine;
 pub mod graph;
 #[cfg(feature = "native")]
 pub mod hub;
+mod json;
 pub mod quantised;
 pub mod state;
 pub mod text;

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 /// Every room and the rooms it may refer to, from the bottom up.
 const ROOMS: &[(&str, &[&str])] = &[
+    ("json", &[]),
     ("quantised", &[]),
     ("graph", &["quantised"]),
     ("store", &[]),
     ("hub", &[]),
     ("text", &[]),
-    ("arch", &["graph"]),
+    ("arch", &["graph", "json"]),
     ("state", &["graph"]),
-    ("checkpoint", &["graph", "quantised", "store"]),
+    ("checkpoint", &["graph", "json", "quantised", "store"]),
     ("backend", &["graph", "quantised", "state"]),
     ("backend::cpu", &["graph", "quantised", "state", "backend"]),
     // Devices know the twins: they are what a self-test compares with.

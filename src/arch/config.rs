@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::json;
+
 /// What is wrong with a config.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ConfigError {
@@ -59,8 +61,7 @@ impl Config {
         if text.len() > LONGEST {
             return Err(ConfigError::Json(format!("{} bytes of text; at most {LONGEST} are read", text.len())));
         }
-        let root: Value =
-            serde_json::from_str(&quote_bare_floats(text)).map_err(|e| ConfigError::Json(e.to_string()))?;
+        let root: Value = json::parse(text).map_err(|e| ConfigError::Json(e.to_string()))?;
         if root.is_object() { Ok(Self { root }) } else { Err(ConfigError::Json("not an object".into())) }
     }
 
@@ -244,29 +245,6 @@ fn float(value: &Value) -> Option<f64> {
         Some(_) => None,
         None => value.as_f64(),
     }
-}
-
-/// Rewrites `Infinity`, `-Infinity` and `NaN` outside of strings to their quoted objects.
-fn quote_bare_floats(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    let (mut in_string, mut escaped) = (false, false);
-    while let Some(c) = rest.chars().next() {
-        if !in_string && let Some(word) = ["-Infinity", "Infinity", "NaN"].iter().find(|w| rest.starts_with(**w)) {
-            out.push_str(&format!("{{\"__float__\": \"{word}\"}}"));
-            rest = &rest[word.len()..];
-            continue;
-        }
-        if in_string {
-            in_string = escaped || c != '"';
-            escaped = c == '\\' && !escaped;
-        } else {
-            in_string = c == '"';
-        }
-        out.push(c);
-        rest = &rest[c.len_utf8()..];
-    }
-    out
 }
 
 #[cfg(test)]

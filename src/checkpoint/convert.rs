@@ -17,6 +17,7 @@ use super::{
     CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo, stored,
 };
 use crate::graph::{Graph, WeightClass, WeightFormat};
+use crate::json;
 use crate::quantised::{GROUP, Quantised, Rounding};
 
 /// Small files of a model folder that go along as they are.
@@ -122,7 +123,7 @@ fn config(checkpoint: &Checkpoint, storage: Storage) -> Result<String, Checkpoin
         "quant_method": METHOD, "version": 1, "weights": format.name(), "group_size": GROUP, "rounding": rounding,
     });
     // Other fields stay as they are, to the letter: some configs hold numbers that are not JSON's.
-    let mut parsed: Option<Value> = serde_json::from_str(text).ok();
+    let mut parsed = json::parse(text).ok();
     if let Some(config) = parsed.as_mut().and_then(Value::as_object_mut)
         && config.remove(FIELD).is_some()
     {

@@ -121,7 +121,7 @@ impl Conversion {
         let mut source = vec![0.0; numbers.len()];
         self.decode(bytes, &mut source);
         let exact = !matches!(self.to, WeightFormat::Quantised(_));
-        let lost = |i: &usize| !(exact && !source[*i].is_finite()) && !fits(numbers[*i], self.to);
+        let lost = |i: &usize| (source[*i].is_finite() || !exact) && !fits(numbers[*i], self.to);
         let found = (0..numbers.len()).find(lost).map(|index| Overflow { index, value: numbers[index] });
         // Scales are fractions of the numbers: where those fit, so do the scales.
         found.map_or(Ok(()), Err)

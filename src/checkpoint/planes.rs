@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{CONFIG, CheckpointError, Dtype, Plane, Source, TensorInfo};
+use crate::json;
 use crate::quantised::{GROUP, Quantised};
 
 /// What `quantization_config` calls our own formats.
@@ -37,7 +38,7 @@ type Tensors = BTreeMap<String, TensorInfo>;
 /// Makes one tensor of those that belong together.
 pub(super) fn join(config: &str, tensors: &mut Tensors, source: &dyn Source) -> Result<(), CheckpointError> {
     // A config that is no JSON is complained of by those who read it.
-    let config: Value = serde_json::from_str(config).unwrap_or_default();
+    let config = json::parse(config).unwrap_or_default();
     let fail = |method: String| CheckpointError::Quantisation { file: source.describe(CONFIG), method };
     if let Some(config) = config.get("quantization_config").filter(|config| !config.is_null()) {
         match config.get("quant_method").and_then(Value::as_str) {

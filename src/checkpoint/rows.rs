@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use half::f16;
+
 use super::{Checkpoint, CheckpointError, Dtype, Plane, TensorInfo};
 
 impl TensorInfo {
@@ -39,6 +41,13 @@ impl Checkpoint {
         for (Plane { file, range }, bytes) in info.planes.iter().zip([scales, minimums]) {
             planes.push((self.plane_rows(file, range, bytes, &rows).await?, bytes));
         }
+        for ((plane, bytes), what) in planes[1..].iter().zip(["scale", "minimum"]) {
+            let halves = plane.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]));
+            if let Some(index) = halves.into_iter().position(|x| !x.is_finite()) {
+                let row = rows.start + 2 * index / (*bytes).max(1);
+                return Err(self.planes_fault(info, format!("has a {what} in row {row} that is no finite number")));
+            }
+        }
         let mut all = Vec::with_capacity(rows.len() * info.row_bytes());
         for row in 0..rows.len() {
             for (plane, bytes) in &planes {
@@ -63,6 +72,17 @@ impl Checkpoint {
     pub(super) async fn fp8_scale(&self, info: &TensorInfo) -> Result<f32, CheckpointError> {
         let (Dtype::F8E4m3, Some(Plane { file, range })) = (&info.dtype, info.planes.first()) else { return Ok(1.0) };
         let bytes = self.source.read(file, range.clone()).await?;
-        Ok(bytes.first_chunk().map_or(1.0, |bytes| f32::from_le_bytes(*bytes)))
+        let scale = bytes.first_chunk().map_or(f32::NAN, |bytes| f32::from_le_bytes(*bytes));
+        if scale.is_finite() {
+            Ok(scale)
+        } else {
+            Err(self.planes_fault(info, format!("has the scale {scale}, which is no finite number")))
+        }
+    }
+
+    fn planes_fault(&self, info: &TensorInfo, what: String) -> CheckpointError {
+        let found = self.tensors.iter().find(|(_, other)| *other == info);
+        let tensor = found.map_or_else(String::new, |(name, _)| name.clone());
+        CheckpointError::Planes { tensor, file: self.describe(&info.file), what }
     }
 }

@@ -46,14 +46,19 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 impl Sequence {
     fn ids(self) -> Result<Vec<u32>, CommandError> {
         let Some(path) = self.tokens_file else { return Ok(self.tokens.unwrap_or_default()) };
-        let text = std::fs::read_to_string(&path).map_err(CommandError::file(&path))?;
-        let words = text.split([',', ' ', '\t', '\r', '\n', '[', ']']).filter(|word| !word.is_empty());
-        let id = |word: &str| {
-            word.parse()
-                .map_err(|_| CommandError::TokenFile { path: path.clone(), word: word.chars().take(40).collect() })
-        };
-        words.map(id).collect()
+        read_ids(&path)
     }
+}
+
+/// The token ids of a file.
+pub(super) fn read_ids(path: &Path) -> Result<Vec<u32>, CommandError> {
+    let text = std::fs::read_to_string(path).map_err(CommandError::file(path))?;
+    let words = text.split([',', ' ', '\t', '\r', '\n', '[', ']']).filter(|word| !word.is_empty());
+    let id = |word: &str| {
+        word.parse()
+            .map_err(|_| CommandError::TokenFile { path: path.to_owned(), word: word.chars().take(40).collect() })
+    };
+    words.map(id).collect()
 }
 
 impl Args {

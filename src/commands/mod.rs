@@ -13,6 +13,7 @@ mod generate;
 mod inspect;
 mod logits;
 mod model;
+mod perplexity;
 mod sampling;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ enum Command {
     Logits(logits::Args),
     Inspect(inspect::Args),
     Convert(convert::Args),
+    Perplexity(perplexity::Args),
     Devices(devices::Args),
     Bench(bench::Args),
     Fetch(fetch::Args),
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Logits(args) => args.run(),
         Command::Inspect(args) => args.run(),
         Command::Convert(args) => args.run(),
+        Command::Perplexity(args) => args.run(),
         Command::Devices(args) => args.run(),
         Command::Bench(args) => args.run(),
         Command::Fetch(args) => args.run(),

@@ -1,6 +1,6 @@
 //! What every command that loads a model takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -29,7 +29,7 @@ pub(super) struct ModelArgs {
 }
 
 /// How to load a model, whichever it is.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct LoadArgs {
     /// Where to run: `auto` takes a GPU if there is a real one; `gpu` takes a software GPU too
     #[arg(long, value_enum, default_value = "auto")]
@@ -78,6 +78,11 @@ impl ModelArgs {
             (self.load.weights, self.load.kv, self.load.hymba_window);
         (options.slots, options.context) = (slots, Some(self.load.context.unwrap_or(context)));
         Ok(Engine::load_random(&config, backend, options).await?)
+    }
+
+    /// Another model, loaded in the same way but for the format of its matrices.
+    pub(super) fn other(&self, model: &Path, weights: WeightChoice) -> Self {
+        Self { model: model.to_owned(), offline: self.offline, load: LoadArgs { weights, ..self.load.clone() } }
     }
 
     fn open(&self, need: Need) -> Result<Folder, CommandError> {

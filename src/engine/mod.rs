@@ -9,6 +9,7 @@ mod error;
 mod generate;
 mod load;
 mod pace;
+mod perplexity;
 mod programs;
 mod random;
 mod session;
@@ -29,6 +30,7 @@ use crate::text::Tokenizer;
 pub use error::EngineError;
 pub use generate::{Cancel, FinishReason, GenerateOptions, Generation};
 pub use load::EngineOptions;
+pub use perplexity::{Perplexity, perplexity};
 pub use session::Session;
 
 use pace::Pace;
@@ -100,6 +102,11 @@ impl Engine {
     /// The backend's counts so far.
     pub fn counters(&self) -> Counters {
         self.backend.counters()
+    }
+
+    /// Bytes of all weights as they came to the backend.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes.iter().sum()
     }
 
     /// Bytes that one decode step of `batch` sequences of `depth` tokens reads, computed from sizes: every

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test program uses its own part of this")]
 
+pub mod demo;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
