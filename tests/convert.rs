@@ -262,7 +262,7 @@ fn folders_that_lie_are_refused_by_name() {
 #[test]
 fn fp8_is_read_with_its_scale() {
     let config = json!({"quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}});
-    let codes: Vec<u8> = (0..68).map(|i| i * 3 % 0x7f | (i % 2) << 7).collect();
+    let codes: Vec<u8> = (0..68).map(|i| (i * 3 % 0x7f) | ((i % 2) << 7)).collect();
     let scale = |x: f32| x.to_le_bytes().to_vec();
     let tensors = |of: f32| {
         [

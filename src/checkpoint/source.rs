@@ -112,18 +112,21 @@ pub use folder::Folder;
 #[cfg(feature = "native")]
 mod folder {
     use std::cell::OnceCell;
+    use std::fs::File;
+    use std::io::{Read, Seek, SeekFrom};
     use std::path::{Path, PathBuf};
-
-    use memmap2::Mmap;
 
     use super::*;
 
-    /// A folder's files, memory-mapped when they are first read. Names are those of files directly in the
-    /// folder, so no name that a checkpoint mentions leads out of it. The files must not be cut while in use.
+    /// A folder's files, opened when they are first read. Names are those of files directly in the folder, so no
+    /// name that a checkpoint mentions leads out of it.
+    ///
+    /// Files are read, not mapped: a mapped checkpoint counts as this program's memory as a whole, and one that
+    /// is cut while in use would end it.
     #[derive(Debug)]
     pub struct Folder {
         path: PathBuf,
-        files: BTreeMap<String, OnceCell<Mmap>>,
+        files: BTreeMap<String, OnceCell<(File, u64)>>,
     }
 
     impl Folder {
@@ -143,19 +146,41 @@ mod folder {
             Ok(Self { path, files })
         }
 
-        fn map(&self, file: &str) -> Result<Option<&Mmap>, SourceError> {
+        /// A file and its size.
+        fn file(&self, file: &str) -> Result<Option<&(File, u64)>, SourceError> {
             let Some(cell) = self.files.get(file) else { return Ok(None) };
-            if let Some(map) = cell.get() {
-                return Ok(Some(map));
+            if let Some(opened) = cell.get() {
+                return Ok(Some(opened));
             }
             let open = || {
-                let file = std::fs::File::open(self.path.join(file))?;
-                // SAFETY: the map is read-only, and its bytes are only ever read as plain numbers or checked as
-                // text, for which any value is valid. That nobody cuts the file meanwhile is asked of the caller.
-                unsafe { Mmap::map(&file) }
+                let file = File::open(self.path.join(file))?;
+                let size = file.metadata()?.len();
+                Ok((file, size))
             };
-            let map = open().map_err(|e| SourceError::Io { file: self.describe(file), message: e.to_string() })?;
-            Ok(Some(cell.get_or_init(|| map)))
+            let opened = open().map_err(|e| self.io(file, &e))?;
+            Ok(Some(cell.get_or_init(|| opened)))
+        }
+
+        fn bytes(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>, SourceError> {
+            let Some((opened, size)) = self.file(file)? else {
+                return Err(SourceError::Missing { file: self.describe(file) });
+            };
+            let length = range.end.checked_sub(range.start).filter(|_| range.end <= *size);
+            let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else {
+                return Err(SourceError::Range { file: self.describe(file), range, size: *size });
+            };
+            let mut bytes = vec![0; length];
+            let mut read = || {
+                let mut opened = opened;
+                opened.seek(SeekFrom::Start(range.start))?;
+                opened.read_exact(&mut bytes)
+            };
+            read().map_err(|e| self.io(file, &e))?;
+            Ok(bytes)
+        }
+
+        fn io(&self, file: &str, error: &std::io::Error) -> SourceError {
+            SourceError::Io { file: self.describe(file), message: error.to_string() }
         }
     }
 
@@ -166,7 +191,7 @@ mod folder {
         }
 
         fn size<'a>(&'a self, file: &'a str) -> LocalBoxFuture<'a, Result<Option<u64>, SourceError>> {
-            Box::pin(ready(self.map(file).map(|map| map.map(|map| map.len() as u64))))
+            Box::pin(ready(self.file(file).map(|opened| opened.map(|(_, size)| *size))))
         }
 
         fn read<'a>(
@@ -174,12 +199,7 @@ mod folder {
             file: &'a str,
             range: Range<u64>,
         ) -> LocalBoxFuture<'a, Result<Cow<'a, [u8]>, SourceError>> {
-            let found = match self.map(file) {
-                Ok(Some(map)) => slice(self, file, map, range).map(Cow::Borrowed),
-                Ok(None) => Err(SourceError::Missing { file: self.describe(file) }),
-                Err(error) => Err(error),
-            };
-            Box::pin(ready(found))
+            Box::pin(ready(self.bytes(file, range).map(Cow::Owned)))
         }
     }
 }
