@@ -5,12 +5,15 @@
 //! prelude: Hymba's meta tokens) are read once, when the engine is loaded, into the origin slot; every
 //! slot begins as a copy of it, and neither contexts nor lengths count them.
 
+mod account;
+mod chat;
 mod error;
 mod generate;
 mod load;
 mod pace;
 mod programs;
 mod random;
+mod sampling;
 mod session;
 mod slots;
 
@@ -26,9 +29,12 @@ use crate::graph::{Op, Rows, ValueId};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 use crate::text::Tokenizer;
 
+pub use account::{transformer_bytes_per_token, weight_bytes, workspace_bytes};
+pub use chat::{Chat, ChatRequest, Spoken, Turn, chat_template};
 pub use error::EngineError;
 pub use generate::{Cancel, FinishReason, GenerateOptions, Generation};
 pub use load::EngineOptions;
+pub use sampling::{Recommended, SamplingWish};
 pub use session::Session;
 
 use pace::Pace;
@@ -100,6 +106,11 @@ impl Engine {
     /// The backend's counts so far.
     pub fn counters(&self) -> Counters {
         self.backend.counters()
+    }
+
+    /// Bytes of all weights as stored.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes.iter().sum()
     }
 
     /// Bytes that one decode step of `batch` sequences of `depth` tokens reads, computed from sizes: every
