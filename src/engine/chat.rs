@@ -164,6 +164,15 @@ impl Chat {
         }
     }
 
+    /// Forgets the conversation used longest ago, so that its slot is free; false when there is none.
+    pub fn forget(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+        if self.sessions.is_empty() {
+            return Ok(false);
+        }
+        self.sessions.remove(0).close(engine)?;
+        Ok(true)
+    }
+
     /// Ends a reply, whatever state it is in, and keeps what its slot has read for the next turn.
     pub fn end(&mut self, turn: Turn) {
         self.sessions.push(turn.session);

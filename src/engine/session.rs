@@ -21,6 +21,11 @@ impl Session {
         Ok(Self { slot: engine.open()?, fed: vec![], prompt: 0, checkpoint: None })
     }
 
+    /// Gives the slot back.
+    pub fn close(self, engine: &mut Engine) -> Result<(), EngineError> {
+        engine.close(self.slot)
+    }
+
     /// Tokens that the slot has read.
     pub fn length(&self, engine: &Engine) -> Result<usize, EngineError> {
         engine.length(self.slot)

@@ -40,3 +40,24 @@ export class SelvedgeError extends Error {
     super(message, options);
   }
 }
+
+/** Anything that was thrown, as an error of this package. The module's own errors bring their code along. */
+export function asSelvedgeError(thrown: unknown, otherwise: ErrorCode = 'internal'): SelvedgeError {
+  if (thrown instanceof SelvedgeError) return thrown;
+  if (!(thrown instanceof Error)) return new SelvedgeError(otherwise, String(thrown));
+  const { code } = thrown as Error & { code?: unknown };
+  if (thrown.name === 'AbortError') return new SelvedgeError('aborted', thrown.message, { cause: thrown });
+  return new SelvedgeError(typeof code === 'string' ? (code as ErrorCode) : otherwise, thrown.message, {
+    cause: thrown,
+  });
+}
+
+/** Throws when someone asked for a stop. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw aborted(signal);
+}
+
+/** The error of a stop that someone asked for. */
+export function aborted(signal?: AbortSignal): SelvedgeError {
+  return new SelvedgeError('aborted', 'it was stopped on request', { cause: signal?.reason });
+}

@@ -108,6 +108,8 @@ export interface LoadOptions {
   readonly hub?: string;
   /** Sent to the hub as a bearer token, for models that are not public. */
   readonly token?: string;
+  /** For Hymba: which keys windowed layers see, as in training (the default) or as the official `generate()`. */
+  readonly hymbaWindow?: 'training' | 'generate';
   /** The WebAssembly module, where it does not lie beside the package's JavaScript: its address, bytes or module. */
   readonly wasm?: string | URL | BufferSource | WebAssembly.Module;
 }
@@ -272,6 +274,14 @@ export interface StoredModel {
   readonly used: number;
 }
 
+/** What researchers ask a model. */
+export interface TokenInterface {
+  /** The logits of every token: `[tokens, vocabulary]`, row by row. */
+  logits(ids: ArrayLike<number>): Promise<Float32Array>;
+  /** The tokens that follow, the most probable one each time; fewer than `count` when the model ends the text. */
+  greedy(ids: ArrayLike<number>, count: number): Promise<Uint32Array>;
+}
+
 /** A loaded model. `Engine` and `WorkerEngine` are both one. */
 export interface EngineInterface {
   /** OpenAI's shape: `engine.chat.completions.create({ messages, stream: true })`. */
@@ -279,6 +289,8 @@ export interface EngineInterface {
   /** Begins a conversation. */
   session(options?: SessionOptions): Session;
   stats(): Promise<EngineStats>;
+  /** Below words: token ids in, numbers out, each on a text of its own. */
+  readonly tokens: TokenInterface;
   /** Listens; the function that is returned stops listening. */
   on<Name extends keyof EngineEvents>(name: Name, listener: (event: EngineEvents[Name]) => void): () => void;
   /** Stops what is under way and frees the device's memory. */
