@@ -138,7 +138,8 @@ async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engi
     let backend: Box<dyn Backend> = match request.device {
         Device::Cpu => Box::new(CpuBackend::new()),
         Device::Gpu => {
-            let options = WebGpuOptions { page_has_subgroups: request.subgroups, ..WebGpuOptions::default() };
+            let (page_has_subgroups, self_test) = (request.subgroups, request.self_test);
+            let options = WebGpuOptions { page_has_subgroups, self_test, ..WebGpuOptions::default() };
             Box::new(WebGpuBackend::new(&options).await?)
         }
     };

@@ -30,6 +30,8 @@ pub(super) struct LoadRequest {
     pub hymba_window: HymbaWindow,
     /// The page asked the browser for a device with subgroups.
     pub subgroups: bool,
+    /// Hold every kind of kernel to its twin first: once for each adapter.
+    pub self_test: bool,
 }
 
 /// A message of a conversation.

@@ -46,6 +46,9 @@ export type Told = (token: number | undefined, thinking: string, answer: string)
 /** Bytes of memory that the module may take in a page of its own: its addresses have 32 bits. */
 const MOST_HEAP = 3.5 * 2 ** 30;
 
+/** Adapters on which all kernels were found right. */
+const tested = new Set<string>();
+
 export class Core {
   readonly #engine: WasmEngine;
   readonly #memory: InitOutput['memory'];
@@ -82,6 +85,7 @@ export class Core {
       memoryBudget: Number.isFinite(budget) ? Math.floor(budget) : undefined,
       hymbaWindow: options.hymbaWindow,
       subgroups: device.subgroups,
+      selfTest: !tested.has(device.adapter),
     };
     const told = (stage: LoadProgress['stage'], done: number, total: number, tensor: string) =>
       progress(tensor === '' ? { stage, done, total } : { stage, done, total, tensor });
@@ -89,6 +93,7 @@ export class Core {
     const [engine, opened] = await withDevice(device, load).catch((error: unknown) => {
       throw asSelvedgeError(error);
     });
+    if (device.kind === 'gpu') tested.add(device.adapter);
     if (options.signal?.aborted) engine.free();
     throwIfAborted(options.signal);
     return new Core(engine, memory, device, opened);

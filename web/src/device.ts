@@ -33,6 +33,11 @@ export async function chooseDevice(choice: DeviceChoice, notice: (notice: Notice
   const told = [info.vendor, info.architecture, info.device, info.description].filter((part) => part);
   const name = told.length > 0 ? [...new Set(told)].join(' ') : 'WebGPU adapter';
   const software = info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe/i.test(name);
+  if (software && choice === 'auto') {
+    const faster = 'the CPU computes the same faster by itself (`device: "gpu"` takes the adapter all the same)';
+    notice({ code: 'cpu', message: `the graphics adapter (${name}) is software: ${faster}` });
+    return CPU;
+  }
   if (software) {
     notice({ code: 'software-gpu', message: `the graphics adapter (${name}) is software: right answers, slowly` });
   }

@@ -180,7 +180,10 @@ export class Engine implements EngineInterface, Replier {
     }
     this.#gone.add(gone);
     this.#events.emit('devicelost', { message });
-    const notice = (notice: Notice) => this.#events.emit('notice', notice);
+    const notice = (notice: Notice) => {
+      // That was said when the model was loaded first.
+      if (notice.code !== 'software-gpu') this.#events.emit('notice', notice);
+    };
     const again = async () => {
       await gone.free();
       const { core } = await loadCore(this.#reference, { ...this.#options, signal: this.#disposal.signal }, notice);

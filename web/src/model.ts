@@ -86,6 +86,7 @@ function address(reference: string): URL {
 }
 
 async function openLocal(reference: Exclude<ModelReference, string | URL>): Promise<[string, Source]> {
+  if (typeof reference !== 'object' || reference === null) throw noModel();
   if (isSource(reference)) return [reference.describe(''), reference];
   if ('kind' in reference && reference.kind === 'directory') {
     const folder = reference as FileSystemDirectoryHandle;
@@ -102,7 +103,11 @@ async function openLocal(reference: Exclude<ModelReference, string | URL>): Prom
   if (entries.every(([, bytes]) => bytes instanceof Uint8Array)) {
     return ['files in memory', bytesSource(new Map(entries as [string, Uint8Array][]))];
   }
-  throw new SelvedgeError('bad-request', 'a model is a name, an address, files, a directory handle, bytes or a Source');
+  throw noModel();
+}
+
+function noModel(): SelvedgeError {
+  return new SelvedgeError('bad-request', 'a model is a name, an address, files, a directory handle, bytes or a Source');
 }
 
 function isSource(reference: object): reference is Source {

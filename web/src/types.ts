@@ -36,7 +36,10 @@ export type ModelReference =
   | Readonly<Record<string, Uint8Array>>
   | Source;
 
-/** Where to run. `auto`: on WebGPU where the browser has it, else on the CPU, with a notice. */
+/**
+ * Where to run. `auto`: on WebGPU where the browser has it on a real GPU, else on the CPU, with a notice. `gpu`: also on
+ * one that is software.
+ */
 export type DeviceChoice = 'auto' | 'gpu' | 'cpu';
 
 /** How matrices are stored on the device. `auto`: as the model has them. */
@@ -71,7 +74,7 @@ export interface LoadProgress {
 /** Something that went differently from what one might expect, in words for a person. */
 export interface Notice {
   readonly code:
-    /** There is no WebGPU here: the model runs on the CPU. */
+    /** There is no WebGPU here, or only in software: the model runs on the CPU. */
     | 'cpu'
     /** The GPU is software: right answers, slowly. */
     | 'software-gpu'

@@ -24,8 +24,8 @@ export interface Found {
 /** Where files come from over the network. */
 export interface Origin {
   describe(name: string): string;
-  /** Looks for a file; `null` when there is none. */
-  find(name: string): Promise<Found | null>;
+  /** Looks for a file; `null` when there is none. `stored`: there is one in the store, so little patience is needed. */
+  find(name: string, stored: boolean): Promise<Found | null>;
   /**
    * The bytes from `start` up to `end`, in whatever pieces they come. Of a server that knows no ranges, more than that
    * may be given: the pieces say where they lie.
@@ -73,8 +73,8 @@ export class HttpOrigin implements Origin {
     return this.#base + name;
   }
 
-  find(name: string): Promise<Found | null> {
-    return this.#patiently(name, async () => {
+  find(name: string, stored: boolean): Promise<Found | null> {
+    return this.#patiently(name, stored ? 2 : MOST_FAILURES, async () => {
       const response = await this.#request(name, `bytes=0-${PROBE - 1}`);
       const about = validator(response);
       try {
@@ -180,21 +180,21 @@ export class HttpOrigin implements Origin {
     return new ChangedError(`${this.describe(name)} changed on the server while it was read (${how}); load it again`);
   }
 
-  async #patiently<T>(name: string, attempt: () => Promise<T>): Promise<T> {
+  async #patiently<T>(name: string, most: number, attempt: () => Promise<T>): Promise<T> {
     for (let failures = 0; ; ) {
       try {
         return await attempt();
       } catch (error) {
-        failures = await this.#after(error, failures, name);
+        failures = await this.#after(error, failures, name, most);
       }
     }
   }
 
   /** Waits after a failure; throws what is not worth another attempt. */
-  async #after(error: unknown, failures: number, name: string): Promise<number> {
+  async #after(error: unknown, failures: number, name: string, most = MOST_FAILURES): Promise<number> {
     if (!(error instanceof Interrupted)) throw error;
-    if (failures + 1 >= MOST_FAILURES) {
-      const text = `${this.describe(name)} cannot be fetched: ${error.message} (asked ${MOST_FAILURES} times)`;
+    if (failures + 1 >= most) {
+      const text = `${this.describe(name)} cannot be fetched: ${error.message} (asked ${most} times)`;
       throw new SelvedgeError('network', text, { cause: error });
     }
     await pause(FIRST_WAIT * 2 ** failures, this.#options.signal);

@@ -30,7 +30,7 @@ export async function hubOrigin(
   const { signal } = options;
   const commit = await askCommit();
   const http = new HttpOrigin(`${hub}/${model}/resolve/${encodeURIComponent(commit)}/`, { signal, headers, came });
-  return new CommitOrigin(http, commit);
+  return new CommitOrigin(http, commit, store);
 
   async function askCommit(): Promise<string> {
     const url = `${hub}/api/models/${model}/revision/${encodeURIComponent(revision)}`;
@@ -64,6 +64,7 @@ class CommitOrigin implements Origin {
   constructor(
     readonly http: HttpOrigin,
     readonly commit: string,
+    readonly store: ModelStore | undefined,
   ) {}
 
   describe(name: string): string {
@@ -71,7 +72,10 @@ class CommitOrigin implements Origin {
   }
 
   async find(name: string): Promise<Found | null> {
-    const found = await this.http.find(name);
+    const stored = this.store?.file(name);
+    // What was there in this commit, or was not, still is or is not.
+    if (stored === null || stored?.validator === this.commit) return stored && { identity: stored, ranges: true };
+    const found = await this.http.find(name, false);
     return found && { ...found, identity: { size: found.identity.size, validator: this.commit } };
   }
 

@@ -67,12 +67,12 @@ export class RemoteSource implements Source {
 
   /** Holds what the store has to what the server says; without a network, the store is believed. */
   async #find(name: string): Promise<Found | null> {
+    const stored = this.#store?.file(name);
     try {
-      const found = await this.#origin.find(name);
+      const found = await this.#origin.find(name, stored !== undefined);
       await this.#store?.setFile(name, found?.identity ?? null);
       return found;
     } catch (error) {
-      const stored = this.#store?.file(name);
       const unreachable = error instanceof SelvedgeError && error.code === 'network';
       if (!unreachable || stored === undefined) throw error;
       return stored && { identity: stored, ranges: true };

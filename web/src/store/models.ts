@@ -141,7 +141,12 @@ export class ModelStore {
     return this.#manifest.revision;
   }
 
+  /** Says which commit the files are of now. What another one lacked, this one may have. */
   setRevision(revision: string): void {
+    const { files } = this.#manifest;
+    for (const [name, file] of Object.entries(files)) {
+      if (file === null && revision !== this.#manifest.revision) delete files[name];
+    }
     this.#manifest.revision = revision;
   }
 
