@@ -11,7 +11,8 @@ import { serve } from './server.mjs';
 export async function openPage(folders = {}, { withoutGpu = false } = {}) {
   const server = await serve({ web: `${root}web`, ...folders });
   const browser = await launch();
-  const page = await browser.newPage();
+  // A context of its own, in Chromium, may have several tabs.
+  const page = await (browser.newContext ? await browser.newContext() : browser).newPage();
   page.setDefaultTimeout(600_000);
   page.on('console', (message) => {
     // Optional files that are not there are no news.
