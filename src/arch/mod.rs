@@ -54,6 +54,8 @@ const LARGEST_MODEL: u64 = 1 << 42;
 /// Which keys Hymba's windowed layers see while decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "native", derive(clap::ValueEnum))]
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum HymbaWindow {
     /// As in training and prefill: the token and the `sliding_window` before it.
     #[default]

@@ -14,7 +14,7 @@ pub mod webgpu;
 
 use std::collections::BTreeSet;
 
-use futures::future::LocalBoxFuture;
+use futures::future::{LocalBoxFuture, ready};
 
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
 use crate::state::{KvFormat, Sampler, SlotId, SlotState, StateLayout};
@@ -215,6 +215,11 @@ pub trait Backend {
 
     /// Writes an input of the graph: `f32 [rows, width]`.
     fn write(&mut self, program: ProgramId, value: ValueId, data: &[f32]) -> Result<()>;
+
+    /// Waits until the device has done everything so far, and tells what failed of it.
+    fn settle(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(ready(Ok(())))
+    }
 
     /// Copies a slot's memory out; `position` is the slot's next position.
     fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>>;

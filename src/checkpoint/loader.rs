@@ -19,6 +19,8 @@ const LISTED: usize = 5;
 /// How matrices are to be stored. Vectors are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "native", derive(clap::ValueEnum))]
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WeightChoice {
     /// As the checkpoint has them; f32 where the parts of a matrix differ.
     #[default]

@@ -9,13 +9,13 @@ use super::CommandError;
 use super::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use super::fetch::locate;
 use super::model::LoadArgs;
-use super::sampling::{Recommended, SamplingArgs};
+use super::sampling::SamplingArgs;
 use crate::checkpoint::{Checkpoint, Folder};
 use crate::demo_model;
-use crate::engine::{Cancel, Engine, EngineError, FinishReason, GenerateOptions, Session};
+use crate::engine::{self, Cancel, ChatRequest, Engine, EngineError, FinishReason, Recommended, Spoken, chat_template};
 use crate::hub::Need;
 use crate::state::Sampler;
-use crate::text::{ChatMessage, ChatTemplate, Piece, ReplySplitter, TextError, Tokenizer};
+use crate::text::{ChatMessage, ChatTemplate, Piece, TextError};
 
 /// What the model is told first.
 const SYSTEM: &str = "You are a helpful assistant.";
@@ -57,9 +57,7 @@ impl Args {
             None => Checkpoint::open(demo_model::files()).await?,
         };
         // What is wrong with the template shows before gigabytes are read.
-        let config = checkpoint.file("tokenizer_config.json").await?;
-        let jinja = checkpoint.file("chat_template.jinja").await?;
-        let template = ChatTemplate::from_files(config.as_deref(), jinja.as_deref())?;
+        let template = chat_template(&checkpoint).await?;
         let template = template.ok_or_else(|| CommandError::NoTemplate(checkpoint.describe("")))?;
         let opening = opening(&template)?;
         let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
@@ -88,11 +86,7 @@ enum Then {
 /// The conversation so far and what it is held with.
 struct Chat {
     engine: Engine,
-    session: Session,
-    tokenizer: Arc<Tokenizer>,
-    template: ChatTemplate,
-    /// Texts that end an answer and are no tokens.
-    stops: Vec<String>,
+    chat: engine::Chat,
     sampler: Sampler,
     messages: Vec<ChatMessage>,
     /// What every conversation begins with.
@@ -104,28 +98,20 @@ struct Chat {
 
 impl Chat {
     fn new(
-        mut engine: Engine,
+        engine: Engine,
         template: ChatTemplate,
         opening: Vec<ChatMessage>,
-        mut sampler: Sampler,
+        sampler: Sampler,
         verbose: bool,
     ) -> Result<Self, CommandError> {
-        let tokenizer = engine.tokenizer()?;
-        // What is one token, the device notices by itself.
-        let (ends, stops): (Vec<_>, Vec<_>) =
-            template.stops().into_iter().partition(|stop| tokenizer.special_token(stop).is_some());
-        sampler.ends.extend(ends.iter().filter_map(|stop| tokenizer.special_token(stop)));
         Ok(Self {
-            session: Session::open(&mut engine)?,
-            tokenizer,
-            stops,
+            chat: engine::Chat::new(&engine, template)?,
             sampler,
             messages: opening.clone(),
             opening,
             interrupt: Interrupt::listen()?,
             terminal: io::stdin().is_terminal(),
             engine,
-            template,
             verbose,
         })
     }
@@ -201,36 +187,22 @@ impl Chat {
     }
 
     async fn answer(&mut self) -> Result<(), CommandError> {
-        let prompt = self.template.render(&self.messages, true, true)?;
-        let ids = self.tokenizer.encode_prompt(&prompt)?;
-        let cancel = self.interrupt.begin();
-        let options = GenerateOptions { sampler: self.sampler.clone(), cancel, ..GenerateOptions::default() };
-        // A stop string that is no token is noticed late.
-        let undo = !self.stops.is_empty();
-        let (mut generation, read) = self.session.begin(&mut self.engine, &ids, &options, undo).await?;
-        let mut decoder = self.tokenizer.stream();
-        let mut splitter = ReplySplitter::new(&prompt, self.stops.clone());
-        let (mut answer, mut made) = (String::new(), 0);
+        let (sampler, cancel) = (self.sampler.clone(), self.interrupt.begin());
+        let request = ChatRequest { sampler, cancel, ..ChatRequest::new(self.messages.clone()) };
+        let mut turn = self.chat.begin(&mut self.engine, &request).await?;
+        let mut answer = String::new();
         let mut voice = Voice::new();
-        while let Some(token) = self.session.next(&mut self.engine, &mut generation).await? {
-            made += 1;
-            for piece in splitter.push(&decoder.push(token)?) {
+        while let Some(Spoken { pieces, .. }) = turn.next(&mut self.engine).await? {
+            for piece in pieces {
                 voice.say(&piece, &mut answer)?;
             }
-            if splitter.stopped() {
-                self.session.take_back(&mut self.engine, &mut generation).await?;
-                break;
-            }
         }
-        let mut rest = splitter.push(&decoder.finish()?);
-        rest.extend(splitter.finish());
-        for piece in rest {
-            voice.say(&piece, &mut answer)?;
-        }
+        let (reason, read, made) = (turn.finish_reason(), turn.read_tokens(), turn.made_tokens());
+        self.chat.end(turn);
         voice.end()?;
         self.interrupt.forget();
         self.messages.push(ChatMessage::new("assistant", answer.trim()));
-        match generation.finish_reason() {
+        match reason {
             Some(FinishReason::Context) => {
                 let context = self.engine.context();
                 eprintln!("the context of {context} tokens is full: /new begins another conversation");
@@ -259,12 +231,11 @@ fn opening(template: &ChatTemplate) -> Result<Vec<ChatMessage>, TextError> {
 struct Voice {
     dim: bool,
     thinking: bool,
-    begun: bool,
 }
 
 impl Voice {
     fn new() -> Self {
-        Self { dim: io::stdout().is_terminal(), thinking: false, begun: false }
+        Self { dim: io::stdout().is_terminal(), thinking: false }
     }
 
     fn say(&mut self, piece: &Piece, answer: &mut String) -> Result<(), CommandError> {
@@ -273,9 +244,6 @@ impl Voice {
             Piece::Thinking(text) => eprint!("{text}"),
             Piece::Answer(text) => {
                 answer.push_str(text);
-                // Line ends between the thinking and the answer, or before the answer, say nothing.
-                let text = if self.begun { text } else { text.trim_start() };
-                self.begun |= !text.is_empty();
                 self.write(if self.thinking && self.dim { "\x1b[0m\n" } else { "" }, text)?;
             }
         }

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::CommandError;
 use super::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use super::model::ModelArgs;
-use super::sampling::{Recommended, SamplingArgs};
-use crate::engine::{Cancel, EngineError, FinishReason, GenerateOptions, Generation};
+use super::sampling::SamplingArgs;
+use crate::engine::{Cancel, EngineError, FinishReason, GenerateOptions, Generation, Recommended};
 use crate::text::{StreamDecoder, Tokenizer};
 
 /// Continue a prompt. Without further options always by the most probable token.
@@ -116,7 +116,7 @@ impl Args {
 
 /// What was generated so far, said aloud as it comes where that is wanted.
 struct Transcript<'t> {
-    decoder: Option<StreamDecoder<'t>>,
+    decoder: Option<StreamDecoder<&'t Tokenizer>>,
     aloud: bool,
     tokens: Vec<u32>,
     /// Without a tokenizer: the ids, one after the other.

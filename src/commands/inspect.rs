@@ -1,6 +1,5 @@
 //! `selvedge inspect`: what a model is and how many bytes it takes, from its config alone where there is no more.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
@@ -12,8 +11,8 @@ use super::CommandError;
 use super::fetch::locate;
 use crate::arch::{self, ArchOptions, Config, ConfigError, Model};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Folder, WeightChoice};
-use crate::engine::PREFILL_ROWS;
-use crate::graph::{Rows, StateKind, WeightDesc, WeightFormat};
+use crate::engine::{self, PREFILL_ROWS};
+use crate::graph::{StateKind, WeightFormat};
 use crate::hub::Need;
 use crate::state::{KvFormat, StateBytes, StateLayout};
 
@@ -82,9 +81,7 @@ impl Args {
         let shapes = checkpoint.as_ref().map(Checkpoint::shapes);
         let model = arch::build(&config, shapes.as_ref(), &ArchOptions::default())?;
         let weights = match &checkpoint {
-            Some(checkpoint) => {
-                checkpoint::stored(checkpoint, &model.graph, self.weights)?.iter().map(WeightDesc::bytes).sum()
-            }
+            Some(checkpoint) => engine::weight_bytes(&checkpoint::stored(checkpoint, &model.graph, self.weights)?),
             None => promised_weights(&model, &config, self.weights)?,
         };
         let context = self.context.unwrap_or(model.context as u64);
@@ -178,7 +175,7 @@ impl Report {
                 state_per_token: state.per_token,
                 state_at_context: fixed + state.per_token * context,
                 state_at_context_shared: state.at(context),
-                workspace: workspace(model),
+                workspace: engine::workspace_bytes(&model.graph),
                 state: Kinds { pinned: state.pinned, rings: state.rings, conv: state.conv, recurrent: state.recurrent },
             },
             accountings: accountings(model, context),
@@ -220,14 +217,6 @@ fn paper_bytes(model: &Model) -> u64 {
 /// One sequence's state after `tokens` tokens behind the learned ones, by kind.
 fn state(model: &Model, kv: KvFormat, tokens: u64) -> StateBytes {
     StateLayout::new(&model.graph, 1, tokens as usize + model.prelude.len(), kv).bytes()
-}
-
-/// Bytes of the activations of a step of [`PREFILL_ROWS`] rows that asks for one row of logits.
-fn workspace(model: &Model) -> u64 {
-    let groups: Vec<Vec<usize>> = (0..model.graph.ops.len()).map(|op| vec![op]).collect();
-    let plan = crate::graph::plan(&model.graph, &groups, &BTreeSet::new());
-    let rows = |rows| if rows == Rows::All { PREFILL_ROWS as u64 } else { 1 };
-    plan.buffers.iter().map(|buffer| buffer.pitch as u64 * rows(buffer.rows) * 4).sum()
 }
 
 impl fmt::Display for Report {

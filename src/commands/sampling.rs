@@ -2,8 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use serde::Deserialize;
-
+use crate::engine::{Recommended, SamplingWish};
 use crate::state::Sampler;
 
 /// The order is that of the options; see the library's documentation of `state::Sampler`.
@@ -36,45 +35,20 @@ pub(super) struct SamplingArgs {
     seed: Option<u64>,
 }
 
-/// What a model's makers recommend, in `generation_config.json`.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Recommended {
-    do_sample: Option<bool>,
-    temperature: Option<f32>,
-    top_k: Option<u32>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-}
-
-impl Recommended {
-    /// Reads the file, if there is one. A broken one recommends nothing: loading the model has refused it before.
-    pub(super) fn from_file(file: Option<&[u8]>) -> Self {
-        let read: Option<Self> = file.and_then(|bytes| serde_json::from_slice(bytes).ok());
-        read.filter(|read| read.do_sample == Some(true)).unwrap_or_default()
-    }
-}
-
 impl SamplingArgs {
     /// What the user said, then what is recommended.
     pub(super) fn sampler(&self, recommended: &Recommended) -> Sampler {
-        let top_k = self.top_k.or(recommended.top_k);
-        let top_p = self.top_p.or(recommended.top_p);
-        let min_p = self.min_p.or(recommended.min_p);
-        let drawn =
-            recommended.do_sample.is_some() || [self.top_k.is_some(), top_p.is_some(), min_p.is_some()].contains(&true);
-        let temperature = self.temperature.or(recommended.temperature);
-        Sampler {
-            temperature: temperature.unwrap_or(if drawn || self.seed.is_some() { 1.0 } else { 0.0 }),
-            top_k: top_k.unwrap_or(0),
-            top_p: top_p.unwrap_or(1.0),
-            min_p: min_p.unwrap_or(0.0),
-            repetition: self.repetition_penalty,
-            frequency: self.frequency_penalty,
-            presence: self.presence_penalty,
-            // A hasher's keys are the standard library's random numbers.
-            seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(0)),
-            ..Sampler::default()
-        }
+        let wish = SamplingWish {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: Some(self.repetition_penalty),
+            frequency_penalty: Some(self.frequency_penalty),
+            presence_penalty: Some(self.presence_penalty),
+            seed: self.seed,
+        };
+        // A hasher's keys are the standard library's random numbers.
+        wish.sampler(recommended, || RandomState::new().hash_one(0))
     }
 }

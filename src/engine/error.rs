@@ -30,6 +30,31 @@ pub enum EngineError {
     /// Text without a tokenizer.
     #[error("the checkpoint has no tokenizer.json, so it takes and gives token ids only")]
     NoTokenizer,
+    /// No way to put a conversation to the model.
+    #[error(
+        "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja; it goes on with plain texts only"
+    )]
+    NoTemplate(String),
+    /// More memory than may be taken.
+    #[error(
+        "the model needs {needed} bytes of memory ({weights} for weights, {state} for {slots} conversations of {context} tokens, {workspace} for work), and there are {budget}; choose a shorter context, smaller weights, or a smaller model"
+    )]
+    Budget {
+        /// All of it.
+        needed: u64,
+        /// What may be taken.
+        budget: u64,
+        /// Weights as stored.
+        weights: u64,
+        /// The slots' memory.
+        state: u64,
+        /// Activations of a step, before fusion.
+        workspace: u64,
+        /// Slots.
+        slots: usize,
+        /// Tokens of each.
+        context: usize,
+    },
     /// Nothing to read.
     #[error("the prompt is empty, and the model adds no token of its own; give it at least one")]
     EmptyPrompt,

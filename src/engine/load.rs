@@ -6,7 +6,7 @@ use futures::future::LocalBoxFuture;
 
 use web_time::Instant;
 
-use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Slots};
+use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Slots, account};
 use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
 use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
 use crate::checkpoint::{
@@ -32,6 +32,8 @@ pub struct EngineOptions<'a> {
     pub context: Option<usize>,
     /// Sequences at the same time.
     pub slots: usize,
+    /// Most bytes of memory to take; `None`: no more than the device gives.
+    pub budget: Option<u64>,
     /// For Hymba.
     pub hymba_window: HymbaWindow,
     /// Names of graph values that [`Engine::value`] can read.
@@ -49,6 +51,7 @@ impl<'a> EngineOptions<'a> {
             kv_format: DEFAULT_KV_FORMAT,
             context: None,
             slots: 1,
+            budget: None,
             hymba_window: HymbaWindow::default(),
             keep: vec![],
             progress,
@@ -66,7 +69,11 @@ impl Engine {
         let config = Config::parse(checkpoint.config())?;
         let arch = ArchOptions { hymba_window: options.hymba_window };
         let model = arch::build(&config, Some(&checkpoint.shapes()), &arch)?;
-        context(&model, options.context)?;
+        let context = context(&model, options.context)?;
+        // What does not fit shows before anything is allocated.
+        let descs = checkpoint::stored(checkpoint, &model.graph, options.weights)?;
+        let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
+        account::check(&model, &descs, &layout, backend.info(), options.budget)?;
         // Small files first: what is wrong with them shows before gigabytes are read.
         let tokenizer = tokenizer(checkpoint).await?;
         let ends = ends(checkpoint, &model).await?;
@@ -77,7 +84,10 @@ impl Engine {
             .await
             .map_err(backend_error)?;
         let bytes = sink.bytes();
-        Self::assemble(backend, model, bytes, tokenizer, ends, options)
+        let mut engine = Self::assemble(backend, model, bytes, tokenizer, ends, options)?;
+        // Some devices tell late that an allocation failed.
+        engine.backend.settle().await?;
+        Ok(engine)
     }
 
     /// Makes room for the slots of a model whose weights are on the backend, and reads the prelude.

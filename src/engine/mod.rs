@@ -5,6 +5,8 @@
 //! prelude: Hymba's meta tokens) are read once, when the engine is loaded, into the origin slot; every
 //! slot begins as a copy of it, and neither contexts nor lengths count them.
 
+mod account;
+mod chat;
 mod error;
 mod generate;
 mod load;
@@ -12,6 +14,7 @@ mod pace;
 mod perplexity;
 mod programs;
 mod random;
+mod sampling;
 mod session;
 mod slots;
 
@@ -27,10 +30,13 @@ use crate::graph::{Op, Rows, ValueId};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 use crate::text::Tokenizer;
 
+pub use account::{transformer_bytes_per_token, weight_bytes, workspace_bytes};
+pub use chat::{Chat, ChatRequest, Spoken, Turn, chat_template};
 pub use error::EngineError;
 pub use generate::{Cancel, FinishReason, GenerateOptions, Generation};
 pub use load::EngineOptions;
 pub use perplexity::{Perplexity, perplexity};
+pub use sampling::{Recommended, SamplingWish};
 pub use session::Session;
 
 use pace::Pace;
@@ -105,6 +111,7 @@ impl Engine {
     }
 
     /// Bytes of all weights as they came to the backend.
+    /// Bytes of all weights as stored.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes.iter().sum()
     }

@@ -21,6 +21,23 @@ impl Session {
         Ok(Self { slot: engine.open()?, fed: vec![], prompt: 0, checkpoint: None })
     }
 
+    /// Gives the slot back.
+    pub fn close(self, engine: &mut Engine) -> Result<(), EngineError> {
+        engine.close(self.slot)
+    }
+
+    /// Tokens that the slot has read.
+    pub fn length(&self, engine: &Engine) -> Result<usize, EngineError> {
+        engine.length(self.slot)
+    }
+
+    /// Tokens of a prompt that the slot has read; 0 when it has read anything else.
+    pub fn kept(&self, engine: &Engine, prompt: &[u32]) -> Result<usize, EngineError> {
+        let read = engine.length(self.slot)?.min(self.fed.len());
+        // The last token must be read even if it was before: the reply comes from its row.
+        Ok(if prompt.len() > read && prompt.starts_with(&self.fed[..read]) { read } else { 0 })
+    }
+
     /// Begins a turn: the whole prompt is given, and what the slot has not read of it is read. Gives the
     /// generation and how many tokens were read. A slot that holds anything else begins anew.
     ///
@@ -35,9 +52,7 @@ impl Session {
         if prompt.len() > engine.context() {
             return Err(EngineError::ContextFull { tokens: prompt.len(), used: 0, context: engine.context() });
         }
-        self.fed.truncate(engine.length(self.slot)?);
-        // The last token must be read even if it was before: the reply comes from its row.
-        let kept = if prompt.starts_with(&self.fed) && prompt.len() > self.fed.len() { self.fed.len() } else { 0 };
+        let kept = self.kept(engine, prompt)?;
         if kept == 0 {
             engine.close(self.slot)?;
             self.slot = engine.open()?;

@@ -24,6 +24,8 @@ pub struct SlotId(pub u32);
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "native", derive(clap::ValueEnum))]
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KvFormat {
     /// 4 bytes a number.
     F32,
@@ -248,6 +250,17 @@ impl StateLayout {
             }
         }
         bytes
+    }
+
+    /// Bytes of the largest buffer that a state takes: of keys or of values, or of all slots' numbers.
+    pub fn largest_piece(&self, state: &StateSpec) -> u64 {
+        match &state.kind {
+            StateKind::Kv(kv) => {
+                let width = kv.heads * kv.key_width.max(kv.value_width) * self.kv_format.bytes();
+                self.kv_rows(kv) as u64 * width as u64
+            }
+            kind => ((self.slots + 1) * Self::elements(kind)) as u64 * 4,
+        }
     }
 
     /// What a backend allocates for all slots and the origin.

@@ -5,6 +5,8 @@
 //! wait until the text they make together is whole, and are decoded as what they are: the beginning of
 //! the text, or its middle.
 
+use std::ops::Deref;
+
 use super::{TextError, Tokenizer};
 
 /// What a decoder writes for bytes that are no character, or not yet.
@@ -18,14 +20,15 @@ const MOST_WAITING: usize = 32;
 ///
 /// One case differs, for the better: some decoders throw away a whole run of byte tokens when one of
 /// them is wrong; here the characters before the wrong byte have been shown already.
-pub struct StreamDecoder<'t> {
-    tokenizer: &'t Tokenizer,
+pub struct StreamDecoder<T> {
+    tokenizer: T,
     waiting: Vec<u32>,
     begun: bool,
 }
 
-impl<'t> StreamDecoder<'t> {
-    pub(super) fn new(tokenizer: &'t Tokenizer) -> Self {
+impl<T: Deref<Target = Tokenizer>> StreamDecoder<T> {
+    /// Decodes the beginning of a text.
+    pub fn new(tokenizer: T) -> Self {
         Self { tokenizer, waiting: vec![], begun: false }
     }
 

@@ -65,7 +65,7 @@ impl Tokenizer {
     }
 
     /// A decoder for ids that come one by one.
-    pub fn stream(&self) -> StreamDecoder<'_> {
+    pub fn stream(&self) -> StreamDecoder<&Self> {
         StreamDecoder::new(self)
     }
 

@@ -1,22 +1,32 @@
 //! The face for JavaScript: an engine as a class. `web/` is built on it.
 //!
-//! Weights are read out of the page's own memory block by block; they never lie in WebAssembly's heap
-//! as a whole.
+//! Weights are read through the page block by block; they never lie in WebAssembly's heap as a whole.
 
-mod files;
+mod error;
+mod requests;
+mod source;
 
 use futures::lock::Mutex;
-use js_sys::Map;
+use js_sys::{Function, Promise};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
 
-use self::files::Files;
-use crate::arch::HymbaWindow;
+use self::error::WasmError;
+use self::requests::{
+    Device, DeviceStats, LoadRequest, Message, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats,
+};
+use self::source::{Asking, PageSource, Thrown};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::webgpu::{WebGpuBackend, WebGpuOptions};
-use crate::backend::{Backend, Outputs};
+use crate::backend::{Backend, DEFAULT_KV_FORMAT, Outputs};
 use crate::checkpoint::{Checkpoint, LoadProgress};
-use crate::engine::{self, EngineError, EngineOptions, GenerateOptions, Generation, PREFILL_ROWS};
+use crate::engine::{
+    self, Chat, ChatRequest, EngineError, EngineOptions, FinishReason, GenerateOptions, Generation, PREFILL_ROWS,
+    Recommended, Spoken, Turn, chat_template, transformer_bytes_per_token,
+};
 use crate::state::SlotId;
+use crate::text::{ChatMessage, Piece};
 
 #[wasm_bindgen]
 extern "C" {
@@ -30,60 +40,225 @@ fn start() {
     std::panic::set_hook(Box::new(|panic| log_error(&panic.to_string())));
 }
 
+/// Tells a reply to stop.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Cancel(engine::Cancel);
+
+#[wasm_bindgen]
+impl Cancel {
+    /// Nobody wants to stop yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stops the reply at its next token.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
 /// A loaded model on a device. Calls that overlap wait for each other.
 #[wasm_bindgen]
 pub struct Engine {
-    engine: Mutex<engine::Engine>,
-    adapter: String,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    engine: engine::Engine,
+    chat: Option<Chat>,
+    recommended: Recommended,
+    place: String,
 }
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a model from its files: a `Map` from names (`config.json`, `model.safetensors`, …) to
-    /// `Uint8Array`s. `device` is `gpu` or `cpu`; `hymba_window` is `training` or `generate`.
-    pub async fn load(files: Map, device: String, hymba_window: String) -> Result<Self, JsError> {
-        let hymba_window = match hymba_window.as_str() {
-            "training" => HymbaWindow::Training,
-            "generate" => HymbaWindow::Generate,
-            other => return Err(unknown("window", other, "`training` or `generate`")),
-        };
-        let checkpoint = Checkpoint::open(Files::new(&files)?).await?;
-        let backend: Box<dyn Backend> = match device.as_str() {
-            "gpu" => Box::new(WebGpuBackend::new(&WebGpuOptions::default()).await?),
-            "cpu" => Box::new(CpuBackend::new()),
-            other => return Err(unknown("device", other, "`gpu` or `cpu`")),
-        };
-        let adapter = backend.info().adapter.clone();
-        let mut ignore = |_: LoadProgress<'_>| {};
-        let options = EngineOptions { hymba_window, ..EngineOptions::new(&mut ignore) };
-        let engine = Mutex::new(engine::Engine::load(&checkpoint, backend, options).await?);
-        Ok(Self { engine, adapter })
+    /// Loads a model. `request` is JSON; `progress` is called with a stage, bytes done, bytes in all and a tensor's
+    /// name. What the source throws is thrown again as it was.
+    pub async fn load(source: PageSource, request: String, progress: Function) -> Result<Self, JsValue> {
+        let thrown = Thrown::default();
+        let loaded = load(Asking::new(source, thrown.clone()), &request, &progress).await;
+        loaded.map_err(|error| thrown.take().unwrap_or_else(|| error.into()))
     }
 
-    /// What it runs on.
-    #[wasm_bindgen(getter)]
-    pub fn adapter(&self) -> String {
-        self.adapter.clone()
+    /// Makes a reply. `told` is called for every token with its id (`undefined` at the end), what became certain of
+    /// the thinking and what of the answer; where it gives a promise, that is waited for. Gives JSON.
+    pub async fn reply(&self, request: String, cancel: &Cancel, told: Function) -> Result<String, JsValue> {
+        let mut inner = self.inner.lock().await;
+        let report = inner.reply(&request, cancel.0.clone(), &told).await?;
+        Ok(serde_json::to_string(&report).map_err(WasmError::from)?)
+    }
+
+    /// What it is and what it holds, as JSON.
+    pub async fn stats(&self) -> Result<String, JsValue> {
+        let inner = self.inner.lock().await;
+        Ok(serde_json::to_string(&inner.stats()?).map_err(WasmError::from)?)
     }
 
     /// The logits of every token of a text of its own: `f32 [tokens, vocabulary]`.
-    pub async fn logits(&self, tokens: Vec<u32>) -> Result<Vec<f32>, JsError> {
-        let mut engine = self.engine.lock().await;
-        let slot = engine.open()?;
-        let logits = logits(&mut engine, slot, &tokens).await;
-        engine.close(slot)?;
-        Ok(logits?)
+    pub async fn logits(&self, tokens: Vec<u32>) -> Result<Vec<f32>, JsValue> {
+        let mut inner = self.inner.lock().await;
+        let slot = inner.open()?;
+        let engine = &mut inner.engine;
+        let logits = logits(engine, slot, &tokens).await;
+        engine.close(slot).map_err(WasmError::from)?;
+        Ok(logits.map_err(WasmError::from)?)
     }
 
     /// The tokens that follow a text of its own, the most probable one each time: at most `count`, fewer
     /// when the model ends the text.
-    pub async fn generate(&self, tokens: Vec<u32>, count: u32) -> Result<Vec<u32>, JsError> {
-        let mut engine = self.engine.lock().await;
-        let slot = engine.open()?;
-        let made = generate(&mut engine, slot, &tokens, count as usize).await;
-        engine.close(slot)?;
-        Ok(made?)
+    pub async fn generate(&self, tokens: Vec<u32>, count: u32) -> Result<Vec<u32>, JsValue> {
+        let mut inner = self.inner.lock().await;
+        let slot = inner.open()?;
+        let engine = &mut inner.engine;
+        let made = generate(engine, slot, &tokens, count as usize).await;
+        engine.close(slot).map_err(WasmError::from)?;
+        Ok(made.map_err(WasmError::from)?)
     }
+}
+
+async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engine, WasmError> {
+    let request: LoadRequest = serde_json::from_str(request)?;
+    let report = |stage: &str, done: u64, total: u64, tensor: &str| {
+        // Whoever listens cannot stop a load by throwing: the source can.
+        let _ = progress.call4(
+            &JsValue::NULL,
+            &stage.into(),
+            &(done as f64).into(),
+            &(total as f64).into(),
+            &tensor.into(),
+        );
+    };
+    report("open", 0, 0, "");
+    let checkpoint = Checkpoint::open(source).await?;
+    let template = chat_template(&checkpoint).await?;
+    let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
+    report("device", 0, 0, "");
+    let backend: Box<dyn Backend> = match request.device {
+        Device::Cpu => Box::new(CpuBackend::new()),
+        Device::Gpu => {
+            let (page_has_subgroups, self_test) = (request.subgroups, request.self_test);
+            let options = WebGpuOptions { page_has_subgroups, self_test, ..WebGpuOptions::default() };
+            Box::new(WebGpuBackend::new(&options).await?)
+        }
+    };
+    let mut weights = |at: LoadProgress<'_>| report("weights", at.done, at.total, at.tensor);
+    let options = EngineOptions {
+        weights: request.weights,
+        kv_format: request.kv.unwrap_or(DEFAULT_KV_FORMAT),
+        context: request.context_length,
+        slots: request.conversations,
+        budget: request.memory_budget,
+        hymba_window: request.hymba_window,
+        ..EngineOptions::new(&mut weights)
+    };
+    let engine = engine::Engine::load(&checkpoint, backend, options).await?;
+    // A model without a template, or without a tokenizer, still gives logits.
+    let chat = match template {
+        Some(template) if engine.tokenizer().is_ok() => Some(Chat::new(&engine, template)?),
+        _ => None,
+    };
+    let place = checkpoint.describe("");
+    Ok(Engine { inner: Mutex::new(Inner { engine, chat, recommended, place }) })
+}
+
+impl Inner {
+    /// A slot for a text of its own, at the cost of what is remembered of a conversation if need be.
+    fn open(&mut self) -> Result<SlotId, WasmError> {
+        match self.engine.open() {
+            Err(EngineError::NoSlot(slots)) => {
+                let freed = self.chat.as_mut().map_or(Ok(false), |chat| chat.forget(&mut self.engine))?;
+                if freed { Ok(self.engine.open()?) } else { Err(EngineError::NoSlot(slots).into()) }
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    async fn reply(
+        &mut self,
+        request: &str,
+        cancel: engine::Cancel,
+        told: &Function,
+    ) -> Result<ReplyReport, WasmError> {
+        let request: ReplyRequest = serde_json::from_str(request)?;
+        let Some(chat) = &mut self.chat else {
+            // The more basic of the two faults.
+            self.engine.tokenizer()?;
+            return Err(EngineError::NoTemplate(self.place.clone()).into());
+        };
+        let message = |Message { role, content }: Message| ChatMessage::new(&role, content);
+        let request = ChatRequest {
+            messages: request.messages.into_iter().map(message).collect(),
+            sampler: request.sampling.sampler(&self.recommended, || request.chance),
+            max_tokens: request.max_tokens.unwrap_or(usize::MAX),
+            stops: request.stop,
+            thinking: request.thinking,
+            cancel,
+            said: request.said,
+        };
+        let mut turn = chat.begin(&mut self.engine, &request).await?;
+        let spoken = speak(&mut self.engine, &mut turn, told).await;
+        let report = ReplyReport {
+            finish_reason: turn.finish_reason().unwrap_or(FinishReason::Cancelled).name(),
+            prompt_tokens: turn.prompt_tokens(),
+            read_tokens: turn.read_tokens(),
+            completion_tokens: turn.made_tokens(),
+        };
+        chat.end(turn);
+        spoken?;
+        Ok(report)
+    }
+
+    fn stats(&self) -> Result<Stats, WasmError> {
+        let (engine, info) = (&self.engine, self.engine.info());
+        let (model, layout) = (engine.model(), engine.layout());
+        let state = layout.bytes();
+        let tokens = self.chat.as_ref().map_or(Ok(0), |chat| chat.length(engine))?;
+        Ok(Stats {
+            model: ModelStats {
+                model_type: model.model_type.clone(),
+                parameters: model.graph.parameters(),
+                layers: model.layers,
+            },
+            device: DeviceStats {
+                backend: info.kind.name(),
+                adapter: info.adapter.clone(),
+                software: info.software,
+                subgroups: info.subgroups,
+                f16: info.f16,
+            },
+            context_length: engine.context(),
+            weights: engine.weight_bytes(),
+            memory: layout.allocated(),
+            state: StateStats {
+                tokens,
+                fixed: state.pinned + state.fixed(),
+                per_token: state.per_token,
+                transformer_per_token: transformer_bytes_per_token(model, layout.kv_format),
+            },
+        })
+    }
+}
+
+/// Says a reply to the end.
+async fn speak(engine: &mut engine::Engine, turn: &mut Turn, told: &Function) -> Result<(), WasmError> {
+    while let Some(Spoken { token, pieces }) = turn.next(engine).await? {
+        let (mut thinking, mut answer) = (String::new(), String::new());
+        for piece in pieces {
+            match piece {
+                Piece::Thinking(text) => thinking.push_str(&text),
+                Piece::Answer(text) => answer.push_str(&text),
+            }
+        }
+        let token = token.map_or(JsValue::UNDEFINED, JsValue::from);
+        // What the listener throws is its own affair; it stops a reply through its `Cancel`.
+        let heard = told.call3(&JsValue::NULL, &token, &thinking.into(), &answer.into());
+        if let Some(pause) = heard.ok().and_then(|value| value.dyn_into::<Promise>().ok()) {
+            let _ = JsFuture::from(pause).await;
+        }
+    }
+    Ok(())
 }
 
 async fn logits(engine: &mut engine::Engine, slot: SlotId, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
@@ -108,8 +283,4 @@ async fn generate(
         made.push(token);
     }
     Ok(made)
-}
-
-fn unknown(what: &str, got: &str, known: &str) -> JsError {
-    JsError::new(&format!("there is no {what} `{got}`; use {known}"))
 }

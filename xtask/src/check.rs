@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{setup, shell, wasm};
+use crate::{setup, shell, web};
 
-/// Formatting, lints on every target, documentation, file lengths, the size of the browser build.
+/// Formatting, lints on every target, documentation, file lengths, types and sizes of the npm package.
 #[derive(clap::Args)]
 pub struct Arguments {}
 
@@ -23,7 +23,7 @@ pub fn run(_: &Arguments) -> Result<()> {
     let mut doc = shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     lengths()?;
-    wasm::build()?;
+    web::package()?;
     println!("all checks passed");
     Ok(())
 }

@@ -6,11 +6,13 @@ mod debian;
 mod demo;
 mod drivers;
 mod pretrained;
+mod serve;
 mod setup;
 mod shell;
 mod tally;
 mod test;
 mod wasm;
+mod web;
 
 use std::process::ExitCode;
 

@@ -9,12 +9,12 @@ use anyhow::{Result, bail};
 use crate::drivers::{self, Driver};
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
-use crate::{pretrained, shell, wasm};
+use crate::{pretrained, shell, web};
 
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Also the long tier: the browser proof in Firefox, every question to the demo model, minutes of fuzzing.
+    /// Also the long tier: every family in a browser, the package in Firefox, every question to the demo model, minutes of fuzzing.
     #[arg(long)]
     all: bool,
 }
@@ -28,8 +28,11 @@ const CUDA: &str = "selvedge/native-cuda";
 /// Where the shaders are written for Tint.
 const SHADERS: &str = "target/shaders";
 
-/// The golden case in a browser.
-const BROWSER: &str = "web/tests/browser.mjs";
+/// The npm package in a browser, and in Node.js.
+const ENGINE: &str = "web/tests/engine.mjs";
+const STORE: &str = "web/tests/store.mjs";
+const NODE: &str = "web/tests/node.mjs";
+const GOLDENS: &str = "web/tests/families.mjs";
 
 /// Seconds of fuzzing in the long tier.
 const FUZZ_SECONDS: &str = "240";
@@ -58,13 +61,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         shell::run(&mut shell::cargo(&["run", "--quiet", "--features", CUDA, "--example", "shaders", "--", SHADERS]))?;
         count(node_test(&node, "web/tests/tint.mjs").env("SHADERS", folder), tally)
     });
-    report.stage("WebAssembly in Chromium", |tally| {
-        wasm::build()?;
-        count(node_test(&node, BROWSER).env("CHROMIUM", browser), tally)
+    report.stage("the package in Chromium", |tally| {
+        web::package()?;
+        count(node_test(&node, ENGINE).env("CHROMIUM", &browser), tally)
+    });
+    report.stage("the browser's store", |tally| count(node_test(&node, STORE).env("CHROMIUM", &browser), tally));
+    report.stage("the package in Node.js", |tally| {
+        let mut node = node_test(&node, NODE);
+        // Dawn does not take the oldest driver.
+        if let Some(driver) = gpus.get(1) {
+            driver.choose(&mut node);
+        }
+        count(&mut node, tally)
     });
     if arguments.all {
-        report.stage("WebAssembly in Firefox", |tally| {
-            let mut node = node_test(&node, BROWSER);
+        report.stage("every family in Chromium", |tally| {
+            count(node_test(&node, GOLDENS).env("CHROMIUM", &browser), tally)
+        });
+        report.stage("the package in Firefox", |tally| {
+            let mut node = node_test(&node, ENGINE);
             if let Some(driver) = first {
                 driver.choose(&mut node);
             }

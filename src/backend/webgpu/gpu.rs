@@ -19,6 +19,8 @@ pub struct WebGpuOptions {
     pub default_limits: bool,
     /// Use subgroup operations where they are there.
     pub subgroups: bool,
+    /// The device has subgroups though wgpu cannot tell, because the page asked the browser for them itself.
+    pub page_has_subgroups: bool,
     /// Cut matrices into segments of at most so many bytes; `None`: of as many as a binding holds. Tests ask for
     /// few: a matrix too large for a binding is slow to make.
     pub segment: Option<u64>,
@@ -28,7 +30,15 @@ pub struct WebGpuOptions {
 
 impl Default for WebGpuOptions {
     fn default() -> Self {
-        Self { adapter: None, software: true, default_limits: false, subgroups: true, segment: None, self_test: true }
+        Self {
+            adapter: None,
+            software: true,
+            default_limits: false,
+            subgroups: true,
+            page_has_subgroups: false,
+            segment: None,
+            self_test: true,
+        }
     }
 }
 
@@ -135,6 +145,13 @@ fn limits(adapter: &wgpu::Limits, options: &WebGpuOptions) -> wgpu::Limits {
     limits
 }
 
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // A browser frees a buffer whenever it collects garbage, unless it is told.
+        self.device.destroy();
+    }
+}
+
 impl Gpu {
     pub async fn open(options: &WebGpuOptions) -> Result<Rc<Self>> {
         let instance = instance();
@@ -143,6 +160,7 @@ impl Gpu {
         info.subgroups &= options.subgroups;
         let mut features = wgpu::Features::empty();
         features.set(wgpu::Features::SUBGROUP, info.subgroups);
+        info.subgroups |= options.subgroups && options.page_has_subgroups;
         let limits = limits(&adapter.limits(), options);
         info.max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let segment = options.segment.unwrap_or(u64::MAX).min(info.max_binding);
@@ -356,7 +374,8 @@ impl Gpu {
         let failed = |message: String| BackendError::Driver { backend: "webgpu", message };
         if let Err(e) = self.wait(waiting, submission).await? {
             self.check("reading back")?;
-            return Err(failed(format!("reading back: {e}")));
+            // Only a device that is gone refuses; a browser may tell of that later than of this.
+            return Err(BackendError::DeviceLost(format!("reading back: {e}")));
         }
         let data = staging.get_mapped_range(0..bytes).map_err(|e| failed(e.to_string()))?.to_vec();
         staging.unmap();

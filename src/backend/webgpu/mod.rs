@@ -211,6 +211,13 @@ impl Backend for WebGpuBackend {
         self.gpu.check("writing an input")
     }
 
+    fn settle(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.gpu.finish().await?;
+            self.gpu.check("loading the model")
+        })
+    }
+
     fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
         Box::pin(async move { self.memory()?.export(&self.gpu, slot, position).await })
     }

@@ -1,0 +1,106 @@
+//! Errors as JavaScript knows them: an `Error` with a `code` that programs can rely on, one of `ErrorCode` of
+//! `web/src/errors.ts`.
+
+use wasm_bindgen::JsValue;
+
+use crate::arch::ArchError;
+use crate::backend::BackendError;
+use crate::checkpoint::{CheckpointError, SourceError};
+use crate::engine::EngineError;
+use crate::text::TextError;
+
+/// What a call for JavaScript fails with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WasmError {
+    /// The engine, or what lies below it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Arguments that are not what `web/src` sends.
+    #[error("the request cannot be read: {0}")]
+    Request(#[from] serde_json::Error),
+}
+
+impl From<CheckpointError> for WasmError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<BackendError> for WasmError {
+    fn from(error: BackendError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<WasmError> for JsValue {
+    fn from(error: WasmError) -> Self {
+        let code = match &error {
+            WasmError::Engine(error) => engine_code(error),
+            WasmError::Request(_) => "bad-request",
+        };
+        let value = js_sys::Error::new(&error.to_string());
+        // An object that was just made takes any property.
+        let _ = js_sys::Reflect::set(&value, &"code".into(), &code.into());
+        value.into()
+    }
+}
+
+fn engine_code(error: &EngineError) -> &'static str {
+    match error {
+        EngineError::Checkpoint(error) => checkpoint_code(error),
+        EngineError::Arch(error) => arch_code(error),
+        EngineError::Backend(error) => backend_code(error),
+        EngineError::Text(error) => text_code(error),
+        EngineError::Pages(_) | EngineError::Budget { .. } => "out-of-memory",
+        EngineError::NoTokenizer | EngineError::NoTemplate(_) => "unsupported-model",
+        EngineError::ContextFull { .. } => "context-full",
+        EngineError::EmptyPrompt
+        | EngineError::UnknownToken { .. }
+        | EngineError::Context { .. }
+        | EngineError::Sampler(_)
+        | EngineError::NoValue(_) => "bad-request",
+        EngineError::Step(_)
+        | EngineError::NoSlot(_)
+        | EngineError::SlotClosed(_)
+        | EngineError::Position { .. }
+        | EngineError::NothingSampled(_) => "internal",
+    }
+}
+
+fn checkpoint_code(error: &CheckpointError) -> &'static str {
+    match error {
+        CheckpointError::Source(SourceError::Missing { .. })
+        | CheckpointError::NoConfig { .. }
+        | CheckpointError::NoWeights { .. } => "not-found",
+        CheckpointError::Source(SourceError::Io { .. }) => "network",
+        CheckpointError::Dtype { .. } => "unsupported-model",
+        CheckpointError::Recipe { .. } | CheckpointError::Sink { .. } => "internal",
+        _ => "corrupt-weights",
+    }
+}
+
+fn arch_code(error: &ArchError) -> &'static str {
+    match error {
+        ArchError::Config(_) => "corrupt-weights",
+        _ => "unsupported-model",
+    }
+}
+
+fn text_code(error: &TextError) -> &'static str {
+    match error {
+        TextError::Tokenizer(_) | TextError::Config(_) => "corrupt-weights",
+        TextError::Template(_) | TextError::Encode(_) => "bad-request",
+        TextError::Decode(_) => "internal",
+    }
+}
+
+fn backend_code(error: &BackendError) -> &'static str {
+    match error {
+        BackendError::NoDevice { .. } => "no-device",
+        BackendError::Limit { .. } | BackendError::OutOfMemory { .. } => "out-of-memory",
+        BackendError::DeviceLost(_) => "device-lost",
+        BackendError::SelfTest { .. } => "faulty-device",
+        BackendError::Unsupported { .. } => "unsupported-model",
+        BackendError::Driver { .. } | BackendError::Misuse(_) => "internal",
+    }
+}

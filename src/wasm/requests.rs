@@ -1,0 +1,109 @@
+//! What JavaScript asks and what it is told, as JSON: the names are those of `web/src/types.ts`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::arch::HymbaWindow;
+use crate::checkpoint::WeightChoice;
+use crate::engine::SamplingWish;
+use crate::state::KvFormat;
+
+/// Where to run, decided by the page.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Device {
+    Gpu,
+    Cpu,
+}
+
+/// How to load.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LoadRequest {
+    pub device: Device,
+    #[serde(default)]
+    pub weights: WeightChoice,
+    pub kv: Option<KvFormat>,
+    pub context_length: Option<usize>,
+    pub conversations: usize,
+    pub memory_budget: Option<u64>,
+    #[serde(default)]
+    pub hymba_window: HymbaWindow,
+    /// The page asked the browser for a device with subgroups.
+    pub subgroups: bool,
+    /// Hold every kind of kernel to its twin first: once for each adapter.
+    pub self_test: bool,
+}
+
+/// A message of a conversation.
+#[derive(Deserialize)]
+pub(super) struct Message {
+    pub role: String,
+    pub content: String,
+}
+
+/// A reply to make.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReplyRequest {
+    pub messages: Vec<Message>,
+    pub max_tokens: Option<usize>,
+    #[serde(flatten)]
+    pub sampling: SamplingWish,
+    /// A seed where none is asked for: a page has random numbers, this module has none.
+    pub chance: u64,
+    #[serde(default)]
+    pub stop: Vec<String>,
+    pub thinking: bool,
+    /// Tokens of this reply that were made before the device was lost.
+    #[serde(default)]
+    pub said: Vec<u32>,
+}
+
+/// A reply made.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReplyReport {
+    pub finish_reason: &'static str,
+    pub prompt_tokens: usize,
+    pub read_tokens: usize,
+    pub completion_tokens: usize,
+}
+
+/// What an engine is. `EngineStats` of `web/src/types.ts` but for what the page knows itself.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Stats {
+    pub model: ModelStats,
+    pub device: DeviceStats,
+    pub context_length: usize,
+    pub weights: u64,
+    pub memory: u64,
+    pub state: StateStats,
+}
+
+#[derive(Serialize)]
+pub(super) struct ModelStats {
+    #[serde(rename = "type")]
+    pub model_type: String,
+    pub parameters: u64,
+    pub layers: usize,
+}
+
+#[derive(Serialize)]
+pub(super) struct DeviceStats {
+    pub backend: &'static str,
+    pub adapter: String,
+    pub software: bool,
+    pub subgroups: bool,
+    pub f16: bool,
+}
+
+/// One conversation's memory in bytes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StateStats {
+    pub tokens: usize,
+    pub fixed: u64,
+    pub per_token: u64,
+    pub transformer_per_token: u64,
+}

@@ -1,0 +1,79 @@
+/** Where to run: the browser's GPU, or the CPU where there is none. */
+
+import { SelvedgeError } from './errors.js';
+import type { DeviceChoice, Notice } from './types.js';
+
+/** The label that the module gives its device. */
+const LABEL = 'selvedge';
+
+/** Where to run, and what the browser tells of it. */
+export interface Device {
+  readonly kind: 'gpu' | 'cpu';
+  /** The GPU's name, as far as the browser tells. */
+  readonly adapter: string;
+  readonly software: boolean;
+  readonly subgroups: boolean;
+}
+
+const CPU: Device = { kind: 'cpu', adapter: 'CPU', software: false, subgroups: false };
+
+/** Decides, and says so where it may surprise. */
+export async function chooseDevice(choice: DeviceChoice, notice: (notice: Notice) => void): Promise<Device> {
+  if (choice === 'cpu') return CPU;
+  const gpu = (globalThis.navigator as Partial<Navigator> | undefined)?.gpu;
+  // As the module will ask again for itself.
+  const adapter = await gpu?.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter) {
+    const missing = gpu ? 'WebGPU finds no graphics adapter' : 'there is no WebGPU in this browser';
+    if (choice === 'gpu') throw new SelvedgeError('no-device', `${missing}; \`device: "cpu"\` needs none`);
+    notice({ code: 'cpu', message: `${missing}: the model runs on the CPU, which is slow for all but small models` });
+    return CPU;
+  }
+  const { info } = adapter;
+  const told = [info.vendor, info.architecture, info.device, info.description].filter((part) => part);
+  const name = told.length > 0 ? [...new Set(told)].join(' ') : 'WebGPU adapter';
+  const software = info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe/i.test(name);
+  if (software && choice === 'auto') {
+    const faster = 'the CPU computes the same faster by itself (`device: "gpu"` takes the adapter all the same)';
+    notice({ code: 'cpu', message: `the graphics adapter (${name}) is software: ${faster}` });
+    return CPU;
+  }
+  if (software) {
+    notice({ code: 'software-gpu', message: `the graphics adapter (${name}) is software: right answers, slowly` });
+  }
+  return { kind: 'gpu', adapter: name, software, subgroups: adapter.features.has('subgroups') };
+}
+
+/** One at a time: two that wrap the same function would undo each other. */
+let turn: Promise<unknown> = Promise.resolve();
+
+/**
+ * Runs `work`, in which the module opens its device, and gives that device too. wgpu's web backend never asks for
+ * subgroups; they are added to the module's own request, which is known by its label.
+ */
+export function withDevice<T>(device: Device, work: () => Promise<T>): Promise<[T, GPUDevice | undefined]> {
+  const done = turn.then(() => wrapping(device, work));
+  turn = done.catch(() => {});
+  return done;
+}
+
+async function wrapping<T>(device: Device, work: () => Promise<T>): Promise<[T, GPUDevice | undefined]> {
+  const adapter = (globalThis as { GPUAdapter?: { prototype: GPUAdapter } }).GPUAdapter?.prototype;
+  if (device.kind === 'cpu' || !adapter) return [await work(), undefined];
+  let opened: GPUDevice | undefined;
+  const original = adapter.requestDevice;
+  const wrapped = async function (this: GPUAdapter, descriptor?: GPUDeviceDescriptor): Promise<GPUDevice> {
+    if (descriptor?.label !== LABEL) return original.call(this, descriptor);
+    const requiredFeatures = new Set(descriptor.requiredFeatures);
+    if (device.subgroups) requiredFeatures.add('subgroups');
+    opened = await original.call(this, { ...descriptor, requiredFeatures: [...requiredFeatures] });
+    return opened;
+  };
+  adapter.requestDevice = wrapped;
+  try {
+    return [await work(), opened];
+  } finally {
+    // Someone else may have wrapped it meanwhile: theirs stays.
+    if (adapter.requestDevice === wrapped) adapter.requestDevice = original;
+  }
+}

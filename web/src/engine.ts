@@ -1,0 +1,249 @@
+/** An engine in this thread: loading, replies, and coming back from a lost device. */
+
+import { completions } from './chat.js';
+import { Core, Politeness, type ReplyRequest } from './core.js';
+import { SelvedgeError, asSelvedgeError, throwIfAborted } from './errors.js';
+import { Emitter, reportError } from './events.js';
+import { openModel, type OpenedModel } from './model.js';
+import type { Chat } from './openai.js';
+import { RunningReply, type Replier } from './reply.js';
+import { ChatSession } from './session.js';
+import { listModels, removeModel } from './store/models.js';
+import type {
+  EngineEvents,
+  EngineInterface,
+  EngineStats,
+  GenerateOptions,
+  LoadOptions,
+  LoadProgress,
+  Message,
+  ModelReference,
+  Notice,
+  Reply,
+  ReplyResult,
+  ReplyUsage,
+  Session,
+  SessionOptions,
+  StoredModel,
+  TokenInterface,
+} from './types.js';
+
+/** How often one reply may lose its device before it is given up. */
+const MOST_LOSSES = 3;
+
+export class Engine implements EngineInterface, Replier {
+  readonly modelName: string;
+  readonly chat: Chat;
+  readonly tokens: TokenInterface;
+  readonly #reference: ModelReference;
+  readonly #options: LoadOptions;
+  readonly #events: Emitter<EngineEvents>;
+  readonly #disposal = new AbortController();
+  /** The model on its device; another one after a loss, rejected when there is none to be had. */
+  #core: Promise<Core>;
+  #last: ReplyUsage | null = null;
+
+  private constructor(reference: ModelReference, name: string, options: LoadOptions, core: Core, events: Emitter<EngineEvents>) {
+    this.modelName = name;
+    this.#reference = reference;
+    // Who loads once more was told of the first time only.
+    const { onProgress: _progress, onNotice: _notice, signal: _signal, ...rest } = options;
+    this.#options = rest;
+    this.#events = events;
+    this.#core = Promise.resolve(core);
+    this.#watch(core);
+    this.chat = completions(this);
+    this.tokens = {
+      logits: async (ids) => (await this.#ready()).logits(Uint32Array.from(ids)),
+      greedy: async (ids, count) => (await this.#ready()).greedy(Uint32Array.from(ids), count),
+    };
+  }
+
+  /** Loads a model. Rejected with a {@link SelvedgeError}. */
+  static async load(model: ModelReference, options: LoadOptions = {}): Promise<Engine> {
+    const events = new Emitter<EngineEvents>();
+    if (options.onNotice) events.on('notice', options.onNotice);
+    const { core, name } = await loadCore(model, options, (notice) => events.emit('notice', notice));
+    return new Engine(model, name, options, core, events);
+  }
+
+  /** What the browser's store holds; empty where there is no store. */
+  static models(): Promise<StoredModel[]> {
+    return listModels();
+  }
+
+  /** Removes a model from the browser's store; false when it was not there. */
+  static remove(name: string): Promise<boolean> {
+    return removeModel(name);
+  }
+
+  session(options: SessionOptions = {}): Session {
+    return new ChatSession(this, options);
+  }
+
+  reply(messages: readonly Message[], options: GenerateOptions): Reply {
+    const { signal } = options;
+    return new RunningReply((tell, cancelled) => this.#reply(messages, options, tell, cancelled), signal);
+  }
+
+  async stats(): Promise<EngineStats> {
+    const core = await this.#ready();
+    const { model, device, contextLength, weights, memory, heap, state } = await core.stats();
+    const { tokens, fixed, perToken, transformerPerToken } = state;
+    const { adapter, software } = core.device;
+    return {
+      model: { name: this.modelName, ...model },
+      device: { ...device, adapter, software },
+      contextLength,
+      memory: { weights, state: memory, heap },
+      state: {
+        ...state,
+        bytes: fixed + perToken * tokens,
+        transformerBytes: transformerPerToken * tokens,
+      },
+      last: this.#last,
+    };
+  }
+
+  on<Name extends keyof EngineEvents>(name: Name, listener: (event: EngineEvents[Name]) => void): () => void {
+    return this.#events.on(name, listener);
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposal.signal.aborted) return;
+    this.#disposal.abort();
+    const core = await this.#core.catch(() => undefined);
+    await core?.free();
+  }
+
+  async #reply(
+    messages: readonly Message[],
+    options: GenerateOptions,
+    tell: Parameters<ConstructorParameters<typeof RunningReply>[0]>[0],
+    cancelled: AbortSignal,
+  ): Promise<ReplyResult> {
+    const began = performance.now();
+    const turn = new Politeness();
+    const said: number[] = [];
+    let [text, thought, first, last] = ['', '', 0, 0];
+    const told = (token: number | undefined, thinking: string, answer: string) => {
+      if (token !== undefined) {
+        last = performance.now();
+        first ||= last;
+        said.push(token);
+      }
+      if (thinking !== '') tell({ type: 'thinking', text: thinking });
+      if (answer !== '') tell({ type: 'answer', text: answer });
+      thought += thinking;
+      text += answer;
+      return turn.pause();
+    };
+    const stop = AbortSignal.any([cancelled, this.#disposal.signal]);
+    for (let losses = 0; ; losses += 1) {
+      const core = await this.#ready();
+      try {
+        const { finishReason, ...counts } = await core.reply({ ...request(messages, options), said }, stop, told);
+        if (this.#disposal.signal.aborted) throw disposed();
+        const seconds = (last - first) / 1000;
+        const tokensPerSecond = said.length > 1 && seconds > 0 ? (said.length - 1) / seconds : 0;
+        const usage = { ...counts, firstTokenMs: first === 0 ? 0 : first - began, tokensPerSecond };
+        this.#last = usage;
+        return { text, thinking: thought, finishReason, usage };
+      } catch (thrown) {
+        const error = asSelvedgeError(thrown);
+        if (error.code === 'out-of-memory') this.#events.emit('memory', { message: error.message });
+        if (error.code !== 'device-lost' || losses >= MOST_LOSSES) throw error;
+        await this.#rebuild(core, error.message);
+      }
+    }
+  }
+
+  /** The model on its device, when it is there. */
+  async #ready(): Promise<Core> {
+    if (this.#disposal.signal.aborted) throw disposed();
+    const core = await this.#core;
+    if (this.#disposal.signal.aborted) throw disposed();
+    return core;
+  }
+
+  /** Notices a loss also while nothing is under way. */
+  #watch(core: Core): void {
+    void core.lost.then((message) => this.#rebuild(core, message)).catch(reportError);
+  }
+
+  /** Loads the model again in place of `gone`; once, however many notice. */
+  async #rebuild(gone: Core, message: string): Promise<void> {
+    if (this.#disposal.signal.aborted) return;
+    if (this.#gone.has(gone)) {
+      await this.#core;
+      return;
+    }
+    this.#gone.add(gone);
+    this.#events.emit('devicelost', { message });
+    const notice = (notice: Notice) => {
+      // That was said when the model was loaded first.
+      if (notice.code !== 'software-gpu') this.#events.emit('notice', notice);
+    };
+    const again = async () => {
+      await gone.free();
+      const { core } = await loadCore(this.#reference, { ...this.#options, signal: this.#disposal.signal }, notice);
+      this.#watch(core);
+      notice({ code: 'restored', message: 'the graphics device was lost; the model is there again' });
+      return core;
+    };
+    this.#core = again();
+    // Whoever needs the model hears of a failure.
+    this.#core.catch(() => {});
+    await this.#core;
+  }
+
+  readonly #gone = new WeakSet<Core>();
+}
+
+function disposed(): SelvedgeError {
+  return new SelvedgeError('disposed', 'the engine was disposed');
+}
+
+/** Opens a model and puts it on a device. */
+async function loadCore(
+  reference: ModelReference,
+  options: LoadOptions,
+  notice: (notice: Notice) => void,
+): Promise<{ core: Core; name: string }> {
+  throwIfAborted(options.signal);
+  let at: Omit<LoadProgress, 'downloaded'> = { stage: 'runtime', done: 0, total: 0 };
+  let model: OpenedModel | undefined;
+  const tell = () => {
+    try {
+      options.onProgress?.({ ...at, downloaded: model?.downloaded() ?? 0 });
+    } catch (error) {
+      reportError(error);
+    }
+  };
+  const progress = (now: typeof at) => {
+    // Bytes stay known from stage to stage.
+    at = now.total === 0 ? { ...now, done: at.done, total: at.total } : now;
+    tell();
+  };
+  try {
+    model = await openModel(reference, options, notice, tell);
+    const core = await Core.load(model.source, options, progress, notice);
+    progress({ stage: 'ready', done: 0, total: 0 });
+    return { core, name: model.name };
+  } catch (error) {
+    throw asSelvedgeError(error);
+  } finally {
+    await model?.close();
+  }
+}
+
+function request(messages: readonly Message[], options: GenerateOptions): Omit<ReplyRequest, 'said'> {
+  const { signal: _, stop, thinking, ...wishes } = options;
+  return {
+    ...wishes,
+    messages,
+    stop: typeof stop === 'string' ? [stop] : (stop ?? []),
+    thinking: thinking ?? true,
+    chance: Math.floor(Math.random() * 2 ** 32),
+  };
+}

@@ -1,0 +1,116 @@
+/** From what names a model to a source of its bytes. */
+
+import { SelvedgeError } from './errors.js';
+import { bytesSource } from './sources/bytes.js';
+import { filesOfHandle, filesSource } from './sources/files.js';
+import { HttpOrigin } from './sources/http.js';
+import { hubOrigin, parseHubName } from './sources/hub.js';
+import { RemoteSource } from './sources/remote.js';
+import { openStore } from './store/models.js';
+import type { LoadOptions, ModelReference, Notice, Source } from './types.js';
+
+/** A model whose bytes can be read until it is closed. */
+export interface OpenedModel {
+  readonly name: string;
+  readonly source: Source;
+  /** Bytes that came over the network so far. */
+  downloaded(): number;
+  close(): Promise<void>;
+}
+
+/** Opens a model; `arrived` is called when bytes came over the network. */
+export async function openModel(
+  reference: ModelReference,
+  options: LoadOptions,
+  notice: (notice: Notice) => void,
+  arrived: () => void,
+): Promise<OpenedModel> {
+  if (typeof reference === 'string' || reference instanceof URL) {
+    return openRemote(String(reference), options, notice, arrived);
+  }
+  const [name, source] = await openLocal(reference);
+  return { name, source, downloaded: () => 0, close: async () => {} };
+}
+
+async function openRemote(
+  reference: string,
+  options: LoadOptions,
+  notice: (notice: Notice) => void,
+  arrived: () => void,
+): Promise<OpenedModel> {
+  const { store: keep = true } = options;
+  const closing = new AbortController();
+  const signal = AbortSignal.any([closing.signal, ...(options.signal ? [options.signal] : [])]);
+  let downloaded = 0;
+  const came = (bytes: number) => {
+    downloaded += bytes;
+    arrived();
+  };
+  const hubName = parseHubName(reference);
+  const name = hubName ? reference : address(reference).href.replace(/\/+$/, '');
+  const store = keep ? await openStore(name, notice) : undefined;
+  try {
+    const origin = hubName
+      ? await hubOrigin(hubName, { ...options, signal }, store, came)
+      : new HttpOrigin(`${name}/`, { signal, came });
+    const source = new RemoteSource(origin, store, notice);
+    const close = () => {
+      closing.abort();
+      return source.close();
+    };
+    return { name, source, downloaded: () => downloaded, close };
+  } catch (error) {
+    await store?.close();
+    throw error;
+  }
+}
+
+/** The address of a folder; paths are relative to the page, or to the script of a worker. */
+function address(reference: string): URL {
+  const absolute = /^[a-z][a-z0-9+.-]*:/i.test(reference);
+  const here = (globalThis as { document?: { baseURI: string } }).document?.baseURI ?? globalThis.location?.href;
+  try {
+    if (absolute || /^\.{0,2}\//.test(reference)) {
+      const url = new URL(reference, here);
+      url.search = '';
+      url.hash = '';
+      return url;
+    }
+  } catch {
+    // Said below.
+  }
+  throw new SelvedgeError(
+    'bad-request',
+    `\`${reference}\` names no model: use org/name for one on the hub, or the address of a folder (https://…, /… or ./…)`,
+  );
+}
+
+async function openLocal(reference: Exclude<ModelReference, string | URL>): Promise<[string, Source]> {
+  if (typeof reference !== 'object' || reference === null) throw noModel();
+  if (isSource(reference)) return [reference.describe(''), reference];
+  if ('kind' in reference && reference.kind === 'directory') {
+    const folder = reference as FileSystemDirectoryHandle;
+    return [folder.name, filesSource(folder.name, await filesOfHandle(folder))];
+  }
+  if ('length' in reference && typeof reference.length === 'number') {
+    const files = Array.from(reference as ArrayLike<File>);
+    if (files.every((file) => file instanceof Blob)) {
+      const name = files[0]?.webkitRelativePath.split('/')[0] || 'files';
+      return [name, filesSource(name, files)];
+    }
+  }
+  const entries = reference instanceof Map ? [...reference] : Object.entries(reference);
+  if (entries.every(([, bytes]) => bytes instanceof Uint8Array)) {
+    return ['files in memory', bytesSource(new Map(entries as [string, Uint8Array][]))];
+  }
+  throw noModel();
+}
+
+function noModel(): SelvedgeError {
+  return new SelvedgeError('bad-request', 'a model is a name, an address, files, a directory handle, bytes or a Source');
+}
+
+function isSource(reference: object): reference is Source {
+  const { describe, size, read } = reference as Partial<Source>;
+  return [describe, size, read].every((method) => typeof method === 'function');
+}

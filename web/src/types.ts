@@ -1,0 +1,310 @@
+/**
+ * The words of the package: what goes in and what comes out. {@link EngineInterface} is what `Engine` (in this
+ * thread) and `WorkerEngine` (over a worker) both are.
+ */
+
+import type { Chat } from './openai.js';
+
+/** Where a model's bytes come from. Ranges, never whole files: a model may be larger than memory. */
+export interface Source {
+  /** A file's full name for people: an address, a path. The empty name is the place itself. */
+  describe(name: string): string;
+  /** The length of a file in bytes; `null` when there is no such file. */
+  size(name: string): Promise<number | null>;
+  /** Exactly the bytes from `start` up to `end`. */
+  read(name: string, start: number, end: number): Promise<Uint8Array>;
+}
+
+/**
+ * Names a model:
+ * - `"org/name"` or `"org/name@revision"`: on the hub;
+ * - an absolute URL, or a path that begins with `/` or `.`: a folder of files on a server;
+ * - `File[]` or `FileList`, as `<input type="file" webkitdirectory>` gives them;
+ * - a directory handle, as `showDirectoryPicker()` gives it;
+ * - files in memory, by name;
+ * - anything that is a {@link Source}.
+ *
+ * A model folder is what Hugging Face has: `config.json`, `tokenizer.json`, `tokenizer_config.json`, and
+ * `model.safetensors` or its shards with `model.safetensors.index.json`.
+ */
+export type ModelReference =
+  | string
+  | URL
+  | ArrayLike<File>
+  | FileSystemDirectoryHandle
+  | ReadonlyMap<string, Uint8Array>
+  | Readonly<Record<string, Uint8Array>>
+  | Source;
+
+/**
+ * Where to run. `auto`: on WebGPU where the browser has it on a real GPU, else on the CPU, with a notice. `gpu`: also on
+ * one that is software.
+ */
+export type DeviceChoice = 'auto' | 'gpu' | 'cpu';
+
+/** How matrices are stored on the device. `auto`: as the model has them. */
+export type WeightChoice = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
+
+/** What a load is busy with. */
+export type LoadStage =
+  /** Fetching and compiling the WebAssembly module. */
+  | 'runtime'
+  /** Finding the model's files and reading config, tokenizer and headers. */
+  | 'open'
+  /** Opening the device and testing its kernels. */
+  | 'device'
+  /** Moving weights from where they lie (network, store, files) to the device. `done` of `total` bytes. */
+  | 'weights'
+  /** Everything is there. */
+  | 'ready';
+
+/** How far a load is. */
+export interface LoadProgress {
+  readonly stage: LoadStage;
+  /** Bytes of the checkpoint that are on the device. 0 before the stage `weights`. */
+  readonly done: number;
+  /** Bytes of the checkpoint that the model needs. 0 while unknown. */
+  readonly total: number;
+  /** Bytes that came over the network so far. What comes from the store is not counted. */
+  readonly downloaded: number;
+  /** The tensor on its way, in the stage `weights`. */
+  readonly tensor?: string;
+}
+
+/** Something that went differently from what one might expect, in words for a person. */
+export interface Notice {
+  readonly code:
+    /** There is no WebGPU here, or only in software: the model runs on the CPU. */
+    | 'cpu'
+    /** The GPU is software: right answers, slowly. */
+    | 'software-gpu'
+    /** Downloads are not kept (private window, no space, another tab is writing): the next load fetches them again. */
+    | 'no-store'
+    /** A damaged piece of the store was fetched again. */
+    | 'repaired'
+    /** The device was lost and the model is there again. */
+    | 'restored';
+  readonly message: string;
+}
+
+/** How to load. */
+export interface LoadOptions {
+  readonly device?: DeviceChoice;
+  readonly weights?: WeightChoice;
+  /** How keys and values are stored; `f32` by default. */
+  readonly kv?: 'f32' | 'f16';
+  /** Tokens of one conversation; by default what the model was made for, at most 8192. */
+  readonly contextLength?: number;
+  /** Conversations whose memory is kept on the device at the same time; others are read again. 1 by default. */
+  readonly conversations?: number;
+  /** Most bytes of memory to take for weights and conversations; a model that needs more is refused. */
+  readonly memoryBudget?: number;
+  /** Told how far the load is. */
+  readonly onProgress?: (progress: LoadProgress) => void;
+  /** Told what may surprise, also while loading; the same as `engine.on("notice", …)` afterwards. */
+  readonly onNotice?: (notice: Notice) => void;
+  /** Stops the load; the promise is then rejected with the code `aborted`. */
+  readonly signal?: AbortSignal;
+  /** Whether what is downloaded is kept in the browser (the default) for the next load. */
+  readonly store?: boolean;
+  /** The hub's address; `https://huggingface.co` by default. */
+  readonly hub?: string;
+  /** Sent to the hub as a bearer token, for models that are not public. */
+  readonly token?: string;
+  /** For Hymba: which keys windowed layers see, as in training (the default) or as the official `generate()`. */
+  readonly hymbaWindow?: 'training' | 'generate';
+  /** The WebAssembly module, where it does not lie beside the package's JavaScript: its address, bytes or module. */
+  readonly wasm?: string | URL | BufferSource | WebAssembly.Module;
+}
+
+/** `system`, `user`, `assistant`, and what was said. */
+export interface Message {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly content: string;
+}
+
+/** How to generate. What is not said is as the model's makers recommend (`generation_config.json`). */
+export interface GenerateOptions {
+  /** Most tokens of the reply. */
+  readonly maxTokens?: number;
+  /** How much chance there is; 0 always takes the most probable token. */
+  readonly temperature?: number;
+  /** Choose among so many of the most probable tokens; 0: all. */
+  readonly topK?: number;
+  /** Choose among the fewest tokens that make up this much of the probability. */
+  readonly topP?: number;
+  /** Leave out tokens with less than this share of the largest probability. */
+  readonly minP?: number;
+  readonly repetitionPenalty?: number;
+  readonly frequencyPenalty?: number;
+  readonly presencePenalty?: number;
+  /** The same seed gives the same text on the same device. */
+  readonly seed?: number;
+  /** Texts that end the reply; they are no part of it. */
+  readonly stop?: string | readonly string[];
+  /** Whether models that can think aloud do; true by default. */
+  readonly thinking?: boolean;
+  /** Stops the reply: the iterator then throws a `SelvedgeError` with the code `aborted`. */
+  readonly signal?: AbortSignal;
+}
+
+/** A piece of a reply as it comes. */
+export interface ReplyPart {
+  readonly type: 'answer' | 'thinking';
+  readonly text: string;
+}
+
+/** Why a reply ended: the model ended it, `maxTokens`, the context is full, `stop()`. */
+export type FinishReason = 'stop' | 'length' | 'context' | 'cancelled';
+
+/** Counts and times of a reply. */
+export interface ReplyUsage {
+  /** Tokens of the whole conversation up to the reply. */
+  readonly promptTokens: number;
+  /** How many of them had to be read: the others were still remembered. */
+  readonly readTokens: number;
+  /** Tokens of the reply. */
+  readonly completionTokens: number;
+  /** Milliseconds from the request to the first token. */
+  readonly firstTokenMs: number;
+  /** Tokens made a second, after the first one. 0 when there is only one. */
+  readonly tokensPerSecond: number;
+}
+
+/** A whole reply. */
+export interface ReplyResult {
+  readonly text: string;
+  /** What the model thought aloud, without its tags. */
+  readonly thinking: string;
+  readonly finishReason: FinishReason;
+  readonly usage: ReplyUsage;
+}
+
+/**
+ * A reply under way: `for await (const part of reply)` gives it as it comes, `await reply` gives all of it. It goes
+ * on whether or not anybody reads it.
+ */
+export interface Reply extends AsyncIterable<ReplyPart>, PromiseLike<ReplyResult> {
+  /** Ends it after the tokens that are on their way; what was said so far stays in the conversation. */
+  stop(): void;
+}
+
+/** How a conversation begins. */
+export interface SessionOptions {
+  /** What the model is told first. Where its template has no place for that, it is left out. */
+  readonly system?: string | null;
+  /** A conversation to go on with. */
+  readonly messages?: readonly Message[];
+}
+
+/** One conversation. A turn reads its own tokens only, as long as the engine remembers those before. */
+export interface Session {
+  /** What was said so far; a reply under way is its last message, and grows. A new array each time. */
+  readonly messages: readonly Message[];
+  /** Says something. Only one reply of a session can be under way. */
+  send(text: string, options?: GenerateOptions): Reply;
+  /** Takes the last reply back and makes another one. */
+  regenerate(options?: GenerateOptions): Reply;
+  /** Keeps the first `count` messages and forgets the others. Editing is `rewind(n)` and `send(text)`. */
+  rewind(count: number): void;
+}
+
+/** What an engine is and what it did last. Bytes, unless named otherwise. */
+export interface EngineStats {
+  readonly model: {
+    /** As it was asked for: `org/name`, an address, the name of a folder. */
+    readonly name: string;
+    /** `hymba`, `falcon_h1`, … */
+    readonly type: string;
+    readonly parameters: number;
+    readonly layers: number;
+  };
+  readonly device: {
+    readonly backend: 'webgpu' | 'cpu';
+    /** The GPU's name as far as the browser tells. */
+    readonly adapter: string;
+    /** A GPU that is really a CPU. */
+    readonly software: boolean;
+    readonly subgroups: boolean;
+    readonly f16: boolean;
+  };
+  /** Tokens that one conversation can hold. */
+  readonly contextLength: number;
+  readonly memory: {
+    readonly weights: number;
+    /** All conversations' memory, as allocated. */
+    readonly state: number;
+    /** The heap of the WebAssembly module. */
+    readonly heap: number;
+  };
+  /** The memory of one conversation: `fixed + perToken * tokens`. */
+  readonly state: {
+    /** Tokens of the conversation that was read or made last. */
+    readonly tokens: number;
+    /** What its memory takes now. */
+    readonly bytes: number;
+    readonly fixed: number;
+    readonly perToken: number;
+    /**
+     * The same for a transformer of that size: every layer keeps the keys and values of every token, as wide as this
+     * model's own and in the same format.
+     */
+    readonly transformerPerToken: number;
+    readonly transformerBytes: number;
+  };
+  /** Counts and times of the last reply; `null` before the first. */
+  readonly last: ReplyUsage | null;
+}
+
+/** What can be listened for. */
+export interface EngineEvents {
+  /** The device is gone. The engine rebuilds itself and goes on with the reply under way; `restored` is the notice. */
+  devicelost: { readonly message: string };
+  /** An allocation failed, or would not fit. */
+  memory: { readonly message: string };
+  notice: Notice;
+}
+
+/** A model in the browser's store. */
+export interface StoredModel {
+  /** What to give to `Engine.load` and `Engine.remove`. */
+  readonly name: string;
+  /** Bytes that are there. */
+  readonly bytes: number;
+  /** Bytes of the files that are there in part or whole. */
+  readonly total: number;
+  /** Milliseconds since 1970 of the last load; 0 when unknown. */
+  readonly used: number;
+}
+
+/** What researchers ask a model. */
+export interface TokenInterface {
+  /** The logits of every token: `[tokens, vocabulary]`, row by row. */
+  logits(ids: ArrayLike<number>): Promise<Float32Array>;
+  /** The tokens that follow, the most probable one each time; fewer than `count` when the model ends the text. */
+  greedy(ids: ArrayLike<number>, count: number): Promise<Uint32Array>;
+}
+
+/** A loaded model. `Engine` and `WorkerEngine` are both one. */
+export interface EngineInterface {
+  /** OpenAI's shape: `engine.chat.completions.create({ messages, stream: true })`. */
+  readonly chat: Chat;
+  /** Begins a conversation. */
+  session(options?: SessionOptions): Session;
+  stats(): Promise<EngineStats>;
+  /** Below words: token ids in, numbers out, each on a text of its own. */
+  readonly tokens: TokenInterface;
+  /** Listens; the function that is returned stops listening. */
+  on<Name extends keyof EngineEvents>(name: Name, listener: (event: EngineEvents[Name]) => void): () => void;
+  /** Stops what is under way and frees the device's memory. */
+  dispose(): Promise<void>;
+}
+
+/** What `Engine` and `WorkerEngine` can do without a model. */
+export interface EngineStatics {
+  load(model: ModelReference, options?: LoadOptions): Promise<EngineInterface>;
+  /** What the browser's store holds; empty where there is no store. */
+  models(): Promise<StoredModel[]>;
+  /** Removes a model from the store; false when it was not there. */
+  remove(name: string): Promise<boolean>;
+}

@@ -1,0 +1,59 @@
+/** What a page and its worker say to each other. Every call has a number; its answers bear it. */
+
+import type { ErrorCode } from '../errors.js';
+import type {
+  EngineEvents,
+  EngineStats,
+  GenerateOptions,
+  LoadOptions,
+  LoadProgress,
+  Message,
+  ModelReference,
+  Notice,
+  ReplyPart,
+  ReplyResult,
+} from '../types.js';
+
+/** Options that can be sent. */
+export type SentLoadOptions = Omit<LoadOptions, 'onProgress' | 'onNotice' | 'signal'>;
+
+/** A source of the page's own, asked through messages. */
+export const PAGE_SOURCE = 'the source of the page';
+
+/** Calls of the page: what each takes, and what it gives in the end. */
+export interface Calls {
+  load: { takes: { model: ModelReference; options: SentLoadOptions }; gives: { name: string } };
+  reply: { takes: { messages: readonly Message[]; options: Omit<GenerateOptions, 'signal'> }; gives: ReplyResult };
+  stats: { takes: null; gives: EngineStats };
+  logits: { takes: Uint32Array; gives: Float32Array };
+  greedy: { takes: { ids: Uint32Array; count: number }; gives: Uint32Array };
+  dispose: { takes: null; gives: null };
+}
+
+/** Calls of the worker: of a source that only the page can read. */
+export interface SourceCall {
+  method: 'describe' | 'size' | 'read';
+  args: [string] | [string, number, number];
+}
+
+/** From the page. */
+export type ToWorker =
+  | { [Name in keyof Calls]: { type: 'call'; id: number; name: Name; takes: Calls[Name]['takes'] } }[keyof Calls]
+  /** The call should end soon. */
+  | { type: 'cancel'; id: number }
+  | { type: 'sourceAnswer'; id: number; value?: unknown; error?: SentError };
+
+/** From the worker. */
+export type ToPage =
+  | { type: 'done'; id: number; value: unknown }
+  | { type: 'failed'; id: number; error: SentError }
+  | { type: 'part'; id: number; part: ReplyPart }
+  | { type: 'progress'; id: number; progress: LoadProgress }
+  | { type: 'loadNotice'; id: number; notice: Notice }
+  | { type: 'source'; id: number; call: SourceCall }
+  | { [Name in keyof EngineEvents]: { type: 'event'; name: Name; event: EngineEvents[Name] } }[keyof EngineEvents];
+
+export interface SentError {
+  code: ErrorCode;
+  message: string;
+}

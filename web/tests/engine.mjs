@@ -1,0 +1,298 @@
+// The npm package in a browser, on files of this repository: goldens, conversations, OpenAI's shapes, faults, the
+// worker, and a device that is lost amid a reply. On WebGPU, which without a graphics card is a software driver
+// (SwiftShader in Chromium, the system's Vulkan in Firefox), and on the CPU.
+//
+//     CHROMIUM=/usr/bin/chromium node --test web/tests/engine.mjs
+//     FIREFOX=/usr/bin/firefox-esr node --test web/tests/engine.mjs
+
+import { after, before, test } from 'node:test';
+import { readFileSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { difference } from './compare.mjs';
+import { expectGolden } from './goldens.mjs';
+import { root } from './root.mjs';
+import { openPage } from './support.mjs';
+
+const DEMO = `${root}assets/demo/`;
+/** Texts that the native binary is held to too. */
+const texts = JSON.parse(readFileSync(`${DEMO}greedy.json`, 'utf8'));
+const HELLO = texts.find(({ name }) => name === 'hello');
+
+let page;
+before(async () => {
+  page = await openPage({ demo: DEMO, goldens: `${root}tests/goldens` });
+  await page.evaluate(async () => {
+    // Loading tests a device's kernels first, which takes a software GPU seconds: few engines for all tests.
+    const loaded = new Map();
+    window.engine = (model, device, options = {}) => {
+      const key = JSON.stringify([model, device, options]);
+      if (!loaded.has(key)) loaded.set(key, selvedge.Engine.load(model, { device, store: false, ...options }));
+      return loaded.get(key);
+    };
+    window.failure = async (work) => {
+      try {
+        await work();
+      } catch (error) {
+        return { code: error.code, message: error.message, is: error instanceof selvedge.SelvedgeError };
+      }
+      return undefined;
+    };
+  });
+});
+after(() => page?.close());
+
+for (const device of ['gpu', 'cpu']) {
+  for (const prompt of ['p0', 'p1']) {
+    test(`Hymba's case A, ${prompt}, ${device}`, async () => {
+      await expectGolden(page, 'hymba/caseA', prompt, device);
+    });
+  }
+
+  test(`the demo model answers as natively, ${device}`, async () => {
+    const said = await page.evaluate(async (device) => {
+      const session = (await engine('/demo', device)).session({ system: 'You are a helpful assistant.' });
+      const parts = [];
+      for await (const part of session.send('Hello.')) parts.push(part);
+      return { text: parts.map(({ text }) => text).join(''), types: parts.map(({ type }) => type), messages: session.messages };
+    }, device);
+    assert.equal(said.text, HELLO.text);
+    assert.ok(said.types.length > 5 && said.types.every((type) => type === 'answer'));
+    assert.deepEqual(said.messages.map(({ role }) => role), ['system', 'user', 'assistant']);
+    assert.equal(said.messages[2].content, HELLO.text);
+  });
+}
+
+test('a device lost amid a reply is replaced, and the reply goes on', async () => {
+  const { whole, text, events, after, deviceCount } = await page.evaluate(async () => {
+    const { Engine } = selvedge;
+    const devices = [];
+    const original = GPUAdapter.prototype.requestDevice;
+    GPUAdapter.prototype.requestDevice = async function (...args) {
+      const device = await original.apply(this, args);
+      devices.push(device);
+      return device;
+    };
+    const engine = await Engine.load('/demo', { device: 'gpu', store: false });
+    const events = [];
+    engine.on('devicelost', ({ message }) => events.push(`lost: ${message}`));
+    engine.on('notice', ({ code }) => events.push(code));
+    const ask = () => engine.session({ system: 'You are a helpful assistant.' }).send('Hello.');
+    let text = '';
+    let parts = 0;
+    for await (const part of ask()) {
+      text += part.text;
+      parts += 1;
+      if (parts === 4) devices.at(-1).destroy();
+    }
+    const after = (await ask()).text;
+    // Also when nobody is waiting for anything.
+    const idle = new Promise((resolve) => engine.on('notice', ({ code }) => code === 'restored' && resolve()));
+    devices.at(-1).destroy();
+    await idle;
+    await engine.dispose();
+    GPUAdapter.prototype.requestDevice = original;
+    return { text, events, after, deviceCount: devices.length };
+  });
+  assert.equal(text, HELLO.text);
+  assert.equal(after, HELLO.text);
+  assert.equal(deviceCount, 3);
+  assert.deepEqual(events.map((event) => event.split(':')[0]), ['lost', 'restored', 'lost', 'restored']);
+});
+
+test('a turn reads its own tokens only, and what is rewound is read no more', async () => {
+  const turns = await page.evaluate(async () => {
+    const session = (await engine('/demo', 'cpu')).session({ system: 'You are a helpful assistant.' });
+    const first = (await session.send('Tell me a story.')).usage;
+    const second = (await session.send('Who was in the story?')).usage;
+    const kept = session.messages.slice(0, 3);
+    const again = await session.regenerate();
+    session.rewind(3);
+    const edited = await session.send('What did they eat?');
+    return { first, second, again: again.usage, edited: edited.usage, kept, messages: session.messages };
+  });
+  const { first, second, kept, messages } = turns;
+  assert.equal(first.readTokens, first.promptTokens);
+  assert.ok(second.promptTokens > first.promptTokens + first.completionTokens - 2);
+  assert.ok(second.readTokens < 20, `${second.readTokens} tokens were read`);
+  assert.deepEqual(messages.slice(0, 3), kept);
+  assert.equal(messages.length, 5);
+  assert.equal(messages[3].content, 'What did they eat?');
+  for (const { firstTokenMs, tokensPerSecond } of [first, second]) assert.ok(firstTokenMs > 0 && tokensPerSecond > 0);
+});
+
+test('replies stop: by stop(), by a signal, by a stop text, by a limit', async () => {
+  const ends = await page.evaluate(async () => {
+    const model = await engine('/demo', 'cpu');
+    const ask = (options) => {
+      const session = model.session({ system: 'You are a helpful assistant.' });
+      return [session, session.send('Tell me a story.', options)];
+    };
+    const [stopping, reply] = ask();
+    for await (const _ of reply) reply.stop();
+    const stopped = await reply;
+    const controller = new AbortController();
+    const [aborting, aborted] = ask({ signal: controller.signal });
+    const error = await failure(async () => {
+      for await (const _ of aborted) controller.abort();
+    });
+    const whole = (await ask()[1]).text;
+    return {
+      stopped,
+      stoppedMessages: stopping.messages,
+      error,
+      abortedMessages: aborting.messages,
+      goesOn: (await aborting.send('And then?')).text.length,
+      whole,
+      before: await ask({ stop: ['Ella ate'] })[1],
+      limited: await ask({ maxTokens: 5 })[1],
+    };
+  });
+  const { stopped, stoppedMessages, error, abortedMessages, goesOn, whole, before, limited } = ends;
+  assert.equal(stopped.finishReason, 'cancelled');
+  assert.ok(stopped.text.length > 0 && stopped.text.length < whole.length && whole.startsWith(stopped.text));
+  assert.equal(stoppedMessages[2].content, stopped.text.trimEnd());
+  assert.deepEqual([error.code, error.is], ['aborted', true]);
+  assert.ok(abortedMessages[2].content.length > 0 && goesOn > 0);
+  assert.equal(before.finishReason, 'stop');
+  assert.equal(before.text, whole.slice(0, whole.indexOf('Ella ate')));
+  assert.deepEqual([limited.finishReason, limited.usage.completionTokens], ['length', 5]);
+});
+
+test("OpenAI's shapes", async () => {
+  const { whole, chunks, refused } = await page.evaluate(async () => {
+    const { completions } = (await engine('/demo', 'cpu')).chat;
+    const messages = [
+      { role: 'developer', content: 'You are a helpful assistant.' },
+      { role: 'user', content: [{ type: 'text', text: 'Hel' }, { type: 'text', text: 'lo.' }] },
+    ];
+    const chunks = [];
+    const stream = await completions.create({ messages, stream: true, stream_options: { include_usage: true } });
+    for await (const chunk of stream) chunks.push(chunk);
+    const refused = [];
+    for (const more of [{ tools: [{}] }, { n: 2 }, { messages: [{ role: 'tool', content: '' }] }, { temperature: -1 }]) {
+      refused.push(await failure(() => completions.create({ messages, ...more })));
+    }
+    return { whole: await completions.create({ messages, seed: 1, temperature: 0 }), chunks, refused };
+  });
+  assert.equal(whole.choices[0].message.content, HELLO.text);
+  assert.equal(whole.usage.total_tokens, whole.usage.prompt_tokens + whole.usage.completion_tokens);
+  const deltas = chunks.flatMap(({ choices }) => choices);
+  assert.equal(deltas.map(({ delta }) => delta.content ?? '').join(''), HELLO.text);
+  assert.equal(deltas.at(-1).finish_reason, 'stop');
+  assert.deepEqual(chunks.at(-1).usage, { ...whole.usage, prompt_tokens_details: chunks.at(-1).usage.prompt_tokens_details });
+  for (const error of refused) assert.deepEqual([error?.code, error?.is], ['bad-request', true], JSON.stringify(error));
+});
+
+test('an engine in a worker is the same', async () => {
+  const out = await page.evaluate(async () => {
+    const { WorkerEngine } = selvedge;
+    const stages = new Set();
+    const engine = await WorkerEngine.load('/demo', { device: 'cpu', store: false, onProgress: ({ stage }) => stages.add(stage) });
+    const session = engine.session({ system: 'You are a helpful assistant.' });
+    const parts = [];
+    for await (const part of session.send('Hello.')) parts.push(part.text);
+    const reply = session.send('Tell me a story.');
+    for await (const _ of reply) reply.stop();
+    const { finishReason } = await reply;
+    const stats = await engine.stats();
+    const long = await failure(async () => session.send('word '.repeat(5000)));
+    const logits = await engine.tokens.logits([1, 2, 3]);
+    await engine.dispose();
+    const gone = await failure(() => engine.stats());
+    const controller = new AbortController();
+    const stopped = await failure(() =>
+      WorkerEngine.load('/demo', { store: false, signal: controller.signal, onProgress: () => controller.abort() }));
+    return { parts, finishReason, stats, long, gone, stopped, stages: [...stages], logits: logits.length };
+  });
+  assert.equal(out.parts.join(''), HELLO.text);
+  assert.equal(out.finishReason, 'cancelled');
+  assert.deepEqual(out.stages, ['runtime', 'open', 'device', 'weights', 'ready']);
+  assert.deepEqual([out.long.code, out.gone.code, out.stopped.code], ['context-full', 'disposed', 'aborted']);
+  const { model, device, state, last, contextLength } = out.stats;
+  assert.deepEqual([model.type, model.layers, device.backend, contextLength], ['hymba', 7, 'cpu', 2048]);
+  assert.equal(state.bytes, state.fixed + state.perToken * state.tokens);
+  assert.ok(state.tokens > 40 && state.transformerPerToken > state.perToken && last.completionTokens > 0);
+  assert.equal(out.logits % 3, 0);
+});
+
+test('a model from files, from bytes and from a source of the page', async () => {
+  const names = ['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'];
+  const answers = await page.evaluate(async (names) => {
+    const { Engine, WorkerEngine } = selvedge;
+    const bytes = new Map();
+    for (const name of names) bytes.set(name, new Uint8Array(await (await fetch(`/demo/${name}`)).arrayBuffer()));
+    const files = names.map((name) => new File([bytes.get(name)], name));
+    const asked = [];
+    const source = {
+      describe: (name) => `mine/${name}`,
+      size: async (name) => bytes.get(name)?.length ?? null,
+      read: async (name, start, end) => {
+        asked.push(name);
+        return bytes.get(name).slice(start, end);
+      },
+    };
+    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('chosen', { create: true });
+    for (const name of names) {
+      const file = await (await folder.getFileHandle(name, { create: true })).createWritable();
+      await file.write(bytes.get(name));
+      await file.close();
+    }
+    const answers = [];
+    for (const [Kind, model] of [[Engine, files], [Engine, bytes], [Engine, source], [WorkerEngine, source], [WorkerEngine, folder]]) {
+      const engine = await Kind.load(model, { device: 'cpu' });
+      answers.push((await engine.session({ system: 'You are a helpful assistant.' }).send('Hello.')).text);
+      await engine.dispose();
+    }
+    return { answers, asked: asked.length };
+  }, names);
+  assert.deepEqual(answers.answers, Array(5).fill(HELLO.text));
+  assert.ok(answers.asked > 8);
+});
+
+test('faults say what is wrong, and have a code', async () => {
+  const failed = (work) => page.evaluate(`failure(async () => { ${work} })`);
+  const cases = [
+    ['await selvedge.Engine.load("/nowhere", { store: false })', 'not-found', /config\.json/],
+    ['await selvedge.Engine.load("demo model")', 'bad-request', /names no model/],
+    ['await selvedge.Engine.load(42)', 'bad-request', /a model is/],
+    ['await selvedge.Engine.load("http://localhost:1/x", { store: false })', 'network', /cannot be fetched/],
+    ['await selvedge.Engine.load({ "config.json": new TextEncoder().encode("{}") })', 'not-found', /no weights/],
+    ['await selvedge.Engine.load("/demo", { device: "cpu", store: false, contextLength: 4096 })', 'bad-request', /2048/],
+    ['await selvedge.Engine.load("/demo", { device: "cpu", store: false, memoryBudget: 5e6 })', 'out-of-memory', /5000000/],
+    ['await selvedge.Engine.load("/demo", { device: "cpu", store: false, weights: "q1" })', 'bad-request', /q1/],
+    ['await (await engine("/demo", "cpu")).tokens.logits([1, 5000])', 'bad-request', /vocabulary/],
+    ['await (await engine("/goldens/hymba/caseA", "cpu")).session().send("Hello.")', 'unsupported-model', /tokenizer|template/],
+    ['(await engine("/demo", "cpu")).session().rewind(3)', 'bad-request', /0 messages/],
+    ['(await engine("/demo", "cpu")).session().regenerate()', 'bad-request', /send/],
+  ];
+  for (const [work, code, words] of cases) {
+    const error = await failed(work);
+    assert.deepEqual([error?.code, error?.is], [code, true], `${work}: ${JSON.stringify(error)}`);
+    assert.match(error.message, words);
+  }
+});
+
+test('without WebGPU a model runs on the CPU, and says so', async () => {
+  const bare = await openPage({ demo: DEMO }, { withoutGpu: true });
+  try {
+    const { notices, stats, gpu } = await bare.evaluate(async () => {
+      const notices = [];
+      const engine = await selvedge.WorkerEngine.load('/demo', { store: false, onNotice: (notice) => notices.push(notice) });
+      const here = await selvedge.Engine.load('/demo', { store: false, onNotice: (notice) => notices.push(notice) });
+      await here.dispose();
+      const gpu = await selvedge.Engine.load('/demo', { device: 'gpu' }).catch((error) => error.code);
+      return { notices, stats: await engine.stats(), gpu };
+    });
+    assert.deepEqual(notices.map(({ code }) => code), ['cpu', 'cpu']);
+    assert.match(notices[1].message, /no WebGPU/);
+    assert.equal(stats.device.backend, 'cpu');
+    assert.equal(gpu, 'no-device');
+  } finally {
+    await bare.close();
+  }
+});
+
+test('differences are found', () => {
+  assert.equal(difference([1, 2], [1, 2.5]), 0.5);
+  assert.equal(difference([1, NaN], [1, 2]), Infinity);
+});

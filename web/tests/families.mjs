@@ -1,0 +1,78 @@
+// Golden cases in a browser, through the package: Hymba's, and every family's. Those of this repository, and those of the
+// folder SELVEDGE_GOLDENS, where it is set.
+//
+//     CHROMIUM=/usr/bin/chromium node --test web/tests/families.mjs
+
+import { after, before, test } from 'node:test';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { difference } from './compare.mjs';
+import { expectGolden } from './goldens.mjs';
+import { root } from './root.mjs';
+import { openSafetensors } from './safetensors.mjs';
+import { openPage } from './support.mjs';
+
+/** Largest absolute difference of a logit that is no fault; the gated delta rule adds more up. */
+const tolerance = (name) => (name.startsWith('qwen3_5') ? 2.4e-3 : 1e-3);
+
+const OURS = `${root}tests/goldens/`;
+const THEIRS = process.env.SELVEDGE_GOLDENS && `${process.env.SELVEDGE_GOLDENS}/families/`;
+/** `model_type`s that are tested as they are; other cases are variants, which native tests hold. */
+const families = new Map();
+for (const folder of [OURS, THEIRS].filter(Boolean)) {
+  for (const name of readdirSync(folder).sort()) {
+    const config = `${folder}${name}/config.json`;
+    if (!existsSync(config) || !existsSync(`${folder}${name}/model.safetensors`)) continue;
+    const { model_type } = JSON.parse(readFileSync(config, 'utf8'));
+    if (!families.has(model_type)) families.set(model_type, folder + name);
+  }
+}
+
+let page;
+before(async () => {
+  const served = Object.fromEntries([...families].map(([family, path]) => [family, path]));
+  page = await openPage({ goldens: OURS, ...served });
+  await page.evaluate(() => {
+    window.engine = (model, device, options = {}) => selvedge.Engine.load(model, { device, store: false, ...options });
+  });
+});
+after(() => page?.close());
+
+for (const [name, prompts] of [['hymba/caseB', ['p0']], ['hymba/caseC', ['p0', 'p3', 'p7']]]) {
+  for (const prompt of prompts) {
+    test(`${name}, ${prompt}`, () => expectGolden(page, name, prompt, 'gpu'));
+  }
+}
+
+for (const [family, path] of families) {
+  test(family, async () => {
+    const golden = openSafetensors(`${path}/golden.safetensors`);
+    const ids = golden('input_ids');
+    const decoded = golden('decode_tokens');
+    const wanted = [...golden('logits'), ...golden('decode_logits')];
+    const got = await page.evaluate(
+      async ([family, ids]) => {
+        const model = await engine(`/${family}`, 'gpu');
+        const logits = Array.from(await model.tokens.logits(ids));
+        await model.dispose();
+        return logits;
+      },
+      [family, [...ids, ...decoded]],
+    );
+    const apart = difference(got, wanted);
+    console.log(`${family}: logits differ by ${apart.toExponential(2)} at most`);
+    assert.ok(apart <= tolerance(path.split('/').at(-1)), `${apart}`);
+    assert.deepEqual(largest(got, ids.length + decoded.length), largest(wanted, ids.length + decoded.length));
+  });
+}
+
+test('there are families', () => assert.ok(families.size >= 3, [...families.keys()].join()));
+
+/** The most probable token of each row. */
+function largest(logits, rows) {
+  const width = logits.length / rows;
+  return Array.from({ length: rows }, (_, row) => {
+    const line = logits.slice(row * width, (row + 1) * width);
+    return line.indexOf(Math.max(...line));
+  });
+}

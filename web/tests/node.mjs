@@ -1,0 +1,55 @@
+// The package in Node.js: on the CPU, and on the GPU through Dawn (the npm package `webgpu`), on whatever Vulkan driver
+// the environment names.
+//
+//     node --test web/tests/node.mjs
+
+import { after, test } from 'node:test';
+import { readFileSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { TOLERANCE, difference } from './compare.mjs';
+import { openSafetensors } from './safetensors.mjs';
+import { root } from './root.mjs';
+import { Engine, SelvedgeError } from '../dist/node.js';
+
+const CASE = `${root}tests/goldens/hymba/caseA`;
+const golden = openSafetensors(`${CASE}/golden.safetensors`);
+const HELLO = JSON.parse(readFileSync(`${root}assets/demo/greedy.json`, 'utf8')).find(({ name }) => name === 'hello');
+
+// Dawn keeps the process alive as long as its instance is.
+after(() => setTimeout(() => process.exit(), 100));
+
+for (const device of ['gpu', 'cpu']) {
+  test(`Hymba's case A, ${device}`, async () => {
+    const engine = await Engine.load(CASE, { device });
+    const ids = golden('p0.input_ids');
+    const made = golden('p0.gen_tokens');
+    const decoded = golden('p0.gen_logits_fixed_cache');
+    const wanted = [...golden('p0.logits'), ...decoded.slice(decoded.length / made.length)];
+    const apart = difference(await engine.tokens.logits([...ids, ...made.slice(0, -1)]), wanted);
+    const stats = await engine.stats();
+    await engine.dispose();
+    console.log(`case A p0 on ${stats.device.adapter}: logits differ by ${apart.toExponential(2)} at most`);
+    assert.ok(apart <= TOLERANCE, `${apart} > ${TOLERANCE}`);
+    assert.equal(stats.device.backend, device === 'gpu' ? 'webgpu' : 'cpu');
+    const official = await Engine.load(CASE, { device, hymbaWindow: 'generate' });
+    assert.deepEqual(Array.from(await official.tokens.greedy(ids, made.length)), made);
+    await official.dispose();
+  });
+}
+
+test('the demo model answers as natively', async () => {
+  const engine = await Engine.load(`${root}assets/demo`, { device: 'cpu' });
+  const session = engine.session({ system: 'You are a helpful assistant.' });
+  let text = '';
+  for await (const part of session.send('Hello.')) text += part.text;
+  assert.equal(text, HELLO.text);
+  await engine.dispose();
+});
+
+test('a folder that is none', async () => {
+  await assert.rejects(Engine.load(`${root}web/tests`, { device: 'cpu' }), (error) => {
+    assert.ok(error instanceof SelvedgeError);
+    assert.equal(error.code, 'not-found');
+    return /config\.json/.test(error.message);
+  });
+});

@@ -1,0 +1,60 @@
+//! The npm package in `web/`: its JavaScript from its TypeScript, around the WebAssembly module.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{setup, shell, wasm};
+
+/// Most bytes of the package's JavaScript, all of it together and gzipped, before any bundler makes it smaller.
+const BUDGET: u64 = 40_000;
+
+/// Builds the whole package; an error when a part of it has outgrown its budget.
+pub fn package() -> Result<()> {
+    wasm::build()?;
+    let node = setup::node()?;
+    let dist = shell::root().join("web/dist");
+    if dist.is_dir() {
+        // What is no longer compiled must not be shipped.
+        std::fs::remove_dir_all(&dist)?;
+    }
+    typescript(&node, "web")?;
+    typescript(&node, "web/tests")?;
+    let mut files = scripts(&dist)?;
+    files.push(shell::root().join(wasm::PACKAGE).join("selvedge.js"));
+    let zipped = wasm::gzipped(&node, &files)?;
+    println!("JavaScript: {} files, {zipped} bytes gzipped, at most {BUDGET}", files.len());
+    if zipped > BUDGET {
+        bail!("the package's JavaScript is {zipped} bytes gzipped, its budget is {BUDGET}");
+    }
+    Ok(())
+}
+
+/// Builds the package and the page over it.
+pub fn page() -> Result<()> {
+    package()?;
+    shell::run(&mut shell::program("npm", &["run", "build:page", "--prefix", "web"]))
+        .context("the page could not be built")
+}
+
+/// Compiles a folder that has a `tsconfig.json`.
+fn typescript(node: &Path, folder: &str) -> Result<()> {
+    let compiler = shell::root().join("web/node_modules/typescript/lib/tsc.js");
+    shell::run(Command::new(node).arg(compiler).args(["--project", folder]).current_dir(shell::root()))
+}
+
+/// The scripts below a folder.
+fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(scripts(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "js") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
