@@ -5,6 +5,7 @@ mod fuse;
 mod gpu;
 mod lower;
 mod memory;
+mod packing;
 mod params;
 mod program;
 mod self_test;
