@@ -22,13 +22,24 @@ pub struct WebGpuOptions {
     /// Cut matrices into segments of at most so many bytes; `None`: of as many as a binding holds. Tests ask for
     /// few: a matrix too large for a binding is slow to make.
     pub segment: Option<u64>,
+    /// Quantise on the device what a checkpoint has in more bits. Otherwise the loader does on the host, and codes
+    /// are to the last bit those of the CPU's backend.
+    pub quantise: bool,
     /// Run every kind of kernel against its twin before anything else.
     pub self_test: bool,
 }
 
 impl Default for WebGpuOptions {
     fn default() -> Self {
-        Self { adapter: None, software: true, default_limits: false, subgroups: true, segment: None, self_test: true }
+        Self {
+            adapter: None,
+            software: true,
+            default_limits: false,
+            subgroups: true,
+            segment: None,
+            quantise: true,
+            self_test: true,
+        }
     }
 }
 
@@ -49,6 +60,8 @@ pub(super) struct Gpu {
     pub info: BackendInfo,
     /// Most bytes of a matrix's segment.
     pub segment: u64,
+    /// Whether it quantises weights.
+    pub quantises: bool,
     /// Kept alive: browsers drop the device with it.
     _instance: wgpu::Instance,
     pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
@@ -182,6 +195,7 @@ impl Gpu {
             info,
             _instance: instance,
             segment,
+            quantises: options.quantise,
             pipelines: RefCell::default(),
             counters: RefCell::default(),
             trouble,

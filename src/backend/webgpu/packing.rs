@@ -63,7 +63,7 @@ impl Packing {
     }
 
     /// Bytes of the codes of a quad.
-    fn code_bytes(self, format: Quantised) -> usize {
+    pub fn code_bytes(self, format: Quantised) -> usize {
         QUAD * format.code_bytes(self.chunks() * CHUNK)
     }
 

@@ -143,6 +143,11 @@ params! {
     }
     /// `shaders/gather/gather.wgsl`
     Gather for "gather" { width: u32, x_pitch: u32, x_offset: u32, out_pitch: u32 }
+    /// `shaders/quantise/quantise.wgsl`
+    Quantise for "quantise" {
+        columns: u32, groups: u32, record: u32, scales_at: u32, first: u32, rows: u32, skipped: u32, searched: u32,
+        scale: f32,
+    }
     /// `shaders/sample/freeze.wgsl`
     Freeze for "sample.freeze" { spans_at: u32 }
     /// `shaders/sample/sample.wgsl`

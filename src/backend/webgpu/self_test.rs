@@ -11,10 +11,10 @@ use super::gpu::Gpu;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BackendError, Outputs, ProgramSpec, Result, Span, Step, StepTable, Tokens};
 use crate::graph::{
-    Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, Routing, RowBlock, Rows, StateKind, ValueId,
-    WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
+    Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, Routing, RowBlock, Rows, SourceBlock, StateKind,
+    ValueId, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
 };
-use crate::quantised::{Rounding, quantise_row};
+use crate::quantised::{GROUP, Quantised, Rounding, quantise_row};
 use crate::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 /// Largest difference allowed, relative to the largest number of a value (at least 1).
@@ -254,6 +254,21 @@ fn format(index: usize, recipe: &WeightRecipe) -> WeightFormat {
     }
 }
 
+/// Moves numbers to where a quantised format holds them exactly, so that there is one way to round them: multiples
+/// of 1/8 or 1/128, and in every group the largest code (and the least, where there are minimums).
+fn snap(numbers: &mut [f32], columns: usize, format: Quantised) {
+    let (low, high) = match format {
+        Quantised::Q8 => (-127.0, 127.0),
+        Quantised::Q4 => (-7.0, 7.0),
+        Quantised::Q4m => (-8.0, 7.0),
+    };
+    let step = if format == Quantised::Q8 { 128.0 } else { 8.0 };
+    for group in numbers.chunks_mut(columns).flat_map(|row| row.chunks_mut(GROUP)) {
+        group.iter_mut().for_each(|x| *x = (*x * step).round().clamp(low, high) / step);
+        group.iter_mut().zip([high, low]).for_each(|(x, extreme)| *x = extreme / step);
+    }
+}
+
 async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
     let mut matrices = 0;
     for (index, recipe) in graph.weights.iter().enumerate() {
@@ -269,6 +284,7 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
             WeightFormat::F16 => numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
             WeightFormat::Bf16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
             WeightFormat::Quantised(format) => {
+                snap(&mut numbers, columns, format);
                 let mut bytes = vec![0; rows * format.row_bytes(columns)];
                 let rows = bytes.chunks_exact_mut(format.row_bytes(columns)).zip(numbers.chunks_exact(columns));
                 rows.for_each(|(row, numbers)| _ = quantise_row(numbers, format, Rounding::Plain, row));
@@ -276,7 +292,13 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
             }
         };
         backend.create_weight(id, &WeightDesc { name, rows, columns, format, class })?;
-        backend.write_weight(id, RowBlock { first: 0, bytes: &bytes }).await?;
+        if backend.quantises() && matches!(format, WeightFormat::Quantised(_)) {
+            let (bytes, format) = (bytemuck::cast_slice(&numbers), WeightFormat::F32);
+            let block = SourceBlock { first: 0, bytes, format, scale: 1.0, rounding: Rounding::Searched };
+            backend.quantise_weight(id, block).await?;
+        } else {
+            backend.write_weight(id, RowBlock { first: 0, bytes: &bytes }).await?;
+        }
     }
     Ok(())
 }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use super::gpu::Gpu;
 use super::packing::{Packing, QUAD};
+use super::quantise::Quantiser;
 use crate::backend::{BackendError, Result};
-use crate::graph::{RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
+use crate::graph::{RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
 
 /// Bytes written before the host waits for the device to take them.
 const IN_FLIGHT: u64 = 64 << 20;
@@ -53,6 +54,7 @@ pub(super) struct Weights {
     vectors: Vec<f32>,
     buffer: Option<wgpu::Buffer>,
     in_flight: u64,
+    quantiser: Quantiser,
 }
 
 impl Weights {
@@ -123,15 +125,38 @@ impl Weights {
                     };
                     gpu.queue.write_buffer(&segment.buffer, at, &packed);
                 }
-                self.in_flight += block.bytes.len() as u64;
-                if self.in_flight > IN_FLIGHT {
-                    self.in_flight = 0;
-                    gpu.submit([]);
-                    gpu.finish().await?;
-                }
-                gpu.check("uploading weights")
+                self.uploaded(gpu, block.bytes.len()).await
             }
         }
+    }
+
+    /// Fills rows of a quantised matrix from numbers that are not.
+    pub async fn quantise(&mut self, gpu: &Gpu, id: WeightId, block: SourceBlock<'_>) -> Result<()> {
+        let misuse = |what: &str| Err(BackendError::Misuse(format!("weight {}: {what}", id.0)));
+        let Some(Stored::Matrix(matrix)) = self.stored.get(&id) else { return misuse("not a matrix on the device") };
+        let row = block.format.row_bytes(matrix.columns);
+        let whole = row > 0 && block.bytes.len().is_multiple_of(row);
+        if !whole || block.first + block.bytes.len() / row > matrix.rows {
+            return misuse("a block that is not rows of it");
+        }
+        self.quantiser.run(gpu, matrix.packing(), &matrix.segments, &block)?;
+        self.uploaded(gpu, block.bytes.len()).await
+    }
+
+    /// Waits, now and then, until the device has taken what was sent.
+    async fn uploaded(&mut self, gpu: &Gpu, bytes: usize) -> Result<()> {
+        self.in_flight += bytes as u64;
+        if self.in_flight > IN_FLIGHT {
+            self.in_flight = 0;
+            gpu.submit([]);
+            gpu.finish().await?;
+        }
+        gpu.check("uploading weights")
+    }
+
+    /// Gives back what only loading needs.
+    pub fn settle(&mut self) {
+        self.quantiser = Quantiser::default();
     }
 
     /// The matrix behind an id.
