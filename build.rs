@@ -20,7 +20,8 @@ fn main() {
     println!("cargo::rerun-if-changed=shaders");
     println!("cargo::rerun-if-changed=build.rs");
     let list = read(&root.join("permutations"));
-    let permutations: Vec<Permutation> = list.lines().flat_map(expand).collect();
+    let groups: BTreeMap<&str, &str> = list.lines().filter_map(group).collect();
+    let permutations: Vec<Permutation> = list.lines().flat_map(|line| expand(line, &groups)).collect();
 
     let mut parts = BTreeMap::new();
     let mut rust = String::from("pub(super) static SHADERS: &[Shader] = &[\n");
@@ -45,9 +46,18 @@ fn constant(file: &str) -> String {
     file.replace('/', "_").to_uppercase()
 }
 
+/// A line that gives files a name.
+fn group(line: &str) -> Option<(&str, &str)> {
+    let (name, files) = line.split('#').next()?.split_once(":=")?;
+    Some((name.trim(), files))
+}
+
 /// Expands a line of the list into its permutations.
-fn expand(line: &str) -> Vec<Permutation> {
+fn expand(line: &str, groups: &BTreeMap<&str, &str>) -> Vec<Permutation> {
     let line = line.split('#').next().unwrap_or_default().trim();
+    if line.contains(":=") {
+        return vec![];
+    }
     let Some((name, rest)) = line.split_once('=') else { return vec![] };
     let (parts, variables) = rest.split_once('|').unwrap_or((rest, ""));
     let mut lines = vec![(name.trim().to_owned(), parts.trim().to_owned())];
@@ -59,7 +69,8 @@ fn expand(line: &str) -> Vec<Permutation> {
         lines = lines.iter().flat_map(|l| values.split(',').map(move |v| fill(l, v))).collect();
     }
     let permutation = |(name, parts): (String, String)| {
-        let (constants, files): (Vec<&str>, Vec<&str>) = parts.split_whitespace().partition(|p| p.contains('='));
+        let parts = parts.split_whitespace().flat_map(|p| groups.get(p).copied().unwrap_or(p).split_whitespace());
+        let (constants, files): (Vec<&str>, Vec<&str>) = parts.partition(|p| p.contains('='));
         let pair = |c: &str| c.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
         Permutation {
             name,

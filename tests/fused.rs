@@ -171,10 +171,13 @@ impl Wanted {
     }
 }
 
-const FORMATS: [(WeightChoice, KvFormat, &str); 3] = [
+const FORMATS: [(WeightChoice, KvFormat, &str); 6] = [
     (WeightChoice::F32, KvFormat::F32, "f32"),
     (WeightChoice::F16, KvFormat::F16, "f16"),
     (WeightChoice::Bf16, KvFormat::F32, "bf16"),
+    (WeightChoice::Q8, KvFormat::F16, "q8"),
+    (WeightChoice::Q4, KvFormat::F32, "q4"),
+    (WeightChoice::Q4m, KvFormat::F32, "q4m"),
 ];
 
 fn golden(name: &str) -> String {
@@ -206,9 +209,9 @@ fn fused_kernels_agree_with_the_twins() {
     }
 }
 
-/// A device on which most matrices of the models here lie in several segments.
-fn with_small_segments() -> Box<dyn Backend> {
-    let options = WebGpuOptions { segment: Some(3 << 10), self_test: false, ..Default::default() };
+/// A device on which matrices lie in segments of at most so many bytes.
+fn in_segments<const BYTES: u64>() -> Box<dyn Backend> {
+    let options = WebGpuOptions { segment: Some(BYTES), self_test: false, ..Default::default() };
     Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
 }
 
@@ -218,19 +221,21 @@ fn matrices_may_lie_in_segments() {
     if !places().iter().any(|place| place.name == "webgpu" && !place.slow) {
         return;
     }
-    // How many dispatches the pairs of all layers take with weights in f32 and in f16: the rows between two cuts of
-    // either matrix are one.
+    // How many dispatches the pairs of all layers take in each format: the rows between two cuts of either matrix
+    // are one.
     let models = [
-        ("odd falcon_h1", ODD_FALCON.to_owned(), "linear_pair.gate", [18, 6]),
-        ("falcon_h1_rms", golden("falcon_h1_rms"), "linear_pair.plain", [24, 12]),
-        ("odd experts", ODD_EXPERTS.to_owned(), "linear_pair.plain", [12, 6]),
+        ("odd falcon_h1", ODD_FALCON.to_owned(), "linear_pair.gate", [18, 9, 9, 21, 12, 12]),
+        ("falcon_h1_rms", golden("falcon_h1_rms"), "linear_pair.plain", [24, 12, 12, 18, 15, 9]),
+        ("odd experts", ODD_EXPERTS.to_owned(), "linear_pair.plain", [12, 6, 6, 15, 15, 15]),
     ];
     for (name, config, pair, counts) in models {
         let checkpoint = random_checkpoint(&config, None);
         for ((weights, kv, format), count) in FORMATS.into_iter().zip(counts) {
+            // Most matrices of these models have several.
+            let open = if format.starts_with('q') { in_segments::<768> } else { in_segments::<{ 3 << 10 }> };
             let wanted = Wanted::new(&checkpoint, weights, kv);
             let what = format!("{name}, {format}, in segments");
-            let kernels = compare(&what, &checkpoint, with_small_segments, &wanted);
+            let kernels = compare(&what, &checkpoint, open, &wanted);
             assert_eq!(kernels.iter().filter(|kernel| kernel.contains(pair)).count(), count, "{what}: {kernels:?}");
         }
     }

@@ -30,7 +30,7 @@ fn main(
     var token = entry.x;
     if token == TOKEN_OF_SLOT { token = samplers[entry.y * SAMPLER_WORDS + LAST_TOKEN]; }
     if token < params.first || token - params.first >= params.rows { return; }
-    let value = load_weight((token - params.first) * params.chunks + chunk);
+    let value = load_weight(token - params.first, params.chunks, chunk);
     for (var i = 0u; i < 8u; i++) {
         let column = chunk * 8u + i;
         if column < params.columns {

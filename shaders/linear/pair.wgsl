@@ -3,7 +3,7 @@
 //
 // x is either a value as it is, or made on the way in by a gate: see shared/input_plain.wgsl and
 // shared/input_gate.wgsl. y is a value as it is. Neither layer has a bias.
-// Tiling: as in rows.wgsl, one workgroup makes OUTS outputs for all ROWS rows of the program; its lanes
+// Tiling: as in rows.wgsl, one workgroup makes the OUTS outputs of a quad for all ROWS rows of the program; its lanes
 // stride over the inputs of the one matrix, then over those of the other, eight at a time.
 // Barriers: one reduction a row, over the OUTS sums together.
 // Limits: ROWS <= 8 (registers); both matrices in one format; 7 storage buffers. Where a segment of either
@@ -14,8 +14,8 @@ struct Params {
     y_chunks: u32,          // and of the second
     y_columns: u32,
     rows: u32,              // outputs of this dispatch
-    weight_at: u32,         // chunk of the segment at which the first of them begins
-    second_weight_at: u32,
+    quad: u32,              // of the segment, with the first of them
+    second_quad: u32,
     out_pitch: u32,
     out_offset: u32,        // first output of this dispatch
     x_pitch: u32,
@@ -32,8 +32,6 @@ const OUTS = 4u;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 @group(0) @binding(5) var<storage, read> y: array<vec4<f32>>;            // [rows, y_pitch]
 
-fn dot8(a: Eight, b: Eight) -> f32 { return dot(a.low, b.low) + dot(a.high, b.high); }
-
 fn load_y(row: u32, chunk: u32) -> Eight {
     let at = (row * params.y_pitch) / 4u + 2u * chunk;
     return within(params.y_columns, chunk, Eight(y[at], y[at + 1u]));
@@ -47,35 +45,18 @@ fn main(
 ) {
     let index = wrapped(workgroup, workgroups);
     prepare(lane, index);
-    let first = OUTS * index;
-    let outputs = min(vec4(first, first + 1u, first + 2u, first + 3u), vec4(params.rows - 1u));
     var sums: array<vec4<f32>, ROWS>;
-    let at = params.weight_at + params.chunks * outputs;
     for (var chunk = lane; chunk < params.chunks; chunk += LANES) {
-        let w0 = load_weight(at.x + chunk);
-        let w1 = load_weight(at.y + chunk);
-        let w2 = load_weight(at.z + chunk);
-        let w3 = load_weight(at.w + chunk);
-        for (var row = 0u; row < ROWS; row++) {
-            let value = load_x(row, chunk);
-            sums[row] += vec4(dot8(w0, value), dot8(w1, value), dot8(w2, value), dot8(w3, value));
-        }
+        let weights = load_quad(params.quad + index, params.chunks, chunk);
+        for (var row = 0u; row < ROWS; row++) { sums[row] += quad_dot(weights, load_x(row, chunk)); }
     }
-    let second_at = params.second_weight_at + params.y_chunks * outputs;
     for (var chunk = lane; chunk < params.y_chunks; chunk += LANES) {
-        let w0 = load_second_weight(second_at.x + chunk);
-        let w1 = load_second_weight(second_at.y + chunk);
-        let w2 = load_second_weight(second_at.z + chunk);
-        let w3 = load_second_weight(second_at.w + chunk);
-        for (var row = 0u; row < ROWS; row++) {
-            let value = load_y(row, chunk);
-            let sum = vec4(dot8(w0, value), dot8(w1, value), dot8(w2, value), dot8(w3, value));
-            sums[row] += params.scale * sum;
-        }
+        let weights = load_second_quad(params.second_quad + index, params.y_chunks, chunk);
+        for (var row = 0u; row < ROWS; row++) { sums[row] += params.scale * quad_dot(weights, load_y(row, chunk)); }
     }
     for (var row = 0u; row < ROWS; row++) {
         let total = reduce_sum(lane, sums[row]);
-        let output = first + lane;
+        let output = OUTS * index + lane;
         if lane < OUTS && output < params.rows {
             out[row * params.out_pitch + params.out_offset + output] = total[lane];
         }

@@ -3,7 +3,7 @@
 //
 // x is either a value as it is, or made on the way in from what the op before would have read: see
 // shared/input_*.wgsl. What that recomputes in every workgroup is small beside the weights.
-// Tiling: one workgroup makes OUTS outputs for all ROWS rows of the program. Lanes stride over the
+// Tiling: one workgroup makes the OUTS outputs of a quad for all ROWS rows of the program. Lanes stride over the
 // inputs, eight at a time, so that a weight is read once, in 16-byte words, whatever the rows.
 // Barriers: one reduction a row, over the OUTS sums together; those of the input.
 // Limits: ROWS <= 8 (registers). A weight of several segments is one dispatch a segment.
@@ -39,8 +39,6 @@ const NONE = 0xffffffffu;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 @group(0) @binding(5) var<storage, read> addend: array<f32>;             // [rows, addend_pitch]
 
-fn dot8(a: Eight, b: Eight) -> f32 { return dot(a.low, b.low) + dot(a.high, b.high); }
-
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -49,23 +47,14 @@ fn main(
 ) {
     let index = wrapped(workgroup, workgroups);
     prepare(lane, index);
-    let first = OUTS * index;
-    let last = params.rows - 1u;
-    let at = params.chunks * min(vec4(first, first + 1u, first + 2u, first + 3u), vec4(last));
     var sums: array<vec4<f32>, ROWS>;
     for (var chunk = lane; chunk < params.chunks; chunk += LANES) {
-        let w0 = load_weight(at.x + chunk);
-        let w1 = load_weight(at.y + chunk);
-        let w2 = load_weight(at.z + chunk);
-        let w3 = load_weight(at.w + chunk);
-        for (var row = 0u; row < ROWS; row++) {
-            let value = load_x(row, chunk);
-            sums[row] += vec4(dot8(w0, value), dot8(w1, value), dot8(w2, value), dot8(w3, value));
-        }
+        let weights = load_quad(index, params.chunks, chunk);
+        for (var row = 0u; row < ROWS; row++) { sums[row] += quad_dot(weights, load_x(row, chunk)); }
     }
     for (var row = 0u; row < ROWS; row++) {
         let total = reduce_sum(lane, sums[row]);
-        let output = first + lane;
+        let output = OUTS * index + lane;
         if lane < OUTS && output < params.rows {
             var value = total[lane];
             let column = params.out_offset + output;

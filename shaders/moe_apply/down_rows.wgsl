@@ -9,8 +9,6 @@ const OUTS = 4u;
 @group(0) @binding(4) var<storage, read> hidden: array<f32>;             // [pairs, hidden_pitch]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 
-fn dot8(a: Eight, b: Eight) -> f32 { return dot(a.low, b.low) + dot(a.high, b.high); }
-
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -31,15 +29,12 @@ fn main(
         if base + OUTS <= params.first || base >= end { continue; }
         let wanted = vec4(base, base + 1u, base + 2u, base + 3u);
         let here = (wanted >= vec4(params.first)) & (wanted < vec4(end));
-        let at = params.chunks * (clamp(wanted, vec4(params.first), vec4(end - 1u)) - params.first);
+        let rows = clamp(wanted, vec4(params.first), vec4(end - 1u)) - params.first;
         let pair = row * params.top + place;
         var products = vec4(0.0);
         for (var chunk = lane; chunk < params.chunks; chunk += LANES) {
             let value = Eight(inner(pair, 2u * chunk), inner(pair, 2u * chunk + 1u));
-            products += vec4(
-                dot8(load_weight(at.x + chunk), value), dot8(load_weight(at.y + chunk), value),
-                dot8(load_weight(at.z + chunk), value), dot8(load_weight(at.w + chunk), value),
-            );
+            products += quad_dot(load_rows(rows, chunk), value);
         }
         sums += select(vec4(0.0), weight_of(row, place) * products, here);
     }

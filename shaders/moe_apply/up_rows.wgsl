@@ -8,8 +8,6 @@ const OUTS = 4u;
 @group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;            // [rows, x_pitch]
 @group(0) @binding(5) var<storage, read_write> hidden: array<f32>;       // [pairs, hidden_pitch]
 
-fn dot8(a: Eight, b: Eight) -> f32 { return dot(a.low, b.low) + dot(a.high, b.high); }
-
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -28,20 +26,12 @@ fn main(
     let end = params.first + params.rows;
     if base + OUTS <= params.first || base >= end { return; }
     let wanted = vec4(base, base + 1u, base + 2u, base + 3u);
-    let at = params.chunks * (clamp(wanted, vec4(params.first), vec4(end - 1u)) - params.first);
+    let rows = clamp(wanted, vec4(params.first), vec4(end - 1u)) - params.first;
     var sums = vec4(0.0);
     for (var chunk = lane; chunk < params.chunks; chunk += LANES) {
         let place = row * params.x_pitch / 4u + 2u * chunk;
-        var value = Eight(x[place], x[place + 1u]);
-        if 8u * chunk + 8u > params.columns {
-            let left = vec4(params.columns - 8u * chunk);
-            value.low = select(vec4(0.0), value.low, vec4(0u, 1u, 2u, 3u) < left);
-            value.high = select(vec4(0.0), value.high, vec4(4u, 5u, 6u, 7u) < left);
-        }
-        sums += vec4(
-            dot8(load_weight(at.x + chunk), value), dot8(load_weight(at.y + chunk), value),
-            dot8(load_weight(at.z + chunk), value), dot8(load_weight(at.w + chunk), value),
-        );
+        let value = within(params.columns, chunk, Eight(x[place], x[place + 1u]));
+        sums += quad_dot(load_rows(rows, chunk), value);
     }
     let total = reduce_sum(lane, sums);
     let mine = base + lane;

@@ -119,7 +119,7 @@ fn main(
 
         var raw = vectors[params.dt_bias_at + mine];
         for (var chunk = 0u; chunk < params.chunks; chunk++) {
-            let w = load_weight(mine * params.chunks + chunk);
+            let w = load_weight(mine, params.chunks, chunk);
             let i = 8u * chunk;
             raw += dot(w.low, vec4(dt_normed[i], dt_normed[i + 1u], dt_normed[i + 2u], dt_normed[i + 3u]));
             raw += dot(w.high, vec4(dt_normed[i + 4u], dt_normed[i + 5u], dt_normed[i + 6u], dt_normed[i + 7u]));

@@ -1,5 +1,5 @@
-// Eight columns of a row of `columns`, with 0 past the end: what lies there may be anything, even NaN, which
-// a weight of 0 does not cancel.
+// A chunk of a row of `columns`, with 0 past the end: what lies there may be anything, even NaN, which a weight
+// of 0 does not cancel.
 fn within(columns: u32, chunk: u32, value: Eight) -> Eight {
     if 8u * chunk + 8u <= columns { return value; }
     let left = vec4(columns - 8u * chunk);

@@ -1,10 +1,4 @@
-// Eight columns of a row, made one by one; 0 past the end.
-fn load_x(row: u32, chunk: u32) -> Eight {
-    var value = Eight(vec4(0.0), vec4(0.0));
-    for (var i = 0u; i < 4u; i++) {
-        let column = 8u * chunk + i;
-        if column < params.columns { value.low[i] = input_at(row, column); }
-        if column + 4u < params.columns { value.high[i] = input_at(row, column + 4u); }
-    }
-    return value;
-}
+// Eight consecutive columns: a *chunk* of a row.
+struct Eight { low: vec4<f32>, high: vec4<f32> }
+
+fn dot8(a: Eight, b: Eight) -> f32 { return dot(a.low, b.low) + dot(a.high, b.high); }

@@ -1,8 +1,6 @@
-// Eight consecutive weights at a time, stored as bf16 (the upper halves of f32), two to a u32.
-// `weight`: [rows, columns padded to 8], 1 word a chunk.
+// A matrix in bf16 (the upper halves of f32), two numbers to a u32.
+// `weight`: [rows, columns padded to 8], one word of 16 bytes a chunk.
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
-
-struct Eight { low: vec4<f32>, high: vec4<f32> }
 
 fn unpack_weights(packed: vec4<u32>) -> Eight {
     let even = bitcast<vec4<f32>>(packed << vec4(16u));
@@ -10,4 +8,4 @@ fn unpack_weights(packed: vec4<u32>) -> Eight {
     return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));
 }
 
-fn load_weight(chunk: u32) -> Eight { return unpack_weights(weight[chunk]); }
+fn load_weight(row: u32, chunks: u32, chunk: u32) -> Eight { return unpack_weights(weight[row * chunks + chunk]); }

@@ -1,8 +1,6 @@
-// Eight consecutive weights at a time, stored as f16, two to a u32; needs no f16 arithmetic.
-// `weight`: [rows, columns padded to 8], 1 word a chunk.
+// A matrix in f16, two numbers to a u32; needs no f16 arithmetic.
+// `weight`: [rows, columns padded to 8], one word of 16 bytes a chunk.
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
-
-struct Eight { low: vec4<f32>, high: vec4<f32> }
 
 fn unpack_weights(packed: vec4<u32>) -> Eight {
     return Eight(
@@ -11,4 +9,4 @@ fn unpack_weights(packed: vec4<u32>) -> Eight {
     );
 }
 
-fn load_weight(chunk: u32) -> Eight { return unpack_weights(weight[chunk]); }
+fn load_weight(row: u32, chunks: u32, chunk: u32) -> Eight { return unpack_weights(weight[row * chunks + chunk]); }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use futures::future::{LocalBoxFuture, ready};
 
-use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
+use crate::graph::{Graph, RowBlock, SourceBlock, ValueId, WeightDesc, WeightId};
 use crate::state::{KvFormat, Sampler, SlotId, SlotState, StateLayout};
 
 pub use step::{CHUNK_ROWS, Outputs, Span, Step, StepError, StepTable, TOKEN_OF_SLOT, Tokens};
@@ -183,6 +183,20 @@ pub trait Backend {
 
     /// Fills rows of a weight. Returns when the device has room for more.
     fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<()>>;
+
+    /// Whether it quantises rows itself: [`quantise_weight`](Self::quantise_weight).
+    fn quantises(&self) -> bool {
+        false
+    }
+
+    /// Fills rows of a quantised weight with numbers that are not quantised yet, all of them finite and with
+    /// scales that an f16 holds. Rounds as [`quantise_row`](crate::quantised::quantise_row), but for the last bits
+    /// of a device's arithmetic: where two codes or two scales are equally good, it may choose the other one.
+    /// Returns when the device has room for more.
+    fn quantise_weight<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {
+        let what = format!("rows in {} for weight {}: it does not quantise", block.format.name(), id.0);
+        Box::pin(std::future::ready(Err(BackendError::Misuse(what))))
+    }
 
     /// Makes room for all slots; every slot is empty (zeros) afterwards.
     fn allocate(&mut self, layout: &StateLayout) -> Result<()>;

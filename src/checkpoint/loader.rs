@@ -6,7 +6,7 @@ use futures::future::LocalBoxFuture;
 
 use super::numbers::{Conversion, Overflow};
 use super::{Checkpoint, CheckpointError, TensorInfo};
-use crate::graph::{Graph, Part, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
+use crate::graph::{Graph, Part, RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
 
 use crate::quantised::{Quantised, Rounding};
 
@@ -95,6 +95,17 @@ pub trait WeightSink {
     /// Fills rows of a weight. Returns when there is room for more. Blocks of a weight come in order, without
     /// gaps, and all of them before the next weight is created.
     fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>>;
+
+    /// Whether it takes rows of a quantised weight that are not quantised yet, as [`quantise`](Self::quantise).
+    fn quantises(&self) -> bool {
+        false
+    }
+
+    /// Fills rows of a quantised weight with numbers that it quantises itself, all of them finite in f16. They
+    /// come as [`write`](Self::write) has them.
+    fn quantise<'a>(&'a mut self, _: WeightId, _: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(std::future::ready(Err("it does not quantise".into())))
+    }
 }
 
 /// How far a load is.
@@ -217,22 +228,29 @@ pub async fn load(
         for part in &recipe.parts {
             let (info, format) = find(checkpoint, part)?;
             let conversion = Conversion::new(checkpoint, info, desc.format, rounding).await?.of_part(part);
+            let by_sink = if sink.quantises() { conversion.of_many_bits() } else { None };
             let widest_row = info.row_bytes().max(desc.row_bytes());
             let block_rows = (BLOCK / widest_row.max(1)).max(1);
             for start in part.rows.clone().step_by(block_rows) {
                 let rows = start..part.rows.end.min(start + block_rows);
                 let (from, count) = (rows.start, rows.len());
                 let source = checkpoint.rows(info, rows).await?;
-                let block = if format == desc.format && conversion.is_verbatim() {
-                    source.as_ref()
+                let fault = |fault| overflow(checkpoint, &part.tensor, info, from, desc.format, fault);
+                if let Some((format, scale)) = by_sink {
+                    conversion.check(&source).map_err(fault)?;
+                    let block = SourceBlock { first, bytes: &source, format, scale, rounding };
+                    sink.quantise(id, block).await.map_err(refused)?;
                 } else {
-                    converted.clear();
-                    converted.resize(count * desc.row_bytes(), 0);
-                    let run = conversion.run(&source, &mut converted);
-                    run.map_err(|fault| overflow(checkpoint, &part.tensor, info, from, desc.format, fault))?;
-                    &converted
-                };
-                sink.write(id, RowBlock { first, bytes: block }).await.map_err(refused)?;
+                    let bytes = if format == desc.format && conversion.is_verbatim() {
+                        source.as_ref()
+                    } else {
+                        converted.clear();
+                        converted.resize(count * desc.row_bytes(), 0);
+                        conversion.run(&source, &mut converted).map_err(fault)?;
+                        &converted
+                    };
+                    sink.write(id, RowBlock { first, bytes }).await.map_err(refused)?;
+                }
                 first += count;
                 report.read += source.len() as u64;
                 progress(LoadProgress { done: report.read, total, tensor: &part.tensor });

@@ -55,6 +55,33 @@ impl Conversion {
         self.map == Map::Identity && self.scale == 1.0 && self.from != Dtype::F8E4m3
     }
 
+    /// Where numbers of 16 or 32 bits are only scaled and quantised: their format, and the factor.
+    pub fn of_many_bits(&self) -> Option<(WeightFormat, f32)> {
+        let from = match self.from {
+            Dtype::F32 => WeightFormat::F32,
+            Dtype::F16 => WeightFormat::F16,
+            Dtype::Bf16 => WeightFormat::Bf16,
+            _ => return None,
+        };
+        let quantised = matches!(self.to, WeightFormat::Quantised(_)) && self.map == Map::Identity;
+        quantised.then_some((from, self.scale))
+    }
+
+    /// Looks for numbers that are not finite in f16 once they are scaled: nobody's weights, and more than a device
+    /// is asked to stand.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), Overflow> {
+        let mut numbers = [0.0; CHUNK];
+        for (index, bytes) in bytes.chunks(self.source_bytes(CHUNK).max(1)).enumerate() {
+            let numbers = &mut numbers[..bytes.len() / self.source_bytes(1).max(1)];
+            self.decode(bytes, numbers);
+            let lost = |x: &f32| !((x * self.scale).abs() <= f32::from(f16::MAX));
+            if let Some(at) = numbers.iter().position(lost) {
+                return Err(Overflow { index: index * CHUNK + at, value: numbers[at] * self.scale });
+            }
+        }
+        Ok(())
+    }
+
     /// Converts whole rows; `out` has room for as many.
     pub fn run(&self, bytes: &[u8], out: &mut [u8]) -> Result<(), Overflow> {
         if let (Dtype::Quantised(from), Map::Identity) = (&self.from, self.map)

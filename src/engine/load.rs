@@ -12,7 +12,7 @@ use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, St
 use crate::checkpoint::{
     self, Checkpoint, CheckpointError, LoadProgress, SinkError, Storage, WeightChoice, WeightSink,
 };
-use crate::graph::{RowBlock, WeightDesc, WeightId};
+use crate::graph::{RowBlock, SourceBlock, WeightDesc, WeightId};
 use crate::quantised::Rounding;
 use crate::state::{KvFormat, StateLayout};
 use crate::text::Tokenizer;
@@ -179,6 +179,14 @@ impl WeightSink for Sink<'_> {
 
     fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move { Ok(self.backend.write_weight(id, block).await?) })
+    }
+
+    fn quantises(&self) -> bool {
+        self.backend.quantises()
+    }
+
+    fn quantise<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move { Ok(self.backend.quantise_weight(id, block).await?) })
     }
 }
 

@@ -20,7 +20,7 @@ pub use plan::{BufferPlan, PlannedBuffer, pitch, plan};
 pub use recipe::{Map, Part, WeightClass, WeightRecipe};
 pub use state::{KvSpec, StateKind, StateSpec};
 pub use validate::GraphError;
-pub use weight::{RowBlock, WeightDesc, WeightFormat};
+pub use weight::{RowBlock, SourceBlock, WeightDesc, WeightFormat};
 
 /// Index of a [`Value`] in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

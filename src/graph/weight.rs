@@ -1,7 +1,7 @@
 //! Weights as they pass from a checkpoint to a backend.
 
 use super::WeightClass;
-use crate::quantised::Quantised;
+use crate::quantised::{Quantised, Rounding};
 
 /// How a weight's numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,4 +80,19 @@ pub struct RowBlock<'a> {
     pub first: usize,
     /// [`WeightDesc::row_bytes`] for every row.
     pub bytes: &'a [u8],
+}
+
+/// Consecutive rows of a quantised weight as a checkpoint has them: row-major, little-endian, without gaps.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceBlock<'a> {
+    /// First row.
+    pub first: usize,
+    /// [`WeightFormat::row_bytes`] of `format` for every row.
+    pub bytes: &'a [u8],
+    /// Of the numbers: 16 or 32 bits.
+    pub format: WeightFormat,
+    /// What every number is multiplied with before it is rounded.
+    pub scale: f32,
+    /// How scales of groups are chosen.
+    pub rounding: Rounding,
 }

@@ -24,6 +24,9 @@ pub struct WebGpuOptions {
     /// Cut matrices into segments of at most so many bytes; `None`: of as many as a binding holds. Tests ask for
     /// few: a matrix too large for a binding is slow to make.
     pub segment: Option<u64>,
+    /// Quantise on the device what a checkpoint has in more bits. Otherwise the loader does on the host, and codes
+    /// are to the last bit those of the CPU's backend.
+    pub quantise: bool,
     /// Run every kind of kernel against its twin before anything else.
     pub self_test: bool,
 }
@@ -37,6 +40,7 @@ impl Default for WebGpuOptions {
             subgroups: true,
             page_has_subgroups: false,
             segment: None,
+            quantise: true,
             self_test: true,
         }
     }
@@ -59,6 +63,8 @@ pub(super) struct Gpu {
     pub info: BackendInfo,
     /// Most bytes of a matrix's segment.
     pub segment: u64,
+    /// Whether it quantises weights.
+    pub quantises: bool,
     /// Kept alive: browsers drop the device with it.
     _instance: wgpu::Instance,
     pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
@@ -200,6 +206,7 @@ impl Gpu {
             info,
             _instance: instance,
             segment,
+            quantises: options.quantise,
             pipelines: RefCell::default(),
             counters: RefCell::default(),
             trouble,

@@ -5,8 +5,10 @@ mod fuse;
 mod gpu;
 mod lower;
 mod memory;
+mod packing;
 mod params;
 mod program;
+mod quantise;
 mod self_test;
 pub mod shaders;
 mod weights;
@@ -21,7 +23,7 @@ use self::memory::Memory;
 use self::program::{Place, Program};
 use self::weights::Weights;
 use super::{Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket};
-use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
+use crate::graph::{Graph, RowBlock, SourceBlock, ValueId, WeightDesc, WeightId};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use gpu::{WebGpuOptions, adapters};
@@ -115,7 +117,16 @@ impl Backend for WebGpuBackend {
         Box::pin(self.weights.write(&self.gpu, id, block))
     }
 
+    fn quantises(&self) -> bool {
+        self.gpu.quantises
+    }
+
+    fn quantise_weight<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(self.weights.quantise(&self.gpu, id, block))
+    }
+
     fn allocate(&mut self, layout: &StateLayout) -> Result<()> {
+        self.weights.settle();
         self.programs.clear();
         // It holds tables as long as the context.
         self.workspace = Workspace::default();

@@ -39,7 +39,7 @@ params! {
     }
     /// `shaders/linear/pair.wgsl` with `shaders/shared/input_plain.wgsl` or `input_gate.wgsl`
     LinearPair for "linear_pair" {
-        chunks: u32, columns: u32, y_chunks: u32, y_columns: u32, rows: u32, weight_at: u32, second_weight_at: u32,
+        chunks: u32, columns: u32, y_chunks: u32, y_columns: u32, rows: u32, quad: u32, second_quad: u32,
         out_pitch: u32, out_offset: u32, x_pitch: u32, x_offset: u32, second_pitch: u32, second_offset: u32,
         y_pitch: u32, function: u32, scale: f32,
     }
@@ -143,6 +143,11 @@ params! {
     }
     /// `shaders/gather/gather.wgsl`
     Gather for "gather" { width: u32, x_pitch: u32, x_offset: u32, out_pitch: u32 }
+    /// `shaders/quantise/quantise.wgsl`
+    Quantise for "quantise" {
+        columns: u32, groups: u32, record: u32, scales_at: u32, first: u32, rows: u32, skipped: u32, searched: u32,
+        scale: f32,
+    }
     /// `shaders/sample/freeze.wgsl`
     Freeze for "sample.freeze" { spans_at: u32 }
     /// `shaders/sample/sample.wgsl`

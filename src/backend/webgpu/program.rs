@@ -48,13 +48,18 @@ impl Program {
 
     /// Records all dispatches into one pass.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for dispatch in &self.dispatches {
-            let [x, y, z] = dispatch.workgroups;
-            pass.set_pipeline(&dispatch.pipeline.pipeline);
-            pass.set_bind_group(0, &dispatch.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        }
+        encode(&self.dispatches, encoder);
+    }
+}
+
+/// Records dispatches into one pass.
+pub(super) fn encode(dispatches: &[Dispatch], encoder: &mut wgpu::CommandEncoder) {
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    for dispatch in dispatches {
+        let [x, y, z] = dispatch.workgroups;
+        pass.set_pipeline(&dispatch.pipeline.pipeline);
+        pass.set_bind_group(0, &dispatch.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
     }
 }
 

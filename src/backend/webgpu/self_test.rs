@@ -11,10 +11,10 @@ use super::gpu::Gpu;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BackendError, Outputs, ProgramSpec, Result, Span, Step, StepTable, Tokens};
 use crate::graph::{
-    Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, Routing, RowBlock, Rows, StateKind, ValueId,
-    WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
+    Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, Routing, RowBlock, Rows, SourceBlock, StateKind,
+    ValueId, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
 };
-use crate::quantised::{Rounding, quantise_row};
+use crate::quantised::{GROUP, Quantised, Rounding, quantise_row};
 use crate::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 /// Largest difference allowed, relative to the largest number of a value (at least 1).
@@ -70,7 +70,7 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let (heads, kv_heads, key, value, states) = (4, 2, 6, 10, 5);
     let widths = [heads * key, kv_heads * key, kv_heads * value, WIDTH, WIDTH];
     let project = weight(&mut g, "project", Matrix, widths.iter().sum(), WIDTH);
-    let projected = g.linear("linear f16", normed, project, None);
+    let projected = g.linear("linear (project)", normed, project, None);
     let [q, k, v, inner, z] = g.split(projected, widths);
     let rotary = g.rotary(Rotary::from_base(100.0, 4));
     let q = g.rope("rope", q, heads, rotary);
@@ -86,7 +86,7 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let inner = g.conv("conv", inner, kernel, None, conv, Function::Silu);
     let rank = 3;
     let select = weight(&mut g, "select", Matrix, rank + 2 * states, WIDTH);
-    let selected = g.linear("linear f32", inner, select, None);
+    let selected = g.linear("linear (select)", inner, select, None);
     let [dt, b, c] = g.split(selected, [rank, states, states]);
     let small = weight(&mut g, "small", Vector, 1, rank);
     let dt = g.rms_norm("norm dt", dt, small, 1e-5);
@@ -95,7 +95,7 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let c = g.rms_norm("norm c", c, small, 1e-6);
     let step = weight(&mut g, "step", Matrix, WIDTH, rank);
     let bias = weight(&mut g, "bias", Vector, WIDTH, 1);
-    let dt = g.linear("linear bf16", dt, step, Some(bias));
+    let dt = g.linear("linear (step)", dt, step, Some(bias));
     let (dt, b, c) = (g.whole(dt), g.whole(b), g.whole(c));
     let a = weight(&mut g, "negative a", Vector, WIDTH, states);
     let d = weight(&mut g, "d", Vector, WIDTH, 1);
@@ -104,12 +104,12 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     g.push(Op::SelectiveScan { x: g.whole(inner), dt, b, c, a, d, state, out: scanned });
     let scanned = g.gate("gate (scan)", z, g.whole(scanned), Function::Silu);
     let back = weight(&mut g, "back", Matrix, WIDTH, heads * value);
-    let attended = g.linear("linear f16 2", attended, back, Some(bias));
+    let attended = g.linear("linear (back)", attended, back, Some(bias));
     let attended = g.rms_norm("norm attended", g.whole(attended), scale, 1e-5);
     let scanned = g.rms_norm("norm scanned", g.whole(scanned), scale, 1e-5);
     let fused = g.add("add norms", g.whole(attended), g.whole(scanned), 0.5);
     let out = weight(&mut g, "out", Matrix, WIDTH, WIDTH);
-    let fused = g.linear("linear f32 2", fused, out, None);
+    let fused = g.linear("linear (out)", fused, out, None);
     let residual = g.add("add", g.whole(x), g.whole(fused), 0.5);
     let mixed = g.rms_norm("norm mixed", g.whole(residual), scale, 1e-5);
 
@@ -117,7 +117,7 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let (heads, columns, groups, states) = (6, 4, 3, 7);
     let widths = [heads * columns, groups * states, groups * states, heads, WIDTH, WIDTH, WIDTH];
     let project = weight(&mut g, "project 2", Matrix, widths.iter().sum(), WIDTH);
-    let projected = g.linear("linear bf16 2", mixed, project, None);
+    let projected = g.linear("linear (project 2)", mixed, project, None);
     let [x, b, c, dt, q, k, v] = g.split(projected, widths);
     let a = weight(&mut g, "negative a 2", Vector, heads, 1);
     let d = weight(&mut g, "d 2", Vector, heads, 1);
@@ -144,14 +144,15 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let grouped = g.norm("norm (layer)", g.whole(gated), NormKind::Layer, 4, 1e-3, Some(scale), None);
     let active = g.activation("activation", g.whole(grouped), Function::Silu, 1.25);
     let gated = g.gate("gate (linear)", g.whole(active), g.whole(residual), Function::Sigmoid);
-    let last = g.linear("linear f16 3", gated, out, None);
+    let last = g.linear("linear (last)", gated, out, None);
     let last = g.add("add (last)", g.whole(residual), g.whole(last), 1.0);
 
     // Two linear layers whose results are added, behind a gate and behind nothing. One matrix makes one format.
     let gated = g.gate("gate (pair)", g.whole(residual), g.whole(last), Function::Silu);
-    let (one, other) = (g.linear("linear f16 4", gated, out, None), g.linear("linear f16 5", last, out, None));
+    let (one, other) = (g.linear("linear (gated)", gated, out, None), g.linear("linear (beside it)", last, out, None));
     let last = g.add("add (pair)", g.whole(one), g.whole(other), 0.5);
-    let (one, other) = (g.linear("linear f16 6", last, out, None), g.linear("linear f16 7", residual, out, None));
+    let (one, other) =
+        (g.linear("linear (plain)", last, out, None), g.linear("linear (beside that)", residual, out, None));
     let last = g.add("add (plain pair)", g.whole(one), g.whole(other), 0.25);
     let last = third_layer(&mut g, last);
     let logits = g.head(g.whole(last), table, VOCABULARY);
@@ -169,7 +170,7 @@ fn third_layer(g: &mut GraphBuilder, stream: ValueId) -> ValueId {
     let head = WIDTH / heads;
     let widths = [channels, heads * value, heads, heads, WIDTH, 2 * head, 2 * head];
     let project = weight(g, "project 3", Matrix, widths.iter().sum(), WIDTH);
-    let projected = g.linear("linear 3", normed, project, None);
+    let projected = g.linear("linear (project 3)", normed, project, None);
     let [qkv, z, beta, dt, q, k, v] = g.split(projected, widths);
 
     let conv = g.state("conv 3", 2, StateKind::Conv { channels, taps: 3 });
@@ -244,10 +245,27 @@ fn kept(graph: &Graph) -> Vec<ValueId> {
 
 /// A different format for each matrix.
 fn format(index: usize, recipe: &WeightRecipe) -> WeightFormat {
-    match (recipe.class, index % 3) {
-        (WeightClass::Vector, _) | (_, 2) => WeightFormat::F32,
-        (_, 0) => WeightFormat::Bf16,
-        _ => WeightFormat::F16,
+    if recipe.class == WeightClass::Vector {
+        return WeightFormat::F32;
+    }
+    match WeightFormat::ALL[index % WeightFormat::ALL.len()] {
+        WeightFormat::Quantised(format) if !format.holds(recipe.columns) => WeightFormat::Q8,
+        format => format,
+    }
+}
+
+/// Moves numbers to where a quantised format holds them exactly, so that there is one way to round them: multiples
+/// of 1/8 or 1/128, and in every group the largest code (and the least, where there are minimums).
+fn snap(numbers: &mut [f32], columns: usize, format: Quantised) {
+    let (low, high) = match format {
+        Quantised::Q8 => (-127.0, 127.0),
+        Quantised::Q4 => (-7.0, 7.0),
+        Quantised::Q4m => (-8.0, 7.0),
+    };
+    let step = if format == Quantised::Q8 { 128.0 } else { 8.0 };
+    for group in numbers.chunks_mut(columns).flat_map(|row| row.chunks_mut(GROUP)) {
+        group.iter_mut().for_each(|x| *x = (*x * step).round().clamp(low, high) / step);
+        group.iter_mut().zip([high, low]).for_each(|(x, extreme)| *x = extreme / step);
     }
 }
 
@@ -266,6 +284,7 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
             WeightFormat::F16 => numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
             WeightFormat::Bf16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
             WeightFormat::Quantised(format) => {
+                snap(&mut numbers, columns, format);
                 let mut bytes = vec![0; rows * format.row_bytes(columns)];
                 let rows = bytes.chunks_exact_mut(format.row_bytes(columns)).zip(numbers.chunks_exact(columns));
                 rows.for_each(|(row, numbers)| _ = quantise_row(numbers, format, Rounding::Plain, row));
@@ -273,7 +292,13 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
             }
         };
         backend.create_weight(id, &WeightDesc { name, rows, columns, format, class })?;
-        backend.write_weight(id, RowBlock { first: 0, bytes: &bytes }).await?;
+        if backend.quantises() && matches!(format, WeightFormat::Quantised(_)) {
+            let (bytes, format) = (bytemuck::cast_slice(&numbers), WeightFormat::F32);
+            let block = SourceBlock { first: 0, bytes, format, scale: 1.0, rounding: Rounding::Searched };
+            backend.quantise_weight(id, block).await?;
+        } else {
+            backend.write_weight(id, RowBlock { first: 0, bytes: &bytes }).await?;
+        }
     }
     Ok(())
 }

@@ -1,37 +1,38 @@
-//! Weights on the device. Matrices lie in segments cut at rows, none larger than a binding; all vectors
+//! Weights on the device. Matrices lie in segments cut at quads, none larger than a binding; all vectors
 //! together lie in one buffer, so that a kernel needs one binding for however many it reads.
 
 use std::collections::HashMap;
 
 use super::gpu::Gpu;
+use super::packing::{Packing, QUAD};
+use super::quantise::Quantiser;
 use crate::backend::{BackendError, Result};
-use crate::graph::{RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
-
-/// Numbers in a chunk: what a kernel loads at a time.
-pub(super) const CHUNK: usize = 8;
+use crate::graph::{RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
 
 /// Bytes written before the host waits for the device to take them.
 const IN_FLIGHT: u64 = 64 << 20;
 
-/// Consecutive rows of a matrix in a buffer of their own.
+/// Consecutive quads of a matrix in a buffer of their own.
 pub(super) struct Segment {
     pub first: usize,
     pub rows: usize,
     pub buffer: wgpu::Buffer,
 }
 
-/// A matrix `[rows, columns]`, rows padded with zeros to whole chunks.
+/// A matrix `[rows, columns]`.
 pub(super) struct Matrix {
     pub format: WeightFormat,
     pub rows: usize,
     pub columns: usize,
     pub chunks: usize,
     pub segments: Vec<Segment>,
+    /// The quad within which the last block ended: see [`Packing::pack`].
+    open: Vec<u8>,
 }
 
 impl Matrix {
-    fn row_bytes(&self) -> usize {
-        self.format.row_bytes(self.chunks * CHUNK)
+    fn packing(&self) -> Packing {
+        Packing { format: self.format, columns: self.columns }
     }
 
     /// The segment that holds a row.
@@ -53,6 +54,7 @@ pub(super) struct Weights {
     vectors: Vec<f32>,
     buffer: Option<wgpu::Buffer>,
     in_flight: u64,
+    quantiser: Quantiser,
 }
 
 impl Weights {
@@ -64,24 +66,21 @@ impl Weights {
             self.stored.insert(id, Stored::Vector { at, rows, columns });
             return Ok(());
         }
-        if let WeightFormat::Quantised(format) = desc.format {
-            return Err(BackendError::Unsupported { backend: "webgpu", what: format!("{} weights", format.name()) });
-        }
-        let chunks = desc.columns.div_ceil(CHUNK);
-        let mut matrix =
-            Matrix { format: desc.format, rows: desc.rows, columns: desc.columns, chunks, segments: vec![] };
-        let row = matrix.row_bytes() as u64;
-        let most = (gpu.segment / row.max(1)) as usize;
+        let &WeightDesc { rows, columns, format, .. } = desc;
+        let packing = Packing { format, columns };
+        let mut matrix = Matrix { format, rows, columns, chunks: packing.chunks(), segments: vec![], open: vec![] };
+        let quad = packing.quad_bytes() as u64;
+        let most = (gpu.segment / quad.max(1)) as usize * QUAD;
         if most == 0 {
             return Err(BackendError::Limit {
-                what: format!("a row of `{}`", desc.name),
-                needed: format!("{row} bytes"),
+                what: format!("four rows of `{}`", desc.name),
+                needed: format!("{quad} bytes"),
                 available: format!("{} bytes a segment", gpu.segment),
             });
         }
         for first in (0..desc.rows).step_by(most) {
             let rows = most.min(desc.rows - first);
-            let buffer = gpu.storage(&desc.name, rows as u64 * row)?;
+            let buffer = gpu.storage(&desc.name, rows.div_ceil(QUAD) as u64 * quad)?;
             matrix.segments.push(Segment { first, rows, buffer });
         }
         self.stored.insert(id, Stored::Matrix(matrix));
@@ -90,9 +89,9 @@ impl Weights {
 
     pub async fn write(&mut self, gpu: &Gpu, id: WeightId, block: RowBlock<'_>) -> Result<()> {
         let misuse = |what: &str| Err(BackendError::Misuse(format!("weight {}: {what}", id.0)));
-        match self.stored.get(&id) {
+        match self.stored.get_mut(&id) {
             None => misuse("written before it was created"),
-            Some(&Stored::Vector { at, rows, columns }) => {
+            Some(&mut Stored::Vector { at, rows, columns }) => {
                 let (numbers, rest) = block.bytes.as_chunks::<4>();
                 let start = block.first * columns;
                 if !rest.is_empty() || start + numbers.len() > rows * columns {
@@ -105,42 +104,59 @@ impl Weights {
                 Ok(())
             }
             Some(Stored::Matrix(matrix)) => {
-                let packed = matrix.format.row_bytes(matrix.columns);
-                if packed == 0 || !block.bytes.len().is_multiple_of(packed) {
+                let packing = matrix.packing();
+                let row = packing.row_bytes();
+                if row == 0 || !block.bytes.len().is_multiple_of(row) {
                     return misuse("a block that is not whole rows");
                 }
-                let rows = block.bytes.len() / packed;
+                let rows = block.bytes.len() / row;
                 if block.first + rows > matrix.rows {
                     return misuse("more rows than it has");
                 }
-                let pitch = matrix.row_bytes();
                 for segment in &matrix.segments {
                     let from = block.first.max(segment.first);
                     let to = (block.first + rows).min(segment.first + segment.rows);
                     if from >= to {
                         continue;
                     }
-                    let source = &block.bytes[(from - block.first) * packed..(to - block.first) * packed];
-                    let offset = ((from - segment.first) * pitch) as u64;
-                    if packed == pitch {
-                        gpu.queue.write_buffer(&segment.buffer, offset, source);
-                    } else {
-                        let mut padded = vec![0; (to - from) * pitch];
-                        for (row, bytes) in source.chunks_exact(packed).enumerate() {
-                            padded[row * pitch..][..packed].copy_from_slice(bytes);
-                        }
-                        gpu.queue.write_buffer(&segment.buffer, offset, &padded);
-                    }
+                    let source = &block.bytes[(from - block.first) * row..(to - block.first) * row];
+                    let Some((at, packed)) = packing.pack(from - segment.first, source, &mut matrix.open) else {
+                        return misuse("a block that does not follow the one before");
+                    };
+                    gpu.queue.write_buffer(&segment.buffer, at, &packed);
                 }
-                self.in_flight += block.bytes.len() as u64;
-                if self.in_flight > IN_FLIGHT {
-                    self.in_flight = 0;
-                    gpu.submit([]);
-                    gpu.finish().await?;
-                }
-                gpu.check("uploading weights")
+                self.uploaded(gpu, block.bytes.len()).await
             }
         }
+    }
+
+    /// Fills rows of a quantised matrix from numbers that are not.
+    pub async fn quantise(&mut self, gpu: &Gpu, id: WeightId, block: SourceBlock<'_>) -> Result<()> {
+        let misuse = |what: &str| Err(BackendError::Misuse(format!("weight {}: {what}", id.0)));
+        let Some(Stored::Matrix(matrix)) = self.stored.get(&id) else { return misuse("not a matrix on the device") };
+        let row = block.format.row_bytes(matrix.columns);
+        let whole = row > 0 && block.bytes.len().is_multiple_of(row);
+        if !whole || block.first + block.bytes.len() / row > matrix.rows {
+            return misuse("a block that is not rows of it");
+        }
+        self.quantiser.run(gpu, matrix.packing(), &matrix.segments, &block)?;
+        self.uploaded(gpu, block.bytes.len()).await
+    }
+
+    /// Waits, now and then, until the device has taken what was sent.
+    async fn uploaded(&mut self, gpu: &Gpu, bytes: usize) -> Result<()> {
+        self.in_flight += bytes as u64;
+        if self.in_flight > IN_FLIGHT {
+            self.in_flight = 0;
+            gpu.submit([]);
+            gpu.finish().await?;
+        }
+        gpu.check("uploading weights")
+    }
+
+    /// Gives back what only loading needs.
+    pub fn settle(&mut self) {
+        self.quantiser = Quantiser::default();
     }
 
     /// The matrix behind an id.

@@ -3,13 +3,12 @@
 use super::{ELEMENTS, Lowering, outputs, wrapped};
 use crate::backend::Result;
 use crate::backend::webgpu::fuse::{Input, LinearPair};
+use crate::backend::webgpu::packing::QUAD;
 use crate::backend::webgpu::params;
 use crate::graph::{Op, Rows, ValueId, View, WeightId};
 
 /// Up to so many rows, a kernel reads every weight once and keeps all rows in registers.
 pub(in crate::backend::webgpu) const FEW_ROWS: usize = 8;
-/// Outputs of one workgroup of `linear/rows.wgsl`.
-const OUTS: usize = 4;
 /// Outputs and rows of one workgroup of `linear/tile.wgsl`.
 const TILE_OUTS: usize = 64;
 const TILE_ROWS: usize = 32;
@@ -103,7 +102,7 @@ impl Lowering<'_> {
             params.out_offset = segment.first as u32;
             let mut buffers = vec![&segment.buffer, &vectors, &to.buffer, &added];
             buffers.extend_from_slice(sources);
-            self.dispatch(op, &shader, &[], &params, &buffers, wrapped(used.div_ceil(OUTS)))?;
+            self.dispatch(op, &shader, &[], &params, &buffers, wrapped(used.div_ceil(QUAD)))?;
         }
         Ok(())
     }
@@ -236,11 +235,11 @@ impl Lowering<'_> {
             let end = to.width.min(one.first + one.rows).min(other.first + other.rows);
             params.rows = (end - at) as u32;
             params.out_offset = at as u32;
-            params.weight_at = ((at - one.first) * first.chunks) as u32;
-            params.second_weight_at = ((at - other.first) * second.chunks) as u32;
+            params.quad = ((at - one.first) / QUAD) as u32;
+            params.second_quad = ((at - other.first) / QUAD) as u32;
             let mut buffers = vec![&one.buffer, &other.buffer, &to.buffer, &y.buffer];
             buffers.extend(&sources);
-            self.dispatch(name, &shader, &[], &params, &buffers, wrapped((end - at).div_ceil(OUTS)))?;
+            self.dispatch(name, &shader, &[], &params, &buffers, wrapped((end - at).div_ceil(QUAD)))?;
             at = end;
         }
         Ok(())

@@ -140,7 +140,7 @@ fn capacity(spec: &ProgramSpec, rows: Rows) -> usize {
 }
 
 /// So many workgroups, wrapped into two dimensions: one holds 65535 at most.
-fn wrapped(workgroups: usize) -> [u32; 3] {
+pub(super) fn wrapped(workgroups: usize) -> [u32; 3] {
     const MOST: usize = 65535;
     let x = workgroups.clamp(1, MOST);
     [x as u32, workgroups.div_ceil(x).max(1) as u32, 1]

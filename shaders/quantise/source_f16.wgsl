@@ -1,0 +1,4 @@
+// Numbers of a block, in f16, two to a u32.
+@group(0) @binding(1) var<storage, read> source: array<u32>;
+
+fn number_at(index: u32) -> f32 { return from_half((source[index / 2u] >> (16u * (index % 2u))) & 0xffffu); }

@@ -1,0 +1,7 @@
+// A second matrix, as shared/quad_codes.wgsl has the first.
+@group(0) @binding(3) var<storage, read> second_weight: array<vec4<u32>>;
+
+fn load_second_quad(quad: u32, chunks: u32, chunk: u32) -> Quad {
+    let codes = second_weight[codes_at(quad, chunks, chunk)];
+    return unpack_quad(codes, second_weight[scales_at(quad, chunks, chunk)], chunk);
+}

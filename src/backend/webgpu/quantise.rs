@@ -1,0 +1,87 @@
+//! Quantising on the device: rows go up as a checkpoint has them, and a kernel writes them into the records of
+//! their matrix. The host, which in a browser is one thread of WebAssembly, only moves bytes.
+
+use super::gpu::Gpu;
+use super::lower::wrapped;
+use super::packing::{Packing, QUAD};
+use super::params;
+use super::program::{Pending, bind, encode};
+use super::weights::Segment;
+use crate::backend::{BackendError, Result};
+use crate::graph::{SourceBlock, WeightFormat};
+use crate::quantised::{GROUP, Rounding};
+
+/// Invocations of a workgroup of `shaders/quantise/quantise.wgsl`.
+const LANES: usize = 64;
+/// Bytes of the kernel's words.
+const WORD: usize = 4;
+
+/// Where rows wait to be quantised; one buffer serves all blocks.
+#[derive(Default)]
+pub(super) struct Quantiser {
+    source: Option<wgpu::Buffer>,
+}
+
+impl Quantiser {
+    /// Sends rows of a block up, and enqueues the kernels that write them into the segments they lie in.
+    pub fn run(&mut self, gpu: &Gpu, packing: Packing, segments: &[Segment], block: &SourceBlock<'_>) -> Result<()> {
+        let WeightFormat::Quantised(format) = packing.format else {
+            return Err(BackendError::Misuse("only quantised weights are quantised".into()));
+        };
+        let source = self.upload(gpu, block.bytes)?;
+        let groups = packing.columns.div_ceil(GROUP);
+        let rows = block.bytes.len() / block.format.row_bytes(packing.columns).max(1);
+        let shader = format!("quantise.{}.{}", format.name(), block.format.name());
+        let mut pending = vec![];
+        for segment in segments {
+            let from = block.first.max(segment.first);
+            let to = (block.first + rows).min(segment.first + segment.rows);
+            if from >= to {
+                continue;
+            }
+            let first = from - segment.first;
+            let quads = (to - segment.first).div_ceil(QUAD) - first / QUAD;
+            let params = params::Quantise {
+                columns: packing.columns as u32,
+                groups: groups as u32,
+                record: (packing.quad_bytes() / WORD) as u32,
+                scales_at: (packing.code_bytes(format) / WORD) as u32,
+                first: first as u32,
+                rows: (to - from) as u32,
+                skipped: (from - block.first) as u32,
+                searched: u32::from(block.rounding == Rounding::Searched),
+                scale: block.scale,
+            };
+            pending.push(Pending {
+                op: "quantise",
+                pipeline: gpu.pipeline(&shader, &[])?,
+                params: bytemuck::bytes_of(&params).to_vec(),
+                buffers: vec![source.clone(), segment.buffer.clone()],
+                workgroups: wrapped((quads * groups).div_ceil(LANES)),
+            });
+        }
+        let dispatches = bind(gpu, pending)?;
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encode(&dispatches, &mut encoder);
+        gpu.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// A buffer that holds the bytes once what was submitted before is done.
+    fn upload(&mut self, gpu: &Gpu, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let source = match self.source.take().filter(|buffer| buffer.size() >= bytes.len() as u64) {
+            Some(buffer) => buffer,
+            None => gpu.storage("rows to quantise", bytes.len() as u64)?,
+        };
+        // Writes are of whole words.
+        let (words, rest) = bytes.split_at(bytes.len() / WORD * WORD);
+        gpu.queue.write_buffer(&source, 0, words);
+        if !rest.is_empty() {
+            let mut last = [0; WORD];
+            last[..rest.len()].copy_from_slice(rest);
+            gpu.queue.write_buffer(&source, words.len() as u64, &last);
+        }
+        self.source = Some(source.clone());
+        Ok(source)
+    }
+}

@@ -1,0 +1,170 @@
+//! Quantising on the device against quantising on the host: the same codes and scales, but where two are equally
+//! good.
+
+mod support;
+
+use half::{bf16, f16};
+use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
+use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
+use selvedge::graph::{GraphBuilder, Part, RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
+use selvedge::quantised::{GROUP, Quantised, Rounding, quantise_row};
+use selvedge::state::{KvFormat, SlotId, StateLayout};
+use support::wait;
+
+/// Numbers as weights are: most small, few large.
+fn bell(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32
+    };
+    (0..count).map(|_| (0..6).map(|_| uniform() - 0.5).sum::<f32>() * 0.05).collect()
+}
+
+/// The rows of a quantised table as its device reads them: an embedding of every one.
+fn rows_of(backend: &mut dyn Backend, desc: &WeightDesc, fill: impl FnOnce(&mut dyn Backend)) -> Vec<f32> {
+    let mut b = GraphBuilder::new();
+    let table = b.matrix("table", vec![Part::all("table", &[desc.rows, desc.columns])]);
+    let out = b.embed("out", table, 1.0);
+    let graph = b.finish().expect("a graph");
+    backend.create_weight(WeightId(0), desc).expect("room");
+    fill(backend);
+    let layout = StateLayout::new(&graph, 1, 128, KvFormat::F32);
+    backend.allocate(&layout).expect("room");
+    backend.set_pages(SlotId(0), &[0, 1]).expect("pages");
+    let spec = ProgramSpec { keep: [out].into(), ..ProgramSpec::new(desc.rows, 0) };
+    let program = backend.compile(&graph, &spec).expect("a program");
+    let tokens = Tokens::Given((0..desc.rows as u32).collect());
+    let step = Step { spans: vec![Span { slot: SlotId(0), first: 0, tokens, outputs: Outputs::None }] };
+    backend.step(program, &StepTable::new(&step, &layout).expect("a step")).expect("it runs");
+    wait(backend.read(program, out, desc.rows)).expect("rows")
+}
+
+fn encoded(numbers: &[f32], format: WeightFormat) -> Vec<u8> {
+    match format {
+        WeightFormat::F16 => numbers.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+        WeightFormat::Bf16 => numbers.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
+        _ => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    }
+}
+
+fn decoded(bytes: &[u8], format: WeightFormat) -> Vec<f32> {
+    match format {
+        WeightFormat::F16 => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+        WeightFormat::Bf16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
+        _ => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+    }
+}
+
+fn squared_error(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+}
+
+/// A table quantised by the device, in blocks that end anywhere, and by the host. Gives how many groups there are,
+/// and how many are not the same.
+fn compare(
+    backend: &mut WebGpuBackend,
+    (rows, columns): (usize, usize),
+    to: Quantised,
+    rounding: Rounding,
+    from: WeightFormat,
+    scale: f32,
+) -> (usize, usize) {
+    let what = format!("[{rows}, {columns}] in {} to {}, {rounding:?}, x {scale}", from.name(), to.name());
+    let bytes = encoded(&bell(rows * columns, (rows * columns) as u32), from);
+    let format = WeightFormat::Quantised(to);
+    let desc = WeightDesc { name: what.clone(), rows, columns, format, class: WeightClass::Matrix };
+
+    let numbers: Vec<f32> = decoded(&bytes, from).iter().map(|x| x * scale).collect();
+    let mut canonical = vec![0; rows * to.row_bytes(columns)];
+    for (row, numbers) in canonical.chunks_exact_mut(to.row_bytes(columns)).zip(numbers.chunks_exact(columns)) {
+        assert!(quantise_row(numbers, to, rounding, row), "finite numbers");
+    }
+    let wanted = rows_of(backend, &desc, |backend| {
+        wait(backend.write_weight(WeightId(0), RowBlock { first: 0, bytes: &canonical })).expect("room");
+    });
+    let got = rows_of(backend, &desc, |backend| {
+        let mut first = 0;
+        for end in [rows / 5, rows / 5 + 1, rows / 2, rows] {
+            let row = from.row_bytes(columns);
+            let bytes = &bytes[first * row..end * row];
+            if !bytes.is_empty() {
+                let block = SourceBlock { first, bytes, format: from, scale, rounding };
+                wait(backend.quantise_weight(WeightId(0), block)).expect("room");
+            }
+            first = end;
+        }
+    });
+
+    let (mut groups, mut others) = (0, 0);
+    for ((numbers, got), wanted) in numbers.chunks(columns).zip(got.chunks(columns)).zip(wanted.chunks(columns)) {
+        for ((x, got), wanted) in numbers.chunks(GROUP).zip(got.chunks(GROUP)).zip(wanted.chunks(GROUP)) {
+            groups += 1;
+            if got != wanted {
+                others += 1;
+                // Another choice, but as good a one.
+                let (left, least) = (squared_error(got, x), squared_error(wanted, x));
+                assert!(left <= least * 1.01 + 1e-12, "{what}: {got:?}\nfor {x:?}\nwanted {wanted:?}");
+            }
+        }
+    }
+    (groups, others)
+}
+
+#[test]
+fn the_device_rounds_as_the_host_does() {
+    if wait(webgpu::adapters()).is_empty() {
+        assert!(std::env::var_os("VK_DRIVER_FILES").is_none(), "the chosen Vulkan driver offers no adapter");
+        println!("not tested: there is no adapter");
+        return;
+    }
+    let (mut groups, mut others) = (0, 0);
+    // Whole, and in segments.
+    for segment in [None, Some(3 << 10)] {
+        let options = WebGpuOptions { self_test: false, segment, ..Default::default() };
+        let mut backend = wait(WebGpuBackend::new(&options)).expect("the adapter opens");
+        assert!(backend.quantises());
+        for (to, rounding) in [
+            (Quantised::Q8, Rounding::Plain),
+            (Quantised::Q4, Rounding::Plain),
+            (Quantised::Q4, Rounding::Searched),
+            (Quantised::Q4m, Rounding::Plain),
+            (Quantised::Q4m, Rounding::Searched),
+        ] {
+            for (shape, from, scale) in [
+                ((13, 5), WeightFormat::Bf16, 1.0),
+                ((64, 97), WeightFormat::F16, 1.0),
+                ((2, 8), WeightFormat::F32, -0.37),
+                ((31, 42), WeightFormat::F16, 12.0),
+                ((30, 66), WeightFormat::F32, 1.0),
+                ((63, 512), WeightFormat::Bf16, 0.37),
+            ] {
+                if to.holds(shape.1) {
+                    let (all, not) = compare(&mut backend, shape, to, rounding, from, scale);
+                    (groups, others) = (groups + all, others + not);
+                }
+            }
+        }
+    }
+    println!("{others} of {groups} groups are not the host's");
+    assert!(others * 100 <= groups, "{others} of {groups} groups are not the host's");
+}
+
+#[test]
+fn what_cannot_be_quantised_is_refused() {
+    if wait(webgpu::adapters()).is_empty() {
+        println!("not tested: there is no adapter");
+        return;
+    }
+    let options = WebGpuOptions { self_test: false, ..Default::default() };
+    let mut backend = wait(WebGpuBackend::new(&options)).expect("the adapter opens");
+    let mut refusal = |format, bytes: &[u8]| {
+        let desc = WeightDesc { name: "w".into(), rows: 2, columns: 4, format, class: WeightClass::Matrix };
+        backend.create_weight(WeightId(0), &desc).expect("room");
+        let block = SourceBlock { first: 0, bytes, format: WeightFormat::F32, scale: 1.0, rounding: Rounding::Plain };
+        wait(backend.quantise_weight(WeightId(0), block)).expect_err("nonsense").to_string()
+    };
+    assert!(refusal(WeightFormat::F16, &[0; 32]).contains("quantised"));
+    assert!(refusal(WeightFormat::Q4, &[0; 48]).contains("rows of it"), "three rows for two");
+    assert!(refusal(WeightFormat::Q4, &[0; 15]).contains("rows of it"), "no whole row");
+}
