@@ -4,6 +4,7 @@
 //! graph, [`Backend::allocate`], [`Backend::compile`] for each program, then [`Backend::step`].
 //! Futures are not `Send`: in a browser they wait for promises.
 
+mod host;
 mod refusals;
 mod step;
 
@@ -128,6 +129,8 @@ pub struct BackendInfo {
     pub subgroups: bool,
     /// Largest piece of memory one kernel may bind, in bytes.
     pub max_binding: u64,
+    /// Bytes of memory that are free, where the device tells: graphics drivers and browsers do not.
+    pub memory: Option<u64>,
 }
 
 /// For which sizes a graph is compiled.
@@ -183,6 +186,11 @@ pub trait Backend {
 
     /// Fills rows of a weight. Returns when the device has room for more.
     fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<()>>;
+
+    /// Whether it stores weights in the quantised formats.
+    fn takes_quantised(&self) -> bool {
+        true
+    }
 
     /// Whether it quantises rows itself: [`quantise_weight`](Self::quantise_weight).
     fn quantises(&self) -> bool {

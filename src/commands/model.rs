@@ -119,7 +119,14 @@ impl LoadArgs {
         options.slots = slots;
         let engine = Engine::load(checkpoint, backend, options).await;
         bar.finish_and_clear();
-        Ok(engine?)
+        let engine = engine?;
+        if engine.weights() != self.weights {
+            eprintln!(
+                "the weights as they are do not fit into the device's memory: stored as {}",
+                format!("{:?}", engine.weights()).to_lowercase()
+            );
+        }
+        Ok(engine)
     }
 }
 

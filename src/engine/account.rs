@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{EngineError, PREFILL_ROWS};
 use crate::arch::Model;
 use crate::backend::{BackendError, BackendInfo};
+use crate::checkpoint::{self, Checkpoint, WeightChoice};
 use crate::graph::{Graph, Op, Rows, StateKind, WeightDesc};
 use crate::state::{KvFormat, StateLayout};
 
@@ -41,6 +42,25 @@ pub fn transformer_bytes_per_token(model: &Model, kv: KvFormat) -> u64 {
     });
     let width = own.max().or(stream).unwrap_or(0);
     (layers * width * kv.bytes()) as u64
+}
+
+/// The finest of what there is that fits into `memory` bytes with the slots' memory and the workspace: weights as the
+/// checkpoint has them, 8 bits, 4 bits. Where nothing fits it is 4 bits: to be refused by its size, or by the device.
+pub(super) fn fitting(
+    checkpoint: &Checkpoint,
+    model: &Model,
+    layout: &StateLayout,
+    memory: Option<u64>,
+) -> Result<WeightChoice, EngineError> {
+    let Some(memory) = memory else { return Ok(WeightChoice::Auto) };
+    let others = layout.allocated() + workspace_bytes(&model.graph);
+    for choice in [WeightChoice::Auto, WeightChoice::Q8] {
+        let weights = weight_bytes(&checkpoint::stored(checkpoint, &model.graph, choice)?);
+        if weights + others <= memory {
+            return Ok(choice);
+        }
+    }
+    Ok(WeightChoice::Q4)
 }
 
 /// Refuses what would take more than `budget` bytes, and memories of which a part is larger than the device can

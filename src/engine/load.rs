@@ -22,7 +22,7 @@ const DEFAULT_CONTEXT: usize = 8192;
 
 /// How to load.
 pub struct EngineOptions<'a> {
-    /// How matrices are stored.
+    /// How matrices are stored; `Auto`: as the checkpoint has them if that fits, else in 8 bits, else in 4.
     pub weights: WeightChoice,
     /// How scales are chosen where matrices are quantised.
     pub rounding: Rounding,
@@ -64,15 +64,19 @@ impl Engine {
     pub async fn load(
         checkpoint: &Checkpoint,
         mut backend: Box<dyn Backend>,
-        options: EngineOptions<'_>,
+        mut options: EngineOptions<'_>,
     ) -> Result<Self, EngineError> {
         let config = Config::parse(checkpoint.config())?;
         let arch = ArchOptions { hymba_window: options.hymba_window };
         let model = arch::build(&config, Some(&checkpoint.shapes()), &arch)?;
         let context = context(&model, options.context)?;
         // What does not fit shows before anything is allocated.
-        let descs = checkpoint::stored(checkpoint, &model.graph, options.weights)?;
         let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
+        if options.weights == WeightChoice::Auto && backend.takes_quantised() {
+            let memory = options.budget.or(backend.info().memory);
+            options.weights = account::fitting(checkpoint, &model, &layout, memory)?;
+        }
+        let descs = checkpoint::stored(checkpoint, &model.graph, options.weights)?;
         account::check(&model, &descs, &layout, backend.info(), options.budget)?;
         // Small files first: what is wrong with them shows before gigabytes are read.
         let tokenizer = tokenizer(checkpoint).await?;
@@ -106,8 +110,9 @@ impl Engine {
         let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
         backend.allocate(&layout)?;
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
-        let (pace, begun) = (Pace::new(), Instant::now());
-        let mut engine = Self { backend, model, layout, programs, slots, tokenizer, ends, weight_bytes, pace, begun };
+        let (pace, begun, weights) = (Pace::new(), Instant::now(), options.weights);
+        let mut engine =
+            Self { backend, model, layout, programs, slots, tokenizer, ends, weight_bytes, weights, pace, begun };
         engine.read_prelude()?;
         Ok(engine)
     }

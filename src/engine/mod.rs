@@ -26,6 +26,7 @@ use crate::arch::Model;
 use crate::backend::{
     Backend, BackendInfo, BackendKind, Counters, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens,
 };
+use crate::checkpoint::WeightChoice;
 use crate::graph::{Op, Rows, ValueId};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 use crate::text::Tokenizer;
@@ -58,6 +59,8 @@ pub struct Engine {
     ends: Vec<u32>,
     /// Bytes of each weight, by id.
     weight_bytes: Vec<u64>,
+    /// How they were stored in the end.
+    weights: WeightChoice,
     pace: Pace,
     /// What times count from.
     begun: Instant,
@@ -108,6 +111,12 @@ impl Engine {
     /// The backend's counts so far.
     pub fn counters(&self) -> Counters {
         self.backend.counters()
+    }
+
+    /// How matrices are stored: what was asked for, or what `Auto` had to take where the checkpoint's own numbers do
+    /// not fit.
+    pub fn weights(&self) -> WeightChoice {
+        self.weights
     }
 
     /// Bytes of all weights as they came to the backend.

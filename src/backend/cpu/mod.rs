@@ -84,6 +84,7 @@ impl CpuBackend {
             f16: false,
             subgroups: false,
             max_binding: u64::MAX,
+            memory: crate::backend::host::free_memory(),
         };
         Self {
             info,

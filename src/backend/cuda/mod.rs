@@ -75,6 +75,7 @@ fn describe(device: &Device) -> BackendInfo {
         f16: false,
         subgroups: true,
         max_binding: u64::MAX,
+        memory: device.memory().ok().map(|(free, _)| free as u64),
     }
 }
 
@@ -222,6 +223,10 @@ impl Backend for CudaBackend {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    fn takes_quantised(&self) -> bool {
+        false
     }
 
     fn device_bytes(&self) -> Option<u64> {

@@ -97,6 +97,7 @@ fn describe(adapter: &wgpu::Adapter) -> BackendInfo {
         f16: false,
         subgroups: adapter.features().contains(wgpu::Features::SUBGROUP),
         max_binding: adapter.limits().max_storage_buffer_binding_size,
+        memory: if info.device_type == wgpu::DeviceType::Cpu { crate::backend::host::free_memory() } else { None },
     }
 }
 
