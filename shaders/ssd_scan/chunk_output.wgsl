@@ -42,14 +42,22 @@ const QUADS = CHUNK_ROWS / 4u;
 // What row l takes of row s, four l to a vector: [s, l / 4].
 var<workgroup> mixing: array<vec4<f32>, CHUNK_ROWS * QUADS>;
 
-// Numbers at and after `at` of four rows: column i of the result those at `at` + i.
-fn block_of_b(at: u32) -> mat4x4<f32> {
+// States n .. n + 4 of four rows, the first of them at `at`; column i of the result: state n + i.
+fn block_of_b(at: u32, n: u32) -> mat4x4<f32> {
+    let left = params.states - n;
     let pitch = params.b_pitch;
-    return transpose(mat4x4(quad_of_b(at), quad_of_b(at + pitch), quad_of_b(at + 2u * pitch), quad_of_b(at + 3u * pitch)));
+    let first = up_to(left, quad_of_b(at));
+    let second = up_to(left, quad_of_b(at + pitch));
+    let third = up_to(left, quad_of_b(at + 2u * pitch));
+    return transpose(mat4x4(first, second, third, up_to(left, quad_of_b(at + 3u * pitch))));
 }
-fn block_of_c(at: u32) -> mat4x4<f32> {
+fn block_of_c(at: u32, n: u32) -> mat4x4<f32> {
+    let left = params.states - n;
     let pitch = params.c_pitch;
-    return transpose(mat4x4(quad_of_c(at), quad_of_c(at + pitch), quad_of_c(at + 2u * pitch), quad_of_c(at + 3u * pitch)));
+    let first = up_to(left, quad_of_c(at));
+    let second = up_to(left, quad_of_c(at + pitch));
+    let third = up_to(left, quad_of_c(at + 2u * pitch));
+    return transpose(mat4x4(first, second, third, up_to(left, quad_of_c(at + 3u * pitch))));
 }
 
 fn four_sums(l: u32) -> vec4<f32> { return vec4(sums[l], sums[l + 1u], sums[l + 2u], sums[l + 3u]); }
@@ -86,8 +94,9 @@ fn store_quad(chunk: vec4<u32>, head: u32, l: u32, p: u32, rows: mat4x4<f32>) {
     store(chunk, head, l + 3u, p, rows[3]);
 }
 
-// Adds what eight rows take of one state of eight columns.
-fn add_carried(y: ptr<function, Tile>, c_low: vec4<f32>, c_high: vec4<f32>, at: u32) {
+// Adds what eight rows take of eight columns of state n. Past the last state they take nothing of it.
+fn add_carried(y: ptr<function, Tile>, c_low: vec4<f32>, c_high: vec4<f32>, e_at: u32, n: u32) {
+    let at = e_at + min(n, params.states - 1u) * params.columns;
     add_outer(y, c_low, c_high, quad_of_state(at), quad_of_state(at + 4u));
 }
 
@@ -115,12 +124,10 @@ fn main(
         if s > l + 4u || l >= chunk.y { continue; }
         var products = mat4x4<f32>();       // column i: of row s + i with the four rows from l on
         for (var n = 0u; n < params.states; n += 4u) {
-            let of_b = block_of_b(b_from + s * params.b_pitch + n);
-            let of_c = block_of_c(c_from + l * params.c_pitch + n);
-            products += outer(of_b[0], of_c[0]);
-            if n + 1u < params.states { products += outer(of_b[1], of_c[1]); }
-            if n + 2u < params.states { products += outer(of_b[2], of_c[2]); }
-            if n + 3u < params.states { products += outer(of_b[3], of_c[3]); }
+            let of_b = block_of_b(b_from + s * params.b_pitch + n, n);
+            let of_c = block_of_c(c_from + l * params.c_pitch + n, n);
+            products += outer(of_b[0], of_c[0]) + outer(of_b[1], of_c[1]);
+            products += outer(of_b[2], of_c[2]) + outer(of_b[3], of_c[3]);
         }
         mix(l, s, products[0]);
         mix(l, s + 1u, products[1]);
@@ -135,15 +142,15 @@ fn main(
         let p = tile % across * 8u;
         if l >= chunk.y { continue; }
         let c_at = c_from + l * params.c_pitch;
+        let e_at = e_from + p;
         var y = Tile();
         for (var n = 0u; n < params.states; n += 4u) {
-            let of_low = block_of_c(c_at + n);
-            let of_high = block_of_c(c_at + 4u * params.c_pitch + n);
-            let at = e_from + n * params.columns + p;
-            add_carried(&y, of_low[0], of_high[0], at);
-            if n + 1u < params.states { add_carried(&y, of_low[1], of_high[1], at + params.columns); }
-            if n + 2u < params.states { add_carried(&y, of_low[2], of_high[2], at + 2u * params.columns); }
-            if n + 3u < params.states { add_carried(&y, of_low[3], of_high[3], at + 3u * params.columns); }
+            let of_low = block_of_c(c_at + n, n);
+            let of_high = block_of_c(c_at + 4u * params.c_pitch + n, n);
+            add_carried(&y, of_low[0], of_high[0], e_at, n);
+            add_carried(&y, of_low[1], of_high[1], e_at, n + 1u);
+            add_carried(&y, of_low[2], of_high[2], e_at, n + 2u);
+            add_carried(&y, of_low[3], of_high[3], e_at, n + 3u);
         }
         let decays_low = exp(four_sums(l));
         let decays_high = exp(four_sums(l + 4u));

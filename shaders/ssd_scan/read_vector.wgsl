@@ -4,3 +4,6 @@
 
 fn quad_of_x(at: u32) -> vec4<f32> { return x[at / 4u]; }
 fn quad_of_b(at: u32) -> vec4<f32> { return b[at / 4u]; }
+
+// There is nothing past the last of `left` states: their number is a multiple of four.
+fn up_to(left: u32, values: vec4<f32>) -> vec4<f32> { return values; }
