@@ -583,6 +583,45 @@ fn bad_configs_are_refused_by_field() {
     }
 }
 
+/// What a family does not do is refused by its name and with what there is instead; nothing is passed over.
+#[test]
+fn options_that_are_not_there_are_refused_with_those_that_are() {
+    let refused: &[(&str, &str, Value, &str)] = &[
+        ("falcon-h1-1.5b", "hidden_act", json!("gelu"), "silu"),
+        ("falcon-h1-1.5b", "architectures", json!(["FalconH1ForSequenceClassification"]), "nemotron"),
+        ("granite-4.0-h-1b", "hidden_act", json!("relu"), "silu"),
+        ("granite-4.0-h-1b", "position_embedding_type", json!("alibi"), "nope"),
+        ("hymba-1.5b", "mlp_hidden_act", json!("gelu"), "silu"),
+        ("lfm2-350m", "architectures", json!(["Lfm2ForTokenClassification"]), "ForCausalLM"),
+        ("lfm2-350m", "layer_types", json!(vec!["mamba"; 16]), "conv, full_attention"),
+        ("llama-3.2-1b", "hidden_act", json!("gelu_pytorch_tanh"), "silu"),
+        ("llama-3.2-1b", "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "llama3"),
+        ("llama-3.2-1b", "architectures", json!(["LlamaForQuestionAnswering"]), "ForSequenceClassification"),
+        ("nemotron-4-340b", "hidden_act", json!("silu"), "relu2"),
+        ("nemotron-h-8b", "mlp_hidden_act", json!("gelu"), "relu2"),
+        ("nemotron-3-nano-4b", "num_nextn_predict_layers", json!(2), "0"),
+        ("qwen2.5-1.5b", "use_sliding_window", json!(true), "false"),
+        ("qwen3.5-0.8b", "mtp_num_hidden_layers", json!(3), "0, 1"),
+    ];
+    for (preset, field, value, supported) in refused {
+        let mut config: Value = serde_json::from_str(&arch::preset(preset).expect("a preset")).expect("JSON");
+        let text = if config["text_config"].is_object() { &mut config["text_config"] } else { &mut config };
+        text[*field] = value.clone();
+        let config = Config::parse(&config.to_string()).expect("JSON");
+        let built = arch::build(&config, None, &ArchOptions::default());
+        let error = built.err().unwrap_or_else(|| panic!("{preset}: {field} = {value} is refused")).to_string();
+        let field = if *field == "rope_scaling" { "rope_type" } else { field };
+        let (named, said) = (error.contains(&format!("`{field}`")), error.split("supported: ").nth(1));
+        assert!(named && said.is_some_and(|said| said.contains(supported)), "{preset}: {error}");
+    }
+    let unknown = Config::parse(r#"{"model_type": "gpt2"}"#).expect("JSON");
+    let error = arch::build(&unknown, None, &ArchOptions::default()).expect_err("unknown").to_string();
+    assert!(error.contains("`gpt2`"), "{error}");
+    for family in arch::supported() {
+        assert!(error.contains(family), "{family} is not named: {error}");
+    }
+}
+
 #[test]
 fn models_that_no_machine_holds_are_refused() {
     let mut config: Value = serde_json::from_str(&text("hymba/caseA", "config.json")).expect("JSON");

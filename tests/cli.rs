@@ -210,6 +210,47 @@ fn logits_are_written_as_safetensors() {
 }
 
 #[test]
+fn a_reward_model_judges_and_writes_nothing() {
+    let (judge, golden) = (folder("nemotron_reward"), Golden::open("nemotron_reward"));
+    let command = |name: &str, model: &Path, more: &[&str]| {
+        let first = [OsStr::new(name), model.as_os_str(), OsStr::new("--device"), OsStr::new("cpu")];
+        selvedge(first.into_iter().chain(more.iter().map(OsStr::new)))
+    };
+    let ids: Vec<u64> = golden.ids("input_ids.1").into_iter().map(u64::from).collect();
+    let wanted = &golden.get("scores.1").data;
+    let labels = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"];
+
+    let result = json(&command("score", &judge, &["--tokens", &list(&ids), "--json"]));
+    assert_eq!(result["prompt_tokens"], ids.len());
+    let scores = result["scores"].as_array().expect("a list");
+    assert_eq!(scores.iter().map(|score| score["label"].as_str().expect("a name")).collect::<Vec<_>>(), labels);
+    let numbers: Vec<f32> = scores.iter().map(|score| score["score"].as_f64().expect("a number") as f32).collect();
+    let mut worst = Worst::new("selvedge score", 3e-4);
+    worst.compare("text 1", &numbers, wanted);
+    worst.finish();
+
+    let plain = stdout(&command("score", &judge, &["--tokens", &list(&ids)]));
+    assert_eq!(plain.lines().count(), labels.len());
+    for (line, (label, number)) in plain.lines().zip(labels.iter().zip(&numbers)) {
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), [label.to_string(), format!("{number:.5}")]);
+    }
+    let shown = stdout(&selvedge([OsStr::new("inspect"), judge.as_os_str()]));
+    assert!(shown.contains("gives scores, no words: helpfulness, correctness"), "{shown}");
+
+    // Each kind of model is refused where the other is meant, and told where to go.
+    let out = ["--tokens", "5", "--out", "no/such/file"];
+    for (name, more) in [("generate", &out[..2]), ("logits", &out)] {
+        let error = failure(&command(name, &judge, more));
+        assert!(error.contains("selvedge score") && error.contains("verbosity"), "{error}");
+    }
+    let error = failure(&command("score", &folder("falcon_h1"), &["--tokens", "5"]));
+    assert!(error.contains("selvedge generate"), "{error}");
+    let error = failure(&command("score", &judge, &["--prompt", "Hi"]));
+    assert!(error.contains("tokenizer.json"), "{error}");
+    assert_eq!(command("score", &judge, &[]).status.code(), Some(2), "neither a text nor tokens");
+}
+
+#[test]
 fn devices_are_listed() {
     let plain = stdout(&selvedge(["devices"]));
     assert!(plain.lines().any(|line| line.starts_with("cpu ")), "{plain}");

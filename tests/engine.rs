@@ -40,6 +40,30 @@ fn ids_that_are_no_words_are_refused_with_the_id() {
 }
 
 #[test]
+fn ids_in_whose_place_there_should_be_a_picture_are_refused() {
+    let config = r#"{
+        "model_type": "qwen3_5", "image_token_id": 7, "video_token_id": 9, "vision_config": {"depth": 2},
+        "text_config": {
+            "model_type": "qwen3_5_text", "vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 1,
+            "intermediate_size": 40, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+            "layer_types": ["full_attention"], "tie_word_embeddings": true
+        }
+    }"#;
+    let mut progress = |_: selvedge::checkpoint::LoadProgress| {};
+    let options = EngineOptions::new(&mut progress);
+    let mut engine = wait(Engine::load_random(config, (cpu().open)(), options)).expect("a model");
+    let slot = engine.open().expect("a slot");
+    let mut start = |prompt: &[u32]| {
+        wait(Generation::start(&mut engine, slot, prompt, &GenerateOptions::default())).err().map(|e| e.to_string())
+    };
+    for (prompt, name, id) in [([5, 7, 6], "`image_token_id`", "id 7"), ([9, 5, 6], "`video_token_id`", "id 9")] {
+        let error = start(&prompt).expect("refused");
+        assert!([name, id, "not supported; supported: text"].iter().all(|word| error.contains(word)), "{error}");
+    }
+    assert_eq!(start(&[5, 6]), None, "a text is read");
+}
+
+#[test]
 fn a_prompt_longer_than_the_context_is_refused_with_both_sizes() {
     let (mut engine, slot) = opened(Setting { context: Some(16), ..Setting::default() });
     let ids: Vec<u32> = (3..23).collect();

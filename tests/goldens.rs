@@ -7,10 +7,10 @@ use selvedge::arch::HymbaWindow;
 use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, Step, Tokens};
 use selvedge::checkpoint::{Checkpoint, Memory};
-use selvedge::engine::{Cancel, Engine};
+use selvedge::engine::{Cancel, Engine, EngineError, GenerateOptions, Generation, Purpose};
 use selvedge::graph::StateKind;
 use selvedge::state::SlotId;
-use support::{Golden, Place, Setting, Tensor, Worst, checkpoint, folder, load, places, wait};
+use support::{Golden, Place, Setting, Tensor, Worst, checkpoint, compare_scores, folder, load, places, wait};
 
 /// Largest difference of a logit on the CPU.
 const LOGITS: f32 = 5e-4;
@@ -330,6 +330,22 @@ fn with_config(case: &str, config: &str) -> Checkpoint {
     let read = |file: &str| std::fs::read(folder(case).join(file)).expect("a file of the golden");
     let files = Memory::new().with("config.json", read(config)).with("model.safetensors", read("model.safetensors"));
     wait(Checkpoint::open(files)).expect("a checkpoint")
+}
+
+#[test]
+fn a_reward_model_gives_its_scores() {
+    let golden = Golden::open("nemotron_reward");
+    for place in places() {
+        let setting = Setting { purpose: Purpose::Score, ..Setting::default() };
+        let mut engine = load(&place, &checkpoint("nemotron_reward"), setting);
+        let mut worst = Worst::new(format!("nemotron_reward on {}", place.name), 2e-4 * place.slack);
+        assert_eq!(compare_scores(&mut worst, place.name, &mut engine, &golden), 3);
+        worst.finish();
+        // It has no words to go on with.
+        let slot = engine.open().expect("a slot");
+        let refused = wait(Generation::start(&mut engine, slot, &[5], &GenerateOptions::default()));
+        assert!(matches!(refused, Err(EngineError::GivesScores(_))), "{:?}", refused.err());
+    }
 }
 
 #[test]

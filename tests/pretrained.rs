@@ -4,15 +4,17 @@
 
 mod support;
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use selvedge::backend::Outputs;
 use selvedge::checkpoint::{Checkpoint, Folder};
-use selvedge::engine::GenerateOptions;
-use support::{Golden, Setting, generate, load, places, wait};
+use selvedge::engine::{GenerateOptions, Purpose};
+use support::{Golden, Place, Setting, Worst, compare_scores, generate, load, places, wait};
 
-/// Families that the script makes.
+/// Families that the script makes, and those of them with a head that gives scores.
 const FAMILIES: usize = 11;
+const JUDGES: usize = 4;
 /// Largest difference of a logit on the CPU, relative to the largest logit.
 const TOLERANCE: f32 = 3e-4;
 /// Where the best two logits are closer, either may be chosen.
@@ -24,16 +26,10 @@ fn what_transformers_writes_is_read_as_it_is() {
         println!("not tested: SELVEDGE_PRETRAINED names no folder");
         return;
     };
-    let mut families: Vec<_> = std::fs::read_dir(Path::new(&folder))
-        .expect("the folder")
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
-    families.sort();
-    assert_eq!(families.len(), FAMILIES, "{families:?}");
+    let (families, judges) = (folders(&folder, "words", FAMILIES), folders(&folder, "scores", JUDGES));
     for place in places() {
         for family in &families {
-            let name = family.file_name().expect("a name").to_string_lossy().into_owned();
-            let checkpoint = wait(Checkpoint::open(Folder::open(family).expect("a folder"))).expect("a checkpoint");
+            let (name, checkpoint) = open(family);
             let mut engine = load(&place, &checkpoint, Setting::default());
             let expected = Golden::read(&family.join("expected.safetensors"));
             let (prompt, wanted) = (expected.ids("input_ids"), &expected.get("logits").data);
@@ -54,5 +50,32 @@ fn what_transformers_writes_is_read_as_it_is() {
             let (said, _) = generate(&mut engine, slot, &prompt, &options);
             assert_eq!(said, tokens[..said.len()], "{name} on {}", place.name);
         }
+        for judge in &judges {
+            judged(&place, judge);
+        }
     }
+}
+
+/// The checkpoints that the script put below `kind`.
+fn folders(root: &OsStr, kind: &str, count: usize) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(Path::new(root).join(kind)).expect("the folder");
+    let mut folders: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    folders.sort();
+    assert_eq!(folders.len(), count, "{folders:?}");
+    folders
+}
+
+fn open(folder: &Path) -> (String, Checkpoint) {
+    let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+    (name, wait(Checkpoint::open(Folder::open(folder).expect("a folder"))).expect("a checkpoint"))
+}
+
+/// A model for sequence classification gives the scores that `transformers` gives.
+fn judged(place: &Place, folder: &Path) {
+    let (name, checkpoint) = open(folder);
+    let mut engine = load(place, &checkpoint, Setting { purpose: Purpose::Score, ..Setting::default() });
+    let expected = Golden::read(&folder.join("expected.safetensors"));
+    let mut worst = Worst::new(format!("{:8} {name}'s scores", place.name), TOLERANCE * place.slack);
+    assert_eq!(compare_scores(&mut worst, place.name, &mut engine, &expected), 3);
+    worst.finish();
 }

@@ -2,7 +2,7 @@
 //   D = clamp(softplus(dt[t, h] + dt_bias[h]));  s[n, p] <- exp(D a[h]) s[n, p] + D x[t, h, p] b[t, g, n]
 //   out[t, h, p] = sum_n s[n, p] c[t, g, n] + d[h] x[t, h, p]
 //
-// Tiling: one invocation for one column of one head of one span. It goes over the states, and for each
+// Tiling: one invocation for one column of one head of one span, and of more spans where there are many. It goes over the states, and for each
 // over the rows, so that the state is read and written once. Barriers: none.
 // Source: Dao and Gu 2024, arXiv 2405.21060, section 3, the recurrent form.
 struct Params {
@@ -44,12 +44,17 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = wrapped(workgroup, workgroups) * 64u + lane;
+    let count = span_count() * params.heads * params.columns;
+    let stride = workgroups.x * workgroups.y * 64u;
+    for (var index = wrapped(workgroup, workgroups) * 64u + lane; index < count; index += stride) { scan(index); }
+}
+
+// Column `index` of the heads of all spans.
+fn scan(index: u32) {
     let inner = params.heads * params.columns;
     let which = index / inner;
     let head = index % inner / params.columns;
     let column = index % params.columns;
-    if which >= span_count() { return; }
     let span = span_at(which);
     if span.w > CHUNK { return; }
     let group = head / (params.heads / params.groups);

@@ -75,6 +75,11 @@ impl Config {
         self.get(field).filter(|v| v.is_object()).map(|v| Self { root: v.clone() })
     }
 
+    /// How many fields there are.
+    pub fn fields(&self) -> usize {
+        self.root.as_object().map_or(0, serde_json::Map::len)
+    }
+
     fn required<T>(&self, field: &str, found: Option<T>) -> Result<T, ConfigError> {
         found.ok_or_else(|| ConfigError::Missing(field.into()))
     }

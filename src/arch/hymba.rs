@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
-use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
+use super::{ArchError, ArchOptions, Config, Head, HymbaWindow, Model, TensorShapes};
 use crate::graph::{
     Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, StateKind, View, WeightClass, WeightRecipe,
 };
@@ -322,6 +322,8 @@ pub(super) fn build(
 
     Ok(Model {
         model_type: "hymba".into(),
+        head: Head::Words,
+        stand_ins: vec![],
         graph: g.finish()?,
         layers: s.layers,
         vocabulary: s.vocabulary,

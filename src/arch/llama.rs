@@ -2,8 +2,8 @@
 //! modules of these names.
 
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::layers::{Attention, Names, head_sizes, head_table, plain_rotary, swiglu};
-use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
+use super::layers::{Attention, Names, head_sizes, plain_rotary, swiglu};
+use super::{ArchError, ArchOptions, Config, Head, Model, TensorShapes};
 use crate::graph::{GraphBuilder, Part, Rotary};
 
 /// What sets the three apart.
@@ -131,9 +131,7 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
     }
     let norm = g.vector(Part::all("model.norm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    let (head, _) = head_table(&mut g, config, tensors, table, part, false)?;
-    let logits = g.head(g.whole(last), head, vocabulary);
-    g.sample(logits);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    Head::parse(config)?.build(&mut g, config, tensors, last, words, table)?;
     Model::new(config, g.finish()?, layers, vocabulary)
 }

@@ -4,6 +4,7 @@ mod config;
 mod experts;
 mod falcon_h1;
 mod granite_hybrid;
+mod head;
 mod hymba;
 mod layers;
 mod lfm2;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use crate::graph::{Graph, GraphError};
 
 pub use config::{Config, ConfigError};
+pub use head::Head;
 pub use presets::{preset, presets};
 
 /// Names and shapes of a checkpoint's tensors, for what only the tensors can tell: prefixes, tied heads.
@@ -80,8 +82,10 @@ pub struct Model {
     pub graph: Graph,
     /// Residual blocks.
     pub layers: usize,
-    /// Words of the vocabulary: width of the logits.
+    /// Words of the vocabulary.
     pub vocabulary: usize,
+    /// What its last layer gives.
+    pub head: Head,
     /// Longest sequence the model was made for, without prelude.
     pub context: usize,
     /// Ids fed before any text, once a model: Hymba's meta tokens, as rows behind the vocabulary.
@@ -90,6 +94,8 @@ pub struct Model {
     pub bos: Option<u32>,
     /// `eos_token_id` of the config, one or several.
     pub eos: Vec<u32>,
+    /// Ids that stand for a picture or a film, which are not read, under the config's name for them.
+    pub stand_ins: Vec<(&'static str, u32)>,
 }
 
 impl Model {
@@ -100,10 +106,12 @@ impl Model {
             graph,
             layers,
             vocabulary,
+            head: Head::parse(config)?,
             context: config.size_opt("max_position_embeddings")?.unwrap_or(8192),
             prelude: 0..0,
             bos: config.bos(vocabulary)?,
             eos: config.token_ids("eos_token_id")?,
+            stand_ins: vec![],
         })
     }
 }
@@ -125,6 +133,9 @@ const FAMILIES: &[(&str, Build)] = &[
     ("qwen3_5_text", qwen3_5::build),
 ];
 
+/// Families whose head may give scores.
+const JUDGES: [&str; 4] = ["llama", "nemotron", "qwen2", "qwen3"];
+
 /// Builds the model that a config describes. Without `tensors`, tied heads are taken from the config.
 pub fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOptions) -> Result<Model, ArchError> {
     let model_type = config.string("model_type")?;
@@ -132,6 +143,9 @@ pub fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOpti
     let Some((_, build)) = family else {
         return Err(ArchError::UnknownModel { model_type: model_type.to_owned(), supported: supported().join(", ") });
     };
+    if !JUDGES.contains(&model_type) {
+        Head::parse(config)?.only_words(config, &JUDGES.join(", "))?;
+    }
     let model = build(config, tensors, options)?;
     match model.graph.parameters() {
         parameters if parameters > LARGEST_MODEL => Err(ArchError::TooLarge { parameters }),

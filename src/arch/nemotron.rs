@@ -3,8 +3,8 @@
 //! `nemotron`.
 
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::layers::{Attention, Names, head_sizes, head_table, plain_rotary, squared_relu};
-use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
+use super::layers::{Attention, Names, head_sizes, plain_rotary, squared_relu};
+use super::{ArchError, ArchOptions, Config, Head, Model, TensorShapes};
 use crate::graph::{GraphBuilder, Map, NormKind, Part, ValueId, View};
 
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
@@ -75,9 +75,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
     }
     let last = norm(&mut g, "final_norm".into(), View::all(stream, hidden), "model.norm", eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    let (head, _) = head_table(&mut g, config, tensors, table, part, false)?;
-    let logits = g.head(g.whole(last), head, vocabulary);
-    g.sample(logits);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    Head::parse(config)?.build(&mut g, config, tensors, last, words, table)?;
     Model::new(config, g.finish()?, layers, vocabulary)
 }

@@ -41,6 +41,15 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     Ok(())
 }
 
+/// The ids in whose places transformers puts what its vision tower sees, at positions of several axes.
+fn stand_ins(config: &Config) -> Result<Vec<(&'static str, u32)>, ArchError> {
+    let mut found = vec![];
+    for field in ["image_token_id", "video_token_id"] {
+        found.extend(config.token_ids(field)?.into_iter().map(|id| (field, id)));
+    }
+    Ok(found)
+}
+
 /// Whether each layer is attention.
 fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
     let Some(types) = config.strings("layer_types")? else {
@@ -238,7 +247,7 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     let logits = g.head(g.whole(last), head, vocabulary);
     g.sample(logits);
     let model = Model::new(config, g.finish()?, layers, vocabulary)?;
-    Ok(Model { model_type: whole.string("model_type")?.to_owned(), ..model })
+    Ok(Model { model_type: whole.string("model_type")?.to_owned(), stand_ins: stand_ins(whole)?, ..model })
 }
 
 #[cfg(test)]
@@ -275,6 +284,17 @@ mod tests {
                 assert_eq!(table(build_of(&config, Some(&of(tensor)))), tensor);
             }
         }
+    }
+
+    #[test]
+    fn ids_of_pictures_are_known() {
+        let config = json!({
+            "model_type": "qwen3_5", "text_config": text(), "image_token_id": 40, "video_token_id": 41,
+            "vision_config": {"depth": 2},
+        });
+        let model = build_of(&config, None).expect("a model");
+        assert_eq!(model.stand_ins, [("image_token_id", 40), ("video_token_id", 41)]);
+        assert_eq!(build_of(&text(), None).expect("a model").stand_ins, []);
     }
 
     #[test]

@@ -12,7 +12,9 @@ use super::model::LoadArgs;
 use super::sampling::SamplingArgs;
 use crate::checkpoint::{Checkpoint, Folder};
 use crate::demo_model;
-use crate::engine::{self, Cancel, ChatRequest, Engine, EngineError, FinishReason, Recommended, Spoken, chat_template};
+use crate::engine::{
+    self, Cancel, ChatRequest, Engine, EngineError, FinishReason, Purpose, Recommended, Spoken, chat_template,
+};
 use crate::hub::Need;
 use crate::state::Sampler;
 use crate::text::{ChatMessage, ChatTemplate, Piece, TextError};
@@ -63,7 +65,7 @@ impl Args {
         let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
         let sampler = self.sampling.sampler(&recommended);
         sampler.check().map_err(EngineError::from)?;
-        let engine = self.load.load(&checkpoint, 1).await?;
+        let engine = self.load.load(&checkpoint, 1, Purpose::Write).await?;
         let mut chat = Chat::new(engine, template, opening, sampler, self.verbose)?;
         if chat.terminal {
             eprintln!("/help tells what else you can say.");

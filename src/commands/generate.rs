@@ -1,6 +1,5 @@
 //! `selvedge generate`: a prompt goes in, the model's text comes out as it is made.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -10,6 +9,7 @@ use serde_json::json;
 use super::CommandError;
 use super::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use super::model::ModelArgs;
+use super::prompt::Prompt;
 use super::sampling::SamplingArgs;
 use crate::engine::{Cancel, EngineError, FinishReason, GenerateOptions, Generation, Recommended};
 use crate::text::{StreamDecoder, Tokenizer};
@@ -31,41 +31,19 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(clap::Args)]
-#[group(required = true, multiple = false)]
-struct Prompt {
-    /// The text to continue
-    #[arg(long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
-    text: Option<OsString>,
-    /// The token ids to continue: 1,2,3
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    tokens: Option<Vec<u32>>,
-}
-
-impl Prompt {
-    /// The text, if the prompt is one.
-    fn text(&self) -> Result<Option<&str>, CommandError> {
-        let bytes = self.text.as_ref().map(|text| text.as_encoded_bytes());
-        bytes.map(std::str::from_utf8).transpose().map_err(CommandError::NotUtf8)
-    }
-}
-
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
         pollster::block_on(self.generate())
     }
 
     async fn generate(self) -> Result<ExitCode, CommandError> {
-        let text = self.prompt.text()?;
+        self.prompt.check()?;
         let sampler = self.sampling.sampler(&Recommended::default());
         sampler.check().map_err(EngineError::from)?;
         let begun = Instant::now();
         let mut engine = self.model.load().await?;
         let loaded = begun.elapsed();
-        let prompt = match text {
-            Some(text) => engine.tokenizer()?.encode(text)?,
-            None => self.prompt.tokens.clone().unwrap_or_default(),
-        };
+        let prompt = self.prompt.ids(&engine)?;
         let slot = engine.open()?;
         let cancel = Cancel::default();
         let signal = cancel.clone();

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::CommandError;
 use super::fetch::locate;
-use crate::arch::{self, ArchOptions, Config, ConfigError, Model};
+use crate::arch::{self, ArchOptions, Config, ConfigError, Head, Model};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Folder, WeightChoice};
 use crate::engine::{self, PREFILL_ROWS};
 use crate::graph::{StateKind, WeightFormat};
@@ -117,6 +117,8 @@ struct Report {
     model_type: String,
     parameters: u64,
     layers: usize,
+    /// What a reward model gives instead of words; empty for all others.
+    labels: Vec<String>,
     context: u64,
     kv: &'static str,
     bytes: Bytes,
@@ -164,6 +166,10 @@ impl Report {
             model_type: model.model_type.clone(),
             parameters: model.graph.parameters(),
             layers: model.layers,
+            labels: match &model.head {
+                Head::Words => vec![],
+                Head::Scores(labels) => labels.clone(),
+            },
             context,
             kv: match kv {
                 KvFormat::F32 => "f32",
@@ -224,6 +230,9 @@ impl fmt::Display for Report {
         let Bytes { weights, workspace, state, .. } = &self.bytes;
         let (parameters, context) = (grouped(self.parameters), grouped(self.context));
         writeln!(f, "{}: {} layers, {parameters} parameters", self.model_type, self.layers)?;
+        if !self.labels.is_empty() {
+            writeln!(f, "gives scores, no words: {}", self.labels.join(", "))?;
+        }
         line(f, "weights", *weights)?;
         line(f, &format!("workspace of {PREFILL_ROWS} rows, before fusion"), *workspace)?;
         writeln!(f, "state of one sequence, keys and values in {}:", self.kv)?;

@@ -14,7 +14,9 @@ mod inspect;
 mod logits;
 mod model;
 mod perplexity;
+mod prompt;
 mod sampling;
+mod score;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,7 @@ enum Command {
     Chat(chat::Args),
     Generate(generate::Args),
     Logits(logits::Args),
+    Score(score::Args),
     Inspect(inspect::Args),
     Convert(convert::Args),
     Perplexity(perplexity::Args),
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Chat(args) => args.run(),
         Command::Generate(args) => args.run(),
         Command::Logits(args) => args.run(),
+        Command::Score(args) => args.run(),
         Command::Inspect(args) => args.run(),
         Command::Convert(args) => args.run(),
         Command::Perplexity(args) => args.run(),

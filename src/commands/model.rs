@@ -11,7 +11,7 @@ use super::fetch::locate;
 use crate::arch::{self, HymbaWindow};
 use crate::backend::DEFAULT_KV_FORMAT;
 use crate::checkpoint::{self, Checkpoint, Folder, LoadProgress, WeightChoice};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Purpose};
 use crate::hub::Need;
 use crate::quantised::Rounding;
 use crate::state::KvFormat;
@@ -97,13 +97,24 @@ impl ModelArgs {
     /// The same with room for several sequences.
     pub(super) async fn load_slots(&self, slots: usize) -> Result<Engine, CommandError> {
         let checkpoint = Checkpoint::open(self.open(Need::All)?).await?;
-        self.load.load(&checkpoint, slots).await
+        self.load.load(&checkpoint, slots, Purpose::Write).await
+    }
+
+    /// The same for something else than writing.
+    pub(super) async fn load_for(&self, purpose: Purpose) -> Result<Engine, CommandError> {
+        let checkpoint = Checkpoint::open(self.open(Need::All)?).await?;
+        self.load.load(&checkpoint, 1, purpose).await
     }
 }
 
 impl LoadArgs {
     /// Opens the device and loads a checkpoint onto it, with room for several sequences.
-    pub(super) async fn load(&self, checkpoint: &Checkpoint, slots: usize) -> Result<Engine, CommandError> {
+    pub(super) async fn load(
+        &self,
+        checkpoint: &Checkpoint,
+        slots: usize,
+        purpose: Purpose,
+    ) -> Result<Engine, CommandError> {
         let backend = device::open(self.device, self.adapter.as_deref()).await?;
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(loading_style("loading"));
@@ -117,6 +128,7 @@ impl LoadArgs {
         options.hymba_window = self.hymba_window;
         options.context = self.context;
         options.slots = slots;
+        options.purpose = purpose;
         let engine = Engine::load(checkpoint, backend, options).await;
         bar.finish_and_clear();
         let engine = engine?;

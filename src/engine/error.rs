@@ -27,6 +27,16 @@ pub enum EngineError {
     /// A step that cannot be run.
     #[error("a step cannot be run: {0}")]
     Step(#[from] StepError),
+    /// A model that writes nothing.
+    #[error(
+        "the model gives scores ({0}) and no words, so it cannot write; `selvedge score` reads a text and prints them"
+    )]
+    GivesScores(String),
+    /// A model that judges nothing.
+    #[error(
+        "the model gives words and no scores, so it cannot judge; `selvedge generate` and `selvedge chat` write with it"
+    )]
+    GivesWords,
     /// Text without a tokenizer.
     #[error("the checkpoint has no tokenizer.json, so it takes and gives token ids only")]
     NoTokenizer,
@@ -65,6 +75,16 @@ pub enum EngineError {
         id: u32,
         /// Words there are.
         vocabulary: usize,
+    },
+    /// An id in whose place there should be a picture.
+    #[error(
+        "token id {id} is the `{field}` of config.json: pictures and films are not supported; supported: text, in which that id does not stand"
+    )]
+    StandIn {
+        /// The id.
+        id: u32,
+        /// The config's name for it.
+        field: &'static str,
     },
     /// More tokens than a sequence can hold.
     #[error(

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Engine, EngineError, PREFILL_ROWS, Running};
+use super::{Engine, EngineError, PREFILL_ROWS, Purpose, Running};
 use crate::backend::Outputs;
 use crate::state::{Sampler, SlotId};
 
@@ -111,6 +111,7 @@ impl Generation {
             this.finished = Some(FinishReason::Length);
         }
         let prompt = text.get(read..).unwrap_or_default();
+        Purpose::Write.check(&engine.model().head)?;
         engine.check_prompt(slot, prompt)?;
         // Spans before the last choose a token too, which nobody wants: the sampler is not told of those.
         let before_last = prompt.len().saturating_sub(1) / options.chunk.max(1) * options.chunk.max(1);

@@ -6,7 +6,7 @@ use futures::future::LocalBoxFuture;
 
 use web_time::Instant;
 
-use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Slots, account};
+use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Purpose, Slots, account};
 use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
 use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
 use crate::checkpoint::{
@@ -22,6 +22,8 @@ const DEFAULT_CONTEXT: usize = 8192;
 
 /// How to load.
 pub struct EngineOptions<'a> {
+    /// What the model is loaded for.
+    pub purpose: Purpose,
     /// How matrices are stored; `Auto`: as the checkpoint has them if that fits, else in 8 bits, else in 4.
     pub weights: WeightChoice,
     /// How scales are chosen where matrices are quantised.
@@ -46,6 +48,7 @@ impl<'a> EngineOptions<'a> {
     /// One sequence, everything else as the model has it; `progress` is told after every block of weights.
     pub fn new(progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
         Self {
+            purpose: Purpose::Write,
             weights: WeightChoice::Auto,
             rounding: Rounding::default(),
             kv_format: DEFAULT_KV_FORMAT,
@@ -69,6 +72,7 @@ impl Engine {
         let config = Config::parse(checkpoint.config())?;
         let arch = ArchOptions { hymba_window: options.hymba_window };
         let model = arch::build(&config, Some(&checkpoint.shapes()), &arch)?;
+        options.purpose.check(&model.head)?;
         let context = context(&model, options.context)?;
         // What does not fit shows before anything is allocated.
         let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);

@@ -15,6 +15,7 @@ mod perplexity;
 mod programs;
 mod random;
 mod sampling;
+mod score;
 mod session;
 mod slots;
 
@@ -38,6 +39,7 @@ pub use generate::{Cancel, FinishReason, GenerateOptions, Generation};
 pub use load::EngineOptions;
 pub use perplexity::{Perplexity, perplexity};
 pub use sampling::{Recommended, SamplingWish};
+pub use score::Purpose;
 pub use session::Session;
 
 use pace::Pace;
@@ -226,8 +228,12 @@ impl Engine {
         }
     }
 
+    /// Refuses a prompt that is empty, that does not fit, or that holds what is no word.
     fn check_prompt(&self, slot: SlotId, prompt: &[u32]) -> Result<(), EngineError> {
         self.check_tokens(prompt)?;
+        if let Some(&(field, id)) = self.model.stand_ins.iter().find(|(_, id)| prompt.contains(id)) {
+            return Err(EngineError::StandIn { id, field });
+        }
         self.check_room(slot, prompt.len())?;
         if prompt.is_empty() { Err(EngineError::EmptyPrompt) } else { Ok(()) }
     }

@@ -26,6 +26,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let config = Config::parse(config)?;
         let mut model = arch::build(&config, None, &ArchOptions { hymba_window: options.hymba_window })?;
+        options.purpose.check(&model.head)?;
         model.context = model.context.max(options.context.unwrap_or(0).min(LONGEST));
         let mut sink = Sink::new(&mut *backend);
         for (index, recipe) in model.graph.weights.iter().enumerate() {

@@ -13,7 +13,7 @@ use selvedge::backend::Backend;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
 use selvedge::checkpoint::{Checkpoint, Folder};
-use selvedge::engine::{Engine, EngineOptions, FinishReason, GenerateOptions, Generation};
+use selvedge::engine::{Engine, EngineOptions, FinishReason, GenerateOptions, Generation, Purpose};
 use selvedge::state::SlotId;
 
 /// Runs a future to its end.
@@ -80,6 +80,7 @@ pub struct Setting {
     pub context: Option<usize>,
     pub window: HymbaWindow,
     pub keep: Vec<String>,
+    pub purpose: Purpose,
 }
 
 /// Loads a checkpoint.
@@ -90,6 +91,7 @@ pub fn load(place: &Place, checkpoint: &Checkpoint, setting: Setting) -> Engine 
     options.context = setting.context;
     options.hymba_window = setting.window;
     options.keep = setting.keep;
+    options.purpose = setting.purpose;
     wait(Engine::load(checkpoint, (place.open)(), options)).expect("the model loads")
 }
 
@@ -106,6 +108,18 @@ pub fn generate(
         tokens.push(token);
     }
     (tokens, generation.finish_reason().expect("an end"))
+}
+
+/// Compares the scores of every text of a reference, `input_ids.K` and `scores.K`. Gives how many there were.
+pub fn compare_scores(worst: &mut Worst, place: &str, engine: &mut Engine, expected: &Golden) -> usize {
+    let texts: Vec<&str> = expected.names("input_ids.").collect();
+    for text in &texts {
+        let slot = engine.open().expect("a slot");
+        let scores = wait(engine.score(slot, &expected.ids(&format!("input_ids.{text}")))).expect("scores");
+        engine.close(slot).expect("an open slot");
+        worst.compare(&format!("{place}, text {text}"), &scores, &expected.get(&format!("scores.{text}")).data);
+    }
+    texts.len()
 }
 
 /// A tensor of the reference.

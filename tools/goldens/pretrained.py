@@ -2,9 +2,10 @@
 
     python tools/goldens/pretrained.py TO
 
-Each folder below TO gets a checkpoint and `expected.safetensors`: `input_ids` [T], `logits` [T, vocabulary], and the
-tokens chosen greedily afterwards, as the model in memory gave them. `tests/pretrained.rs` reads them. Needs
-transformers 5, torch and safetensors.
+Each folder below TO/words gets a checkpoint and `expected.safetensors`: `input_ids` [T], `logits` [T, vocabulary], and
+the tokens chosen greedily afterwards, as the model in memory gave them. Those below TO/scores get models for sequence
+classification, and `input_ids.K` with the `scores.K` [labels] of texts of several lengths. `tests/pretrained.rs` reads
+them all; TO/scores/nemotron is also `tests/goldens/nemotron_reward`. Needs transformers 5, torch and safetensors.
 """
 
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 PROMPT, DECODED = 37, 8
 COMMON = dict(vocab_size=131, hidden_size=48, intermediate_size=80, num_attention_heads=6, num_key_value_heads=2,
@@ -38,6 +39,16 @@ FAMILIES = {
     "qwen2": ("qwen2", dict(num_hidden_layers=2)),
     "qwen3": ("qwen3", dict(num_hidden_layers=2, head_dim=8)),
 }
+# What Nemotron-4-340B-Reward judges, in its order.
+LABELS = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
+# Sizes of a published kind: several named labels, one, and transformers' own two.
+JUDGES = {
+    "nemotron": (FAMILIES["nemotron"], dict(id2label=dict(enumerate(LABELS)))),
+    "llama": (FAMILIES["llama"], dict(num_labels=1)),
+    "qwen2": (FAMILIES["qwen2"], {}),
+    "qwen3": (FAMILIES["qwen3"], dict(num_labels=3)),
+}
+LENGTHS = [1, 5, PROMPT]
 
 
 @torch.no_grad()
@@ -77,13 +88,32 @@ def make(model_type, settings, target):
     save_file({name: tensor.contiguous() for name, tensor in expected.items()}, target / "expected.safetensors")
 
 
+@torch.no_grad()
+def make_judge(model_type, settings, target):
+    config = AutoConfig.for_model(model_type, **COMMON | settings, attn_implementation="eager")
+    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
+    randomise(model)
+    model.save_pretrained(target)
+    expected = {}
+    for index, length in enumerate(LENGTHS):
+        ids = torch.randint(3, COMMON["vocab_size"], (1, length))
+        expected[f"input_ids.{index}"] = ids[0]
+        expected[f"scores.{index}"] = model(ids, use_cache=False).logits[0].contiguous()
+    save_file(expected, target / "expected.safetensors")
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
+    target = Path(sys.argv[1])
     for index, (name, (model_type, settings)) in enumerate(FAMILIES.items()):
         torch.manual_seed(7001 + index)
-        make(model_type, settings, Path(sys.argv[1]) / name)
+        make(model_type, settings, target / "words" / name)
         print(name, flush=True)
+    for index, (name, ((model_type, settings), labels)) in enumerate(JUDGES.items()):
+        torch.manual_seed(8001 + index)
+        make_judge(model_type, settings | labels, target / "scores" / name)
+        print(name, "for scores", flush=True)
 
 
 if __name__ == "__main__":

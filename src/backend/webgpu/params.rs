@@ -113,7 +113,8 @@ params! {
         chunks_at: u32, chunk_states: u32, decays_at: u32,
     }
     /// `shaders/ssd_scan`
-    SsdScan for "ssd_scan.step", "ssd_scan.chunk_state", "ssd_scan.carry", "ssd_scan.chunk_output" {
+    SsdScan for "ssd_scan.step", "ssd_scan.chunk_state.scalar", "ssd_scan.chunk_state.vector", "ssd_scan.carry",
+        "ssd_scan.chunk_output.scalar", "ssd_scan.chunk_output.vector" {
         heads: u32, groups: u32, columns: u32, states: u32, x_pitch: u32, x_offset: u32, dt_pitch: u32, dt_offset: u32,
         b_pitch: u32, b_offset: u32, c_pitch: u32, c_offset: u32, out_pitch: u32, a_at: u32, d_at: u32,
         dt_bias_at: u32, chunks_at: u32, chunk_states: u32, decays_at: u32, dt_low: f32, dt_high: f32,

@@ -10,6 +10,12 @@ use crate::state::StateLayout;
 /// States of a channel that `selective_scan` keeps in registers.
 const MOST_STATES: usize = 16;
 
+/// Spans of up to a chunk that one start of `ssd_scan/step.wgsl` has invocations for; where there are more, each
+/// serves several.
+const SPANS_AT_ONCE: usize = 16;
+/// Numbers of a head's state that a workgroup of `ssd_scan/carry.wgsl` hands on.
+const CARRIED: usize = 256;
+
 impl Lowering<'_> {
     /// Chunks of spans that have several, at most.
     pub(super) fn long_chunks(&self) -> usize {
@@ -183,13 +189,18 @@ impl Lowering<'_> {
         let run = |lowering: &mut Self, shader: &str, buffers: &[&wgpu::Buffer], workgroups: usize| {
             lowering.dispatch("ssd_scan", &format!("ssd_scan.{shader}"), &[], &params, buffers, wrapped(workgroups))
         };
-        let step = (rows * heads * columns).div_ceil(ELEMENTS);
+        let spans = if long > 0 { rows.min(SPANS_AT_ONCE) } else { rows };
+        let step = (spans * heads * columns).div_ceil(ELEMENTS);
         run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], step)?;
         if long > 0 {
+            let fours = [x_pitch, x_offset, b_pitch, b_offset, c_pitch, c_offset, columns as u32, states as u32];
+            let read = if fours.iter().all(|n| n.is_multiple_of(4)) { "vector" } else { "scalar" };
             let handed = self.scratch(0)?;
-            run(self, "chunk_state", &[&x, &dt, &b, &vectors, &handed], long * heads)?;
-            run(self, "carry", &[&memory, &handed], chunk_states.div_ceil(ELEMENTS))?;
-            run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * heads)?;
+            run(self, &format!("chunk_state.{read}"), &[&x, &dt, &b, &vectors, &handed], long * heads)?;
+            let blocks = heads * (columns * states).div_ceil(CARRIED);
+            run(self, "carry", &[&memory, &handed], blocks)?;
+            let buffers = [&x, &dt, &b, &c, &vectors, &handed, &to.buffer];
+            run(self, &format!("chunk_output.{read}"), &buffers, long * heads)?;
         }
         Ok(())
     }
