@@ -6,10 +6,12 @@ mod support;
 use half::{bf16, f16};
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
+use selvedge::checkpoint::WeightChoice;
+use selvedge::engine::{Engine, EngineOptions};
 use selvedge::graph::{GraphBuilder, Part, RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
 use selvedge::quantised::{GROUP, Quantised, Rounding, quantise_row};
 use selvedge::state::{KvFormat, SlotId, StateLayout};
-use support::wait;
+use support::{checkpoint, wait};
 
 /// Numbers as weights are: most small, few large.
 fn bell(count: usize, seed: u32) -> Vec<f32> {
@@ -167,4 +169,35 @@ fn what_cannot_be_quantised_is_refused() {
     assert!(refusal(WeightFormat::F16, &[0; 32]).contains("quantised"));
     assert!(refusal(WeightFormat::Q4, &[0; 48]).contains("rows of it"), "three rows for two");
     assert!(refusal(WeightFormat::Q4, &[0; 15]).contains("rows of it"), "no whole row");
+}
+
+/// The logits of a golden model that was quantised while it was loaded, on the device or on the host.
+fn logits(quantise: bool, weights: WeightChoice) -> Vec<f32> {
+    let options = WebGpuOptions { self_test: false, quantise, ..Default::default() };
+    let backend = wait(WebGpuBackend::new(&options)).expect("the adapter opens");
+    let mut progress = |_: selvedge::checkpoint::LoadProgress| {};
+    let mut options = EngineOptions::new(&mut progress);
+    options.weights = weights;
+    let mut engine = wait(Engine::load(&checkpoint("hymba/caseA"), Box::new(backend), options)).expect("it loads");
+    let slot = engine.open().expect("a slot");
+    let span = engine.span(slot, Tokens::Given((5..25).collect()), Outputs::All).expect("a span");
+    let running = engine.run(&Step { spans: vec![span] }).expect("a step");
+    wait(engine.logits(&running)).expect("logits")
+}
+
+#[test]
+fn a_model_that_the_device_quantised_computes_the_same() {
+    if wait(webgpu::adapters()).is_empty() {
+        println!("not tested: there is no adapter");
+        return;
+    }
+    for weights in [WeightChoice::Q8, WeightChoice::Q4, WeightChoice::Q4m] {
+        let (got, wanted) = (logits(true, weights), logits(false, weights));
+        let largest = wanted.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        let difference = got.iter().zip(&wanted).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        println!("{weights:?}: off by {difference:e} of {largest}");
+        assert!(got.len() == wanted.len() && largest > 0.0);
+        // A group or two may have been rounded otherwise: much less than quantising itself costs.
+        assert!(difference <= 1e-2 * largest, "{weights:?}: off by {difference:e} of {largest}");
+    }
 }
