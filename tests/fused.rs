@@ -211,7 +211,7 @@ fn fused_kernels_agree_with_the_twins() {
 
 /// A device on which matrices lie in segments of at most so many bytes.
 fn in_segments<const BYTES: u64>() -> Box<dyn Backend> {
-    let options = WebGpuOptions { segment: Some(BYTES), self_test: false, ..Default::default() };
+    let options = WebGpuOptions { segment: Some(BYTES), quantise: false, self_test: false, ..Default::default() };
     Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
 }
 

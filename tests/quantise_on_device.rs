@@ -3,13 +3,20 @@
 
 mod support;
 
+use futures::future::LocalBoxFuture;
 use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
-use selvedge::graph::{GraphBuilder, Part, RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
+use selvedge::checkpoint::{self, Checkpoint, Memory, SinkError, WeightChoice, WeightSink};
+use selvedge::engine::{Engine, EngineOptions};
+use selvedge::graph::{
+    GraphBuilder, Map, Part, RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
+};
 use selvedge::quantised::{GROUP, Quantised, Rounding, quantise_row};
 use selvedge::state::{KvFormat, SlotId, StateLayout};
-use support::wait;
+use support::{checkpoint, wait};
 
 /// Numbers as weights are: most small, few large.
 fn bell(count: usize, seed: u32) -> Vec<f32> {
@@ -167,4 +174,105 @@ fn what_cannot_be_quantised_is_refused() {
     assert!(refusal(WeightFormat::F16, &[0; 32]).contains("quantised"));
     assert!(refusal(WeightFormat::Q4, &[0; 48]).contains("rows of it"), "three rows for two");
     assert!(refusal(WeightFormat::Q4, &[0; 15]).contains("rows of it"), "no whole row");
+}
+
+/// The logits of a golden model that was quantised while it was loaded, on the device or on the host.
+fn logits(quantise: bool, weights: WeightChoice) -> Vec<f32> {
+    let options = WebGpuOptions { self_test: false, quantise, ..Default::default() };
+    let backend = wait(WebGpuBackend::new(&options)).expect("the adapter opens");
+    let mut progress = |_: checkpoint::LoadProgress| {};
+    let mut options = EngineOptions::new(&mut progress);
+    options.weights = weights;
+    let mut engine = wait(Engine::load(&checkpoint("hymba/caseA"), Box::new(backend), options)).expect("it loads");
+    let slot = engine.open().expect("a slot");
+    let span = engine.span(slot, Tokens::Given((5..25).collect()), Outputs::All).expect("a span");
+    let running = engine.run(&Step { spans: vec![span] }).expect("a step");
+    wait(engine.logits(&running)).expect("logits")
+}
+
+#[test]
+fn a_model_that_the_device_quantised_computes_the_same() {
+    if wait(webgpu::adapters()).is_empty() {
+        println!("not tested: there is no adapter");
+        return;
+    }
+    for weights in [WeightChoice::Q8, WeightChoice::Q4, WeightChoice::Q4m] {
+        let (got, wanted) = (logits(true, weights), logits(false, weights));
+        let largest = wanted.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        let difference = got.iter().zip(&wanted).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        println!("{weights:?}: off by {difference:e} of {largest}");
+        assert!(got.len() == wanted.len() && largest > 0.0);
+        // A group or two may have been rounded otherwise: much less than quantising itself costs.
+        assert!(difference <= 1e-2 * largest, "{weights:?}: off by {difference:e} of {largest}");
+    }
+}
+
+/// A device that quantises, and what it was told.
+#[derive(Default)]
+struct Recorder {
+    told: Vec<String>,
+}
+
+impl WeightSink for Recorder {
+    fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
+        self.told.push(format!("{} {}", id.0, desc.format.name()));
+        Ok(())
+    }
+
+    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+        self.told.push(format!("{} from {}: {} bytes", id.0, block.first, block.bytes.len()));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn quantises(&self) -> bool {
+        true
+    }
+
+    fn quantise<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+        let SourceBlock { first, bytes, format, scale, .. } = block;
+        self.told.push(format!("{} from {first}: {} bytes of {}, x {scale}", id.0, bytes.len(), format.name()));
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Two tensors of 6 rows and 32 columns in bf16, the second with a number where a weight should be.
+fn two_tensors(number: f32) -> Checkpoint {
+    let mut numbers = bell(6 * 32, 1);
+    let one = encoded(&numbers, WeightFormat::Bf16);
+    numbers[70] = number;
+    let two = encoded(&numbers, WeightFormat::Bf16);
+    let view = |bytes| TensorView::new(Dtype::BF16, vec![6, 32], bytes).expect("as many bytes as numbers");
+    let file = safetensors::serialize([("one", view(&one)), ("two", view(&two))], None).expect("a file");
+    let source = Memory::new().with("config.json", b"{}".to_vec()).with("model.safetensors", file);
+    wait(Checkpoint::open(source)).expect("a checkpoint")
+}
+
+#[test]
+fn a_weight_goes_up_as_it_is_or_is_quantised_by_the_host_whole() {
+    let part = |name: &str| Part::all(name, &[6, 32]);
+    let mut b = GraphBuilder::new();
+    b.matrix("scaled", vec![part("one"), part("two").scaled(0.5)]);
+    b.matrix("mapped", vec![part("one"), part("two").mapped(Map::AddOne)]);
+    b.weight(WeightRecipe::new("fine", WeightClass::Fine, vec![part("one")]));
+    let graph = b.finish().expect("a graph");
+    let load = |number, sink: &mut Recorder| {
+        wait(checkpoint::load(&two_tensors(number), &graph, WeightChoice::Q4, sink, &mut |_| {}))
+    };
+    let mut sink = Recorder::default();
+    load(0.5, &mut sink).expect("it loads");
+    let wanted = [
+        "0 q4",
+        "0 from 0: 384 bytes of bf16, x 1",
+        "0 from 6: 384 bytes of bf16, x 0.5",
+        "1 q4",
+        "1 from 0: 108 bytes",
+        "1 from 6: 108 bytes",
+        "2 bf16",
+        "2 from 0: 384 bytes",
+    ];
+    assert_eq!(sink.told, wanted);
+    for number in [f32::NAN, f32::NEG_INFINITY, 1e30] {
+        let error = load(number, &mut Recorder::default()).expect_err("no weight").to_string();
+        assert!(error.contains("`two`") && error.contains("row 2"), "{error}");
+    }
 }

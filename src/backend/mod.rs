@@ -184,7 +184,8 @@ pub trait Backend {
     /// Makes room for a weight. Formats: those of [`WeightFormat`](crate::graph::WeightFormat); vectors are f32.
     fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<()>;
 
-    /// Fills rows of a weight. Returns when the device has room for more.
+    /// Fills rows of a weight. Blocks of a weight come in order, without gaps. Returns when the device has room for
+    /// more.
     fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<()>>;
 
     /// Whether it stores weights in the quantised formats.
@@ -197,8 +198,8 @@ pub trait Backend {
         false
     }
 
-    /// Fills rows of a quantised weight with numbers that are not quantised yet, all of them finite and with
-    /// scales that an f16 holds. Rounds as [`quantise_row`](crate::quantised::quantise_row), but for the last bits
+    /// Fills rows of a quantised weight, all of whose rows come in this way, with numbers that are not quantised
+    /// yet, all of them finite in f16. Rounds as [`quantise_row`](crate::quantised::quantise_row), but for the last bits
     /// of a device's arithmetic: where two codes or two scales are equally good, it may choose the other one.
     /// Returns when the device has room for more.
     fn quantise_weight<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {

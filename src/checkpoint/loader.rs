@@ -102,7 +102,7 @@ pub trait WeightSink {
     }
 
     /// Fills rows of a quantised weight with numbers that it quantises itself, all of them finite in f16. They
-    /// come as [`write`](Self::write) has them.
+    /// come as [`write`](Self::write) has them; a weight gets all of its rows in one of the two ways.
     fn quantise<'a>(&'a mut self, _: WeightId, _: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         Box::pin(std::future::ready(Err("it does not quantise".into())))
     }
@@ -225,10 +225,16 @@ pub async fn load(
         sink.create(id, desc).map_err(refused)?;
         report.stored += desc.bytes();
         let mut first = 0;
+        let mut conversions = vec![];
         for part in &recipe.parts {
+            let (info, _) = find(checkpoint, part)?;
+            conversions.push(Conversion::new(checkpoint, info, desc.format, rounding).await?.of_part(part));
+        }
+        // All of a weight or nothing: rows of two parts may share what a device writes at once.
+        let by_sink = sink.quantises() && conversions.iter().all(|conversion| conversion.of_many_bits().is_some());
+        for (part, conversion) in recipe.parts.iter().zip(conversions) {
             let (info, format) = find(checkpoint, part)?;
-            let conversion = Conversion::new(checkpoint, info, desc.format, rounding).await?.of_part(part);
-            let by_sink = if sink.quantises() { conversion.of_many_bits() } else { None };
+            let by_sink = conversion.of_many_bits().filter(|_| by_sink);
             let widest_row = info.row_bytes().max(desc.row_bytes());
             let block_rows = (BLOCK / widest_row.max(1)).max(1);
             for start in part.rows.clone().step_by(block_rows) {

@@ -74,8 +74,8 @@ impl Conversion {
         for (index, bytes) in bytes.chunks(self.source_bytes(CHUNK).max(1)).enumerate() {
             let numbers = &mut numbers[..bytes.len() / self.source_bytes(1).max(1)];
             self.decode(bytes, numbers);
-            let lost = |x: &f32| !((x * self.scale).abs() <= f32::from(f16::MAX));
-            if let Some(at) = numbers.iter().position(lost) {
+            let held = |x: &f32| (x * self.scale).abs() <= f32::from(f16::MAX);
+            if let Some(at) = numbers.iter().position(|x| !held(x)) {
                 return Err(Overflow { index: index * CHUNK + at, value: numbers[at] * self.scale });
             }
         }
@@ -221,7 +221,8 @@ fn encode(numbers: &[f32], to: WeightFormat, rounding: Rounding, out: &mut [u8])
 fn fits(x: f32, format: WeightFormat) -> bool {
     match format {
         WeightFormat::F32 => x.is_finite(),
-        // A scale is at most a seventh of a number.
+        // A minimum may be the number itself, a scale is at most a seventh of it.
+        WeightFormat::Q4M => f16::from_f32(x).is_finite(),
         WeightFormat::Quantised(_) => f16::from_f32(x / 7.0).is_finite(),
         WeightFormat::F16 => f16::from_f32(x).is_finite(),
         WeightFormat::Bf16 => bf16::from_f32(x).is_finite(),
@@ -323,6 +324,9 @@ mod tests {
             assert!(error.index == 85 && error.value.is_nan(), "{error:?}");
             let huge = convert(&bytes(&[1e7; 40]), Dtype::F32, format, Map::Identity, 1.0, 40).expect_err("too large");
             assert_eq!(huge, Overflow { index: 0, value: 1e7 });
+            // All of a group as large as this: only a minimum must be so itself.
+            let large = convert(&bytes(&[1e5; 40]), Dtype::F32, format, Map::Identity, 1.0, 40);
+            assert_eq!(large.is_err(), format == WeightFormat::Q4M, "{}", format.name());
         }
     }
 

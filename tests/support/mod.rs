@@ -45,8 +45,9 @@ pub fn places() -> Vec<Place> {
     if let Some(adapter) = adapters.first() {
         println!("webgpu runs on {} ({})", adapter.adapter, adapter.driver);
         let open = || -> Box<dyn Backend> {
-            // tests/webgpu.rs runs the self-test; here it would only take time, at every load.
-            let options = WebGpuOptions { self_test: false, ..Default::default() };
+            // tests/webgpu.rs runs the self-test; here it would only take time, at every load. And what is compared
+            // are kernels on the same codes: tests/quantise_on_device.rs has those that a device makes.
+            let options = WebGpuOptions { self_test: false, quantise: false, ..Default::default() };
             Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
         };
         let slow = adapter.adapter.contains("SwiftShader");
