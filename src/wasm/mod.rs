@@ -4,6 +4,7 @@
 
 mod error;
 mod requests;
+mod sink;
 mod source;
 
 use futures::lock::Mutex;
@@ -14,13 +15,15 @@ use wasm_bindgen_futures::JsFuture;
 
 use self::error::WasmError;
 use self::requests::{
-    Device, DeviceStats, LoadRequest, Message, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats,
+    ConvertRequest, Device, DeviceStats, LoadRequest, Message, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats,
 };
+use self::sink::{Handing, PageSink};
 use self::source::{Asking, PageSource, Thrown};
+use crate::arch::{self, ArchOptions, Config};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::webgpu::{WebGpuBackend, WebGpuOptions};
 use crate::backend::{Backend, DEFAULT_KV_FORMAT, Outputs};
-use crate::checkpoint::{Checkpoint, LoadProgress};
+use crate::checkpoint::{self, Checkpoint, ConvertOptions, LoadProgress, Storage};
 use crate::engine::{
     self, Chat, ChatRequest, EngineError, EngineOptions, FinishReason, GenerateOptions, Generation, PREFILL_ROWS,
     Recommended, Spoken, Turn, chat_template, transformer_bytes_per_token,
@@ -116,6 +119,36 @@ impl Engine {
         engine.close(slot).map_err(WasmError::from)?;
         Ok(made.map_err(WasmError::from)?)
     }
+}
+
+/// Writes a model in other formats, file by file, as `checkpoint::convert` tells. `request` is JSON; `progress` is
+/// called with bytes done, bytes in all and a tensor's name. What source and sink throw is thrown again as it was.
+#[wasm_bindgen]
+pub async fn convert(source: PageSource, request: String, sink: PageSink, progress: Function) -> Result<(), JsValue> {
+    let thrown = Thrown::default();
+    let (source, mut sink) = (Asking::new(source, thrown.clone()), Handing::new(sink, thrown.clone()));
+    let done = write_converted(source, &request, &mut sink, &progress).await;
+    done.map_err(|error| thrown.take().unwrap_or_else(|| error.into()))
+}
+
+async fn write_converted(
+    source: Asking,
+    request: &str,
+    sink: &mut Handing,
+    progress: &Function,
+) -> Result<(), WasmError> {
+    let ConvertRequest { weights, shard } = serde_json::from_str(request)?;
+    let checkpoint = Checkpoint::open(source).await?;
+    let config = Config::parse(checkpoint.config()).map_err(EngineError::from)?;
+    let model = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default()).map_err(EngineError::from)?;
+    let options = ConvertOptions { storage: Storage::from(weights), shard };
+    let mut told = |at: LoadProgress<'_>| {
+        let numbers = [at.done as f64, at.total as f64].map(JsValue::from);
+        let _ = progress.call3(&JsValue::NULL, &numbers[0], &numbers[1], &at.tensor.into());
+        // The source stops a conversion, as it stops a load.
+        true
+    };
+    Ok(checkpoint::convert(&checkpoint, &model.graph, options, sink, &mut told).await?)
 }
 
 async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engine, WasmError> {

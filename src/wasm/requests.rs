@@ -34,6 +34,14 @@ pub(super) struct LoadRequest {
     pub self_test: bool,
 }
 
+/// In which formats to write a model.
+#[derive(Deserialize)]
+pub(super) struct ConvertRequest {
+    pub weights: WeightChoice,
+    /// Bytes of a file of weights.
+    pub shard: u64,
+}
+
 /// A message of a conversation.
 #[derive(Deserialize)]
 pub(super) struct Message {
