@@ -104,7 +104,7 @@ test('a turn reads its own tokens only, and what is rewound is read no more', as
     const session = (await engine('/demo', 'cpu')).session({ system: 'You are a helpful assistant.' });
     const first = (await session.send('Tell me a story.')).usage;
     const second = (await session.send('Who was in the story?')).usage;
-    const kept = session.messages.slice(0, 3);
+    const kept = structuredClone(session.messages.slice(0, 3));
     const again = await session.regenerate();
     session.rewind(3);
     const edited = await session.send('What did they eat?');
