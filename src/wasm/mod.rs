@@ -7,6 +7,9 @@ mod requests;
 mod sink;
 mod source;
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use futures::lock::Mutex;
 use js_sys::{Function, Promise};
 use wasm_bindgen::prelude::*;
@@ -66,9 +69,14 @@ impl Cancel {
 #[wasm_bindgen]
 pub struct Engine {
     inner: Mutex<Inner>,
+    /// What it is, but for the tokens, which can be asked for while a reply is made.
+    stats: Stats,
+    /// Tokens of the conversation that was read or made last.
+    tokens: Rc<Cell<usize>>,
 }
 
 struct Inner {
+    tokens: Rc<Cell<usize>>,
     engine: engine::Engine,
     chat: Option<Chat>,
     recommended: Recommended,
@@ -93,10 +101,11 @@ impl Engine {
         Ok(serde_json::to_string(&report).map_err(WasmError::from)?)
     }
 
-    /// What it is and what it holds, as JSON.
-    pub async fn stats(&self) -> Result<String, JsValue> {
-        let inner = self.inner.lock().await;
-        Ok(serde_json::to_string(&inner.stats()?).map_err(WasmError::from)?)
+    /// What it is and what it holds, as JSON; also while a reply is made.
+    pub fn stats(&self) -> Result<String, JsValue> {
+        let mut stats = self.stats.clone();
+        stats.state.tokens = self.tokens.get();
+        Ok(serde_json::to_string(&stats).map_err(WasmError::from)?)
     }
 
     /// The logits of every token of a text of its own: `f32 [tokens, vocabulary]`.
@@ -192,8 +201,9 @@ async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engi
         Some(template) if engine.tokenizer().is_ok() => Some(Chat::new(&engine, template)?),
         _ => None,
     };
-    let place = checkpoint.describe("");
-    Ok(Engine { inner: Mutex::new(Inner { engine, chat, recommended, place }) })
+    let (stats, tokens) = (stats(&engine), Rc::new(Cell::new(0)));
+    let inner = Inner { tokens: tokens.clone(), engine, chat, recommended, place: checkpoint.describe("") };
+    Ok(Engine { inner: Mutex::new(inner), stats, tokens })
 }
 
 impl Inner {
@@ -231,7 +241,7 @@ impl Inner {
             said: request.said,
         };
         let mut turn = chat.begin(&mut self.engine, &request).await?;
-        let spoken = speak(&mut self.engine, &mut turn, told).await;
+        let spoken = speak(&mut self.engine, &mut turn, &self.tokens, told).await;
         let report = ReplyReport {
             finish_reason: turn.finish_reason().unwrap_or(FinishReason::Cancelled).name(),
             prompt_tokens: turn.prompt_tokens(),
@@ -240,43 +250,48 @@ impl Inner {
         };
         chat.end(turn);
         spoken?;
+        self.tokens.set(chat.length(&self.engine)?);
         Ok(report)
     }
+}
 
-    fn stats(&self) -> Result<Stats, WasmError> {
-        let (engine, info) = (&self.engine, self.engine.info());
-        let (model, layout) = (engine.model(), engine.layout());
-        let state = layout.bytes();
-        let tokens = self.chat.as_ref().map_or(Ok(0), |chat| chat.length(engine))?;
-        Ok(Stats {
-            model: ModelStats {
-                model_type: model.model_type.clone(),
-                parameters: model.graph.parameters(),
-                layers: model.layers,
-            },
-            device: DeviceStats {
-                backend: info.kind.name(),
-                adapter: info.adapter.clone(),
-                software: info.software,
-                subgroups: info.subgroups,
-                f16: info.f16,
-            },
-            context_length: engine.context(),
-            weights: engine.weight_bytes(),
-            memory: layout.allocated(),
-            state: StateStats {
-                tokens,
-                fixed: state.pinned + state.fixed(),
-                per_token: state.per_token,
-                transformer_per_token: transformer_bytes_per_token(model, layout.kv_format),
-            },
-        })
+fn stats(engine: &engine::Engine) -> Stats {
+    let (info, model, layout) = (engine.info(), engine.model(), engine.layout());
+    let state = layout.bytes();
+    Stats {
+        model: ModelStats {
+            model_type: model.model_type.clone(),
+            parameters: model.graph.parameters(),
+            layers: model.layers,
+        },
+        device: DeviceStats {
+            backend: info.kind.name(),
+            adapter: info.adapter.clone(),
+            software: info.software,
+            subgroups: info.subgroups,
+            f16: info.f16,
+        },
+        context_length: engine.context(),
+        weights: engine.weight_bytes(),
+        memory: layout.allocated(),
+        state: StateStats {
+            tokens: 0,
+            fixed: state.pinned + state.fixed(),
+            per_token: state.per_token,
+            transformer_per_token: transformer_bytes_per_token(model, layout.kv_format),
+        },
     }
 }
 
 /// Says a reply to the end.
-async fn speak(engine: &mut engine::Engine, turn: &mut Turn, told: &Function) -> Result<(), WasmError> {
+async fn speak(
+    engine: &mut engine::Engine,
+    turn: &mut Turn,
+    tokens: &Cell<usize>,
+    told: &Function,
+) -> Result<(), WasmError> {
     while let Some(Spoken { token, pieces }) = turn.next(engine).await? {
+        tokens.set(turn.prompt_tokens() + turn.made_tokens());
         let (mut thinking, mut answer) = (String::new(), String::new());
         for piece in pieces {
             match piece {

@@ -78,7 +78,7 @@ pub(super) struct ReplyReport {
 }
 
 /// What an engine is. `EngineStats` of `web/src/types.ts` but for what the page knows itself.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stats {
     pub model: ModelStats,
@@ -89,7 +89,7 @@ pub(super) struct Stats {
     pub state: StateStats,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct ModelStats {
     #[serde(rename = "type")]
     pub model_type: String,
@@ -97,7 +97,7 @@ pub(super) struct ModelStats {
     pub layers: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct DeviceStats {
     pub backend: &'static str,
     pub adapter: String,
@@ -107,7 +107,7 @@ pub(super) struct DeviceStats {
 }
 
 /// One conversation's memory in bytes.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StateStats {
     pub tokens: usize,
