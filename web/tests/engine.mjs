@@ -211,7 +211,7 @@ test('an engine in a worker is the same', async () => {
   });
   assert.equal(out.parts.join(''), HELLO.text);
   assert.equal(out.finishReason, 'cancelled');
-  assert.ok(new Set(out.lengths).size > 3, `lengths while it replied: ${out.lengths}`);
+  assert.ok(out.lengths[0] < out.lengths.at(-1), `lengths while it replied: ${out.lengths}`);
   assert.deepEqual(out.stages, ['runtime', 'open', 'device', 'weights', 'ready']);
   assert.deepEqual([out.long.code, out.gone.code, out.stopped.code], ['context-full', 'disposed', 'aborted']);
   const { model, device, state, last, contextLength } = out.stats;
