@@ -121,7 +121,6 @@ impl Engine {
         self.weights
     }
 
-    /// Bytes of all weights as they came to the backend.
     /// Bytes of all weights as stored.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes.iter().sum()

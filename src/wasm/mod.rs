@@ -4,7 +4,11 @@
 
 mod error;
 mod requests;
+mod sink;
 mod source;
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 use futures::lock::Mutex;
 use js_sys::{Function, Promise};
@@ -14,13 +18,15 @@ use wasm_bindgen_futures::JsFuture;
 
 use self::error::WasmError;
 use self::requests::{
-    Device, DeviceStats, LoadRequest, Message, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats,
+    ConvertRequest, Device, DeviceStats, LoadRequest, Message, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats,
 };
+use self::sink::{Handing, PageSink};
 use self::source::{Asking, PageSource, Thrown};
+use crate::arch::{self, ArchOptions, Config};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::webgpu::{WebGpuBackend, WebGpuOptions};
 use crate::backend::{Backend, DEFAULT_KV_FORMAT, Outputs};
-use crate::checkpoint::{Checkpoint, LoadProgress};
+use crate::checkpoint::{self, Checkpoint, ConvertOptions, LoadProgress, Storage};
 use crate::engine::{
     self, Chat, ChatRequest, EngineError, EngineOptions, FinishReason, GenerateOptions, Generation, PREFILL_ROWS,
     Recommended, Spoken, Turn, chat_template, transformer_bytes_per_token,
@@ -63,9 +69,14 @@ impl Cancel {
 #[wasm_bindgen]
 pub struct Engine {
     inner: Mutex<Inner>,
+    /// What it is, but for the tokens, which can be asked for while a reply is made.
+    stats: Stats,
+    /// Tokens of the conversation that was read or made last.
+    tokens: Rc<Cell<usize>>,
 }
 
 struct Inner {
+    tokens: Rc<Cell<usize>>,
     engine: engine::Engine,
     chat: Option<Chat>,
     recommended: Recommended,
@@ -90,10 +101,11 @@ impl Engine {
         Ok(serde_json::to_string(&report).map_err(WasmError::from)?)
     }
 
-    /// What it is and what it holds, as JSON.
-    pub async fn stats(&self) -> Result<String, JsValue> {
-        let inner = self.inner.lock().await;
-        Ok(serde_json::to_string(&inner.stats()?).map_err(WasmError::from)?)
+    /// What it is and what it holds, as JSON; also while a reply is made.
+    pub fn stats(&self) -> Result<String, JsValue> {
+        let mut stats = self.stats.clone();
+        stats.state.tokens = self.tokens.get();
+        Ok(serde_json::to_string(&stats).map_err(WasmError::from)?)
     }
 
     /// The logits of every token of a text of its own: `f32 [tokens, vocabulary]`.
@@ -116,6 +128,36 @@ impl Engine {
         engine.close(slot).map_err(WasmError::from)?;
         Ok(made.map_err(WasmError::from)?)
     }
+}
+
+/// Writes a model in other formats, file by file, as `checkpoint::convert` tells. `request` is JSON; `progress` is
+/// called with bytes done, bytes in all and a tensor's name. What source and sink throw is thrown again as it was.
+#[wasm_bindgen]
+pub async fn convert(source: PageSource, request: String, sink: PageSink, progress: Function) -> Result<(), JsValue> {
+    let thrown = Thrown::default();
+    let (source, mut sink) = (Asking::new(source, thrown.clone()), Handing::new(sink, thrown.clone()));
+    let done = write_converted(source, &request, &mut sink, &progress).await;
+    done.map_err(|error| thrown.take().unwrap_or_else(|| error.into()))
+}
+
+async fn write_converted(
+    source: Asking,
+    request: &str,
+    sink: &mut Handing,
+    progress: &Function,
+) -> Result<(), WasmError> {
+    let ConvertRequest { weights, shard } = serde_json::from_str(request)?;
+    let checkpoint = Checkpoint::open(source).await?;
+    let config = Config::parse(checkpoint.config()).map_err(EngineError::from)?;
+    let model = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default()).map_err(EngineError::from)?;
+    let options = ConvertOptions { storage: Storage::from(weights), shard };
+    let mut told = |at: LoadProgress<'_>| {
+        let numbers = [at.done as f64, at.total as f64].map(JsValue::from);
+        let _ = progress.call3(&JsValue::NULL, &numbers[0], &numbers[1], &at.tensor.into());
+        // The source stops a conversion, as it stops a load.
+        true
+    };
+    Ok(checkpoint::convert(&checkpoint, &model.graph, options, sink, &mut told).await?)
 }
 
 async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engine, WasmError> {
@@ -159,8 +201,9 @@ async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engi
         Some(template) if engine.tokenizer().is_ok() => Some(Chat::new(&engine, template)?),
         _ => None,
     };
-    let place = checkpoint.describe("");
-    Ok(Engine { inner: Mutex::new(Inner { engine, chat, recommended, place }) })
+    let (stats, tokens) = (stats(&engine), Rc::new(Cell::new(0)));
+    let inner = Inner { tokens: tokens.clone(), engine, chat, recommended, place: checkpoint.describe("") };
+    Ok(Engine { inner: Mutex::new(inner), stats, tokens })
 }
 
 impl Inner {
@@ -198,7 +241,7 @@ impl Inner {
             said: request.said,
         };
         let mut turn = chat.begin(&mut self.engine, &request).await?;
-        let spoken = speak(&mut self.engine, &mut turn, told).await;
+        let spoken = speak(&mut self.engine, &mut turn, &self.tokens, told).await;
         let report = ReplyReport {
             finish_reason: turn.finish_reason().unwrap_or(FinishReason::Cancelled).name(),
             prompt_tokens: turn.prompt_tokens(),
@@ -207,43 +250,48 @@ impl Inner {
         };
         chat.end(turn);
         spoken?;
+        self.tokens.set(chat.length(&self.engine)?);
         Ok(report)
     }
+}
 
-    fn stats(&self) -> Result<Stats, WasmError> {
-        let (engine, info) = (&self.engine, self.engine.info());
-        let (model, layout) = (engine.model(), engine.layout());
-        let state = layout.bytes();
-        let tokens = self.chat.as_ref().map_or(Ok(0), |chat| chat.length(engine))?;
-        Ok(Stats {
-            model: ModelStats {
-                model_type: model.model_type.clone(),
-                parameters: model.graph.parameters(),
-                layers: model.layers,
-            },
-            device: DeviceStats {
-                backend: info.kind.name(),
-                adapter: info.adapter.clone(),
-                software: info.software,
-                subgroups: info.subgroups,
-                f16: info.f16,
-            },
-            context_length: engine.context(),
-            weights: engine.weight_bytes(),
-            memory: layout.allocated(),
-            state: StateStats {
-                tokens,
-                fixed: state.pinned + state.fixed(),
-                per_token: state.per_token,
-                transformer_per_token: transformer_bytes_per_token(model, layout.kv_format),
-            },
-        })
+fn stats(engine: &engine::Engine) -> Stats {
+    let (info, model, layout) = (engine.info(), engine.model(), engine.layout());
+    let state = layout.bytes();
+    Stats {
+        model: ModelStats {
+            model_type: model.model_type.clone(),
+            parameters: model.graph.parameters(),
+            layers: model.layers,
+        },
+        device: DeviceStats {
+            backend: info.kind.name(),
+            adapter: info.adapter.clone(),
+            software: info.software,
+            subgroups: info.subgroups,
+            f16: info.f16,
+        },
+        context_length: engine.context(),
+        weights: engine.weight_bytes(),
+        memory: layout.allocated(),
+        state: StateStats {
+            tokens: 0,
+            fixed: state.pinned + state.fixed(),
+            per_token: state.per_token,
+            transformer_per_token: transformer_bytes_per_token(model, layout.kv_format),
+        },
     }
 }
 
 /// Says a reply to the end.
-async fn speak(engine: &mut engine::Engine, turn: &mut Turn, told: &Function) -> Result<(), WasmError> {
+async fn speak(
+    engine: &mut engine::Engine,
+    turn: &mut Turn,
+    tokens: &Cell<usize>,
+    told: &Function,
+) -> Result<(), WasmError> {
     while let Some(Spoken { token, pieces }) = turn.next(engine).await? {
+        tokens.set(turn.prompt_tokens() + turn.made_tokens());
         let (mut thinking, mut answer) = (String::new(), String::new());
         for piece in pieces {
             match piece {

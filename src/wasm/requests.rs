@@ -34,6 +34,14 @@ pub(super) struct LoadRequest {
     pub self_test: bool,
 }
 
+/// In which formats to write a model.
+#[derive(Deserialize)]
+pub(super) struct ConvertRequest {
+    pub weights: WeightChoice,
+    /// Bytes of a file of weights.
+    pub shard: u64,
+}
+
 /// A message of a conversation.
 #[derive(Deserialize)]
 pub(super) struct Message {
@@ -70,7 +78,7 @@ pub(super) struct ReplyReport {
 }
 
 /// What an engine is. `EngineStats` of `web/src/types.ts` but for what the page knows itself.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stats {
     pub model: ModelStats,
@@ -81,7 +89,7 @@ pub(super) struct Stats {
     pub state: StateStats,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct ModelStats {
     #[serde(rename = "type")]
     pub model_type: String,
@@ -89,7 +97,7 @@ pub(super) struct ModelStats {
     pub layers: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct DeviceStats {
     pub backend: &'static str,
     pub adapter: String,
@@ -99,7 +107,7 @@ pub(super) struct DeviceStats {
 }
 
 /// One conversation's memory in bytes.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StateStats {
     pub tokens: usize,

@@ -34,6 +34,11 @@ extern "C" {
 pub(super) struct Thrown(Rc<RefCell<Option<JsValue>>>);
 
 impl Thrown {
+    /// Keeps what was thrown, if nothing was before.
+    pub(super) fn keep(&self, value: JsValue) {
+        self.0.borrow_mut().get_or_insert(value);
+    }
+
     /// What was thrown first.
     pub(super) fn take(&self) -> Option<JsValue> {
         self.0.borrow_mut().take()
@@ -55,7 +60,7 @@ impl Asking {
     fn fault(&self, file: &str, value: JsValue) -> SourceError {
         let said = value.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
         let message = said.unwrap_or_else(|| format!("{value:?}"));
-        self.thrown.0.borrow_mut().get_or_insert(value);
+        self.thrown.keep(value);
         SourceError::Io { file: self.describe(file), message }
     }
 

@@ -114,8 +114,9 @@ export class Core {
     }
   }
 
-  async stats(): Promise<ModuleStats & { heap: number }> {
-    const stats = JSON.parse(await this.#work(() => this.#engine.stats())) as ModuleStats;
+  /** Also while a reply is made. */
+  stats(): ModuleStats & { heap: number } {
+    const stats = JSON.parse(this.#engine.stats()) as ModuleStats;
     return { ...stats, heap: this.#memory.buffer.byteLength };
   }
 

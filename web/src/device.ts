@@ -44,26 +44,31 @@ export async function chooseDevice(choice: DeviceChoice, notice: (notice: Notice
   return { kind: 'gpu', adapter: name, software, subgroups: adapter.features.has('subgroups') };
 }
 
-/** One at a time: two that wrap the same function would undo each other. */
-let turn: Promise<unknown> = Promise.resolve();
+/** The load before has its device: two that wrap the same function at a time would undo each other. */
+let before: Promise<void> = Promise.resolve();
 
 /**
  * Runs `work`, in which the module opens its device, and gives that device too. wgpu's web backend never asks for
  * subgroups; they are added to the module's own request, which is known by its label.
  */
-export function withDevice<T>(device: Device, work: () => Promise<T>): Promise<[T, GPUDevice | undefined]> {
-  const done = turn.then(() => wrapping(device, work));
-  turn = done.catch(() => {});
-  return done;
-}
-
-async function wrapping<T>(device: Device, work: () => Promise<T>): Promise<[T, GPUDevice | undefined]> {
+export async function withDevice<T>(device: Device, work: () => Promise<T>): Promise<[T, GPUDevice | undefined]> {
   const adapter = (globalThis as { GPUAdapter?: { prototype: GPUAdapter } }).GPUAdapter?.prototype;
   if (device.kind === 'cpu' || !adapter) return [await work(), undefined];
+  const earlier = before;
+  let done = () => {};
+  before = new Promise((resolve) => (done = resolve));
+  await earlier;
+
   let opened: GPUDevice | undefined;
   const original = adapter.requestDevice;
+  const unwrap = () => {
+    // Someone else may have wrapped it meanwhile: theirs stays.
+    if (adapter.requestDevice === wrapped) adapter.requestDevice = original;
+    done();
+  };
   const wrapped = async function (this: GPUAdapter, descriptor?: GPUDeviceDescriptor): Promise<GPUDevice> {
     if (descriptor?.label !== LABEL) return original.call(this, descriptor);
+    unwrap();
     const requiredFeatures = new Set(descriptor.requiredFeatures);
     if (device.subgroups) requiredFeatures.add('subgroups');
     opened = await original.call(this, { ...descriptor, requiredFeatures: [...requiredFeatures] });
@@ -73,7 +78,6 @@ async function wrapping<T>(device: Device, work: () => Promise<T>): Promise<[T, 
   try {
     return [await work(), opened];
   } finally {
-    // Someone else may have wrapped it meanwhile: theirs stays.
-    if (adapter.requestDevice === wrapped) adapter.requestDevice = original;
+    unwrap();
   }
 }

@@ -6,7 +6,9 @@ import { SelvedgeError, asSelvedgeError, throwIfAborted } from './errors.js';
 import { Emitter, reportError } from './events.js';
 import { openModel, type OpenedModel } from './model.js';
 import type { Chat } from './openai.js';
+import { DamagedError, packedSource } from './packed.js';
 import { RunningReply, type Replier } from './reply.js';
+import { startRuntime } from './runtime.js';
 import { ChatSession } from './session.js';
 import { listModels, removeModel } from './store/models.js';
 import type {
@@ -88,7 +90,7 @@ export class Engine implements EngineInterface, Replier {
 
   async stats(): Promise<EngineStats> {
     const core = await this.#ready();
-    const { model, device, contextLength, weights, memory, heap, state } = await core.stats();
+    const { model, device, contextLength, weights, memory, heap, state } = core.stats();
     const { tokens, fixed, perToken, transformerPerToken } = state;
     const { adapter, software } = core.device;
     return {
@@ -227,7 +229,15 @@ async function loadCore(
   };
   try {
     model = await openModel(reference, options, notice, tell);
-    const core = await Core.load(model.source, options, progress, notice);
+    let core: Core;
+    try {
+      core = await loadOpened(model, options, progress, notice);
+    } catch (error) {
+      if (!(error instanceof DamagedError)) throw error;
+      notice({ code: 'repaired', message: `${error.message}: the model is fetched and quantised again` });
+      await model.packed?.store.clear();
+      core = await loadOpened(model, options, progress, notice);
+    }
     progress({ stage: 'ready', done: 0, total: 0 });
     return { core, name: model.name };
   } catch (error) {
@@ -235,6 +245,31 @@ async function loadCore(
   } finally {
     await model?.close();
   }
+}
+
+/** Puts an opened model on a device; one that is wanted quantised, from the store where that can be. */
+async function loadOpened(
+  model: OpenedModel,
+  options: LoadOptions,
+  progress: (progress: Omit<LoadProgress, 'downloaded'>) => void,
+  notice: (notice: Notice) => void,
+): Promise<Core> {
+  const { packed, source } = model;
+  if (!packed) return Core.load(source, options, progress, notice);
+  progress({ stage: 'runtime', done: 0, total: 0 });
+  await startRuntime(options.wasm);
+  let reached = 0;
+  const told = (done: number, total: number, tensor: string) => {
+    reached = total;
+    progress({ stage: 'weights', done, total, tensor });
+  };
+  const weights = options.weights ?? 'auto';
+  const stored = await packedSource(packed.original, packed.store, weights, told, options.signal);
+  if (!stored) return Core.load(source, options, progress, notice);
+  // Bytes of the original were counted; reading what is stored is quick.
+  const after = (at: Omit<LoadProgress, 'downloaded'>) =>
+    progress(reached > 0 && at.stage === 'weights' ? { ...at, done: reached, total: reached } : at);
+  return Core.load(stored, { ...options, weights: 'auto' }, after, notice);
 }
 
 function request(messages: readonly Message[], options: GenerateOptions): Omit<ReplyRequest, 'said'> {

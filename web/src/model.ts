@@ -6,13 +6,15 @@ import { filesOfHandle, filesSource } from './sources/files.js';
 import { HttpOrigin } from './sources/http.js';
 import { hubOrigin, parseHubName } from './sources/hub.js';
 import { RemoteSource } from './sources/remote.js';
-import { openStore } from './store/models.js';
+import { PACKED, openStore, storedName, type ModelStore } from './store/models.js';
 import type { LoadOptions, ModelReference, Notice, Source } from './types.js';
 
 /** A model whose bytes can be read until it is closed. */
 export interface OpenedModel {
   readonly name: string;
   readonly source: Source;
+  /** Of a model of the network that is wanted quantised: where that form is kept. `source` is the original. */
+  readonly packed?: { readonly original: RemoteSource; readonly store: ModelStore };
   /** Bytes that came over the network so far. */
   downloaded(): number;
   close(): Promise<void>;
@@ -48,17 +50,22 @@ async function openRemote(
   };
   const hubName = parseHubName(reference);
   const name = hubName ? reference : address(reference).href.replace(/\/+$/, '');
-  const store = keep ? await openStore(name, notice) : undefined;
+  const packed = PACKED.find((weights) => weights === options.weights);
+  const store = keep ? await openStore(storedName(name, packed), notice) : undefined;
   try {
+    // The original of a quantised model is not kept.
+    const own = packed ? undefined : store;
     const origin = hubName
       ? await hubOrigin(hubName, { ...options, signal }, store, came)
       : new HttpOrigin(`${name}/`, { signal, came });
-    const source = new RemoteSource(origin, store, notice);
-    const close = () => {
+    const source = new RemoteSource(origin, own, notice);
+    const close = async () => {
       closing.abort();
-      return source.close();
+      await source.close();
+      await store?.close();
     };
-    return { name, source, downloaded: () => downloaded, close };
+    const opened = { name, source, downloaded: () => downloaded, close };
+    return packed && store ? { ...opened, packed: { original: source, store } } : opened;
   } catch (error) {
     await store?.close();
     throw error;

@@ -42,8 +42,11 @@ export type ModelReference =
  */
 export type DeviceChoice = 'auto' | 'gpu' | 'cpu';
 
-/** How matrices are stored on the device. `auto`: as the model has them. */
-export type WeightChoice = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
+/**
+ * How matrices are stored on the device. `auto`: as the model has them. Of a model of the network, the quantised form
+ * (`q8`, `q4`, or `q4m`, which has minimums too) is what the browser's store keeps.
+ */
+export type WeightChoice = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8' | 'q4' | 'q4m';
 
 /** What a load is busy with. */
 export type LoadStage =
@@ -269,6 +272,8 @@ export interface EngineEvents {
 export interface StoredModel {
   /** What to give to `Engine.load` and `Engine.remove`. */
   readonly name: string;
+  /** Where not the model itself is stored, but a quantised form of it: which. */
+  readonly weights?: WeightChoice;
   /** Bytes that are there. */
   readonly bytes: number;
   /** Bytes of the files that are there in part or whole. */

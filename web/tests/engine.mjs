@@ -104,7 +104,7 @@ test('a turn reads its own tokens only, and what is rewound is read no more', as
     const session = (await engine('/demo', 'cpu')).session({ system: 'You are a helpful assistant.' });
     const first = (await session.send('Tell me a story.')).usage;
     const second = (await session.send('Who was in the story?')).usage;
-    const kept = session.messages.slice(0, 3);
+    const kept = structuredClone(session.messages.slice(0, 3));
     const again = await session.regenerate();
     session.rewind(3);
     const edited = await session.send('What did they eat?');
@@ -190,7 +190,12 @@ test('an engine in a worker is the same', async () => {
     const engine = await WorkerEngine.load('/demo', { device: 'cpu', store: false, onProgress: ({ stage }) => stages.add(stage) });
     const session = engine.session({ system: 'You are a helpful assistant.' });
     const parts = [];
-    for await (const part of session.send('Hello.')) parts.push(part.text);
+    const lengths = [];
+    for await (const part of session.send('Hello.')) {
+      parts.push(part.text);
+      // Nobody waits for the reply to end.
+      lengths.push((await engine.stats()).state.tokens);
+    }
     const reply = session.send('Tell me a story.');
     for await (const _ of reply) reply.stop();
     const { finishReason } = await reply;
@@ -202,10 +207,11 @@ test('an engine in a worker is the same', async () => {
     const controller = new AbortController();
     const stopped = await failure(() =>
       WorkerEngine.load('/demo', { store: false, signal: controller.signal, onProgress: () => controller.abort() }));
-    return { parts, finishReason, stats, long, gone, stopped, stages: [...stages], logits: logits.length };
+    return { parts, lengths, finishReason, stats, long, gone, stopped, stages: [...stages], logits: logits.length };
   });
   assert.equal(out.parts.join(''), HELLO.text);
   assert.equal(out.finishReason, 'cancelled');
+  assert.ok(out.lengths[0] < out.lengths.at(-1), `lengths while it replied: ${out.lengths}`);
   assert.deepEqual(out.stages, ['runtime', 'open', 'device', 'weights', 'ready']);
   assert.deepEqual([out.long.code, out.gone.code, out.stopped.code], ['context-full', 'disposed', 'aborted']);
   const { model, device, state, last, contextLength } = out.stats;

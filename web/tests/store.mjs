@@ -303,3 +303,73 @@ test('a model of the hub, then without a network', async () => {
   const none = await attempt('org/none', { hub });
   assert.equal(none.code, 'not-found');
 });
+
+test('a quantised model is stored in that form alone', async () => {
+  const full8 = ({ models }) => {
+    assert.deepEqual(models.map(({ weights }) => weights), ['q8']);
+    assert.equal(models[0].bytes, models[0].total);
+    assert.ok(models[0].total < 0.62 * SIZE, `${models[0].total} of ${SIZE} bytes`);
+  };
+  const first = await attempt('/model', { weights: 'q8' });
+  assert.ok(first.text?.length > 10, JSON.stringify(first));
+  full8(first);
+  server.requests.length = 0;
+  const second = await attempt('/model', { weights: 'q8' }, 'WorkerEngine');
+  assert.equal(second.text, first.text);
+  full8(second);
+  assert.ok(second.downloaded < 300_000, `${second.downloaded} bytes were fetched again`);
+
+  // What is damaged cannot be fetched: it is made again.
+  await page.evaluate(async () => {
+    const { path } = (await stored()).find(({ path, size }) => /model\.safetensors\/0-/.test(path) && size > 1000);
+    await change(path, (bytes) => bytes.map((byte, at) => (at === 99_999 ? byte ^ 1 : byte)));
+  });
+  const repaired = await attempt('/model', { weights: 'q8' });
+  assert.equal(repaired.text, first.text);
+  full8(repaired);
+  assert.match(repaired.notices.join(), /repaired/);
+
+  // Another original, another quantised form.
+  server.faults.tag = (path) => (path.endsWith('.safetensors') ? '"another"' : undefined);
+  const changed = await attempt('/model', { weights: 'q8' });
+  assert.equal(changed.text, first.text);
+  full8(changed);
+  assert.ok(changed.downloaded > model['model.safetensors'].length);
+});
+
+test('a quantised model that cannot be stored is quantised on its way', async () => {
+  const kept = await attempt('/model', { weights: 'q8', store: false });
+  assert.ok(kept.text?.length > 10, JSON.stringify(kept));
+  assert.deepEqual(kept.models, []);
+  const result = await page.evaluate(async () => {
+    const write = FileSystemWritableFileStream.prototype.write;
+    FileSystemWritableFileStream.prototype.write = function (data) {
+      const full = data.byteLength > 500_000;
+      return full ? Promise.reject(new DOMException('no space left', 'QuotaExceededError')) : write.call(this, data);
+    };
+    const result = await attempt('/model', { weights: 'q8' });
+    FileSystemWritableFileStream.prototype.write = write;
+    return { ...result, stored: await stored() };
+  });
+  assert.equal(result.text, kept.text);
+  assert.match(result.notices.join(), /no-store/);
+  assert.deepEqual(result.stored, []);
+});
+
+test('a conversion that is stopped goes on, or begins anew, and ends well', async () => {
+  for (const at of [0.1, 0.5, 0.9]) {
+    const stopped = await page.evaluate((at) => {
+      const controller = new AbortController();
+      return selvedge.Engine.load('/model', {
+        device: 'cpu',
+        weights: 'q4',
+        signal: controller.signal,
+        onProgress: ({ stage, done, total }) => stage === 'weights' && done >= at * total && controller.abort(),
+      }).catch((error) => error.code);
+    }, at);
+    assert.equal(stopped, 'aborted');
+  }
+  const result = await attempt('/model', { weights: 'q4' });
+  assert.ok(result.text?.length > 10, JSON.stringify(result));
+  assert.equal(result.models[0].bytes, result.models[0].total);
+});

@@ -14,7 +14,7 @@ use crate::{pretrained, shell, web};
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Also the long tier: every family in a browser, the package in Firefox, every question to the demo model, minutes of fuzzing.
+    /// Also the long tier: every family and a checkpoint of gigabytes in a browser, the package in Firefox, every question to the demo model, minutes of fuzzing.
     #[arg(long)]
     all: bool,
 }
@@ -33,6 +33,7 @@ const ENGINE: &str = "web/tests/engine.mjs";
 const STORE: &str = "web/tests/store.mjs";
 const NODE: &str = "web/tests/node.mjs";
 const GOLDENS: &str = "web/tests/families.mjs";
+const HEAP: &str = "web/tests/heap.mjs";
 
 /// Seconds of fuzzing in the long tier.
 const FUZZ_SECONDS: &str = "240";
@@ -77,6 +78,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.all {
         report.stage("every family in Chromium", |tally| {
             count(node_test(&node, GOLDENS).env("CHROMIUM", &browser), tally)
+        });
+        report.stage("the heap while loading", |tally| {
+            let folder = shell::root().join("target/large");
+            if !folder.join("config.json").is_file() {
+                let example = ["run", "--release", "--example", "random_checkpoint", "--", "hymba-1.5b"];
+                shell::run(shell::cargo(&example).arg(&folder))?;
+            }
+            let mut node = node_test(&node, HEAP);
+            count(node.env("CHROMIUM", &browser).env("SELVEDGE_LARGE", folder), tally)
         });
         report.stage("the package in Firefox", |tally| {
             let mut node = node_test(&node, ENGINE);

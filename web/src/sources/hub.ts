@@ -71,11 +71,11 @@ class CommitOrigin implements Origin {
     return this.http.describe(name);
   }
 
-  async find(name: string): Promise<Found | null> {
+  async find(name: string, known: boolean): Promise<Found | null> {
     const stored = this.store?.file(name);
     // What was there in this commit, or was not, still is or is not.
     if (stored === null || stored?.validator === this.commit) return stored && { identity: stored, ranges: true };
-    const found = await this.http.find(name, false);
+    const found = await this.http.find(name, known);
     return found && { ...found, identity: { size: found.identity.size, validator: this.commit } };
   }
 

@@ -3,8 +3,8 @@
  * way while one is used.
  */
 
-import { SelvedgeError } from '../errors.js';
-import { CHUNK, type ModelStore } from '../store/models.js';
+import { SelvedgeError, throwIfAborted } from '../errors.js';
+import { CHUNK, type Identities, type ModelStore } from '../store/models.js';
 import type { Notice, Source } from '../types.js';
 import { ChangedError, type FileIdentity, type Found, type Origin, type Piece } from './http.js';
 
@@ -18,6 +18,7 @@ export class RemoteSource implements Source {
   readonly #store: ModelStore | undefined;
   readonly #notice: (notice: Notice) => void;
   readonly #files = new Map<string, Promise<Found | null>>();
+  readonly #known = new Map<string, FileIdentity | null>();
   /** Chunks in memory or on their way, the one used longest ago first. */
   readonly #chunks = new Map<string, Promise<Uint8Array>>();
   /** Files of servers that give no parts of them, read through once; in chunks. */
@@ -53,10 +54,41 @@ export class RemoteSource implements Source {
     return bytes;
   }
 
+  /** What every file is that was asked for. */
+  identities(): Identities {
+    return Object.fromEntries(this.#known);
+  }
+
+  /** Whether files are what they were. Without a network, they are taken to be. */
+  async stillIs(known: Identities): Promise<boolean> {
+    for (const [name, before] of Object.entries(known)) {
+      try {
+        const now = (await this.#origin.find(name, true))?.identity ?? null;
+        const same = now && before ? now.size === before.size && now.validator === before.validator : now === before;
+        if (!same || now?.validator === '') return false;
+      } catch (error) {
+        if (!(error instanceof SelvedgeError) || error.code !== 'network') throw error;
+      }
+    }
+    return true;
+  }
+
+  /** The same, which stops when it is asked to. */
+  stoppable(signal: AbortSignal | undefined): Source {
+    const go = <T>(value: T): T => {
+      throwIfAborted(signal);
+      return value;
+    };
+    return {
+      describe: (name) => this.describe(name),
+      size: async (name) => go(await this.size(name)),
+      read: async (name, start, end) => go(await this.read(name, start, end)),
+    };
+  }
+
   async close(): Promise<void> {
     await Promise.allSettled(this.#chunks.values());
     this.#chunks.clear();
-    await this.#store?.close();
   }
 
   async #file(name: string): Promise<FileIdentity | null> {
@@ -71,6 +103,7 @@ export class RemoteSource implements Source {
     try {
       const found = await this.#origin.find(name, stored !== undefined);
       await this.#store?.setFile(name, found?.identity ?? null);
+      this.#known.set(name, found?.identity ?? null);
       return found;
     } catch (error) {
       const unreachable = error instanceof SelvedgeError && error.code === 'network';

@@ -12,15 +12,21 @@
 
 import { SelvedgeError } from '../errors.js';
 import type { FileIdentity } from '../sources/http.js';
-import type { Notice, StoredModel } from '../types.js';
+import type { Notice, StoredModel, WeightChoice } from '../types.js';
 import { entries, folder, readFile, removeEntry, writeFile, type Folder } from './opfs.js';
 
 /** Bytes of a chunk; the last one of a file is shorter. */
 export const CHUNK = 4 << 20;
 
+/** Formats that are stored in place of the original. */
+export const PACKED: readonly WeightChoice[] = ['q8', 'q4', 'q4m'];
+
 const ROOT = 'selvedge';
 const MANIFEST = 'manifest.json';
 const VERSION = 1;
+
+/** What files are; `null`: there was none. */
+export type Identities = Record<string, FileIdentity | null>;
 
 interface Manifest {
   version: number;
@@ -28,10 +34,13 @@ interface Manifest {
   name: string;
   /** The commit, for models of the hub. */
   revision?: string;
+  /** Of a quantised model: what the original's files were, and whether all of it is here. */
+  origin?: Identities;
+  complete?: boolean;
   /** Milliseconds since 1970. */
   used: number;
   /** `null`: there was no such file. */
-  files: Record<string, FileIdentity | null>;
+  files: Identities;
 }
 
 /** Looks for a store and opens a model in it; without one, says so. */
@@ -72,23 +81,29 @@ export async function listModels(): Promise<StoredModel[]> {
       const chunks = await chunksOf(entry as Folder, name);
       for (const index of chunks.keys()) bytes += Math.min(CHUNK, file.size - index * CHUNK);
     }
-    models.push({ name: manifest.name, bytes, total, used: manifest.used });
+    const [name = '', weights] = manifest.name.split('#') as [string?, WeightChoice?];
+    const model = { name, bytes, total, used: manifest.used };
+    models.push(weights === undefined ? model : { ...model, weights });
   }
   return models.sort((a, b) => b.used - a.used);
 }
 
-/** Removes a model; false when it is not there. */
+/** Removes a model, in whatever form it is there; false when it is not. */
 export async function removeModel(name: string): Promise<boolean> {
   const root = await rootFolder().catch(() => undefined);
   if (!root) return false;
-  const id = await idOf(name);
-  const unlock = await lock(id);
-  if (!unlock) throw new SelvedgeError('bad-request', `${name} is being loaded: remove it when that is done`);
-  try {
-    return await removeEntry(root, id);
-  } finally {
-    unlock();
+  const forms = [undefined, ...PACKED].map((weights) => idOf(storedName(name, weights)));
+  let removed = false;
+  for (const id of await Promise.all(forms)) {
+    const unlock = await lock(id);
+    if (!unlock) throw new SelvedgeError('bad-request', `${name} is being loaded: remove it when that is done`);
+    try {
+      removed = (await removeEntry(root, id)) || removed;
+    } finally {
+      unlock();
+    }
   }
+  return removed;
 }
 
 /** What is stored of one model, while it is loaded. */
@@ -150,6 +165,65 @@ export class ModelStore {
     this.#manifest.revision = revision;
   }
 
+  /** Whether anything can be kept; not once something could not be. */
+  get writable(): boolean {
+    return this.#writable;
+  }
+
+  /** Of a quantised model: what its original was. */
+  get origin(): Identities | undefined {
+    return this.#manifest.origin;
+  }
+
+  /** Of a quantised model: whether all of it is there. */
+  get complete(): boolean {
+    return this.#manifest.complete === true;
+  }
+
+  /** Says what the original of a quantised model is; saved with the next file. */
+  setOrigin(origin: Identities): void {
+    this.#manifest.origin = origin;
+  }
+
+  /** A quantised model is there as a whole. */
+  async finish(origin: Identities): Promise<void> {
+    this.#manifest.origin = origin;
+    this.#manifest.complete = true;
+    await this.save();
+  }
+
+  /** Whether all chunks of a file are there. */
+  isWhole(name: string): boolean {
+    const file = this.#manifest.files[name];
+    return file ? this.#chunks.get(name)?.size === Math.ceil(file.size / CHUNK) : false;
+  }
+
+  /** Forgets everything, as far as it may. */
+  async clear(): Promise<void> {
+    const names = Object.keys(this.#manifest.files);
+    this.#manifest.files = {};
+    delete this.#manifest.origin;
+    delete this.#manifest.complete;
+    this.#chunks.clear();
+    await this.#try(async () => {
+      await this.#save();
+      for (const name of names) await removeEntry(this.#folder, encodeURIComponent(name));
+    });
+  }
+
+  /** Removes the files of a model that could not be stored as a whole. */
+  async wipe(): Promise<void> {
+    for (const name of Object.keys(this.#manifest.files)) {
+      await removeEntry(this.#folder, encodeURIComponent(name)).catch(() => {});
+    }
+    await removeEntry(this.#folder, MANIFEST).catch(() => {});
+  }
+
+  /** Saves what was said of the files. */
+  async save(): Promise<void> {
+    await this.#try(() => this.#save());
+  }
+
   /** What a file was when it was stored; `null`: there was none; `undefined`: never asked for. */
   file(name: string): FileIdentity | null | undefined {
     return this.#manifest.files[name];
@@ -197,11 +271,12 @@ export class ModelStore {
         await removeEntry(at, file).catch(() => {});
         throw error;
       }
+      this.#chunks.get(name)?.set(index, file.slice(file.indexOf('-') + 1));
     });
   }
 
   async close(): Promise<void> {
-    await this.#try(() => this.#save());
+    await this.save();
     this.#unlock?.();
   }
 
@@ -247,6 +322,11 @@ async function rootFolder(): Promise<Folder | undefined> {
   // Without this a browser may throw the store away when its disk fills up. Not known to workers.
   void storage.persist?.().catch(() => {});
   return folder(await storage.getDirectory(), ROOT);
+}
+
+/** Names a model in the store; a quantised form of it is another model. */
+export function storedName(name: string, weights?: WeightChoice): string {
+  return weights === undefined ? name : `${name}#${weights}`;
 }
 
 async function readManifest(at: Folder): Promise<Manifest | undefined> {
