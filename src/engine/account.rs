@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{EngineError, PREFILL_ROWS};
 use crate::arch::Model;
-use crate::backend::{BackendError, BackendInfo};
+use crate::backend::webgpu::scratch_bytes;
+use crate::backend::{BackendError, BackendInfo, ProgramSpec};
 use crate::checkpoint::{self, Checkpoint, WeightChoice};
 use crate::graph::{Graph, Op, Rows, StateKind, WeightDesc};
 use crate::state::{KvFormat, StateLayout};
@@ -14,13 +15,15 @@ pub fn weight_bytes(descs: &[WeightDesc]) -> u64 {
     descs.iter().map(WeightDesc::bytes).sum()
 }
 
-/// Bytes of the activations of a step of [`PREFILL_ROWS`] rows that asks for one row of logits, before ops are
-/// fused.
+/// Bytes of what a step of [`PREFILL_ROWS`] rows that asks for one row of logits works with: activations, before ops
+/// are fused, and what the kernels of chunked scans and of experts leave for one another.
 pub fn workspace_bytes(graph: &Graph) -> u64 {
     let groups: Vec<Vec<usize>> = (0..graph.ops.len()).map(|op| vec![op]).collect();
     let plan = crate::graph::plan(graph, &groups, &BTreeSet::new());
     let rows = |rows| if rows == Rows::All { PREFILL_ROWS as u64 } else { 1 };
-    plan.buffers.iter().map(|buffer| buffer.pitch as u64 * rows(buffer.rows) * 4).sum()
+    let activations: u64 = plan.buffers.iter().map(|buffer| buffer.pitch as u64 * rows(buffer.rows) * 4).sum();
+    let spec = ProgramSpec { rows: PREFILL_ROWS, outputs: 1, keep: BTreeSet::new() };
+    activations + scratch_bytes(graph, &spec)
 }
 
 /// What a transformer of a model's size keeps of each token: in every layer that mixes tokens, keys and values as

@@ -9,6 +9,7 @@ mod packing;
 mod params;
 mod program;
 mod quantise;
+mod scratch;
 mod self_test;
 pub mod shaders;
 mod weights;
@@ -27,6 +28,7 @@ use crate::graph::{Graph, RowBlock, SourceBlock, ValueId, WeightDesc, WeightId};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use gpu::{WebGpuOptions, adapters};
+pub use scratch::scratch_bytes;
 
 /// Steps whose tokens may wait to be read.
 const STAGING: usize = 32;

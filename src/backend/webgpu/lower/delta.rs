@@ -2,11 +2,10 @@
 //! with everything around it.
 
 use super::{ELEMENTS, Lowering, Rows, wrapped};
+use crate::backend::Result;
 use crate::backend::webgpu::fuse::DeltaDecode;
-use crate::backend::webgpu::params;
-use crate::backend::{CHUNK_ROWS, Result};
-use crate::graph::{Op, StateId};
-use crate::state::StateLayout;
+use crate::backend::webgpu::{params, scratch};
+use crate::graph::Op;
 
 /// Value columns of one workgroup of `gated_delta/step.wgsl`.
 const STEP_COLUMNS: usize = 32;
@@ -14,20 +13,12 @@ const STEP_COLUMNS: usize = 32;
 const CARRY_COLUMNS: usize = 16;
 
 impl Lowering<'_> {
-    /// Where in the scratch the inverses begin, where the gates, and where it ends, in numbers.
-    pub(super) fn delta_scratch(&self, state: StateId, heads: usize) -> [usize; 3] {
-        let (long, rows) = (self.long_chunks(), super::capacity(self.spec, Rows::All));
-        let inverses = long * StateLayout::elements(&self.graph.state(state).kind);
-        let gates = inverses + long * heads * (CHUNK_ROWS * CHUNK_ROWS) as usize;
-        [inverses, gates, gates + rows * heads * 2]
-    }
-
     pub(super) fn gated_delta(&mut self, op: &Op) -> Result<()> {
         let &Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out } = op else {
             return Ok(());
         };
         let &[_, keys, values] = self.shape(state)? else { return Ok(()) };
-        let [inverses_at, gates_at, _] = self.delta_scratch(state, heads).map(|at| at as u32);
+        let [inverses_at, gates_at, _] = scratch::delta(self.graph, self.spec, state, heads).map(|at| at as u32);
         let (q, q_pitch, q_offset) = self.source(q)?;
         let (k, k_pitch, k_offset) = self.source(k)?;
         let (v, v_pitch, v_offset) = self.source(v)?;

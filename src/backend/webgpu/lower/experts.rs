@@ -1,8 +1,9 @@
 //! Mixtures of experts. Few rows read the rows of their experts' weights; many rows are first sorted by expert.
 
 use super::linear::FEW_ROWS;
-use super::{ELEMENTS, Lowering, SCRATCHES, outputs, wrapped};
+use super::{ELEMENTS, Lowering, outputs, wrapped};
 use crate::backend::webgpu::params;
+use crate::backend::webgpu::scratch::{TILE_WORDS, most_tiles};
 use crate::backend::{BackendError, Result};
 use crate::graph::{Op, Routing, pitch};
 
@@ -10,11 +11,8 @@ use crate::graph::{Op, Routing, pitch};
 const MOST_EXPERTS: usize = 1024;
 /// Outputs of one workgroup of the kernels for few rows.
 const OUTS: usize = 4;
-/// Outputs and pairs of one workgroup of `moe_apply/tile.wgsl`.
+/// Outputs of one workgroup of `moe_apply/tile.wgsl`.
 const TILE_OUTS: usize = 64;
-const TILE_ROWS: usize = 32;
-/// Words of the lists in front of the tiles, and of a tile.
-const TILE_WORDS: usize = 4;
 
 fn check(experts: usize) -> Result<()> {
     if experts > MOST_EXPERTS {
@@ -22,11 +20,6 @@ fn check(experts: usize) -> Result<()> {
         return Err(BackendError::Unsupported { backend: "webgpu", what });
     }
     Ok(())
-}
-
-/// Most tiles of `pairs` pairs: all but one of an expert's are full.
-fn most_tiles(pairs: usize, experts: usize) -> usize {
-    pairs / TILE_ROWS + pairs.min(experts)
 }
 
 impl Lowering<'_> {
@@ -55,17 +48,6 @@ impl Lowering<'_> {
         };
         let (vectors, workgroups) = (self.vectors.clone(), wrapped(self.rows(to.rows)));
         self.dispatch("moe_route", "moe_route", &[], &params, &[&source, &vectors, &to.buffer], workgroups)
-    }
-
-    /// Bytes of what is hidden, of the pairs' results, and of the lists.
-    pub(super) fn expert_bytes(&self, op: &Op) -> [u64; SCRATCHES] {
-        let &Op::MoeApply { routes, up, experts, out, .. } = op else { return [0; SCRATCHES] };
-        let (value, top) = (self.graph.value(out), self.graph.value(routes).width / 2);
-        let (rows, hidden) = (self.rows(value.rows), pitch(self.graph.weight(up).rows / experts));
-        let pairs = rows * top;
-        let many = usize::from(rows > FEW_ROWS);
-        let lists = TILE_WORDS * (1 + most_tiles(pairs, experts)) + pairs;
-        [pairs * hidden, many * pairs * pitch(value.width), many * lists].map(|numbers| (numbers * 4) as u64)
     }
 
     pub(super) fn moe_apply(&mut self, op: &Op) -> Result<()> {

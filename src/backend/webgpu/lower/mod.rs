@@ -14,6 +14,7 @@ use super::fuse::{Kernel, fuse};
 use super::gpu::Gpu;
 use super::memory::{Memory, Piece};
 use super::program::{Pending, Place, Program, bind};
+use super::scratch::{self, SCRATCHES};
 use super::weights::Weights;
 use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
 use crate::graph::{Graph, Op, RotaryId, Rows, StateId, ValueId, View, pitch, plan};
@@ -22,9 +23,6 @@ pub(super) use linear::FEW_ROWS;
 
 /// Lanes of the kernels that take one element an invocation.
 const ELEMENTS: usize = 64;
-
-/// Most buffers in which the kernels of one op leave something for one another.
-const SCRATCHES: usize = 3;
 
 /// Buffers that programs share: they never run at the same time.
 #[derive(Default)]
@@ -113,7 +111,7 @@ pub(super) fn lower(
         pending: vec![],
     };
     for which in 0..SCRATCHES {
-        let bytes = graph.ops.iter().map(|op| lowering.scratch_bytes(op)[which]).max().unwrap_or(0);
+        let bytes = graph.ops.iter().map(|op| scratch::of_op(graph, spec, op)[which]).max().unwrap_or(0);
         if bytes > 0 {
             lowering.scratch[which] = Some(workspace.take(gpu, bytes, &mut taken)?);
         }
@@ -131,7 +129,7 @@ pub(super) fn lower(
 }
 
 /// Rows that a program's buffers hold: few rows come in powers of two, as their kernels do.
-fn capacity(spec: &ProgramSpec, rows: Rows) -> usize {
+pub(super) fn capacity(spec: &ProgramSpec, rows: Rows) -> usize {
     let rows = match rows {
         Rows::All => spec.rows,
         Rows::Outputs => spec.outputs,
@@ -199,14 +197,6 @@ impl Lowering<'_> {
         let buffers = std::iter::once(&self.table).chain(buffers.iter().copied()).cloned().collect();
         self.pending.push(Pending { op, pipeline, params: bytemuck::bytes_of(params).to_vec(), buffers, workgroups });
         Ok(())
-    }
-
-    /// Bytes of each scratch that an op needs.
-    fn scratch_bytes(&self, op: &Op) -> [u64; SCRATCHES] {
-        match op {
-            Op::MoeApply { .. } => self.expert_bytes(op),
-            _ => [self.chunk_bytes(op), 0, 0],
-        }
     }
 
     fn scratch(&self, which: usize) -> Result<wgpu::Buffer> {

@@ -2,10 +2,9 @@
 
 use super::{ELEMENTS, Lowering, Rows, wrapped};
 use crate::backend::webgpu::fuse::ScanDecode;
-use crate::backend::webgpu::params;
-use crate::backend::{BackendError, CHUNK_ROWS, Result, StepTable};
+use crate::backend::webgpu::{params, scratch};
+use crate::backend::{BackendError, Result, StepTable};
 use crate::graph::{Op, StateId, StateKind};
-use crate::state::StateLayout;
 
 /// States of a channel that `selective_scan` keeps in registers.
 const MOST_STATES: usize = 16;
@@ -19,7 +18,7 @@ const CARRIED: usize = 256;
 impl Lowering<'_> {
     /// Chunks of spans that have several, at most.
     pub(super) fn long_chunks(&self) -> usize {
-        if self.spec.rows > CHUNK_ROWS as usize { StepTable::most_long_chunks(self.spec.rows) } else { 0 }
+        scratch::long_chunks(self.spec)
     }
 
     pub(super) fn chunks_at(&self) -> u32 {
@@ -31,18 +30,6 @@ impl Lowering<'_> {
             StateKind::Recurrent { shape, .. } => Ok(shape),
             _ => Err(BackendError::Misuse(format!("`{}` is not recurrent", self.graph.state(state).name))),
         }
-    }
-
-    /// Bytes that an op hands from chunk to chunk: states, and a decay for each channel or head.
-    pub(super) fn chunk_bytes(&self, op: &Op) -> u64 {
-        let decays = match *op {
-            Op::SelectiveScan { x, .. } => x.width,
-            Op::SsdScan { heads, .. } => heads,
-            Op::GatedDelta { heads, state, .. } => return (self.delta_scratch(state, heads)[2] * 4) as u64,
-            _ => return 0,
-        };
-        let states = op.state().map_or(0, |s| StateLayout::elements(&self.graph.state(s).kind));
-        (self.long_chunks() * (states + decays) * 4) as u64
     }
 
     pub(super) fn selective_scan(&mut self, op: &Op) -> Result<()> {
