@@ -293,17 +293,17 @@ fn every_kind_of_block_decodes_in_few_kernels() {
     type Model<'a> = &'a dyn Fn(usize) -> String;
     let plain = |count: usize| config(&nemotron("E", count), "moe_latent_size", Value::Null);
     let blocks: [(&str, Model<'_>, usize); 11] = [
-        ("Mamba-2", &|n| nemotron("M", n), 6),
+        ("Mamba-2", &|n| nemotron("M", n), 4),
         ("attention without rotation", &|n| nemotron("*", n), 4),
         ("feed-forward, relu^2", &|n| nemotron("-", n), 2),
         ("experts", &plain, 8),
         ("experts in a width of their own", &|n| nemotron("E", n), 10),
         ("gated delta, feed-forward", &|n| qwen(99, n), 4 + 2),
-        ("gated attention with normed heads, feed-forward", &|n| qwen(1, n), 5 + 2),
-        ("Mamba-2, feed-forward beside experts", &|n| granite("mamba", n), 6 + 8),
+        ("gated attention with normed heads, feed-forward", &|n| qwen(1, n), 4 + 2),
+        ("Mamba-2, feed-forward beside experts", &|n| granite("mamba", n), 4 + 8),
         ("attention, feed-forward beside experts", &|n| granite("attention", n), 4 + 8),
         ("short convolution, feed-forward", &|n| lfm2(false, n), 4 + 2),
-        ("attention with normed heads, feed-forward", &|n| lfm2(true, n), 5 + 2),
+        ("attention with normed heads, feed-forward", &|n| lfm2(true, n), 4 + 2),
     ];
     let mut over = vec![];
     for (what, model, budget) in blocks {

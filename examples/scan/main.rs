@@ -1,6 +1,6 @@
 //! How long each kind of scan takes over 64 to 4096 rows, alone on a GPU, as JSON:
 //!
-//!     cargo run --release --example scan > scan.json
+//!     cargo run --example scan > scan.json
 //!     python3 tools/bench/scan.py scan.json docs/scan.svg
 //!
 //! Every length is a step of its own. Lengths take turns, several rounds of them, so that whatever else the machine

@@ -27,6 +27,7 @@ struct Params {
     sum_pitch: u32,         // of the sum that is kept; 0: it is not
     addend_pitch: u32,      // 0: nothing is added
     addend_offset: u32,
+    groups: u32,            // runs of columns that are normed for themselves
     eps: f32,
     scale: f32,
     addend_scale: f32,

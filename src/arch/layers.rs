@@ -79,12 +79,18 @@ impl Attention {
         let qkv = g.linear(names.value("qkv"), normed, qkv, bias);
         let [mut q, mut k, v] = g.split(qkv, [q_columns, kv_columns, kv_columns]);
         if let Some(([q_norm, k_norm], eps)) = self.qk_norm {
-            let (q_norm, k_norm) = (g.vector(q_norm), g.vector(k_norm));
-            let normed_q = g.norm(names.value("q_norm"), q, NormKind::Rms, self.heads, eps, Some(q_norm), None);
-            let normed_k = g.norm(names.value("k_norm"), k, NormKind::Rms, self.kv_heads, eps, Some(k_norm), None);
-            (q, k) = (g.whole(normed_q), g.whole(normed_k));
-        }
-        if let Some(rotary) = self.rotary {
+            // Queries and keys as one value: what is done to their heads is done once.
+            let heads = self.heads + self.kv_heads;
+            let weights = std::iter::repeat_n(q_norm, self.heads).chain(std::iter::repeat_n(k_norm, self.kv_heads));
+            let weight = vectors(g, names.value("qk_norm"), weights.collect());
+            let both = g.view(qkv, 0, q_columns + kv_columns);
+            let mut both = g.norm(names.value("qk_norm"), both, NormKind::Rms, heads, eps, Some(weight), None);
+            if let Some(rotary) = self.rotary {
+                let normed = g.whole(both);
+                both = g.rope(names.value("qk"), normed, heads, rotary);
+            }
+            [q, k] = g.split(both, [q_columns, kv_columns]);
+        } else if let Some(rotary) = self.rotary {
             let rotated_q = g.rope(names.value("q"), q, self.heads, rotary);
             let rotated_k = g.rope(names.value("k"), k, self.kv_heads, rotary);
             (q, k) = (g.whole(rotated_q), g.whole(rotated_k));

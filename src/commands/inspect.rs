@@ -335,6 +335,31 @@ mod tests {
         assert_eq!(counted("Llama-3.2-3B"), 917_504_000, "the paper says 918 MB");
     }
 
+    /// The table of docs/benchmarks.md, beside the ratios that are published.
+    #[test]
+    fn hybrids_are_as_much_smaller_as_the_benchmarks_say() {
+        let state = |preset: &str, context| {
+            let (weights, kv) = (WeightChoice::Auto, KvFormat::F16);
+            let args = Args { model: preset.into(), offline: true, context: Some(context), weights, kv, json: false };
+            args.report().expect("a preset").bytes.state_at_context
+        };
+        let ratio = |dense: u64, hybrid: u64| (10.0 * dense as f64 / hybrid as f64).round() / 10.0;
+        let llama_3b = state("llama-3.2-3b", 8000);
+        assert_eq!(llama_3b, 917_504_000);
+        let hymba = hymba_at_8000().bytes;
+        assert_eq!(ratio(llama_3b, hymba.state_at_context), 10.7);
+        assert_eq!(ratio(llama_3b, hymba.state_at_context_shared), 11.2);
+        // By the paper's own counting, which gives its 11.67: arXiv 2411.13676, table 2.
+        let paper = hymba_at_8000().accountings.iter().find(|a| a.name.contains("Hymba paper")).map(|a| a.bytes);
+        assert_eq!((100.0 * llama_3b as f64 / paper.expect("an accounting") as f64).round() / 100.0, 11.67);
+
+        // Llama-3.1-8B's kind: 32 layers of 8 KV heads, 128 wide, in 16 bits.
+        let (tokens, nemotron) = (65_536, state("nemotron-h-8b", 65_536));
+        let dense = 32 * 8 * 128 * 2 * 2 * tokens;
+        assert_eq!((dense, nemotron / 1_000_000), (8_589_934_592, 1177));
+        assert_eq!(ratio(dense, nemotron), 7.3);
+    }
+
     #[test]
     fn json_has_the_promised_keys() {
         let json = serde_json::to_value(hymba_at_8000()).expect("JSON");

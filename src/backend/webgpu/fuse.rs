@@ -4,6 +4,7 @@
 //! | group | kernel |
 //! |---|---|
 //! | norm, linear | `linear_rows.norm` |
+//! | norm of several groups, linear | `linear_rows.group_norm` |
 //! | add, norm, linear | `linear_rows.add_norm` (the sum is kept where it is read again) |
 //! | norm, norm, add, linear | `linear_rows.norms` |
 //! | gate, linear | `linear_rows.gate` |
@@ -14,8 +15,9 @@
 //! | gate, linear, linear, add, likewise | `linear_pair.gate` |
 //! | conv, conv_append | `conv_decode` |
 //! | conv, conv_append, norm x 3, linear, selective_scan, gate | `selective_scan.decode` |
+//! | ssd_scan, gate, where a norm follows | `ssd_scan.decode` |
 //! | norm, norm, gated_delta, norm, gate | `gated_delta.decode` |
-//! | norm, norm, rope, rope | `rope_normed` |
+//! | norm, rope, kv_append | `rope_normed` |
 //! | rope, rope, kv_append | `rope_append` |
 //!
 //! A group's oracle is the composition of its ops' twins. Nothing is fused in a program that keeps
@@ -29,11 +31,15 @@ use crate::backend::ProgramSpec;
 use crate::graph::{Graph, NormKind, Op, Rows, ValueId, View};
 use crate::state::{Addressing, StateLayout};
 
+/// Most groups of `shared/input_group_norm.wgsl`.
+const MOST_GROUPS: usize = 16;
+
 /// What a linear layer's input is made of, by index into the graph's ops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     Plain,
     Norm { norm: usize },
+    GroupNorm { norm: usize },
     AddNorm { add: usize, norm: usize },
     Norms { first: usize, second: usize, add: usize },
     Gate { gate: usize },
@@ -45,7 +51,7 @@ impl Input {
     fn ops(&self) -> Vec<usize> {
         match *self {
             Self::Plain => vec![],
-            Self::Norm { norm } => vec![norm],
+            Self::Norm { norm } | Self::GroupNorm { norm } => vec![norm],
             Self::AddNorm { add, norm } => vec![add, norm],
             Self::Norms { first, second, add } => vec![first, second, add],
             Self::Gate { gate } => vec![gate],
@@ -96,8 +102,9 @@ pub(super) enum Kernel {
     LinearPair(LinearPair),
     ConvDecode { conv: usize, append: usize },
     ScanDecode(ScanDecode),
+    SsdDecode { scan: usize, gate: usize },
     DeltaDecode(DeltaDecode),
-    RopeNormed { query_norm: usize, key_norm: usize, query: usize, key: usize },
+    RopeNormed { norm: usize, rope: usize, append: usize },
     RopeAppend { query: usize, key: usize, append: usize },
 }
 
@@ -115,8 +122,9 @@ impl Kernel {
             Self::LinearPair(p) => [p.input.ops(), vec![p.first, p.second, p.add]].concat(),
             Self::ConvDecode { conv, append } => vec![append, conv],
             Self::ScanDecode(s) => vec![s.conv, s.append, s.dt_norm, s.b_norm, s.c_norm, s.linear, s.scan, s.gate],
+            Self::SsdDecode { scan, gate } => vec![scan, gate],
             Self::DeltaDecode(d) => vec![d.q_norm, d.k_norm, d.rule, d.norm, d.gate],
-            Self::RopeNormed { query_norm, key_norm, query, key } => vec![query_norm, key_norm, query, key],
+            Self::RopeNormed { norm, rope, append } => vec![norm, append, rope],
             Self::RopeAppend { query, key, append } => vec![query, key, append],
         }
     }
@@ -129,8 +137,10 @@ impl Kernel {
             Self::LinearPair(p) => p.add,
             Self::ConvDecode { conv, .. } => conv,
             Self::ScanDecode(s) => s.gate,
+            Self::SsdDecode { gate, .. } => gate,
             Self::DeltaDecode(d) => d.gate,
-            Self::RopeNormed { query, key, .. } | Self::RopeAppend { query, key, .. } => query.max(key),
+            Self::RopeNormed { rope, .. } => rope,
+            Self::RopeAppend { query, key, .. } => query.max(key),
         }
     }
 }
@@ -197,6 +207,9 @@ pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout, weig
             convolutions.insert(scan.conv);
             take(&mut taken, Kernel::ScanDecode(scan), &mut kernels);
         }
+        if let Some(kernel) = ssd_decode(&links, op) {
+            take(&mut taken, kernel, &mut kernels);
+        }
         if let Some(delta) = delta_decode(&links, index, op) {
             take(&mut taken, Kernel::DeltaDecode(delta), &mut kernels);
         }
@@ -220,7 +233,7 @@ pub(super) fn fuse(graph: &Graph, spec: &ProgramSpec, layout: &StateLayout, weig
             }
         }
         let others = rope_append(&links, index, op, spec, layout)
-            .or_else(|| rope_normed(&links, index, op))
+            .or_else(|| rope_normed(&links, index, op, spec, layout))
             .or_else(|| conv_decode(&links, index, op));
         if let Some(kernel) = others {
             take(&mut taken, kernel, &mut kernels);
@@ -265,6 +278,10 @@ fn made_input(links: &Links, index: usize, maker: usize, made: &Op) -> Option<In
             let ((first, one), (second, two)) = (norm(a)?, norm(b)?);
             let eps = |op: &Op| if let Op::Norm { eps, .. } = op { *eps } else { 0.0 };
             (first != second && eps(one) == eps(two)).then_some(Input::Norms { first, second, add: maker })
+        }
+        &Op::Norm { x, kind: NormKind::Rms, groups, weight: Some(weight), bias: None, .. } if groups > 1 => {
+            let each = links.graph.weight(weight).len() == x.width;
+            (each && groups <= MOST_GROUPS).then_some(Input::GroupNorm { norm: maker })
         }
         &Op::Norm { x: base, .. } if links.is_plain_norm(made) => {
             let whole = base == links.graph.whole(base.value);
@@ -327,6 +344,17 @@ fn conv_decode(links: &Links, index: usize, op: &Op) -> Option<Kernel> {
     (taps <= 8).then_some(Kernel::ConvDecode { conv: index, append })
 }
 
+/// The scan of Mamba-2 and its gate, where a norm reads them; a gate that a linear layer reads is that layer's input.
+fn ssd_decode(links: &Links, op: &Op) -> Option<Kernel> {
+    let &Op::SsdScan { x, dt, b, c, out, .. } = op else { return None };
+    let &[gate] = links.read_by(out) else { return None };
+    let &Op::Gate { gate: z, x: gated, out: result, .. } = &links.graph.ops[gate] else { return None };
+    let &[reader] = links.read_by(result) else { return None };
+    let (scan, _) = links.made_by(out)?;
+    let fits = gated == links.graph.whole(out) && z.value == dt.value && x.value == b.value && x.value == c.value;
+    (fits && matches!(links.graph.ops[reader], Op::Norm { .. })).then_some(Kernel::SsdDecode { scan, gate })
+}
+
 fn scan_decode(links: &Links, index: usize, op: &Op) -> Option<ScanDecode> {
     let &Op::SelectiveScan { x, dt, b, c, out, .. } = op else { return None };
     let (conv, Op::Conv { x: input, state, .. }) = links.made_by(x.value)? else { return None };
@@ -381,53 +409,53 @@ fn delta_decode(links: &Links, index: usize, op: &Op) -> Option<DeltaDecode> {
     fits.then_some(DeltaDecode { q_norm, k_norm, rule: index, norm, gate })
 }
 
-fn rope_normed(links: &Links, index: usize, op: &Op) -> Option<Kernel> {
-    let &Op::Attention { q, k, .. } = op else { return None };
-    // Only the first reader's group makes the keys.
-    if links.read_by(k.value).iter().any(|&r| r < index) || !links.only_reader(q.value, index) {
-        return None;
-    }
-    let (query, &Op::Rope { x: q_from, heads, rotary, .. }) = links.made_by(q.value)? else { return None };
-    let (key, &Op::Rope { x: k_from, heads: k_heads, rotary: k_rotary, .. }) = links.made_by(k.value)? else {
+/// Queries and keys that are one value, each head of it normed and rotated.
+fn rope_normed(links: &Links, index: usize, op: &Op, spec: &ProgramSpec, layout: &StateLayout) -> Option<Kernel> {
+    let &Op::Attention { q, k, v, state, .. } = op else { return None };
+    let (rope, &Op::Rope { x: from, heads, .. }) = links.made_by(q.value)? else { return None };
+    let (norm, &Op::Norm { x, kind: NormKind::Rms, groups, weight: Some(_), bias: None, .. }) =
+        links.made_by(from.value)?
+    else {
         return None;
     };
-    let head_norm = |from: View, heads: usize, reader: usize| {
-        let (norm, op) = links.made_by(from.value)?;
-        let &Op::Norm { x, kind: NormKind::Rms, groups, eps, weight: Some(weight), bias: None, .. } = op else {
-            return None;
-        };
-        let shared = links.graph.weight(weight).len() == x.width / groups;
-        let whole = from == links.graph.whole(from.value) && links.only_reader(from.value, reader);
-        (shared && whole && groups == heads).then_some((norm, x, eps))
-    };
-    let ((query_norm, q, q_eps), (key_norm, k, k_eps)) =
-        (head_norm(q_from, heads, query)?, head_norm(k_from, k_heads, key)?);
-    let alike = rotary == k_rotary && q.value == k.value && q.width / heads == k.width / k_heads && q_eps == k_eps;
-    alike.then_some(Kernel::RopeNormed { query_norm, key_norm, query, key })
+    let append = kv_append(links, index, op, spec, layout)?;
+    let whole = from == links.graph.whole(from.value) && links.only_reader(from.value, rope);
+    let joined = k.value == q.value && q.offset == 0 && k.offset == q.width && q.width + k.width == x.width;
+    let alike = groups == heads && v.value == x.value && (x.width / heads).is_multiple_of(2);
+    let alone = links.read_by(q.value).iter().all(|&reader| reader == index || reader == append);
+    (whole && joined && alike && alone && links.graph.kv(state)?.heads * (x.width / heads) == k.width)
+        .then_some(Kernel::RopeNormed { norm, rope, append })
 }
 
-fn rope_append(links: &Links, index: usize, op: &Op, spec: &ProgramSpec, layout: &StateLayout) -> Option<Kernel> {
-    let &Op::Attention { q, k, v, state, .. } = op else { return None };
-    let (query, &Op::Rope { x: q_from, heads, rotary, .. }) = links.made_by(q.value)? else { return None };
-    let (key, &Op::Rope { x: k_from, heads: k_heads, rotary: k_rotary, .. }) = links.made_by(k.value)? else {
-        return None;
-    };
+/// The op that keeps what an attention reads, if it may run before: what it overwrites must be out of every
+/// reader's sight.
+fn kv_append(links: &Links, index: usize, op: &Op, spec: &ProgramSpec, layout: &StateLayout) -> Option<usize> {
+    let &Op::Attention { k, v, state, .. } = op else { return None };
     // Only the first reader's group makes the keys; later layers read them.
-    if links.read_by(k.value).iter().any(|&r| r < index) || !links.only_reader(q.value, index) {
+    if links.read_by(k.value).iter().any(|&r| r < index) {
         return None;
     }
     let append = |op: &Op| matches!(op, Op::KvAppend { state: s, k: kk, v: vv } if *s == state && *kk == k && *vv == v);
     let append = links.graph.ops.iter().position(append)?;
     let kv = links.graph.kv(state)?;
-    // Written before it is read: what is overwritten must be out of every reader's sight.
     let room = match (layout.kv(kv).addressing, kv.window) {
         (Addressing::Ring { rows }, Some(window)) => {
             rows >= window + spec.rows || rows >= layout.context.saturating_sub(kv.pinned)
         }
         _ => true,
     };
+    room.then_some(append)
+}
+
+fn rope_append(links: &Links, index: usize, op: &Op, spec: &ProgramSpec, layout: &StateLayout) -> Option<Kernel> {
+    let &Op::Attention { q, k, v, .. } = op else { return None };
+    let (query, &Op::Rope { x: q_from, heads, rotary, .. }) = links.made_by(q.value)? else { return None };
+    let (key, &Op::Rope { x: k_from, heads: k_heads, rotary: k_rotary, .. }) = links.made_by(k.value)? else {
+        return None;
+    };
+    let append = kv_append(links, index, op, spec, layout).filter(|_| links.only_reader(q.value, index))?;
     let one_value = q_from.value == k_from.value && v.value == q_from.value;
     let head = q_from.width / heads;
     let alike = rotary == k_rotary && head == k_from.width / k_heads && head.is_multiple_of(2);
-    (room && one_value && alike).then_some(Kernel::RopeAppend { query, key, append })
+    (one_value && alike).then_some(Kernel::RopeAppend { query, key, append })
 }

@@ -35,7 +35,7 @@ params! {
         chunks: u32, columns: u32, rows: u32, out_pitch: u32, out_offset: u32, bias_at: u32,
         x_pitch: u32, x_offset: u32, second_pitch: u32, second_offset: u32, norm_at: u32, second_norm_at: u32,
         taps: u32, kernel_at: u32, kernel_bias_at: u32, function: u32, sum_pitch: u32,
-        addend_pitch: u32, addend_offset: u32, eps: f32, scale: f32, addend_scale: f32,
+        addend_pitch: u32, addend_offset: u32, groups: u32, eps: f32, scale: f32, addend_scale: f32,
     }
     /// `shaders/linear/pair.wgsl` with `shaders/shared/input_plain.wgsl` or `input_gate.wgsl`
     LinearPair for "linear_pair" {
@@ -95,8 +95,9 @@ params! {
     }
     /// `shaders/rope/normed.wgsl`
     RopeNormed for "rope_normed" {
-        heads: u32, key_heads: u32, head: u32, pairs: u32, pitch: u32, query_offset: u32, key_offset: u32,
-        query_pitch: u32, key_pitch: u32, query_norm_at: u32, key_norm_at: u32, eps: f32,
+        heads: u32, key_heads: u32, value_pairs: u32, head: u32, pairs: u32, pitch: u32, offset: u32,
+        value_offset: u32, out_pitch: u32, norm_at: u32, norm_pitch: u32, pinned: u32, ring: u32,
+        pages_per_slot: u32, eps: f32,
     }
     /// `shaders/selective_scan/decode.wgsl`
     ScanDecode for "selective_scan.decode" {
@@ -118,6 +119,12 @@ params! {
         heads: u32, groups: u32, columns: u32, states: u32, x_pitch: u32, x_offset: u32, dt_pitch: u32, dt_offset: u32,
         b_pitch: u32, b_offset: u32, c_pitch: u32, c_offset: u32, out_pitch: u32, a_at: u32, d_at: u32,
         dt_bias_at: u32, chunks_at: u32, chunk_states: u32, decays_at: u32, dt_low: f32, dt_high: f32,
+    }
+    /// `shaders/ssd_scan/decode.wgsl`
+    SsdDecode for "ssd_scan.decode" {
+        heads: u32, groups: u32, columns: u32, states: u32, x_pitch: u32, x_offset: u32, b_offset: u32, c_offset: u32,
+        projected_pitch: u32, dt_offset: u32, z_offset: u32, out_pitch: u32, a_at: u32, d_at: u32, dt_bias_at: u32,
+        function: u32, dt_low: f32, dt_high: f32,
     }
     /// `shaders/gated_delta/params.wgsl`
     GatedDelta for "gated_delta.gates", "gated_delta.step", "gated_delta.inverse", "gated_delta.carry", "gated_delta.output" {

@@ -129,6 +129,13 @@ impl Lowering<'_> {
                 params.norm_at = self.vector_at(scale)?;
                 self.linear_rows("norm", "norm+linear", params, &[&x], weight, bias, addend, out)
             }
+            Input::GroupNorm { norm } => {
+                let &Op::Norm { x, eps, groups, weight: scale, .. } = &graph.ops[norm] else { return Ok(()) };
+                let (x, pitch, offset) = self.source(x)?;
+                (params.x_pitch, params.x_offset, params.eps) = (pitch, offset, eps);
+                (params.groups, params.norm_at) = (groups as u32, self.vector_at(scale)?);
+                self.linear_rows("group_norm", "norm+linear", params, &[&x], weight, bias, addend, out)
+            }
             Input::AddNorm { add, norm } => {
                 let &Op::Norm { eps, weight: scale, .. } = &graph.ops[norm] else { return Ok(()) };
                 let &Op::Add { a, b, scale: factor, out: sum } = &graph.ops[add] else { return Ok(()) };

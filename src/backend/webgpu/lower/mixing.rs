@@ -181,33 +181,38 @@ impl Lowering<'_> {
     }
 
     /// Norms and rotates every head of queries and keys.
-    pub(super) fn rope_normed(&mut self, norms: [usize; 2], ropes: [usize; 2]) -> Result<()> {
+    pub(super) fn rope_normed(&mut self, norm: usize, rope: usize, append: usize) -> Result<()> {
         let graph = self.graph;
-        let [query_norm, key_norm] = norms.map(|op| &graph.ops[op]);
-        let [query, key] = ropes.map(|op| &graph.ops[op]);
-        let &Op::Norm { x: q, eps, weight: query_weight, groups: heads, .. } = query_norm else { return Ok(()) };
-        let &Op::Norm { x: k, weight: key_weight, groups: key_heads, .. } = key_norm else { return Ok(()) };
-        let (&Op::Rope { rotary, out: q_out, .. }, &Op::Rope { out: k_out, .. }) = (query, key) else { return Ok(()) };
-        let (x, pitch, query_offset) = self.source(q)?;
-        let (queries, keys, angles) = (self.place(q_out)?, self.place(k_out)?, self.angles(rotary)?);
+        let &Op::Norm { x, eps, weight: Some(weight), .. } = &graph.ops[norm] else { return Ok(()) };
+        let &Op::Rope { heads, rotary, out, .. } = &graph.ops[rope] else { return Ok(()) };
+        let &Op::KvAppend { k, v, state } = &graph.ops[append] else { return Ok(()) };
+        let pools = self.pools(state)?;
+        let head = x.width / heads;
+        let (key_heads, value_pairs) = (k.width / head, v.width / 2);
+        let (from, pitch, offset) = self.source(x)?;
+        let (to, angles, vectors) = (self.place(out)?, self.angles(rotary)?, self.vectors.clone());
+        let shared = graph.weight(weight).len() == head;
         let params = params::RopeNormed {
-            heads: heads as u32,
+            heads: (heads - key_heads) as u32,
             key_heads: key_heads as u32,
-            head: (q.width / heads) as u32,
+            value_pairs: value_pairs as u32,
+            head: head as u32,
             pairs: graph.rotary(rotary).inverse_frequencies.len() as u32,
             pitch,
-            query_offset,
-            key_offset: k.offset as u32,
-            query_pitch: queries.pitch as u32,
-            key_pitch: keys.pitch as u32,
-            query_norm_at: self.vector_at(query_weight)?,
-            key_norm_at: self.vector_at(key_weight)?,
+            offset,
+            value_offset: v.offset as u32,
+            out_pitch: to.pitch as u32,
+            norm_at: self.weights.vector(weight)?,
+            norm_pitch: if shared { 0 } else { head as u32 },
+            pinned: pools.spec.pinned as u32,
+            ring: pools.ring,
+            pages_per_slot: pools.pages_per_slot,
             eps,
         };
-        let (shader, vectors) = (format!("rope_normed.{}", self.reduce()), self.vectors.clone());
-        let buffers = [&x, &vectors, &angles, &queries.buffer, &keys.buffer];
-        let workgroups = wrapped(self.rows(Rows::All) * (heads + key_heads));
-        self.dispatch("norms+ropes", &shader, &[], &params, &buffers, workgroups)
+        let shader = format!("rope_normed.{}.{}", pools.format, self.reduce());
+        let buffers = [&pools.pages, &pools.keys, &pools.values, &from, &angles, &vectors, &to.buffer];
+        let workgroups = wrapped(self.rows(Rows::All) * (heads + value_pairs.div_ceil(super::ELEMENTS)));
+        self.dispatch("norm+rope+kv_append", &shader, &[], &params, &buffers, workgroups)
     }
 
     /// Rotates queries and keys and puts keys and values into the pools.

@@ -153,9 +153,8 @@ impl Lowering<'_> {
             Kernel::ConvDecode { conv, .. } => self.conv_decode(conv),
             Kernel::ScanDecode(ops) => self.scan_decode(ops),
             Kernel::DeltaDecode(ops) => self.delta_decode(ops),
-            Kernel::RopeNormed { query_norm, key_norm, query, key } => {
-                self.rope_normed([query_norm, key_norm], [query, key])
-            }
+            Kernel::SsdDecode { scan, gate } => self.ssd_decode(scan, gate),
+            Kernel::RopeNormed { norm, rope, append } => self.rope_normed(norm, rope, append),
             Kernel::RopeAppend { query, key, append } => self.rope_append(query, key, append),
         }
     }

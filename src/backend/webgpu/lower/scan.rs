@@ -138,6 +138,44 @@ impl Lowering<'_> {
         self.dispatch("conv+norms+linear+selective_scan+gate", &shader, &constants, &params, &buffers, workgroups)
     }
 
+    /// A Mamba-2 decode step with its gate.
+    pub(super) fn ssd_decode(&mut self, scan: usize, gate: usize) -> Result<()> {
+        let graph = self.graph;
+        let &Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, .. } = &graph.ops[scan] else {
+            return Ok(());
+        };
+        let &Op::Gate { gate: z, function, out, .. } = &graph.ops[gate] else { return Ok(()) };
+        let &[_, columns, states] = self.shape(state)? else { return Ok(()) };
+        let (source, x_pitch, x_offset) = self.source(x)?;
+        let (projected, projected_pitch, dt_offset) = self.source(dt)?;
+        let (to, memory, vectors) = (self.place(out)?, self.fixed(state)?, self.vectors.clone());
+        let params = params::SsdDecode {
+            heads: heads as u32,
+            groups: groups as u32,
+            columns: columns as u32,
+            states: states as u32,
+            x_pitch,
+            x_offset,
+            b_offset: b.offset as u32,
+            c_offset: c.offset as u32,
+            projected_pitch,
+            dt_offset,
+            z_offset: z.offset as u32,
+            out_pitch: to.pitch as u32,
+            a_at: self.weights.vector(a)?,
+            d_at: self.weights.vector(d)?,
+            dt_bias_at: self.weights.vector(dt_bias)?,
+            function: super::pointwise::number(function),
+            dt_low: limit.0,
+            // WGSL has no infinity to compare with.
+            dt_high: limit.1.min(f32::MAX),
+        };
+        let buffers = [&source, &projected, &vectors, &memory, &to.buffer];
+        let invocations = super::capacity(self.spec, Rows::All) * heads * columns;
+        let workgroups = wrapped(invocations.div_ceil(ELEMENTS));
+        self.dispatch("ssd_scan+gate", "ssd_scan.decode", &[], &params, &buffers, workgroups)
+    }
+
     pub(super) fn ssd_scan(&mut self, op: &Op) -> Result<()> {
         let &Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out } = op else { return Ok(()) };
         let &[_, columns, states] = self.shape(state)? else { return Ok(()) };

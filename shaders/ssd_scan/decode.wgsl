@@ -1,0 +1,75 @@
+// ssd_scan and the gate behind it, for few rows (decode): the formula of step.wgsl, then
+//   out[t, h, p] *= function(z[t, h, p])
+//
+// Tiling: as in step.wgsl. x, B and C are columns of one value, dt and z of another. Barriers: none.
+struct Params {
+    heads: u32,
+    groups: u32,
+    columns: u32,       // P, of a head
+    states: u32,        // N
+    x_pitch: u32,
+    x_offset: u32,
+    b_offset: u32,
+    c_offset: u32,
+    projected_pitch: u32,
+    dt_offset: u32,
+    z_offset: u32,
+    out_pitch: u32,
+    a_at: u32,          // in `vectors`: [heads], negative
+    d_at: u32,          // in `vectors`: [heads]
+    dt_bias_at: u32,    // in `vectors`: [heads]
+    function: u32,
+    dt_low: f32,
+    dt_high: f32,
+}
+const MOST_ROWS = 8u;
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
+@group(0) @binding(3) var<storage, read> projected: array<f32>;          // [rows, projected_pitch]
+@group(0) @binding(4) var<storage, read> vectors: array<f32>;
+@group(0) @binding(5) var<storage, read_write> state: array<f32>;        // [slots + 1, heads, N, P]
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = wrapped(workgroup, workgroups) * 64u + lane;
+    let inner = params.heads * params.columns;
+    let which = index / inner;
+    let within = index % inner;
+    let head = within / params.columns;
+    if which >= span_count() { return; }
+    let span = span_at(which);
+    let a = vectors[params.a_at + head];
+    var decay: array<f32, MOST_ROWS>;
+    var input: array<f32, MOST_ROWS>;
+    var y: array<f32, MOST_ROWS>;
+    for (var i = 0u; i < span.w; i++) {
+        let row = span.y + i;
+        let value = x[row * params.x_pitch + params.x_offset + within];
+        let raw = projected[row * params.projected_pitch + params.dt_offset + head] + vectors[params.dt_bias_at + head];
+        let delta = clamp(softplus(raw), params.dt_low, params.dt_high);
+        decay[i] = exp(delta * a);
+        input[i] = delta * value;
+        y[i] = vectors[params.d_at + head] * value;
+    }
+    let group = head / (params.heads / params.groups) * params.states;
+    let at = (span.x * params.heads + head) * params.states * params.columns + within % params.columns;
+    for (var n = 0u; n < params.states; n++) {
+        var s = state[at + n * params.columns];
+        for (var i = 0u; i < span.w; i++) {
+            let row = (span.y + i) * params.x_pitch + group + n;
+            s = decay[i] * s + input[i] * x[row + params.b_offset];
+            y[i] += s * x[row + params.c_offset];
+        }
+        state[at + n * params.columns] = s;
+    }
+    for (var i = 0u; i < span.w; i++) {
+        let row = span.y + i;
+        let gate = apply(params.function, projected[row * params.projected_pitch + params.z_offset + within]);
+        out[row * params.out_pitch + within] = y[i] * gate;
+    }
+}
