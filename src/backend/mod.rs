@@ -199,9 +199,9 @@ pub trait Backend {
     }
 
     /// Fills rows of a quantised weight, all of whose rows come in this way, with numbers that are not quantised
-    /// yet, all of them finite in f16. Rounds as [`quantise_row`](crate::quantised::quantise_row), but for the last bits
-    /// of a device's arithmetic: where two codes or two scales are equally good, it may choose the other one.
-    /// Returns when the device has room for more.
+    /// yet, all of them finite in f16. Rounds as [`quantise_row`](crate::quantised::quantise_row), but for the
+    /// last bits of a device's arithmetic: where one turns a tie, a search may end with other codes that fit
+    /// about as well. Returns when the device has room for more.
     fn quantise_weight<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {
         let what = format!("rows in {} for weight {}: it does not quantise", block.format.name(), id.0);
         Box::pin(std::future::ready(Err(BackendError::Misuse(what))))
