@@ -85,7 +85,7 @@ export class Core {
       memoryBudget: Number.isFinite(budget) ? Math.floor(budget) : undefined,
       hymbaWindow: options.hymbaWindow,
       subgroups: device.subgroups,
-      selfTest: !tested.has(device.adapter),
+      selfTest: (options.selfTest ?? true) && !tested.has(device.adapter),
     };
     const told = (stage: LoadProgress['stage'], done: number, total: number, tensor: string) =>
       progress(tensor === '' ? { stage, done, total } : { stage, done, total, tensor });
@@ -93,7 +93,7 @@ export class Core {
     const [engine, opened] = await withDevice(device, load).catch((error: unknown) => {
       throw asSelvedgeError(error);
     });
-    if (device.kind === 'gpu') tested.add(device.adapter);
+    if (request.selfTest) tested.add(device.adapter);
     if (options.signal?.aborted) engine.free();
     throwIfAborted(options.signal);
     return new Core(engine, memory, device, opened);

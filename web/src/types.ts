@@ -114,6 +114,11 @@ export interface LoadOptions {
   readonly hub?: string;
   /** Sent to the hub as a bearer token, for models that are not public. */
   readonly token?: string;
+  /**
+   * Whether a GPU's kernels are held to the CPU's before a model runs on it for the first time, so that a GPU that
+   * computes wrongly is an error and not gibberish; true by default. Takes moments on a real GPU.
+   */
+  readonly selfTest?: boolean;
   /** For Hymba: which keys windowed layers see, as in training (the default) or as the official `generate()`. */
   readonly hymbaWindow?: 'training' | 'generate';
   /** The WebAssembly module, where it does not lie beside the package's JavaScript: its address, bytes or module. */

@@ -33,7 +33,9 @@ before(async () => {
   const served = Object.fromEntries([...families].map(([family, path]) => [family, path]));
   page = await openPage({ goldens: OURS, ...served });
   await page.evaluate(() => {
-    window.engine = (model, device, options = {}) => selvedge.Engine.load(model, { device, store: false, ...options });
+    const selfTest = false;
+    window.engine = (model, device, options = {}) =>
+      selvedge.Engine.load(model, { device, store: false, selfTest, ...options });
   });
 });
 after(() => page?.close());
@@ -65,6 +67,37 @@ for (const [family, path] of families) {
     assert.deepEqual(largest(got, ids.length + decoded.length), largest(wanted, ids.length + decoded.length));
   });
 }
+
+test('with subgroups where the browser has them, and without', async () => {
+  const ids = openSafetensors(`${OURS}hymba/caseA/golden.safetensors`)('p0.input_ids');
+  const runs = await page.evaluate(async (ids) => {
+    const { has } = GPUSupportedFeatures.prototype;
+    const runs = [];
+    for (const hidden of [false, true]) {
+      GPUSupportedFeatures.prototype.has = function (name) {
+        return has.call(this, name) && !(hidden && name === 'subgroups');
+      };
+      const model = await engine('/goldens/hymba/caseA', 'gpu', { hymbaWindow: 'generate' });
+      const { subgroups } = (await model.stats()).device;
+      runs.push({ subgroups, tokens: Array.from(await model.tokens.greedy(ids, 8)) });
+      await model.dispose();
+    }
+    GPUSupportedFeatures.prototype.has = has;
+    return runs;
+  }, ids);
+  assert.deepEqual(runs.map(({ subgroups }) => subgroups), [true, false]);
+  assert.deepEqual(runs[0].tokens, runs[1].tokens);
+});
+
+test("the kernels' own test passes", async () => {
+  const stats = await page.evaluate(async () => {
+    const model = await engine('/goldens/hymba/caseA', 'gpu', { selfTest: true });
+    const stats = await model.stats();
+    await model.dispose();
+    return stats;
+  });
+  assert.equal(stats.device.backend, 'webgpu');
+});
 
 test('there are families', () => assert.ok(families.size >= 3, [...families.keys()].join()));
 
