@@ -48,7 +48,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^selvedge$/, replacement: at('../dist/index.js') },
-      { find: /^selvedge\/worker$/, replacement: at('../dist/worker-engine.js') },
+      { find: /^selvedge\/worker$/, replacement: at('../dist/worker/index.js') },
     ],
   },
   plugins: [demoModel()],

@@ -15,7 +15,8 @@ const CHROMIUM = [
 /** WebGPU, also on a driver that Firefox does not know. */
 const FIREFOX = { 'dom.webgpu.enabled': true, 'gfx.webgpu.ignore-blocklist': true };
 
-export async function launch() {
+/** `args`: more of Chromium's switches. */
+export async function launch({ args = [] } = {}) {
   if (process.env.FIREFOX) {
     const { default: puppeteer } = await import('puppeteer-core');
     return puppeteer.launch({
@@ -26,5 +27,5 @@ export async function launch() {
     });
   }
   const { chromium } = await import('playwright-core');
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: CHROMIUM });
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: [...CHROMIUM, ...args] });
 }
