@@ -86,8 +86,8 @@ export class App {
     this.#conversation = new Conversation(identity(choice));
     this.#notices.clear();
     this.#show(null);
-    this.#draw();
     this.#loading.begin(title(choice));
+    this.#draw();
     this.#focus();
     try {
       await before?.dispose();
@@ -103,9 +103,11 @@ export class App {
       rememberRun(run);
       await this.#begin(engine);
     } catch (error) {
-      if (abort === this.#abort) this.#fail(error);
-    } finally {
-      if (abort === this.#abort) this.#loading.end();
+      if (abort !== this.#abort) return;
+      this.#loading.end();
+      this.#waiting = false;
+      this.#draw();
+      this.#fail(error);
     }
   }
 
@@ -114,6 +116,7 @@ export class App {
     engine.on('memory', ({ message }) => this.#tell(message));
     this.#engine = engine;
     this.#show(await engine.stats());
+    this.#loading.end();
     this.#said.textContent = `${title(this.#choice)} is ready.`;
     if (this.#waiting) {
       this.#waiting = false;
@@ -207,7 +210,8 @@ export class App {
     this.#bar.model(title(this.#choice));
     this.#bar.canBeginAgain(turns.length > 0 && !answering);
     this.#composer.answering(answering);
-    this.#stage.draw(turns, { answering, demo: this.#choice.kind === 'demo', waiting: this.#waiting });
+    const failed = this.#engine === null && this.#loading.element.hidden === true;
+    this.#stage.draw(turns, { answering, demo: this.#choice.kind === 'demo', failed, waiting: this.#waiting });
   }
 
   /** The numbers as they are now. */

@@ -33,6 +33,12 @@ export function parameters(count: number): string {
   return count >= 999.5e6 ? `${figures(count / 1e9)} billion` : `${figures(count / 1e6)} million`;
 }
 
+/** Words of the engine as a sentence. */
+export function sentence(text: string): string {
+  const end = /[.!?]$/.test(text) ? '' : '.';
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${end}`;
+}
+
 /** A share of a whole, between 0 and 1. */
 export function share(part: number, whole: number): number {
   return whole > 0 ? Math.min(1, Math.max(0, part / whole)) : 0;

@@ -3,6 +3,7 @@
 import type { Notice } from 'selvedge';
 import { h } from '../dom';
 import type { Trouble } from '../trouble';
+import { sentence } from '../words';
 import { icon } from './icons';
 
 export interface Remedy {
@@ -21,7 +22,7 @@ export class Notices {
       { type: 'button', class: 'plain only-icon', 'aria-label': 'Put this notice away', click: () => this.#remove(notice.code) },
       icon('close'),
     );
-    this.#show(notice.code, h('div', { class: 'notice', role: 'status' }, h('p', {}, notice.message), close));
+    this.#show(notice.code, h('div', { class: 'notice', role: 'status' }, h('p', {}, sentence(notice.message)), close));
   }
 
   trouble(trouble: Trouble, remedies: Remedy[]): void {
@@ -39,7 +40,7 @@ export class Notices {
         { class: 'notice trouble', role: 'alert' },
         h('h2', {}, trouble.title),
         h('p', {}, trouble.advice),
-        h('details', {}, h('summary', {}, 'What exactly happened'), h('p', { class: 'detail' }, trouble.detail)),
+        h('details', {}, h('summary', {}, 'What exactly happened'), h('p', { class: 'detail' }, sentence(trouble.detail))),
         h('div', { class: 'choices' }, ...buttons),
       ),
     );

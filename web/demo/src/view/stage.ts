@@ -14,6 +14,8 @@ export interface StageState {
   answering: boolean;
   /** The demo model: it is known what it can be asked. */
   demo: boolean;
+  /** Neither loaded nor on its way. */
+  failed: boolean;
   /** A question waits for the model to be loaded. */
   waiting: boolean;
 }
@@ -54,10 +56,11 @@ export class Stage {
     return h('div', { class: 'stage' }, this.#scroll, this.#down);
   }
 
-  draw(turns: Turn[], { answering, demo, waiting }: StageState): void {
+  draw(turns: Turn[], { answering, demo, failed, waiting }: StageState): void {
     this.#thread.draw(turns, answering);
-    this.#greeting.hidden = turns.length > 0;
-    this.#greeting.replaceChildren(...(turns.length > 0 ? [] : this.#greet(demo)));
+    // Nobody is asked to talk to a model that is not there.
+    this.#greeting.hidden = turns.length > 0 || (failed && !demo);
+    this.#greeting.replaceChildren(...(this.#greeting.hidden ? [] : this.#greet(demo)));
     this.#waits.textContent = waiting ? 'The answer begins when the model is loaded.' : '';
     const next = demo && !answering && turns.at(-1)?.role === 'assistant' ? questions(turns.map((turn) => turn.content), 4) : [];
     this.#next.replaceChildren(
