@@ -11,6 +11,12 @@ export interface Remedy {
   act(): void;
 }
 
+/** What the engine says to programmers, for those who use the page. The rest is for everybody as it is. */
+const WORDS: Partial<Record<Notice['code'], string>> = {
+  cpu: 'This browser has no graphics card to offer, so the model runs on the CPU: small ones well, larger ones slowly.',
+  'software-gpu': 'The graphics card of this browser is software: answers are right, but slow.',
+};
+
 export class Notices {
   readonly element = h('div', { class: 'notices' });
   readonly #shown = new Map<string, HTMLElement>();
@@ -22,7 +28,7 @@ export class Notices {
       { type: 'button', class: 'plain only-icon', 'aria-label': 'Put this notice away', click: () => this.#remove(notice.code) },
       icon('close'),
     );
-    this.#show(notice.code, h('div', { class: 'notice', role: 'status' }, h('p', {}, sentence(notice.message)), close));
+    this.#show(notice.code, h('div', { class: 'notice', role: 'status' }, h('p', {}, WORDS[notice.code] ?? sentence(notice.message)), close));
   }
 
   trouble(trouble: Trouble, remedies: Remedy[]): void {
