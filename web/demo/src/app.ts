@@ -226,7 +226,8 @@ export class App {
   #show(stats: EngineStats | null): void {
     byId('panel').replaceChildren(...panel(stats));
     const speed = stats?.last && stats.last.tokensPerSecond > 0 ? `${figures(stats.last.tokensPerSecond)} tokens/s · ` : '';
-    this.#composer.hint(stats ? `${speed}${tokens(stats.state.tokens)} remembered in ${bytes(stats.state.bytes)}` : '');
+    const known = stats && stats.state.tokens > 0 && `${speed}${tokens(stats.state.tokens)} remembered in ${bytes(stats.state.bytes)}`;
+    this.#composer.hint(known || 'What you write stays on this device.');
   }
 
   #fail(error: unknown): void {

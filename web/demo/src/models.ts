@@ -91,8 +91,9 @@ export const DEVICES: Record<DeviceChoice, string> = {
 
 export const WEIGHTS: Partial<Record<WeightChoice, string>> = {
   auto: 'as the model has them',
-  f32: '32 bits',
-  f16: '16 bits',
+  f16: 'in 16 bits',
+  q8: 'in 8 bits',
+  q4: 'in 4 bits',
 };
 
 export function lastRun(): RunChoice {

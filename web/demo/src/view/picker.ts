@@ -101,41 +101,47 @@ export class Picker {
   }
 
   #list(stored: StoredModel[]): void {
-    const known: { choice: ModelChoice; model: StoredModel | null }[] = [
-      { choice: { kind: 'demo' }, model: null },
-      ...stored.map((model) => ({ choice: fromStore(model.name), model })),
-    ];
-    this.#here.replaceChildren(...known.map(({ choice, model }) => this.#entry(choice, model)));
+    // A model may be kept in several forms, which go together; the one used last comes first.
+    const names = [...new Set(stored.map(({ name }) => name))];
+    this.#here.replaceChildren(
+      this.#entry({ kind: 'demo' }, []),
+      ...names.map((name) => this.#entry(fromStore(name), stored.filter((form) => form.name === name))),
+    );
   }
 
-  #entry(choice: ModelChoice, model: StoredModel | null): HTMLElement {
+  #entry(choice: ModelChoice, forms: StoredModel[]): HTMLElement {
     const current = identity(choice) === identity(this.#current);
-    const what = model
-      ? model.bytes < model.total
-        ? `${bytes(model.bytes)} of ${bytes(model.total)} are here; the rest is downloaded when it is used`
-        : `${bytes(model.total)}, kept in this browser`
-      : 'a very small Hymba that reads stories; comes with the page';
+    const what =
+      forms.length > 0
+        ? `${forms.map(inWords).join(', ')}: kept in this browser`
+        : 'a very small Hymba that reads stories; comes with the page';
     const name = title(choice);
+    const choose = () => {
+      const [last] = forms;
+      if (last) this.#weights.element.value = last.weights ?? 'auto';
+      this.#choose(choice);
+    };
     return h(
       'li',
       { class: current ? 'current' : '' },
       h(
         'button',
-        { type: 'button', class: 'plain entry', 'aria-current': current, click: () => this.#choose(choice) },
+        { type: 'button', class: 'plain entry', 'aria-current': current, click: choose },
         h('span', { class: 'name' }, name),
         h('span', { class: 'what' }, what),
       ),
-      model && this.#remover(name, model),
+      forms.length > 0 && this.#remover(name, forms),
     );
   }
 
-  #remover(name: string, model: StoredModel): HTMLElement {
+  #remover(name: string, forms: StoredModel[]): HTMLElement {
+    const size = forms.reduce((sum, form) => sum + form.bytes, 0);
     const button = h('button', { type: 'button', class: 'plain small' }, icon('bin'), h('span', { class: 'label' }, 'Remove'));
     let sure = false;
     button.addEventListener('click', async () => {
       if (!sure) {
         sure = true;
-        button.replaceChildren(icon('bin'), `Remove ${bytes(model.bytes)}?`);
+        button.replaceChildren(icon('bin'), `Remove ${bytes(size)}?`);
         setTimeout(() => {
           sure = false;
           button.replaceChildren(icon('bin'), h('span', { class: 'label' }, 'Remove'));
@@ -143,7 +149,7 @@ export class Picker {
         return;
       }
       button.disabled = true;
-      await this.#events.remove(model.name);
+      await this.#events.remove(forms[0]!.name);
       await this.#refresh();
       this.#here.querySelector('button')?.focus();
     });
@@ -198,6 +204,12 @@ export class Picker {
   #clickOutside(event: MouseEvent): void {
     if (event.target === this.element) this.element.close();
   }
+}
+
+/** A form in which a model is kept, and how much of it. */
+function inWords({ bytes: here, total, weights }: StoredModel): string {
+  const size = here < total ? `${bytes(here)} of ${bytes(total)}` : bytes(total);
+  return weights === undefined ? size : `${size} ${WEIGHTS[weights] ?? weights}`;
 }
 
 function folderOf(files: File[]): string {

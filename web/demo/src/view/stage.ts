@@ -79,7 +79,7 @@ export class Stage {
     if (!demo) {
       return [
         h('h2', {}, 'Ask it something'),
-        h('p', { class: 'lead' }, 'The model runs in this page. What you write stays on this computer.'),
+        h('p', { class: 'lead' }, 'The model runs in this page. What you write stays on this device.'),
       ];
     }
     return [
@@ -91,7 +91,7 @@ export class Stage {
         ' looks back at every word. ',
         h('span', { class: 'word-state' }, 'State-space'),
         ' carries a memory that does not grow. This model has both in every layer, and it runs here: ' +
-          'in this page, on this computer. It is a very small one. It knows three hundred words, reads little ' +
+          'in this page, on this device. It is a very small one. It knows three hundred words, reads little ' +
           'stories, and remembers who did what.',
       ),
       h(
