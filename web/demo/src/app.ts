@@ -62,7 +62,8 @@ export class App {
 
   constructor() {
     byId('conversation').append(
-      this.#stage.element(this.#notices.element),
+      this.#notices.element,
+      this.#stage.element,
       this.#loading.element,
       this.#composer.element,
       this.#said,

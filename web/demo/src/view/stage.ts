@@ -1,4 +1,4 @@
-// The part of the page that scrolls: notices, the greeting, the thread, and what might be asked next.
+// The part of the page that scrolls: the greeting, the thread, and what might be asked next.
 
 import type { Turn } from '../conversation';
 import { h } from '../dom';
@@ -24,6 +24,7 @@ export interface StageState {
 const NEAR = 60;
 
 export class Stage {
+  readonly element: HTMLElement;
   readonly #events: StageEvents;
   readonly #thread: Thread;
   readonly #greeting = h('section', { class: 'greeting', 'aria-label': 'Welcome' });
@@ -37,23 +38,18 @@ export class Stage {
   );
   /** Whether the person reads at the end, and wants to stay there. */
   #following = true;
+  /** Whether anything was said. */
+  #talking = false;
 
   constructor(events: StageEvents) {
     this.#events = events;
     this.#thread = new Thread(events);
-    this.#scroll.addEventListener('scroll', () => {
-      const { scrollHeight, scrollTop, clientHeight } = this.#scroll;
-      this.#following = scrollHeight - scrollTop - clientHeight < NEAR;
-      this.#down.hidden = this.#following;
-    });
-  }
-
-  /** The whole, with what is told above the conversation. */
-  element(notices: HTMLElement): HTMLElement {
-    this.#scroll.append(
-      h('div', { class: 'column' }, notices, this.#greeting, this.#thread.element, this.#waits, this.#next),
-    );
-    return h('div', { class: 'stage' }, this.#scroll, this.#down);
+    this.#scroll.append(h('div', { class: 'column' }, this.#greeting, this.#thread.element, this.#waits, this.#next));
+    this.#scroll.addEventListener('scroll', () => this.#look());
+    // Who reads at the end stays there when a window, a keyboard or a notice changes the room.
+    const room = new ResizeObserver(() => (this.#following && this.#talking ? this.#end() : this.#look()));
+    room.observe(this.#scroll);
+    this.element = h('div', { class: 'stage' }, this.#scroll, this.#down);
   }
 
   draw(turns: Turn[], { answering, demo, failed, waiting }: StageState): void {
@@ -67,7 +63,8 @@ export class Stage {
       ...next.map((text) => h('button', { type: 'button', click: () => this.#events.onAsk(text) }, text)),
     );
     this.#next.hidden = next.length === 0;
-    if (turns.length > 0) this.#end();
+    this.#talking = turns.length > 0;
+    if (this.#talking) this.#end();
     else this.#scroll.scrollTop = 0;
   }
 
@@ -111,6 +108,13 @@ export class Stage {
         ),
       ),
     ];
+  }
+
+  /** Sees where the person reads. */
+  #look(): void {
+    const { scrollHeight, scrollTop, clientHeight } = this.#scroll;
+    this.#following = scrollHeight - scrollTop - clientHeight < NEAR;
+    this.#down.hidden = this.#following || !this.#talking;
   }
 
   #end(): void {
