@@ -95,21 +95,26 @@ async function readOnlyItsOwn(page) {
 }
 
 /**
- * Asks for a story and stops it when it has come in several pieces, by `stop`, a function that runs in the page: a
- * quick machine would be done before anything out here could. What was told until then.
+ * Asks for a story and calls `act` when it has come in several pieces. `act` runs in the page: a quick machine would be
+ * done before anything out here could.
  */
-async function stopAStory(page, stop) {
-  await page.evaluate((stop) => {
+async function amidAStory(page, act) {
+  await page.evaluate((act) => {
     const seen = new Set();
     const observer = new MutationObserver(() => {
       seen.add(document.querySelector('.turn.assistant.last .text')?.textContent.length ?? 0);
       if (seen.size < 5) return;
       observer.disconnect();
-      (0, eval)(`(${stop})()`);
+      (0, eval)(`(${act})()`);
     });
     observer.observe(document.querySelector('.thread'), { childList: true, subtree: true });
-  }, String(stop));
+  }, String(act));
   await say(page, 'Tell me a story.');
+}
+
+/** Stops a story by `stop`; what was told until then. */
+async function stopAStory(page, stop) {
+  await amidAStory(page, stop);
   const part = await answered(page);
   await page.getByText('Stopped.', { exact: true }).waitFor();
   return part;
@@ -223,6 +228,13 @@ describe('without WebGPU', () => {
     assert.equal(await turns(page).count(), 2);
     await ready(page);
     assert.equal(await ask(page, 'What animal did Mia see?'), 'Mia saw a swan.');
+
+    // A reload amid an answer: what was heard of it is there.
+    const reloaded = page.waitForEvent('load');
+    await amidAStory(page, () => location.reload());
+    await reloaded;
+    await page.getByText('Stopped.', { exact: true }).waitFor();
+    assert.match(await answer(page).innerText(), /^One \w+ day/);
     assert.deepEqual(page.faults, []);
   });
 

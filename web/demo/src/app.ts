@@ -72,6 +72,7 @@ export class App {
     document.addEventListener('keydown', (event) => {
       if (event.key === 'Escape' && this.#reply && !this.#picker.element.open) this.#reply.stop();
     });
+    window.addEventListener('pagehide', () => this.#conversation.save());
     this.#show(null);
   }
 
@@ -175,11 +176,15 @@ export class App {
     // What the engine still remembers of the conversation, it does not read again, whichever session it is of.
     const messages = conversation.turns.slice(0, -1).map(({ role, content }) => ({ role, content }));
     const session = engine.session({ system: SYSTEM, messages });
-    const turn = conversation.add({ role: 'assistant', content: '' });
+    // Until it is whole it counts as stopped, which it is if the page goes away.
+    const turn = conversation.add({ role: 'assistant', content: '', ended: 'stopped' });
     const reply = (this.#reply = session.send(question.content));
     this.#draw();
     this.#said.textContent = 'Answering';
-    const looks = setInterval(() => void this.#look(), LOOK);
+    const looks = setInterval(() => {
+      conversation.save();
+      void this.#look();
+    }, LOOK);
     try {
       for await (const part of reply) {
         if (part.type === 'thinking') turn.thinking = (turn.thinking ?? '') + part.text;
@@ -188,9 +193,9 @@ export class App {
       }
       const { text, finishReason } = await reply;
       turn.content = text;
-      if (finishReason !== 'stop') turn.ended = finishReason === 'cancelled' ? 'stopped' : finishReason;
+      if (finishReason === 'stop') delete turn.ended;
+      else if (finishReason !== 'cancelled') turn.ended = finishReason;
     } catch (error) {
-      turn.ended = 'stopped';
       if (engine === this.#engine) this.#fail(error);
     } finally {
       clearInterval(looks);

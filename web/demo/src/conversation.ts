@@ -63,7 +63,9 @@ export class Conversation {
 function parse(text: string | null): Turn[] {
   try {
     const turns: unknown = JSON.parse(text ?? '[]');
-    return Array.isArray(turns) && turns.every(isTurn) ? turns : [];
+    if (!Array.isArray(turns) || !turns.every(isTurn)) return [];
+    // An answer of which nothing was heard was none.
+    return turns.filter(({ role, content }) => role === 'user' || content !== '');
   } catch {
     return [];
   }
