@@ -24,8 +24,12 @@ try {
     const rates = all.map(({ rate }) => rate);
     const firsts = all.map(({ first }) => first);
     console.log(`${device} (${adapter}), loaded in ${Math.round(load)} ms`);
-    console.log(`  prompt ${all[0].prompt} tokens: first token after ${best(firsts, (a, b) => a < b).toFixed(0)} ms (${firsts.map((x) => x.toFixed(0)).join(', ')})`);
-    console.log(`  then ${best(rates, (a, b) => a > b).toFixed(1)} tokens/s (${rates.map((x) => x.toFixed(1)).join(', ')})`);
+    console.log(
+      `  prompt ${all[0].prompt} tokens: first token after ${best(firsts, (a, b) => a < b).toFixed(0)} ms (${firsts.map((x) => x.toFixed(0)).join(', ')})`,
+    );
+    console.log(
+      `  then ${best(rates, (a, b) => a > b).toFixed(1)} tokens/s (${rates.map((x) => x.toFixed(1)).join(', ')})`,
+    );
   }
 } finally {
   await browser.close();
@@ -46,7 +50,13 @@ async function measure([device, rounds]) {
     const session = engine.session({ system: 'You are a helpful assistant.' });
     const reply = session.send(`Continue this story. ${facts.join(' ')}`, { maxTokens: 64, temperature: 0 });
     const { usage } = await reply;
-    if (round > 0) all.push({ rate: usage.tokensPerSecond, first: usage.firstTokenMs, prompt: usage.readTokens, made: usage.completionTokens });
+    if (round > 0)
+      all.push({
+        rate: usage.tokensPerSecond,
+        first: usage.firstTokenMs,
+        prompt: usage.readTokens,
+        made: usage.completionTokens,
+      });
   }
   const { device: found } = await engine.stats();
   await engine.dispose();

@@ -17,9 +17,12 @@ after(() => packed.remove());
 
 test('the package holds what it exports, and nothing else', () => {
   const { exports } = JSON.parse(readFileSync(join(root, 'web/package.json'), 'utf8'));
-  const exported = Object.values(exports).flatMap((entry) => (typeof entry === 'string' ? entry : Object.values(entry)));
+  const exported = Object.values(exports).flatMap((entry) =>
+    typeof entry === 'string' ? entry : Object.values(entry),
+  );
   for (const path of exported) assert.ok(packed.files.includes(path.replace('./', '')), `${path} is not packed`);
-  for (const path of packed.files) assert.match(path, /^(dist|pkg)\/.+\.(js|d\.ts|wasm)$|^package\.json$|^README\.md$|^LICENSE/);
+  for (const path of packed.files)
+    assert.match(path, /^(dist|pkg)\/.+\.(js|d\.ts|wasm)$|^package\.json$|^README\.md$|^LICENSE/);
 });
 
 test('a script tag', async () => {

@@ -121,7 +121,8 @@ async function stopAStory(page, stop) {
 }
 
 const clickStop = () => document.querySelector('button[aria-label^=Stop]').click();
-const pressEscape = () => document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
+const pressEscape = () =>
+  document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
 
 const shot = (page, name) => page.screenshot({ path: `${SHOTS}${name}.png` });
 
@@ -264,7 +265,10 @@ describe('without WebGPU', () => {
     await page.keyboard.press('Enter');
     assert.match(await answered(page), /^Hello!/);
     const said = await stopAStory(page, pressEscape);
-    await page.waitForFunction((text) => document.querySelector('[aria-live=polite]').textContent.trim() === text, said);
+    await page.waitForFunction(
+      (text) => document.querySelector('[aria-live=polite]').textContent.trim() === text,
+      said,
+    );
     assert.equal(await page.evaluate(() => document.activeElement.id), 'say', 'the focus stays where one writes');
 
     // The dialog takes the focus and gives it back.
@@ -354,7 +358,8 @@ describe('without WebGPU', () => {
 
   test('follows the system’s colours until a person says otherwise', async () => {
     const page = await visit.ready({ ...DESKTOP, colorScheme: 'dark' });
-    const brightness = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor.match(/\d+/g).map(Number)[0]);
+    const brightness = () =>
+      page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor.match(/\d+/g).map(Number)[0]);
     assert.ok((await brightness()) < 64);
     await shot(page, 'desktop-dark-greeting');
     await page.getByRole('button', { name: STORY }).click();

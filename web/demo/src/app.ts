@@ -32,7 +32,10 @@ const SYSTEM = 'You are a helpful assistant.';
 const LOOK = 400;
 
 export class App {
-  readonly #bar = new Bar({ onModel: () => this.#picker.open(this.#choice, this.#run), onFresh: () => this.#edit(0, null) });
+  readonly #bar = new Bar({
+    onModel: () => this.#picker.open(this.#choice, this.#run),
+    onFresh: () => this.#edit(0, null),
+  });
   readonly #composer = new Composer({ onSend: (text) => this.#say(text), onStop: () => this.#reply?.stop() });
   readonly #loading = new Loading(() => this.#abort.abort());
   readonly #notices = new Notices();
@@ -114,7 +117,9 @@ export class App {
   }
 
   async #begin(engine: EngineInterface): Promise<void> {
-    engine.on('devicelost', () => this.#tell('The GPU went away. The model is being loaded again, and goes on by itself.'));
+    engine.on('devicelost', () =>
+      this.#tell('The GPU went away. The model is being loaded again, and goes on by itself.'),
+    );
     engine.on('memory', ({ message }) => this.#tell(message));
     this.#engine = engine;
     this.#show(await engine.stats());
@@ -231,15 +236,22 @@ export class App {
 
   #show(stats: EngineStats | null): void {
     byId('panel').replaceChildren(...panel(stats));
-    const speed = stats?.last && stats.last.tokensPerSecond > 0 ? `${figures(stats.last.tokensPerSecond)} tokens/s · ` : '';
-    const known = stats && stats.state.tokens > 0 && `${speed}${tokens(stats.state.tokens)} remembered in ${bytes(stats.state.bytes)}`;
+    const speed =
+      stats?.last && stats.last.tokensPerSecond > 0 ? `${figures(stats.last.tokensPerSecond)} tokens/s · ` : '';
+    const known =
+      stats &&
+      stats.state.tokens > 0 &&
+      `${speed}${tokens(stats.state.tokens)} remembered in ${bytes(stats.state.bytes)}`;
     this.#composer.hint(known || 'What you write stays on this device.');
   }
 
   #fail(error: unknown): void {
     const what = trouble(error);
     const again: Remedy = { label: 'Try again', act: () => void this.load() };
-    const onCpu: Remedy = { label: 'Use the CPU', act: () => void this.load(this.#choice, { ...this.#run, device: 'cpu' }) };
+    const onCpu: Remedy = {
+      label: 'Use the CPU',
+      act: () => void this.load(this.#choice, { ...this.#run, device: 'cpu' }),
+    };
     const another: Remedy = { label: 'Choose another model', act: () => this.#picker.open(this.#choice, this.#run) };
     const fresh: Remedy = { label: 'New conversation', act: () => this.#edit(0, null) };
     const remedies: Partial<Record<typeof what.code, Remedy[]>> = {
@@ -254,4 +266,3 @@ export class App {
     this.#notices.trouble(what, remedies[what.code] ?? [again, another]);
   }
 }
-

@@ -14,7 +14,10 @@ export const OPENERS: Opener[] = [
       'For lunch Anna ate some carrots. Adam found seven buttons. What animal did Ben see?',
   },
   { title: 'Have a story told', text: 'Tell me a story about Mia and Ben.' },
-  { title: 'Begin one and let it go on', text: 'Continue this story. One sunny day Leo visited the castle. Leo had a kite.' },
+  {
+    title: 'Begin one and let it go on',
+    text: 'Continue this story. One sunny day Leo visited the castle. Leo had a kite.',
+  },
   { title: 'Ask what it is', text: 'What can you do?' },
 ];
 

@@ -42,7 +42,12 @@ export function Chat({ model }: { model: string }) {
         ))}
       </ol>
       <form onSubmit={(event) => void ask(event)} style={{ display: 'flex', gap: '0.5rem' }}>
-        <input aria-label="Question" value={text} onChange={(event) => setText(event.target.value)} style={{ flex: 1, font: 'inherit' }} />
+        <input
+          aria-label="Question"
+          value={text}
+          onChange={(event) => setText(event.target.value)}
+          style={{ flex: 1, font: 'inherit' }}
+        />
         <button disabled={!engine || busy}>Ask</button>
       </form>
     </main>

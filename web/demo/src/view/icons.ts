@@ -23,5 +23,9 @@ const STROKES = {
 export type IconName = keyof typeof STROKES;
 
 export function icon(name: IconName): SVGSVGElement {
-  return s('svg', { class: `icon icon-${name}`, viewBox: '0 0 24 24', 'aria-hidden': 'true' }, s('path', { d: STROKES[name] }));
+  return s(
+    'svg',
+    { class: `icon icon-${name}`, viewBox: '0 0 24 24', 'aria-hidden': 'true' },
+    s('path', { d: STROKES[name] }),
+  );
 }

@@ -24,7 +24,12 @@ export class Loading {
       { class: 'loading', 'aria-label': 'Loading', hidden: true },
       this.#title,
       this.#cloth,
-      h('div', { class: 'below' }, this.#stage, h('button', { type: 'button', class: 'plain small', click: onCancel }, 'Cancel')),
+      h(
+        'div',
+        { class: 'below' },
+        this.#stage,
+        h('button', { type: 'button', class: 'plain small', click: onCancel }, 'Cancel'),
+      ),
     );
   }
 

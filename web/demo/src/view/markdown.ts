@@ -11,7 +11,7 @@ const HEADING = /^#{1,6}\s+(.*)$/;
 export function markdown(text: string): Node[] {
   const out: Node[] = [];
   const lines = text.split('\n');
-  for (let at = 0; at < lines.length; ) {
+  for (let at = 0; at < lines.length;) {
     const line = lines[at]!;
     const from = at++;
     if (line.trim() === '') continue;

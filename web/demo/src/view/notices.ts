@@ -25,10 +25,18 @@ export class Notices {
   notice(notice: Notice): void {
     const close = h(
       'button',
-      { type: 'button', class: 'plain only-icon', 'aria-label': 'Put this notice away', click: () => this.#remove(notice.code) },
+      {
+        type: 'button',
+        class: 'plain only-icon',
+        'aria-label': 'Put this notice away',
+        click: () => this.#remove(notice.code),
+      },
       icon('close'),
     );
-    this.#show(notice.code, h('div', { class: 'notice', role: 'status' }, h('p', {}, WORDS[notice.code] ?? sentence(notice.message)), close));
+    this.#show(
+      notice.code,
+      h('div', { class: 'notice', role: 'status' }, h('p', {}, WORDS[notice.code] ?? sentence(notice.message)), close),
+    );
   }
 
   trouble(trouble: Trouble, remedies: Remedy[]): void {
@@ -46,7 +54,12 @@ export class Notices {
         { class: 'notice trouble', role: 'alert' },
         h('h2', {}, trouble.title),
         h('p', {}, trouble.advice),
-        h('details', {}, h('summary', {}, 'What exactly happened'), h('p', { class: 'detail' }, sentence(trouble.detail))),
+        h(
+          'details',
+          {},
+          h('summary', {}, 'What exactly happened'),
+          h('p', { class: 'detail' }, sentence(trouble.detail)),
+        ),
         h('div', { class: 'choices' }, ...buttons),
       ),
     );

@@ -19,7 +19,12 @@ function memory(stats: EngineStats): HTMLElement {
       'div',
       { class: `weight ${kind}` },
       h('dt', {}, name),
-      h('dd', {}, bytes(size), h('span', { class: 'bar', style: `--part: ${share(size, most)}`, 'aria-hidden': 'true' })),
+      h(
+        'dd',
+        {},
+        bytes(size),
+        h('span', { class: 'bar', style: `--part: ${share(size, most)}`, 'aria-hidden': 'true' }),
+      ),
     );
   const full = state.fixed + state.perToken * contextLength;
   const ratio = (state.transformerPerToken * contextLength) / full;
@@ -54,9 +59,17 @@ function speed({ last }: EngineStats): HTMLElement {
     h(
       'dl',
       { class: 'facts' },
-      fact('Speed', last && last.tokensPerSecond > 0 ? `${figures(last.tokensPerSecond)} tokens/s` : none, 'tokens-per-second'),
+      fact(
+        'Speed',
+        last && last.tokensPerSecond > 0 ? `${figures(last.tokensPerSecond)} tokens/s` : none,
+        'tokens-per-second',
+      ),
       fact('First token after', last ? duration(last.firstTokenMs) : none, 'first-token'),
-      fact('Read', last ? `${last.readTokens.toLocaleString('en')} of ${tokens(last.promptTokens)}` : none, 'read-tokens'),
+      fact(
+        'Read',
+        last ? `${last.readTokens.toLocaleString('en')} of ${tokens(last.promptTokens)}` : none,
+        'read-tokens',
+      ),
       fact('Made', last ? tokens(last.completionTokens) : none, 'made-tokens'),
     ),
     last !== null &&

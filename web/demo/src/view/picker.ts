@@ -63,25 +63,20 @@ export class Picker {
           'section',
           { class: 'ask' },
           h('h3', {}, 'From this computer'),
-          h(
-            'button',
-            { type: 'button', click: () => void this.#folder(files) },
-            icon('folder'),
-            'Choose a folder',
-          ),
+          h('button', { type: 'button', click: () => void this.#folder(files) }, icon('folder'), 'Choose a folder'),
           files,
-          h('p', { class: 'hint' }, 'The folder with config.json, tokenizer.json and model.safetensors. Nothing is uploaded.'),
+          h(
+            'p',
+            { class: 'hint' },
+            'The folder with config.json, tokenizer.json and model.safetensors. Nothing is uploaded.',
+          ),
         ),
         h(
           'details',
           { class: 'run' },
           h('summary', {}, 'How it runs'),
           h('div', { class: 'selects' }, this.#device.label, this.#weights.label),
-          h(
-            'button',
-            { type: 'button', click: () => this.#choose(this.#current) },
-            'Load the present model this way',
-          ),
+          h('button', { type: 'button', click: () => this.#choose(this.#current) }, 'Load the present model this way'),
         ),
       ),
     );
@@ -105,7 +100,12 @@ export class Picker {
     const names = [...new Set(stored.map(({ name }) => name))];
     this.#here.replaceChildren(
       this.#entry({ kind: 'demo' }, []),
-      ...names.map((name) => this.#entry(fromStore(name), stored.filter((form) => form.name === name))),
+      ...names.map((name) =>
+        this.#entry(
+          fromStore(name),
+          stored.filter((form) => form.name === name),
+        ),
+      ),
     );
   }
 
@@ -136,7 +136,12 @@ export class Picker {
 
   #remover(name: string, forms: StoredModel[]): HTMLElement {
     const size = forms.reduce((sum, form) => sum + form.bytes, 0);
-    const button = h('button', { type: 'button', class: 'plain small' }, icon('bin'), h('span', { class: 'label' }, 'Remove'));
+    const button = h(
+      'button',
+      { type: 'button', class: 'plain small' },
+      icon('bin'),
+      h('span', { class: 'label' }, 'Remove'),
+    );
     let sure = false;
     button.addEventListener('click', async () => {
       if (!sure) {
@@ -158,8 +163,22 @@ export class Picker {
   }
 
   /** A name to type. `read` gives the choice, or what is wrong with it. */
-  #ask(id: string, type: string, label: string, placeholder: string, read: (text: string) => ModelChoice | string): HTMLElement {
-    const input = h('input', { type, id, placeholder, autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', 'aria-describedby': `${id}-wrong` });
+  #ask(
+    id: string,
+    type: string,
+    label: string,
+    placeholder: string,
+    read: (text: string) => ModelChoice | string,
+  ): HTMLElement {
+    const input = h('input', {
+      type,
+      id,
+      placeholder,
+      autocomplete: 'off',
+      autocapitalize: 'off',
+      spellcheck: 'false',
+      'aria-describedby': `${id}-wrong`,
+    });
     const wrong = h('p', { class: 'wrong', id: `${id}-wrong`, role: 'alert' });
     return h(
       'form',
@@ -216,11 +235,10 @@ function folderOf(files: File[]): string {
   return files[0]?.webkitRelativePath.split('/')[0] || 'a folder';
 }
 
-function select(label: string, options: Record<string, string>): { label: HTMLLabelElement; element: HTMLSelectElement } {
-  const element = h(
-    'select',
-    {},
-    ...Object.entries(options).map(([value, words]) => h('option', { value }, words)),
-  );
+function select(
+  label: string,
+  options: Record<string, string>,
+): { label: HTMLLabelElement; element: HTMLSelectElement } {
+  const element = h('select', {}, ...Object.entries(options).map(([value, words]) => h('option', { value }, words)));
   return { label: h('label', {}, label, element), element };
 }

@@ -18,15 +18,19 @@ export function picture({ state, contextLength }: EngineStats): SVGSVGElement {
   const y = (size: number) => FLOOR - (size / most) * (FLOOR - CEILING);
   const line = (size: (count: number) => number) => `M0 ${y(size(0))}L${WIDTH} ${y(size(contextLength))}`;
   const now = x(state.tokens);
-  const dot = (kind: string, size: number) =>
-    s('circle', { class: `dot ${kind}`, cx: now, cy: y(size), r: 4.5 });
+  const dot = (kind: string, size: number) => s('circle', { class: `dot ${kind}`, cx: now, cy: y(size), r: 4.5 });
   const label = (kind: string, text: string, size: number) =>
     s('text', { class: `label ${kind}`, x: WIDTH, y: y(size) - 7, 'text-anchor': 'end' }, text);
   // The two names stand at the ends of their lines, and apart from each other.
   const apart = Math.abs(y(here(contextLength)) - y(there(contextLength))) > 18;
   return s(
     'svg',
-    { class: 'picture', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': inWords({ state, contextLength }) },
+    {
+      class: 'picture',
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      role: 'img',
+      'aria-label': inWords({ state, contextLength }),
+    },
     s(
       'defs',
       {},

@@ -33,7 +33,13 @@ export class Stage {
   readonly #scroll = h('div', { class: 'scroll' });
   readonly #down = h(
     'button',
-    { type: 'button', class: 'down only-icon', 'aria-label': 'To the end of the conversation', hidden: true, click: () => this.#end() },
+    {
+      type: 'button',
+      class: 'down only-icon',
+      'aria-label': 'To the end of the conversation',
+      hidden: true,
+      click: () => this.#end(),
+    },
     icon('down'),
   );
   /** Whether the person reads at the end, and wants to stay there. */
@@ -58,7 +64,13 @@ export class Stage {
     this.#greeting.hidden = turns.length > 0 || (failed && !demo);
     this.#greeting.replaceChildren(...(this.#greeting.hidden ? [] : this.#greet(demo)));
     this.#waits.textContent = waiting ? 'The answer begins when the model is loaded.' : '';
-    const next = demo && !answering && turns.at(-1)?.role === 'assistant' ? questions(turns.map((turn) => turn.content), 4) : [];
+    const next =
+      demo && !answering && turns.at(-1)?.role === 'assistant'
+        ? questions(
+            turns.map((turn) => turn.content),
+            4,
+          )
+        : [];
     this.#next.replaceChildren(
       ...next.map((text) => h('button', { type: 'button', click: () => this.#events.onAsk(text) }, text)),
     );

@@ -72,7 +72,9 @@ export class Thread {
         'article',
         { 'aria-label': user ? 'You said' : 'The model answered' },
         h('h2', { class: 'unseen' }, user ? 'You' : 'Model'),
-        editing ? this.#editor(turn, index) : h('div', { class: 'text' }, ...(user ? [turn.content] : answer(turn, being))),
+        editing
+          ? this.#editor(turn, index)
+          : h('div', { class: 'text' }, ...(user ? [turn.content] : answer(turn, being))),
         !user && turn.ended && !being && h('p', { class: 'ended' }, ENDED[turn.ended]),
         !editing && !being && this.#actions(turn, index, last),
       ),
@@ -81,7 +83,12 @@ export class Thread {
 
   #actions(turn: Turn, index: number, last: boolean): HTMLElement {
     const act = (name: IconName, label: string, click: (event: MouseEvent) => void) =>
-      h('button', { type: 'button', class: 'plain small', disabled: this.#answering, click }, icon(name), h('span', { class: 'label' }, label));
+      h(
+        'button',
+        { type: 'button', class: 'plain small', disabled: this.#answering, click },
+        icon(name),
+        h('span', { class: 'label' }, label),
+      );
     const copy = act('copy', 'Copy', (event) => void copied(event.currentTarget as HTMLButtonElement, turn.content));
     return h(
       'div',
