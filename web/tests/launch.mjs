@@ -3,7 +3,6 @@
 
 /** Quiet, and nobody to call: a test machine may have no network, and a container's root no sandbox. */
 const CHROMIUM = [
-  '--enable-unsafe-webgpu',
   '--no-sandbox',
   '--disable-quic',
   '--no-first-run',
@@ -15,7 +14,11 @@ const CHROMIUM = [
 /** WebGPU, also on a driver that Firefox does not know. */
 const FIREFOX = { 'dom.webgpu.enabled': true, 'gfx.webgpu.ignore-blocklist': true };
 
-export async function launch() {
+/** WebGPU without a graphics card. */
+const SOFTWARE = '--enable-unsafe-webgpu';
+
+/** Chromium with `webgpu: false` has no adapter, as on a machine whose driver it does not trust; `args`: more switches. */
+export async function launch({ webgpu = true, args = [] } = {}) {
   if (process.env.FIREFOX) {
     const { default: puppeteer } = await import('puppeteer-core');
     return puppeteer.launch({
@@ -26,5 +29,6 @@ export async function launch() {
     });
   }
   const { chromium } = await import('playwright-core');
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: CHROMIUM });
+  const switches = [...CHROMIUM, ...(webgpu ? [SOFTWARE] : []), ...args];
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: switches });
 }

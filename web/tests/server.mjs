@@ -5,11 +5,12 @@ import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 
 const TYPES = {
+  '.css': 'text/css',
+  '.html': 'text/html',
   '.js': 'text/javascript',
   '.mjs': 'text/javascript',
-  '.wasm': 'application/wasm',
   '.json': 'application/json',
-  '.html': 'text/html',
+  '.wasm': 'application/wasm',
 };
 
 const PAGE = '<!doctype html><title>Selvedge</title><link rel="icon" href="data:,">';

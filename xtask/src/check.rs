@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{setup, shell, web};
 
-/// Formatting, lints on every target, documentation, file lengths, types and sizes of the npm package.
+/// Formatting, lints on every target, documentation, file lengths, types and sizes of the npm package, the page.
 #[derive(clap::Args)]
 pub struct Arguments {}
 
@@ -24,6 +24,7 @@ pub fn run(_: &Arguments) -> Result<()> {
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     lengths()?;
     web::package()?;
+    web::page()?;
     println!("all checks passed");
     Ok(())
 }

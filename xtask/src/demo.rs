@@ -25,6 +25,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.terminal {
         return terminal(arguments.model.as_deref());
     }
+    web::package()?;
     web::page()?;
     let folder = shell::root().join(PAGE);
     if !folder.join("index.html").is_file() {

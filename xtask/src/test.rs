@@ -35,6 +35,11 @@ const NODE: &str = "web/tests/node.mjs";
 const GOLDENS: &str = "web/tests/families.mjs";
 const HEAP: &str = "web/tests/heap.mjs";
 
+/// The page, and the examples over the package as npm packs it.
+const PAGE: &str = "web/tests/page.mjs";
+const EXAMPLES: &str = "web/tests/examples.mjs";
+const REACT: &str = "web/tests/react.mjs";
+
 /// Seconds of fuzzing in the long tier.
 const FUZZ_SECONDS: &str = "240";
 
@@ -67,6 +72,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         count(node_test(&node, ENGINE).env("CHROMIUM", &browser), tally)
     });
     report.stage("the browser's store", |tally| count(node_test(&node, STORE).env("CHROMIUM", &browser), tally));
+    report.stage("the page in Chromium", |tally| {
+        web::page()?;
+        count(node_test(&node, PAGE).env("CHROMIUM", &browser), tally)
+    });
+    report.stage("the web examples", |tally| count(node_test(&node, EXAMPLES).env("CHROMIUM", &browser), tally));
     report.stage("the package in Node.js", |tally| {
         let mut node = node_test(&node, NODE);
         // Dawn does not take the oldest driver; the last compiles quickly.
@@ -87,6 +97,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
             let mut node = node_test(&node, HEAP);
             count(node.env("CHROMIUM", &browser).env("SELVEDGE_LARGE", folder), tally)
+        });
+        report.stage("the web example that needs the registry", |tally| {
+            count(node_test(&node, REACT).env("CHROMIUM", &browser), tally)
         });
         report.stage("the package in Firefox", |tally| {
             let mut node = node_test(&node, ENGINE);

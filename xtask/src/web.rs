@@ -31,9 +31,8 @@ pub fn package() -> Result<()> {
     Ok(())
 }
 
-/// Builds the package and the page over it.
+/// Builds the page over the package, which has been built.
 pub fn page() -> Result<()> {
-    package()?;
     shell::run(&mut shell::program("npm", &["run", "build:page", "--prefix", "web"]))
         .context("the page could not be built")
 }

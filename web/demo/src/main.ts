@@ -1,0 +1,9 @@
+import './styles/base.css';
+import './styles/weave.css';
+import './styles/page.css';
+import './styles/conversation.css';
+import './styles/panel.css';
+import './styles/picker.css';
+import { App } from './app';
+
+void new App().load();

@@ -1,0 +1,83 @@
+// What a person should know: a notice can be put away, trouble says what to do and offers it.
+
+import type { Notice } from 'selvedge';
+import { h } from '../dom';
+import type { Trouble } from '../trouble';
+import { sentence } from '../words';
+import { icon } from './icons';
+
+export interface Remedy {
+  label: string;
+  act(): void;
+}
+
+/** What the engine says to programmers, for those who use the page. The rest is for everybody as it is. */
+const WORDS: Partial<Record<Notice['code'], string>> = {
+  cpu: 'This browser has no graphics card to offer, so the model runs on the CPU: small ones well, larger ones slowly.',
+  'software-gpu': 'The graphics card of this browser is software: answers are right, but slow.',
+};
+
+export class Notices {
+  readonly element = h('div', { class: 'notices' });
+  readonly #shown = new Map<string, HTMLElement>();
+
+  /** Says it once: the same code again replaces it. */
+  notice(notice: Notice): void {
+    const close = h(
+      'button',
+      {
+        type: 'button',
+        class: 'plain only-icon',
+        'aria-label': 'Put this notice away',
+        click: () => this.#remove(notice.code),
+      },
+      icon('close'),
+    );
+    this.#show(
+      notice.code,
+      h('div', { class: 'notice', role: 'status' }, h('p', {}, WORDS[notice.code] ?? sentence(notice.message)), close),
+    );
+  }
+
+  trouble(trouble: Trouble, remedies: Remedy[]): void {
+    const buttons = remedies.map(({ label, act }, index) => {
+      const click = () => {
+        this.#remove('trouble');
+        act();
+      };
+      return h('button', { type: 'button', class: index === 0 ? 'main' : '', click }, label);
+    });
+    this.#show(
+      'trouble',
+      h(
+        'div',
+        { class: 'notice trouble', role: 'alert' },
+        h('h2', {}, trouble.title),
+        h('p', {}, trouble.advice),
+        h(
+          'details',
+          {},
+          h('summary', {}, 'What exactly happened'),
+          h('p', { class: 'detail' }, sentence(trouble.detail)),
+        ),
+        h('div', { class: 'choices' }, ...buttons),
+      ),
+    );
+  }
+
+  clear(): void {
+    this.#shown.clear();
+    this.element.replaceChildren();
+  }
+
+  #show(key: string, element: HTMLElement): void {
+    this.#remove(key);
+    this.#shown.set(key, element);
+    this.element.append(element);
+  }
+
+  #remove(key: string): void {
+    this.#shown.get(key)?.remove();
+    this.#shown.delete(key);
+  }
+}

@@ -1,0 +1,373 @@
+// The page as a person uses it, with the model that comes with it: on WebGPU (in Chromium without a graphics card that
+// is SwiftShader) and, where a browser has no WebGPU, on the CPU.
+//
+//     cargo xtask wasm && npm run build --prefix web && CHROMIUM=/usr/bin/chromium node --test web/tests/page.mjs
+//
+// Screenshots go to target/page/; look at them.
+
+import { after, before, describe, test } from 'node:test';
+import { mkdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import assert from 'node:assert/strict';
+import { launch } from './launch.mjs';
+import { serve } from './server.mjs';
+
+const at = (path) => fileURLToPath(new URL(path, import.meta.url));
+const PAGE = at('../demo/dist/');
+const MODEL = at('../../assets/demo/');
+const AXE = at('../node_modules/axe-core/axe.min.js');
+const SHOTS = at('../../target/page/');
+
+const DESKTOP = { viewport: { width: 1280, height: 800 } };
+const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true };
+
+/** The story that the page offers to begin with, and what is right about it. */
+const STORY = 'Read a story, then ask about it';
+const ANSWERS = {
+  'Where did Mia go?': 'Mia visited the lake.',
+  'Who did Emma meet?': 'Emma met Finn.',
+  'What colour is the boat?': 'The boat is white.',
+};
+
+mkdirSync(SHOTS, { recursive: true });
+
+/** Another name of this machine. Browsers trust pages from `localhost`, and not those from elsewhere over plain HTTP. */
+const ELSEWHERE = 'elsewhere.test';
+
+/** A browser, and what one does in it. */
+class Visit {
+  static async begin(options = {}) {
+    const visit = new Visit();
+    visit.server = await serve({ page: PAGE, model: MODEL });
+    visit.browser = await launch({ ...options, args: [`--host-resolver-rules=MAP ${ELSEWHERE} 127.0.0.1`] });
+    return visit;
+  }
+
+  async end() {
+    await this.browser?.close();
+    this.server.close();
+  }
+
+  /** A fresh browser profile with the page open in it. What the page complains of fails the test. */
+  async open(options = DESKTOP, address = this.server.address) {
+    const context = await this.browser.newContext(options);
+    const page = await context.newPage();
+    page.setDefaultTimeout(240_000);
+    page.faults = [];
+    page.on('pageerror', (error) => page.faults.push(String(error)));
+    page.on('console', (message) => message.type() === 'error' && page.faults.push(message.text()));
+    await page.goto(`${address}/page/index.html`);
+    return page;
+  }
+
+  async ready(options) {
+    const page = await this.open(options);
+    await ready(page);
+    return page;
+  }
+}
+
+/** Until the model is loaded. */
+const ready = (page) => page.locator('#state-bytes').waitFor({ state: 'attached' });
+const turns = (page) => page.locator('.turn');
+const answer = (page) => page.locator('.turn.assistant.last .text');
+
+/** Until the last answer is whole; its text. */
+async function answered(page) {
+  await page.locator('.turn.assistant.last .actions').waitFor();
+  return answer(page).innerText();
+}
+
+async function say(page, text) {
+  await page.getByLabel('Say something').fill(text);
+  await page.keyboard.press('Enter');
+}
+
+async function ask(page, text) {
+  await say(page, text);
+  return answered(page);
+}
+
+/** The last turn read its own words only: the others were remembered. */
+async function readOnlyItsOwn(page) {
+  const [read, all] = (await page.locator('#read-tokens').innerText()).match(/\d+/g).map(Number);
+  assert.ok(read < 20 && all > 60, `${read} of ${all} tokens were read for a short question`);
+}
+
+/**
+ * Asks for a story and calls `act` when it has come in several pieces. `act` runs in the page: a quick machine would be
+ * done before anything out here could.
+ */
+async function amidAStory(page, act) {
+  await page.evaluate((act) => {
+    const seen = new Set();
+    const observer = new MutationObserver(() => {
+      seen.add(document.querySelector('.turn.assistant.last .text')?.textContent.length ?? 0);
+      if (seen.size < 5) return;
+      observer.disconnect();
+      (0, eval)(`(${act})()`);
+    });
+    observer.observe(document.querySelector('.thread'), { childList: true, subtree: true });
+  }, String(act));
+  await say(page, 'Tell me a story.');
+}
+
+/** Stops a story by `stop`; what was told until then. */
+async function stopAStory(page, stop) {
+  await amidAStory(page, stop);
+  const part = await answered(page);
+  await page.getByText('Stopped.', { exact: true }).waitFor();
+  return part;
+}
+
+const clickStop = () => document.querySelector('button[aria-label^=Stop]').click();
+const pressEscape = () =>
+  document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
+
+const shot = (page, name) => page.screenshot({ path: `${SHOTS}${name}.png` });
+
+/** Rules of accessibility that the page breaks, by axe. */
+async function faultsOfAccess(page) {
+  await page.addScriptTag({ path: AXE });
+  const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`);
+}
+
+describe('on WebGPU', () => {
+  let visit;
+  before(async () => (visit = await Visit.begin()));
+  after(() => visit.end());
+
+  test('loads, reads a story, streams and stops', async () => {
+    const page = await visit.ready();
+    // A graphics card that is software is only taken by those who ask for it.
+    assert.match(await page.locator('#backend').innerText(), /^CPU/);
+    await page.locator('#model').click();
+    await page.getByText('How it runs').click();
+    await page.getByLabel('Run on').selectOption('gpu');
+    await page.getByRole('button', { name: 'Load the present model this way' }).click();
+    await page.locator('#backend', { hasText: /^WebGPU/ }).waitFor();
+    await page.getByText('The graphics card of this browser is software').waitFor();
+
+    await page.getByRole('button', { name: STORY }).click();
+    assert.equal(await answered(page), 'Ben saw a goat.');
+    await page.getByRole('button', { name: 'Where did Mia go?' }).click();
+    assert.equal(await answered(page), 'Mia visited the lake.');
+    await readOnlyItsOwn(page);
+    await stopAStory(page, clickStop);
+    await shot(page, 'desktop-gpu');
+    assert.deepEqual(page.faults, []);
+  });
+});
+
+// What does not depend on the device, too: there it is quick.
+describe('without WebGPU', () => {
+  let visit;
+  before(async () => (visit = await Visit.begin({ webgpu: false })));
+  after(() => visit.end());
+
+  test('it runs on the CPU, says so, and answers the same', async () => {
+    const page = await visit.ready();
+    await page.getByRole('status').getByText(/CPU/).first().waitFor();
+    assert.match(await page.locator('#backend').innerText(), /^CPU/);
+    await page.getByRole('button', { name: STORY }).click();
+    assert.equal(await answered(page), 'Ben saw a goat.');
+    for (const question of ['Where did Mia go?', 'Who did Emma meet?']) {
+      assert.equal(await ask(page, question), ANSWERS[question]);
+    }
+    assert.match(await ask(page, 'Tell me a story about Mia and Ben.'), /Mia.*Ben/);
+    // docs/page.png is this one.
+    await page.getByRole('button', { name: 'Put this notice away' }).click();
+    await page.setViewportSize({ width: 1280, height: 860 });
+    await page.mouse.move(640, 20);
+    await page.getByLabel('Say something').focus();
+    assert.ok(await page.getByRole('button', { name: 'To the end' }).isHidden());
+    await shot(page, 'conversation');
+    assert.deepEqual(page.faults, []);
+  });
+
+  test('loads, reads a story, streams, stops, goes on, edits, and is there after a reload', async () => {
+    const page = await visit.open();
+    // Loading is told in words and in numbers.
+    await page.getByRole('progressbar', { name: 'Loading Hymba demo' }).waitFor();
+    await ready(page);
+    assert.equal(await page.getByRole('progressbar').count(), 0);
+
+    // A question about a story.
+    await page.getByRole('button', { name: STORY }).click();
+    assert.equal(await answered(page), 'Ben saw a goat.');
+
+    // What is offered next is answered rightly, and reads no more than its own words.
+    for (const [question, right] of Object.entries(ANSWERS)) {
+      await page.getByRole('button', { name: question }).click();
+      assert.equal(await answered(page), right);
+    }
+    await readOnlyItsOwn(page);
+    assert.match(await page.locator('#tokens-per-second').innerText(), /^[\d.,]+ tokens\/s$/);
+    assert.match(await page.locator('#first-token').innerText(), /^[\d.]+ m?s$/);
+
+    const part = await stopAStory(page, clickStop);
+
+    // The same story again, to its end: it begins with what was heard already.
+    await page.getByRole('button', { name: 'Regenerate' }).click();
+    const whole = await answered(page);
+    assert.ok(whole.length > part.length && whole.startsWith(part), `${whole}\ndoes not go on from\n${part}`);
+    assert.equal(await turns(page).count(), 10);
+    await shot(page, 'desktop-light');
+
+    // Another first message: what came after it is gone, and the answer is another one.
+    await turns(page).first().hover();
+    await turns(page).first().getByRole('button', { name: 'Edit' }).click();
+    await page.getByLabel('Say instead').fill('Ben saw a crab. Mia saw a swan. What animal did Ben see?');
+    await shot(page, 'editing');
+    await page.keyboard.press('Enter');
+    assert.equal(await answered(page), 'Ben saw a crab.');
+    assert.equal(await turns(page).count(), 2);
+
+    // A reload: what was said is there, and is known.
+    await page.reload();
+    assert.equal(await turns(page).count(), 2);
+    await ready(page);
+    assert.equal(await ask(page, 'What animal did Mia see?'), 'Mia saw a swan.');
+
+    // A reload amid an answer: what was heard of it is there.
+    const reloaded = page.waitForEvent('load');
+    await amidAStory(page, () => location.reload());
+    await reloaded;
+    await page.getByText('Stopped.', { exact: true }).waitFor();
+    assert.match(await answer(page).innerText(), /^One \w+ day/);
+    assert.deepEqual(page.faults, []);
+  });
+
+  test('a page from elsewhere over plain HTTP has neither WebGPU nor a store, and works', async () => {
+    const page = await visit.open(DESKTOP, visit.server.address.replace('localhost', ELSEWHERE));
+    assert.equal(await page.evaluate(() => navigator.gpu), undefined);
+    await ready(page);
+    await page.getByRole('status').getByText(/CPU/).first().waitFor();
+    assert.match(await ask(page, 'Hello.'), /^Hello!/);
+    assert.deepEqual(page.faults, []);
+  });
+
+  test('asks that come before the model is there are answered when it is', async () => {
+    const page = await visit.open();
+    await say(page, 'Hello.');
+    await page.getByText('The answer begins when the model is loaded.').waitFor();
+    assert.match(await answered(page), /^Hello!/);
+  });
+
+  test('is used with the keyboard alone, and speaks to screen readers', async () => {
+    const page = await visit.ready();
+    await page.getByRole('link', { name: 'Skip to the message box' }).focus();
+    await page.keyboard.press('Enter');
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'say');
+
+    await page.keyboard.type('Hello.');
+    await page.keyboard.press('Enter');
+    assert.match(await answered(page), /^Hello!/);
+    const said = await stopAStory(page, pressEscape);
+    await page.waitForFunction(
+      (text) => document.querySelector('[aria-live=polite]').textContent.trim() === text,
+      said,
+    );
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'say', 'the focus stays where one writes');
+
+    // The dialog takes the focus and gives it back.
+    await page.locator('#model').focus();
+    await page.keyboard.press('Enter');
+    await page.getByRole('dialog', { name: 'Choose a model' }).waitFor();
+    assert.deepEqual(await faultsOfAccess(page), []);
+    await page.keyboard.press('Escape');
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'model');
+    assert.deepEqual(await faultsOfAccess(page), []);
+    await page.getByRole('button', { name: 'Dark colours' }).click();
+    assert.deepEqual(await faultsOfAccess(page), []);
+  });
+
+  test('takes models from a folder and from an address, and says what is wrong with others', async () => {
+    const page = await visit.ready();
+    const choose = () => page.locator('#model').click();
+
+    await choose();
+    await page.getByLabel('From the Hugging Face hub').fill('not a name');
+    await page.keyboard.press('Enter');
+    await page.getByText('Write it as owner/name, as the hub does.').waitFor();
+    await shot(page, 'picker');
+
+    await page.getByLabel('From an address').fill(`${visit.server.address}/nowhere/`);
+    await page.keyboard.press('Enter');
+    await page.getByRole('alert').getByText('There is no such model').waitFor();
+    await shot(page, 'trouble');
+
+    await page.getByRole('button', { name: 'Choose another model' }).click();
+    await page.locator('#folder-files').setInputFiles(MODEL);
+    await page.locator('#model', { hasText: 'demo' }).waitFor();
+    await ready(page);
+    assert.match(await ask(page, 'Hello.'), /^Hello!/);
+
+    await choose();
+    await page.getByLabel('From an address').fill(`${visit.server.address}/model/`);
+    await page.keyboard.press('Enter');
+    await ready(page);
+    assert.match(await ask(page, 'Thank you.'), /welcome/);
+
+    // It was kept, comes back with the page, and goes when it is told to.
+    await page.reload();
+    await ready(page);
+    assert.equal(await page.locator('#model .name').innerText(), 'model');
+    assert.match(await answer(page).innerText(), /welcome/);
+
+    // Fewer bits: less to keep, and the same story.
+    await choose();
+    await page.getByText('How it runs').click();
+    await page.getByLabel('Weights').selectOption('q4');
+    await page.getByRole('button', { name: 'Load the present model this way' }).click();
+    await page.locator('.place', { hasText: /Weights\s*1\.\d+ MB/ }).waitFor();
+    assert.equal(await ask(page, 'Ben saw a goat. Mia saw a swan. What animal did Mia see?'), 'Mia saw a swan.');
+
+    await choose();
+    const remove = page.getByRole('button', { name: 'Remove model from this browser' });
+    await remove.click();
+    await remove.getByText(/^Remove \d\.\d+ MB\?$/).waitFor();
+    await remove.click();
+    await remove.waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Hymba demo' }).click();
+    await ready(page);
+    assert.equal(await turns(page).count(), 0, 'every model has its own conversation');
+  });
+
+  test('on a phone, light and dark', async () => {
+    for (const colorScheme of ['light', 'dark']) {
+      const page = await visit.ready({ ...PHONE, colorScheme });
+      await shot(page, `phone-${colorScheme}-greeting`);
+      await page.getByRole('button', { name: STORY }).tap();
+      assert.equal(await answered(page), 'Ben saw a goat.');
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(wide <= 0, `the page is ${wide} pixels wider than the phone`);
+      await shot(page, `phone-${colorScheme}`);
+      const toggle = page.getByRole('button', { name: 'What it costs' });
+      assert.equal(await toggle.getAttribute('aria-expanded'), 'false');
+      await toggle.tap();
+      await page.locator('#state-bytes').waitFor();
+      await shot(page, `phone-${colorScheme}-panel`);
+      assert.deepEqual(await faultsOfAccess(page), []);
+      await toggle.tap();
+      await page.locator('#state-bytes').waitFor({ state: 'hidden' });
+      await page.context().close();
+    }
+  });
+
+  test('follows the system’s colours until a person says otherwise', async () => {
+    const page = await visit.ready({ ...DESKTOP, colorScheme: 'dark' });
+    const brightness = () =>
+      page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor.match(/\d+/g).map(Number)[0]);
+    assert.ok((await brightness()) < 64);
+    await shot(page, 'desktop-dark-greeting');
+    await page.getByRole('button', { name: STORY }).click();
+    await answered(page);
+    await shot(page, 'desktop-dark');
+    await page.getByRole('button', { name: 'Dark colours' }).click();
+    assert.ok((await brightness()) > 192);
+    await page.reload();
+    assert.ok((await brightness()) > 192, 'the choice is remembered');
+  });
+});
