@@ -25,7 +25,9 @@ for (const folder of [OURS, THEIRS].filter(Boolean)) {
     if (!existsSync(config) || !existsSync(`${folder}${name}/model.safetensors`)) continue;
     // Python writes infinities, which JSON does not have.
     const { model_type } = JSON.parse(readFileSync(config, 'utf8').replace(/-?Infinity/g, 'null'));
-    if (!families.has(model_type)) families.set(model_type, folder + name);
+    // Models that give scores have no words to decode.
+    const writes = openSafetensors(`${folder}${name}/golden.safetensors`).names.includes('decode_tokens');
+    if (writes && !families.has(model_type)) families.set(model_type, folder + name);
   }
 }
 
