@@ -23,8 +23,11 @@ for (const folder of [OURS, THEIRS].filter(Boolean)) {
   for (const name of readdirSync(folder).sort()) {
     const config = `${folder}${name}/config.json`;
     if (!existsSync(config) || !existsSync(`${folder}${name}/model.safetensors`)) continue;
-    const { model_type } = JSON.parse(readFileSync(config, 'utf8'));
-    if (!families.has(model_type)) families.set(model_type, folder + name);
+    // Python writes infinities, which JSON does not have.
+    const { model_type } = JSON.parse(readFileSync(config, 'utf8').replace(/-?Infinity/g, 'null'));
+    // Models that give scores have no words to decode.
+    const writes = openSafetensors(`${folder}${name}/golden.safetensors`).names.includes('decode_tokens');
+    if (writes && !families.has(model_type)) families.set(model_type, folder + name);
   }
 }
 

@@ -13,7 +13,7 @@ export async function openPage(folders = {}, { withoutGpu = false } = {}) {
   const browser = await launch();
   // A context of its own, in Chromium, may have several tabs.
   const page = await (browser.newContext ? await browser.newContext() : browser).newPage();
-  page.setDefaultTimeout(600_000);
+  page.setDefaultTimeout(3_600_000);
   page.on('console', (message) => {
     // Optional files that are not there are no news.
     if (!/status of 404/.test(message.text())) console.log(`[${message.type()}] ${message.text()}`);

@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 let example = ["run", "--release", "--example", "random_checkpoint", "--", "hymba-1.5b"];
                 shell::run(shell::cargo(&example).arg(&folder))?;
             }
-            let mut node = node_test(&node, HEAP);
+            let mut node = node_test_within(&node, HEAP, 60);
             count(node.env("CHROMIUM", &browser).env("SELVEDGE_LARGE", folder), tally)
         });
         report.stage("the web example that needs the registry", |tally| {
@@ -138,8 +138,14 @@ fn cargo_test(scope: &[&str], driver: Option<&Driver>) -> Command {
 
 /// A file of tests for node's runner.
 fn node_test(node: &Path, file: &str) -> Command {
+    node_test_within(node, file, 15)
+}
+
+/// The same, with so many minutes to end in.
+fn node_test_within(node: &Path, file: &str, minutes: u32) -> Command {
     let mut command = Command::new(node);
-    command.args(["--test", "--test-reporter=spec", "--test-timeout=900000", file]).current_dir(shell::root());
+    let limit = format!("--test-timeout={}", minutes * 60_000);
+    command.args(["--test", "--test-reporter=spec", &limit, file]).current_dir(shell::root());
     command
 }
 
