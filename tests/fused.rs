@@ -203,6 +203,10 @@ fn fused_kernels_agree_with_the_twins() {
         for (weights, kv, format) in FORMATS {
             let wanted = Wanted::new(&checkpoint, weights, kv);
             for place in places() {
+                // Where kernels take a second to compile, three formats are enough.
+                if place.slow && !matches!(format, "f32" | "f16" | "q4m") {
+                    continue;
+                }
                 compare(&format!("{name}, {format}, on {}", place.name), &checkpoint, place.open, &wanted);
             }
         }

@@ -98,7 +98,13 @@ impl QuantisedRow<'_> {
     /// the others have none.
     #[inline(always)]
     pub fn group(&self, group: usize) -> (f32, f32) {
-        let half = |plane: &[u8]| f16::from_le_bytes([plane[2 * group], plane[2 * group + 1]]).to_f32();
+        self.group_with(group, f16::to_f32)
+    }
+
+    /// The same with a conversion that suits the caller's loop.
+    #[inline(always)]
+    pub fn group_with(&self, group: usize, widen: impl Fn(f16) -> f32) -> (f32, f32) {
+        let half = |plane: &[u8]| widen(f16::from_le_bytes([plane[2 * group], plane[2 * group + 1]]));
         let scale = half(self.scales);
         match self.format {
             Quantised::Q8 => (scale, 0.0),
@@ -124,7 +130,7 @@ impl QuantisedRow<'_> {
 
     /// The codes of a group that is full, as numbers.
     #[inline(always)]
-    pub fn codes_of(&self, group: usize, out: &mut [f32; GROUP]) {
+    fn codes_of(&self, group: usize, out: &mut [f32; GROUP]) {
         match self.format {
             Quantised::Q8 => {
                 for (x, &code) in out.iter_mut().zip(&self.codes[group * GROUP..][..GROUP]) {

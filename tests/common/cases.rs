@@ -39,6 +39,13 @@ pub fn unquantised() -> Vec<OpCase> {
     cases().into_iter().filter(plain).collect()
 }
 
+/// The cases of a driver that takes a second for what others do in a hundredth: of the quantised formats the one
+/// whose kernels have the most to do.
+pub fn fewer() -> Vec<OpCase> {
+    let others = [WeightFormat::Q8, WeightFormat::Q4];
+    cases().into_iter().filter(|case| case.weights.iter().all(|(d, _)| !others.contains(&d.format))).collect()
+}
+
 /// A vector weight.
 fn numbers(b: &mut GraphBuilder, name: &str, length: usize) -> WeightId {
     b.vector(Part::all(name, &[length]))

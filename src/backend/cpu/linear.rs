@@ -6,7 +6,7 @@
 
 use super::parallel;
 use super::rows::{Input, Output};
-use super::simd::{self, Kernel, Lanes, Number, TILE_OUTPUTS, multiply, vectorised};
+use super::simd::{self, Kernel, LANES, Lanes, Number, TILE_OUTPUTS, multiply, vectorised};
 use super::weights::{Numbers, Weight};
 use crate::quantised::{GROUP, Quantised, QuantisedRow};
 
@@ -145,6 +145,27 @@ impl<'a> Grouped<'a> {
         let row_bytes = self.format.row_bytes(self.columns);
         self.format.split(&self.bytes[row * row_bytes..][..row_bytes], self.columns)
     }
+
+    /// The numbers of a group that is full.
+    #[inline(always)]
+    fn group<V: Lanes>(&self, row: &QuantisedRow<'_>, group: usize) -> [V; GROUP / LANES] {
+        // The library's own conversion asks each time what the processor can do.
+        let (factor, addend) = row.group_with(group, Number::widen);
+        let (factor, addend) = (V::splat(factor), V::splat(addend));
+        let mut numbers = [V::splat(0.0); GROUP / LANES];
+        if self.format == Quantised::Q8 {
+            let codes = row.codes[group * GROUP..][..GROUP].as_chunks().0;
+            for i in 0..numbers.len() {
+                numbers[i] = V::load_i8(&codes[i]).mul(factor);
+            }
+        } else {
+            let codes = row.codes[group * GROUP / 2..][..GROUP / 2].as_chunks().0;
+            for i in 0..numbers.len() {
+                numbers[i] = V::load_u4(&codes[i]).mul_add(factor, addend);
+            }
+        }
+        numbers
+    }
 }
 
 impl Stored for Grouped<'_> {
@@ -152,25 +173,34 @@ impl Stored for Grouped<'_> {
     fn dot<V: Lanes>(&self, row: usize, x: &[f32]) -> f32 {
         let row = self.row(row);
         let (groups, rest) = x.as_chunks::<GROUP>();
-        let mut codes = [0.0; GROUP];
-        let mut sum = V::splat(0.0);
+        // A sum for each part of a group, lest each addition waits for the one before.
+        let mut sums = [V::splat(0.0); GROUP / LANES];
         for (g, x) in groups.iter().enumerate() {
-            row.codes_of(g, &mut codes);
-            let (factor, addend) = row.group(g);
-            let (factor, addend) = (V::splat(factor), V::splat(addend));
-            for (codes, x) in codes.as_chunks().0.iter().zip(x.as_chunks().0) {
-                sum = V::load(codes).mul_add(factor, addend).mul_add(V::load(x), sum);
+            let (numbers, x) = (self.group::<V>(&row, g), x.as_chunks().0);
+            for i in 0..sums.len() {
+                sums[i] = numbers[i].mul_add(V::load(&x[i]), sums[i]);
             }
         }
         let last = groups.len() * GROUP;
-        sum.sum() + rest.iter().enumerate().map(|(i, x)| row.at(last + i) * x).sum::<f32>()
+        let sum = (sums[0].add(sums[1])).add(sums[2].add(sums[3])).sum();
+        sum + rest.iter().enumerate().map(|(i, x)| row.at(last + i) * x).sum::<f32>()
     }
 
     #[inline(always)]
     fn widened<'b, V: Lanes>(&'b self, first: usize, count: usize, room: &'b mut Vec<f32>) -> &'b [f32] {
         room.resize(count * self.columns, 0.0);
         for (o, numbers) in room.chunks_exact_mut(self.columns).enumerate() {
-            self.row(first + o).decode(numbers);
+            let row = self.row(first + o);
+            let (groups, rest) = numbers.as_chunks_mut::<GROUP>();
+            let last = groups.len() * GROUP;
+            for (g, to) in groups.iter_mut().enumerate() {
+                let numbers = self.group::<V>(&row, g);
+                let to = to.as_chunks_mut().0;
+                for i in 0..numbers.len() {
+                    numbers[i].store(&mut to[i]);
+                }
+            }
+            rest.iter_mut().enumerate().for_each(|(i, to)| *to = row.at(last + i));
         }
         room
     }

@@ -52,6 +52,22 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn load_i8(from: &[u8; LANES]) -> Self {
+        // SAFETY: see `Avx2`; 8 bytes are there, and need no alignment.
+        Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))) })
+    }
+
+    #[inline(always)]
+    fn load_u4(from: &[u8; LANES / 2]) -> Self {
+        // SAFETY: see `Avx2`.
+        Self(unsafe {
+            let word = _mm256_set1_epi32(i32::from_le_bytes(*from));
+            let shifted = _mm256_srlv_epi32(word, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+            _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(15)))
+        })
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         // SAFETY: see `Avx2`; 32 bytes are there, and need no alignment.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }

@@ -28,6 +28,10 @@ pub(super) trait Lanes: Copy {
     fn load_f16(from: &[f16; LANES]) -> Self;
     /// Eight upper halves of singles.
     fn load_bf16(from: &[bf16; LANES]) -> Self;
+    /// Eight bytes with a sign.
+    fn load_i8(from: &[u8; LANES]) -> Self;
+    /// Eight times four bits without a sign, the lower ones of a byte first.
+    fn load_u4(from: &[u8; LANES / 2]) -> Self;
     /// Eight to memory.
     fn store(self, to: &mut [f32; LANES]);
     /// `self + b`
@@ -311,6 +315,14 @@ mod tests {
                     assert!(same(h, halves[i].to_f32()) && same(halves[i].widen(), h), "{:?}: {h}", halves[i]);
                     assert!(same(u, upper[i].to_f32()) && same(upper[i].widen(), u), "{:?}: {u}", upper[i]);
                 }
+            }
+
+            for byte in 0..=u8::MAX {
+                let bytes: [u8; LANES] = std::array::from_fn(|i| byte.wrapping_add(29 * i as u8));
+                assert_eq!(of(V::load_i8(&bytes)), bytes.map(|b| f32::from(b as i8)));
+                let halves: [u8; LANES / 2] = std::array::from_fn(|i| bytes[i]);
+                let wanted = std::array::from_fn(|i| f32::from(halves[i / 2] >> (4 * (i % 2)) & 15));
+                assert_eq!(of(V::load_u4(&halves)), wanted);
             }
 
             for len in [1, 5, 8, 31, 32, 33, 97, 200] {

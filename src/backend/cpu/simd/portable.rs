@@ -37,6 +37,17 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn load_i8(from: &[u8; LANES]) -> Self {
+        Self(from.map(|byte| f32::from(byte as i8)))
+    }
+
+    #[inline(always)]
+    fn load_u4(from: &[u8; LANES / 2]) -> Self {
+        let word = u32::from_le_bytes(*from);
+        Self(std::array::from_fn(|i| ((word >> (4 * i)) & 15) as f32))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         *to = self.0;
     }
