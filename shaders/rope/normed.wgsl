@@ -62,9 +62,11 @@ fn main(
     let kept = span_at(entry.w).w > 0u;
     if which >= heads {
         let pair = (which - heads) * LANES + lane;
-        if pair >= params.value_pairs || !kept { return; }
-        let at = row * params.pitch + params.value_offset + 2u * pair;
-        store_values(pool_row * params.value_pairs + pair, vec2(x[at], x[at + 1u]));
+        // Not by returning: Tint wants all lanes of a workgroup to leave together where others meet a barrier.
+        if pair < params.value_pairs && kept {
+            let at = row * params.pitch + params.value_offset + 2u * pair;
+            store_values(pool_row * params.value_pairs + pair, vec2(x[at], x[at + 1u]));
+        }
         return;
     }
     let at = row * params.pitch + params.offset + which * params.head;
