@@ -1,6 +1,8 @@
 //! Checkpoints: both dialects of configs, loading against an independent reading, and every kind of bad input.
 #![cfg(feature = "native")]
 
+mod support;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use selvedge::checkpoint::{
 use selvedge::graph::{Graph, Part, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
 use selvedge::quantised::{Rounding, quantise_row};
 use serde_json::{Value, json};
+use support::files::{file, raw};
 
 const CASES: [&str; 5] = ["hymba/caseA", "hymba/caseB", "hymba/caseC", "falcon_h1", "falcon_h1_rms"];
 
@@ -80,26 +83,6 @@ fn load(checkpoint: &Checkpoint, graph: &Graph, choice: WeightChoice) -> Result<
     assert!(sink.weights.iter().all(|(d, bytes)| bytes.len() as u64 == d.bytes()));
     assert_eq!(report.stored, sink.weights.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>());
     Ok((sink, report))
-}
-
-/// A safetensors file of tensors `(name, dtype, shape, bytes)`.
-fn file(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
-    let mut header = serde_json::Map::new();
-    let mut data = vec![];
-    for (name, dtype, shape, bytes) in tensors {
-        let offsets = [data.len(), data.len() + bytes.len()];
-        header.insert((*name).into(), json!({"dtype": dtype, "shape": shape, "data_offsets": offsets}));
-        data.extend(bytes);
-    }
-    raw(&Value::Object(header).to_string(), &data)
-}
-
-/// A safetensors file with this text as its header.
-fn raw(header: &str, data: &[u8]) -> Vec<u8> {
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header.as_bytes());
-    file.extend(data);
-    file
 }
 
 fn f32s(numbers: impl IntoIterator<Item = f32>) -> Vec<u8> {

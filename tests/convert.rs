@@ -13,6 +13,7 @@ use selvedge::arch::{self, ArchOptions, Config};
 use selvedge::checkpoint::{self, Checkpoint, CheckpointError, Folder, Memory, SinkError, WeightChoice, WeightSink};
 use selvedge::graph::{Graph, Part, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
 use serde_json::{Value, json};
+use support::files::file;
 use support::wait;
 use tempfile::tempdir;
 
@@ -188,18 +189,6 @@ fn misuse_is_told() {
     converted(&source, out.path(), &["--weights", "q8"]);
     assert!(refused(&source, out.path(), &["--weights", "q8"], 2).contains("holds a model already"));
     assert!(refused(Path::new("nowhere at all"), &out.path().join("b"), &["--weights", "q8"], 1).contains("nowhere"));
-}
-
-/// A safetensors file of tensors `(name, dtype, shape, bytes)`.
-fn file(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
-    let (mut header, mut data) = (serde_json::Map::new(), vec![]);
-    for (name, dtype, shape, bytes) in tensors {
-        let offsets = [data.len(), data.len() + bytes.len()];
-        header.insert((*name).into(), json!({"dtype": dtype, "shape": shape, "data_offsets": offsets}));
-        data.extend(bytes);
-    }
-    let header = Value::Object(header).to_string();
-    [(header.len() as u64).to_le_bytes().as_slice(), header.as_bytes(), &data].concat()
 }
 
 fn memory(config: &Value, tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Result<Checkpoint, CheckpointError> {

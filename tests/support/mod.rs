@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test program uses its own part of this")]
 
 pub mod demo;
+pub mod files;
 
 use std::collections::BTreeMap;
 use std::future::Future;

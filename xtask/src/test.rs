@@ -14,13 +14,13 @@ use crate::{pretrained, shell, web};
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Also the long tier: every family and a checkpoint of gigabytes in a browser, the package in Firefox, every question to the demo model, minutes of fuzzing.
+    /// Also the long tier: every family and a checkpoint of gigabytes in a browser, the package in Firefox, every question to the demo model in every format, minutes of fuzzing.
     #[arg(long)]
     all: bool,
 }
 
 /// Test programs of the library that run on a GPU: once on every driver.
-const ON_A_GPU: [&str; 4] = ["ops", "fused", "webgpu", "goldens"];
+const ON_A_GPU: [&str; 5] = ["ops", "fused", "webgpu", "goldens", "quantise_on_device"];
 
 /// The feature that brings the CUDA backend.
 const CUDA: &str = "selvedge/native-cuda";
@@ -109,8 +109,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             count(node.env("FIREFOX", drivers::firefox()?), tally)
         });
         report.stage("all questions to the demo model", |tally| {
-            let mut questions = cargo_test(&["--test", "demo_model"], first);
+            let mut questions = cargo_test(&["--test", "demo_model", "--test", "quantisation"], first);
             count(questions.env("SELVEDGE_DEMO_QUESTIONS", "all"), tally)
+        });
+        report.stage("promised and taken memory in every format", |tally| {
+            count(cargo_test(&["--test", "device_memory"], first).env("SELVEDGE_LONG", "1"), tally)
         });
         report.stage("checkpoints as transformers writes them", |tally| {
             let folder = pretrained::make()?;
