@@ -95,15 +95,17 @@ async function readOnlyItsOwn(page) {
 }
 
 /**
- * Asks for a story and calls `act` when it has come in several pieces. `act` runs in the page: a quick machine would be
- * done before anything out here could.
+ * Asks for a story and calls `act` when its first words are there. `act` runs in the page: a quick machine would be
+ * done before anything out here could, and shows all of a story in a handful of pieces.
  */
 async function amidAStory(page, act) {
   await page.evaluate((act) => {
-    const seen = new Set();
+    const before = document.querySelectorAll('.turn').length;
     const observer = new MutationObserver(() => {
-      seen.add(document.querySelector('.turn.assistant.last .text')?.textContent.length ?? 0);
-      if (seen.size < 5) return;
+      // The question and an answer that has begun.
+      if (document.querySelectorAll('.turn').length < before + 2) return;
+      const words = document.querySelector('.turn.assistant.last .text')?.textContent.split(' ') ?? [];
+      if (words.length < 4) return;
       observer.disconnect();
       (0, eval)(`(${act})()`);
     });
