@@ -3,25 +3,7 @@
 //
 // Tiling: one invocation for one state of one channel; it walks the chunks in order, a few steps of one
 // multiplication each. Barriers: none.
-struct Params {
-    channels: u32,
-    x_pitch: u32,
-    x_offset: u32,
-    dt_pitch: u32,
-    dt_offset: u32,
-    b_pitch: u32,
-    b_offset: u32,
-    c_pitch: u32,
-    c_offset: u32,
-    out_pitch: u32,
-    a_at: u32,          // in `vectors`: [channels, STATES], negative
-    d_at: u32,          // in `vectors`: [channels]
-    chunks_at: u32,
-    chunk_states: u32,  // numbers of one chunk's states
-    decays_at: u32,     // in `chunk_state`
-}
 override STATES: u32 = 16;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> vectors: array<f32>;
 @group(0) @binding(3) var<storage, read_write> state: array<f32>;        // [slots + 1, STATES, channels]
 // [chunks, STATES, channels], then the sums of steps [chunks, channels]

@@ -4,26 +4,8 @@
 // Tiling: one invocation for one channel of one chunk, its states in registers. Barriers: none.
 // Limits: 16 states a channel. Source: reduce-then-scan (Blelloch 1990) over the recurrence of
 // step.wgsl; no workgroup ever waits for another.
-struct Params {
-    channels: u32,
-    x_pitch: u32,
-    x_offset: u32,
-    dt_pitch: u32,
-    dt_offset: u32,
-    b_pitch: u32,
-    b_offset: u32,
-    c_pitch: u32,
-    c_offset: u32,
-    out_pitch: u32,
-    a_at: u32,          // in `vectors`: [channels, STATES], negative
-    d_at: u32,          // in `vectors`: [channels]
-    chunks_at: u32,
-    chunk_states: u32,  // numbers of one chunk's states
-    decays_at: u32,     // in `chunk_state`
-}
 override STATES: u32 = 16;
 const MOST_STATES = 16u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(4) var<storage, read> b: array<f32>;                  // [rows, b_pitch]

@@ -4,30 +4,6 @@
 // Tiling: one workgroup for 256 numbers of one head's state, four a lane, so that what the step table says of a
 // chunk is read once for four; a lane walks the chunks in order, a few steps of one multiplication each.
 // Barriers: none. Source: Dao and Gu 2024, arXiv 2405.21060, section 6, step 3.
-struct Params {
-    heads: u32,
-    groups: u32,
-    columns: u32,       // P, of a head
-    states: u32,        // N
-    x_pitch: u32,
-    x_offset: u32,
-    dt_pitch: u32,
-    dt_offset: u32,
-    b_pitch: u32,
-    b_offset: u32,
-    c_pitch: u32,
-    c_offset: u32,
-    out_pitch: u32,
-    a_at: u32,          // in `vectors`: [heads], negative
-    d_at: u32,          // in `vectors`: [heads]
-    dt_bias_at: u32,    // in `vectors`: [heads]
-    chunks_at: u32,
-    chunk_states: u32,  // numbers of one chunk's states
-    decays_at: u32,     // in `chunk_state`
-    dt_low: f32,
-    dt_high: f32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read_write> state: array<f32>;        // [slots + 1, heads, N, P]
 @group(0) @binding(3) var<storage, read_write> chunk_state: array<f32>;  // [chunks, heads, N, P], then decays [chunks, heads]
 

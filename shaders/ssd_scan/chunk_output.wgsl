@@ -9,32 +9,8 @@
 // Barriers: three. Limits: 8 storage buffers, 5 KiB of workgroup memory.
 // Source: Dao and Gu 2024, arXiv 2405.21060, section 6, steps 1 and 4. Differences A_l - A_s, never
 // exp(-A_s) alone, which would overflow.
-struct Params {
-    heads: u32,
-    groups: u32,
-    columns: u32,       // P, of a head
-    states: u32,        // N
-    x_pitch: u32,
-    x_offset: u32,
-    dt_pitch: u32,
-    dt_offset: u32,
-    b_pitch: u32,
-    b_offset: u32,
-    c_pitch: u32,
-    c_offset: u32,
-    out_pitch: u32,
-    a_at: u32,          // in `vectors`: [heads], negative
-    d_at: u32,          // in `vectors`: [heads]
-    dt_bias_at: u32,    // in `vectors`: [heads]
-    chunks_at: u32,
-    chunk_states: u32,  // numbers of one chunk's states
-    decays_at: u32,     // in `chunk_state`
-    dt_low: f32,
-    dt_high: f32,
-}
 const LANES = 64u;
 const QUADS = CHUNK_ROWS / 4u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(6) var<storage, read> vectors: array<f32>;
 @group(0) @binding(8) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]

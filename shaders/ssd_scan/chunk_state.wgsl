@@ -6,32 +6,8 @@
 // registers: 16 numbers read for 64 multiplications. Tiles that reach over an edge compute what nobody stores.
 // How x and B are read: read_vector.wgsl or read_scalar.wgsl.
 // Barriers: three, for the steps. Source: Dao and Gu 2024, arXiv 2405.21060, section 6, step 2.
-struct Params {
-    heads: u32,
-    groups: u32,
-    columns: u32,       // P, of a head
-    states: u32,        // N
-    x_pitch: u32,
-    x_offset: u32,
-    dt_pitch: u32,
-    dt_offset: u32,
-    b_pitch: u32,
-    b_offset: u32,
-    c_pitch: u32,
-    c_offset: u32,
-    out_pitch: u32,
-    a_at: u32,          // in `vectors`: [heads], negative
-    d_at: u32,          // in `vectors`: [heads]
-    dt_bias_at: u32,    // in `vectors`: [heads]
-    chunks_at: u32,
-    chunk_states: u32,  // numbers of one chunk's states
-    decays_at: u32,     // in `chunk_state`
-    dt_low: f32,
-    dt_high: f32,
-}
 const LANES = 128u;
 const TILE = 8u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(5) var<storage, read> vectors: array<f32>;
 @group(0) @binding(6) var<storage, read_write> chunk_state: array<f32>;  // [chunks, heads, N, P], then decays [chunks, heads]

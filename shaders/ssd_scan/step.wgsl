@@ -5,31 +5,7 @@
 // Tiling: one invocation for one column of one head of one span, and of more spans where there are many. It goes over the states, and for each
 // over the rows, so that the state is read and written once. Barriers: none.
 // Source: Dao and Gu 2024, arXiv 2405.21060, section 3, the recurrent form.
-struct Params {
-    heads: u32,
-    groups: u32,
-    columns: u32,       // P, of a head
-    states: u32,        // N
-    x_pitch: u32,
-    x_offset: u32,
-    dt_pitch: u32,
-    dt_offset: u32,
-    b_pitch: u32,
-    b_offset: u32,
-    c_pitch: u32,
-    c_offset: u32,
-    out_pitch: u32,
-    a_at: u32,          // in `vectors`: [heads], negative
-    d_at: u32,          // in `vectors`: [heads]
-    dt_bias_at: u32,    // in `vectors`: [heads]
-    chunks_at: u32,
-    chunk_states: u32,  // numbers of one chunk's states
-    decays_at: u32,     // in `chunk_state`
-    dt_low: f32,
-    dt_high: f32,
-}
 const CHUNK = 32u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(4) var<storage, read> b: array<f32>;                  // [rows, b_pitch]
