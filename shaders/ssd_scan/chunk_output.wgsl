@@ -4,12 +4,13 @@
 //
 // Tiling: one workgroup for one head of one chunk. The masked, decayed C B^T (32 x 32) is made once, in workgroup
 // memory, by 4 x 4 numbers a lane; then a lane makes 8 rows of 8 columns of the result, in registers: 16 numbers
-// read for 64 multiplications. Tiles that reach over an edge compute what nobody stores. How x, B, C and E are
-// read: read_vector.wgsl and carried_vector.wgsl, or their like.
+// read for 64 multiplications. 32 lanes, because the result of a head of 64 columns is 32 such tiles: more would
+// wait. Tiles that reach over an edge compute what nobody stores. How x, B, C and E are read: read_vector.wgsl and
+// carried_vector.wgsl, or their like.
 // Barriers: three. Limits: 8 storage buffers, 5 KiB of workgroup memory.
 // Source: Dao and Gu 2024, arXiv 2405.21060, section 6, steps 1 and 4. Differences A_l - A_s, never
 // exp(-A_s) alone, which would overflow.
-const LANES = 64u;
+const LANES = 32u;
 const QUADS = CHUNK_ROWS / 4u;
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(6) var<storage, read> vectors: array<f32>;

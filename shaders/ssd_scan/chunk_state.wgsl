@@ -3,10 +3,11 @@
 // a product of two small matrices; and the chunk's decay exp(A_last).
 //
 // Tiling: one workgroup for one head of one chunk. A lane makes 8 x 8 numbers of the product at a time, in
-// registers: 16 numbers read for 64 multiplications. Tiles that reach over an edge compute what nobody stores.
+// registers: 16 numbers read for 64 multiplications; two such tiles at 64 x 128 numbers a head, so that starting a
+// lane and its barriers is worth it. Tiles that reach over an edge compute what nobody stores.
 // How x and B are read: read_vector.wgsl or read_scalar.wgsl.
 // Barriers: three, for the steps. Source: Dao and Gu 2024, arXiv 2405.21060, section 6, step 2.
-const LANES = 128u;
+const LANES = 64u;
 const TILE = 8u;
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(5) var<storage, read> vectors: array<f32>;
