@@ -80,19 +80,26 @@ test('a checkpoint of gigabytes, as q4', { skip: !LARGE && 'SELVEDGE_LARGE names
     const started = performance.now();
     const load = async () => {
       let downloaded = 0;
+      let told = 0;
       const engine = await selvedge.WorkerEngine.load('/large', {
         device: 'gpu',
         weights: 'q4',
         contextLength: 256,
         selfTest: false,
-        onProgress: (progress) => (downloaded = progress.downloaded),
+        onProgress: ({ stage, done, total, downloaded: bytes }) => {
+          downloaded = bytes;
+          const tenths = total > 0 ? Math.floor((10 * done) / total) : 0;
+          if (tenths === told) return;
+          told = tenths;
+          console.log(`${stage}: ${10 * told} % after ${((performance.now() - started) / 1000).toFixed(0)} s`);
+        },
       });
       const seconds = (performance.now() - started) / 1000;
       const { memory } = await engine.stats();
       return { engine, downloaded, memory, seconds };
     };
     const first = await load();
-    const tokens = Array.from(await first.engine.tokens.greedy([1, 2, 3], 2));
+    const tokens = Array.from(await first.engine.tokens.greedy([1], 1));
     await first.engine.dispose();
     const models = await selvedge.Engine.models();
     const second = await load();
@@ -110,6 +117,6 @@ test('a checkpoint of gigabytes, as q4', { skip: !LARGE && 'SELVEDGE_LARGE names
   assert.ok(downloaded > 2e9 && again.downloaded < 1e6);
   assert.equal(models[0].bytes, models[0].total);
   assert.ok(models[0].total < 0.36 * downloaded);
-  assert.equal(tokens.length, 2);
+  assert.equal(tokens.length, 1);
   for (const { heap } of [memory, again.memory]) assert.ok(heap <= MOST, mib(heap));
 });

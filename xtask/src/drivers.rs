@@ -39,6 +39,15 @@ impl Driver {
             }
         }
     }
+
+    /// The library of a driver that has its description beside it, or names it in full.
+    pub fn library(&self) -> Result<PathBuf> {
+        let text = std::fs::read_to_string(&self.description)
+            .with_context(|| format!("reading {}", self.description.display()))?;
+        let found = text.split('"').find(|part| part.ends_with(".so"));
+        let found = found.with_context(|| format!("{} names no library", self.description.display()))?;
+        Ok(self.description.parent().unwrap_or(Path::new("")).join(found))
+    }
 }
 
 /// Keeps drivers from complaining, in the middle of a program's output, of a folder that they look for and

@@ -5,6 +5,7 @@ mod check;
 mod debian;
 mod demo;
 mod drivers;
+mod f16_browser;
 mod pretrained;
 mod serve;
 mod setup;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::drivers::{self, Driver};
+use crate::f16_browser::F16Browser;
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
 use crate::{pretrained, shell, web};
@@ -33,6 +34,7 @@ const ENGINE: &str = "web/tests/engine.mjs";
 const STORE: &str = "web/tests/store.mjs";
 const NODE: &str = "web/tests/node.mjs";
 const GOLDENS: &str = "web/tests/families.mjs";
+const F16: &str = "web/tests/f16.mjs";
 const HEAP: &str = "web/tests/heap.mjs";
 
 /// The page, and the examples over the package as npm packs it.
@@ -89,6 +91,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         report.stage("every family in Chromium", |tally| {
             count(node_test(&node, GOLDENS).env("CHROMIUM", &browser), tally)
         });
+        // The newest lavapipe that there is: Dawn does not take the oldest.
+        if let [.., lavapipe, swiftshader] = gpus.as_slice() {
+            report.stage("the package in Chromium with shader-f16", |tally| {
+                let chromium = F16Browser::new(swiftshader, lavapipe)?;
+                for tests in [F16, ENGINE] {
+                    let mut node = node_test(&node, tests);
+                    chromium.choose(lavapipe, &mut node);
+                    count(&mut node, tally)?;
+                }
+                Ok(())
+            });
+        }
         report.stage("the heap while loading", |tally| {
             let folder = shell::root().join("target/large");
             if !folder.join("config.json").is_file() {
