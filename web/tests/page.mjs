@@ -135,6 +135,15 @@ async function faultsOfAccess(page) {
   return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`);
 }
 
+async function loadOnGpu(page) {
+  await page.locator('#model').click();
+  await page.getByText('How it runs').click();
+  await page.getByLabel('Run on').selectOption('gpu');
+  await page.getByRole('button', { name: 'Load the present model this way' }).click();
+  await page.locator('#backend', { hasText: /^WebGPU/ }).waitFor();
+  await page.getByText('The graphics card of this browser is software').waitFor();
+}
+
 describe('on WebGPU', () => {
   let visit;
   before(async () => (visit = await Visit.begin()));
@@ -144,13 +153,7 @@ describe('on WebGPU', () => {
     const page = await visit.ready();
     // A graphics card that is software is only taken by those who ask for it.
     assert.match(await page.locator('#backend').innerText(), /^CPU/);
-    await page.locator('#model').click();
-    await page.getByText('How it runs').click();
-    await page.getByLabel('Run on').selectOption('gpu');
-    await page.getByRole('button', { name: 'Load the present model this way' }).click();
-    await page.locator('#backend', { hasText: /^WebGPU/ }).waitFor();
-    await page.getByText('The graphics card of this browser is software').waitFor();
-
+    await loadOnGpu(page);
     await page.getByRole('button', { name: STORY }).click();
     assert.equal(await answered(page), 'Ben saw a goat.');
     await page.getByRole('button', { name: 'Where did Mia go?' }).click();
@@ -160,7 +163,35 @@ describe('on WebGPU', () => {
     await shot(page, 'desktop-gpu');
     assert.deepEqual(page.faults, []);
   });
+
+  test('a graphics card that goes away amid an answer: the answer goes on', async () => {
+    const page = await visit.ready();
+    const whole = await ask(page, 'Hello.');
+    const workers = [];
+    page.on('worker', (worker) => workers.push(worker.evaluate(keepDevices).then(() => worker)));
+    await page.getByRole('button', { name: 'New conversation' }).click();
+    await loadOnGpu(page);
+    const worker = await workers.at(-1);
+    await say(page, 'Hello.');
+    await answer(page).filter({ hasText: /\w+ \w+ \w+/ }).waitFor();
+    await worker.evaluate(() => devices.at(-1).destroy());
+    await page.getByText('The GPU went away.').waitFor();
+    assert.equal(await answered(page), whole);
+    assert.equal(await worker.evaluate(() => devices.length), 2);
+    assert.deepEqual(page.faults, []);
+  });
 });
+
+// The worker's devices, which a test takes away.
+const keepDevices = () => {
+  const original = GPUAdapter.prototype.requestDevice;
+  globalThis.devices = [];
+  GPUAdapter.prototype.requestDevice = async function (...args) {
+    const device = await original.apply(this, args);
+    globalThis.devices.push(device);
+    return device;
+  };
+};
 
 // What does not depend on the device, too: there it is quick.
 describe('without WebGPU', () => {

@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         if let [.., lavapipe, swiftshader] = gpus.as_slice() {
             report.stage("the package in Chromium with shader-f16", |tally| {
                 let chromium = F16Browser::new(swiftshader, lavapipe)?;
-                for tests in [F16, ENGINE] {
+                for tests in [F16, ENGINE, GOLDENS] {
                     let mut node = node_test(&node, tests);
                     chromium.choose(lavapipe, &mut node);
                     count(&mut node, tally)?;
