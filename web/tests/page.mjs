@@ -29,6 +29,9 @@ const ANSWERS = {
   'What colour is the boat?': 'The boat is white.',
 };
 
+/** A commit of a model on the hub. */
+const COMMIT = '0123456789abcdef0123456789abcdef01234567';
+
 mkdirSync(SHOTS, { recursive: true });
 
 /** Another name of this machine. Browsers trust pages from `localhost`, and not those from elsewhere over plain HTTP. */
@@ -366,6 +369,44 @@ describe('without WebGPU', () => {
     await page.getByRole('button', { name: 'Hymba demo' }).click();
     await ready(page);
     assert.equal(await turns(page).count(), 0, 'every model has its own conversation');
+  });
+
+  test('takes models from the hub', async () => {
+    const page = await visit.ready();
+    // The hub's answers come from here: where it is, and what it lets other sites see, are its own.
+    const asked = [];
+    await page.context().route('https://huggingface.co/**', async (route) => {
+      const path = new URL(route.request().url()).pathname;
+      asked.push(path);
+      const cors = { 'access-control-allow-origin': '*', 'access-control-expose-headers': '*' };
+      if (route.request().method() === 'OPTIONS') {
+        return route.fulfill({ headers: { ...cors, 'access-control-allow-headers': '*' } });
+      }
+      if (path === '/api/models/org/demo/revision/main') return route.fulfill({ headers: cors, json: { sha: COMMIT } });
+      const file = new RegExp(`^/org/demo/resolve/${COMMIT}/(.+)$`).exec(path)?.[1];
+      if (!file) return route.fulfill({ status: 404, headers: cors });
+      const response = await route.fetch({ url: `${visit.server.address}/model/${file}` });
+      return route.fulfill({ response, headers: { ...response.headers(), ...cors } });
+    });
+    await page.locator('#model').click();
+    await page.getByLabel('From the Hugging Face hub').fill('org/demo');
+    await page.keyboard.press('Enter');
+    await page.locator('#model', { hasText: 'org/demo' }).waitFor();
+    await ready(page);
+    assert.match(await ask(page, 'Hello.'), /^Hello!/);
+    assert.ok(asked.some((path) => path.endsWith('/model.safetensors')), asked.join('\n'));
+
+    // Kept: after a reload nothing but the question which commit is meant goes out.
+    asked.length = 0;
+    await page.reload();
+    await ready(page);
+    assert.match(await ask(page, 'Hello.'), /^Hello!/);
+    assert.ok(!asked.some((path) => path.includes('/resolve/')), asked.join('\n'));
+
+    await page.locator('#model').click();
+    await page.getByLabel('From the Hugging Face hub').fill('org/none');
+    await page.keyboard.press('Enter');
+    await page.getByRole('alert').getByText('There is no such model').waitFor();
   });
 
   test('on a phone, light and dark', async () => {
