@@ -38,6 +38,8 @@ FAMILIES = {
     "llama": ("llama", dict(num_hidden_layers=2)),
     "qwen2": ("qwen2", dict(num_hidden_layers=2)),
     "qwen3": ("qwen3", dict(num_hidden_layers=2, head_dim=8)),
+    "nemotron_h_latent": ("nemotron_h", dict(layers_block_type=["mamba", "moe", "attention", "moe"], moe_latent_size=20,
+                                             **EXPERTS | dict(n_group=4, topk_group=2), **NEMOTRON_H)),
 }
 # What Nemotron-4-340B-Reward judges, in its order.
 LABELS = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
