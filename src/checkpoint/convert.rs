@@ -1,5 +1,6 @@
 //! Writes a checkpoint anew in other formats: the layout of the ecosystem's folders, with quantised tensors as
-//! [`planes`](super::planes) describes them. The same source and options give the same bytes.
+//! [`planes`](super::planes) describes them. The same source and options give the same bytes
+//! (but where a device rounds: [`RowQuantiser`]).
 //!
 //! Tensors keep their names and their order in the source. Shards are written one after the other, each whole
 //! before it gets its name, so that a conversion that was cut goes on with the first shard that is not there.
@@ -16,7 +17,7 @@ use super::planes::{FP8_SCALE, METHOD, MINIMUMS, SCALES};
 use super::{
     CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo, stored,
 };
-use crate::graph::{Graph, WeightClass, WeightFormat};
+use crate::graph::{Graph, SourceBlock, WeightClass, WeightFormat};
 use crate::json;
 use crate::quantised::{GROUP, Quantised, Rounding};
 
@@ -53,6 +54,18 @@ pub trait FileSink {
     fn finish(&mut self) -> LocalBoxFuture<'_, Result<(), SinkError>>;
 }
 
+/// Quantises rows elsewhere: on a device.
+pub trait RowQuantiser {
+    /// Rows of `columns` numbers, all of them finite in f16, as [`quantise_row`](crate::quantised::quantise_row) lays
+    /// them out. Scales may differ from its own in the last bits.
+    fn quantise<'a>(
+        &'a mut self,
+        format: Quantised,
+        columns: usize,
+        block: SourceBlock<'a>,
+    ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>>;
+}
+
 /// What to write.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvertOptions {
@@ -62,12 +75,13 @@ pub struct ConvertOptions {
     pub shard: u64,
 }
 
-/// Writes a checkpoint whose tensors the graph uses as the graph's recipes say. `progress` returns whether to
-/// go on.
+/// Writes a checkpoint whose tensors the graph uses as the graph's recipes say. Numbers of 16 and 32 bits are rounded by
+/// `quantiser`, if there is one. `progress` returns whether to go on.
 pub async fn convert(
     checkpoint: &Checkpoint,
     graph: &Graph,
     options: ConvertOptions,
+    mut quantiser: Option<&mut dyn RowQuantiser>,
     sink: &mut dyn FileSink,
     progress: &mut dyn FnMut(LoadProgress) -> bool,
 ) -> Result<(), CheckpointError> {
@@ -96,7 +110,8 @@ pub async fn convert(
                 done += bytes;
                 progress(LoadProgress { done, total, tensor })
             };
-            target.write(checkpoint, options.storage.rounding, &mut writing, &mut progress).await?;
+            let rounding = options.storage.rounding;
+            target.write(checkpoint, rounding, &mut quantiser, &mut writing, &mut progress).await?;
         }
         writing.finish().await?;
     }
@@ -276,6 +291,7 @@ impl Target {
         &self,
         checkpoint: &Checkpoint,
         rounding: Rounding,
+        quantiser: &mut Option<&mut dyn RowQuantiser>,
         writing: &mut Writing<'_>,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(), CheckpointError> {
@@ -299,10 +315,20 @@ impl Target {
         for first in (0..height).step_by(block_rows) {
             let rows = first..height.min(first + block_rows);
             let source = checkpoint.rows(info, rows.clone()).await?;
-            block.clear();
-            block.resize(rows.len() * row_bytes, 0);
-            let run = conversion.run(&source, &mut block);
-            run.map_err(|fault| overflow(checkpoint, name, info, first, format, fault))?;
+            let fault = |fault| overflow(checkpoint, name, info, first, format, fault);
+            if let WeightFormat::Quantised(quantised) = format
+                && let Some((format, scale)) = conversion.of_many_bits()
+                && let Some(quantiser) = quantiser.as_mut()
+            {
+                conversion.check(&source).map_err(fault)?;
+                let rows = SourceBlock { first: 0, bytes: &source, format, scale, rounding };
+                let made = quantiser.quantise(quantised, info.columns(), rows).await;
+                block = made.map_err(|source| CheckpointError::Sink { weight: name.clone(), source })?;
+            } else {
+                block.clear();
+                block.resize(rows.len() * row_bytes, 0);
+                conversion.run(&source, &mut block).map_err(fault)?;
+            }
             let bytes = if let WeightFormat::Quantised(quantised) = format {
                 codes.clear();
                 for row in block.chunks_exact(row_bytes.max(1)) {

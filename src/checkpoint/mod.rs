@@ -23,7 +23,7 @@ use serde::Deserialize;
 use crate::graph::WeightFormat;
 use crate::quantised::Quantised;
 
-pub use convert::{ConvertOptions, FileSink, convert};
+pub use convert::{ConvertOptions, FileSink, RowQuantiser, convert};
 pub use error::CheckpointError;
 pub use loader::{LoadProgress, LoadReport, SinkError, Storage, WeightChoice, WeightSink, load, stored};
 #[cfg(feature = "native")]

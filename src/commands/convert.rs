@@ -67,7 +67,7 @@ impl Args {
             bar.set_position(progress.done);
             !cancel.is_cancelled()
         };
-        let done = checkpoint::convert(&checkpoint, &model.graph, options, &mut target, &mut progress);
+        let done = checkpoint::convert(&checkpoint, &model.graph, options, None, &mut target, &mut progress);
         let done = pollster::block_on(done);
         bar.finish_and_clear();
         if let Err(stopped @ CheckpointError::Stopped) = done {

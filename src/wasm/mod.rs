@@ -2,6 +2,7 @@
 //!
 //! Weights are read through the page block by block; they never lie in WebAssembly's heap as a whole.
 
+mod convert;
 mod error;
 mod requests;
 mod sink;
@@ -18,15 +19,13 @@ use wasm_bindgen_futures::JsFuture;
 
 use self::error::WasmError;
 use self::requests::{
-    ConvertRequest, Device, DeviceStats, LoadRequest, Message, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats,
+    Device, DeviceStats, LoadRequest, Message, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats,
 };
-use self::sink::{Handing, PageSink};
 use self::source::{Asking, PageSource, Thrown};
-use crate::arch::{self, ArchOptions, Config};
 use crate::backend::cpu::CpuBackend;
-use crate::backend::webgpu::{WebGpuBackend, WebGpuOptions};
+use crate::backend::webgpu::WebGpuBackend;
 use crate::backend::{Backend, DEFAULT_KV_FORMAT, Outputs};
-use crate::checkpoint::{self, Checkpoint, ConvertOptions, LoadProgress, Storage};
+use crate::checkpoint::{Checkpoint, LoadProgress};
 use crate::engine::{
     self, Chat, ChatRequest, EngineError, EngineOptions, FinishReason, GenerateOptions, Generation, PREFILL_ROWS,
     Recommended, Spoken, Turn, chat_template, transformer_bytes_per_token,
@@ -130,36 +129,6 @@ impl Engine {
     }
 }
 
-/// Writes a model in other formats, file by file, as `checkpoint::convert` tells. `request` is JSON; `progress` is
-/// called with bytes done, bytes in all and a tensor's name. What source and sink throw is thrown again as it was.
-#[wasm_bindgen]
-pub async fn convert(source: PageSource, request: String, sink: PageSink, progress: Function) -> Result<(), JsValue> {
-    let thrown = Thrown::default();
-    let (source, mut sink) = (Asking::new(source, thrown.clone()), Handing::new(sink, thrown.clone()));
-    let done = write_converted(source, &request, &mut sink, &progress).await;
-    done.map_err(|error| thrown.take().unwrap_or_else(|| error.into()))
-}
-
-async fn write_converted(
-    source: Asking,
-    request: &str,
-    sink: &mut Handing,
-    progress: &Function,
-) -> Result<(), WasmError> {
-    let ConvertRequest { weights, shard } = serde_json::from_str(request)?;
-    let checkpoint = Checkpoint::open(source).await?;
-    let config = Config::parse(checkpoint.config()).map_err(EngineError::from)?;
-    let model = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default()).map_err(EngineError::from)?;
-    let options = ConvertOptions { storage: Storage::from(weights), shard };
-    let mut told = |at: LoadProgress<'_>| {
-        let numbers = [at.done as f64, at.total as f64].map(JsValue::from);
-        let _ = progress.call3(&JsValue::NULL, &numbers[0], &numbers[1], &at.tensor.into());
-        // The source stops a conversion, as it stops a load.
-        true
-    };
-    Ok(checkpoint::convert(&checkpoint, &model.graph, options, sink, &mut told).await?)
-}
-
 async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engine, WasmError> {
     let request: LoadRequest = serde_json::from_str(request)?;
     let report = |stage: &str, done: u64, total: u64, tensor: &str| {
@@ -177,13 +146,9 @@ async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engi
     let template = chat_template(&checkpoint).await?;
     let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
     report("device", 0, 0, "");
-    let backend: Box<dyn Backend> = match request.device {
+    let backend: Box<dyn Backend> = match request.place.device {
         Device::Cpu => Box::new(CpuBackend::new()),
-        Device::Gpu => {
-            let (page_has_subgroups, self_test) = (request.subgroups, request.self_test);
-            let options = WebGpuOptions { page_has_subgroups, self_test, ..WebGpuOptions::default() };
-            Box::new(WebGpuBackend::new(&options).await?)
-        }
+        Device::Gpu => Box::new(WebGpuBackend::new(&request.place.webgpu()).await?),
     };
     let mut weights = |at: LoadProgress<'_>| report("weights", at.done, at.total, at.tensor);
     let options = EngineOptions {

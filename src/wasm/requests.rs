@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::arch::HymbaWindow;
+use crate::backend::webgpu::WebGpuOptions;
 use crate::checkpoint::WeightChoice;
 use crate::engine::SamplingWish;
 use crate::state::KvFormat;
@@ -15,11 +16,31 @@ pub(super) enum Device {
     Cpu,
 }
 
+/// On what, and what the page knows of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Place {
+    pub device: Device,
+    /// The page asked the browser for a device with subgroups.
+    pub subgroups: bool,
+    /// Hold every kind of kernel to its twin first: once for each adapter.
+    pub self_test: bool,
+}
+
+impl Place {
+    /// How to open a GPU.
+    pub fn webgpu(&self) -> WebGpuOptions {
+        let (page_has_subgroups, self_test) = (self.subgroups, self.self_test);
+        WebGpuOptions { page_has_subgroups, self_test, ..WebGpuOptions::default() }
+    }
+}
+
 /// How to load.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LoadRequest {
-    pub device: Device,
+    #[serde(flatten)]
+    pub place: Place,
     #[serde(default)]
     pub weights: WeightChoice,
     pub kv: Option<KvFormat>,
@@ -28,15 +49,14 @@ pub(super) struct LoadRequest {
     pub memory_budget: Option<u64>,
     #[serde(default)]
     pub hymba_window: HymbaWindow,
-    /// The page asked the browser for a device with subgroups.
-    pub subgroups: bool,
-    /// Hold every kind of kernel to its twin first: once for each adapter.
-    pub self_test: bool,
 }
 
 /// In which formats to write a model.
 #[derive(Deserialize)]
 pub(super) struct ConvertRequest {
+    /// Where numbers are rounded.
+    #[serde(flatten)]
+    pub place: Place,
     pub weights: WeightChoice,
     /// Bytes of a file of weights.
     pub shard: u64,

@@ -49,6 +49,23 @@ const MOST_HEAP = 3.5 * 2 ** 30;
 /** Adapters on which all kernels were found right. */
 const tested = new Set<string>();
 
+/** `Place` of `src/wasm/requests.rs`: what the module is told of a device. */
+interface Place {
+  device: 'gpu' | 'cpu';
+  subgroups: boolean;
+  selfTest: boolean;
+}
+
+export function placeOn(device: Device, options: LoadOptions): Place {
+  const selfTest = (options.selfTest ?? true) && !tested.has(device.adapter);
+  return { device: device.kind, subgroups: device.subgroups, selfTest };
+}
+
+/** Once the module has opened the place: its kernels are tested no more. */
+export function foundRight(device: Device, place: Place): void {
+  if (place.selfTest) tested.add(device.adapter);
+}
+
 export class Core {
   readonly #engine: WasmEngine;
   readonly #memory: InitOutput['memory'];
@@ -75,17 +92,16 @@ export class Core {
     const { memory } = await startRuntime(options.wasm);
     throwIfAborted(options.signal);
     const device = await chooseDevice(options.device ?? 'auto', notice);
+    const place = placeOn(device, options);
     const budget = Math.min(options.memoryBudget ?? Infinity, device.kind === 'cpu' ? MOST_HEAP : Infinity);
     const request = {
-      device: device.kind,
+      ...place,
       weights: options.weights,
       kv: options.kv,
       contextLength: options.contextLength,
       conversations: options.conversations ?? 1,
       memoryBudget: Number.isFinite(budget) ? Math.floor(budget) : undefined,
       hymbaWindow: options.hymbaWindow,
-      subgroups: device.subgroups,
-      selfTest: (options.selfTest ?? true) && !tested.has(device.adapter),
     };
     const told = (stage: LoadProgress['stage'], done: number, total: number, tensor: string) =>
       progress(tensor === '' ? { stage, done, total } : { stage, done, total, tensor });
@@ -93,7 +109,7 @@ export class Core {
     const [engine, opened] = await withDevice(device, load).catch((error: unknown) => {
       throw asSelvedgeError(error);
     });
-    if (request.selfTest) tested.add(device.adapter);
+    foundRight(device, place);
     if (options.signal?.aborted) engine.free();
     throwIfAborted(options.signal);
     return new Core(engine, memory, device, opened);

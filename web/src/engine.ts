@@ -263,8 +263,7 @@ async function loadOpened(
     reached = total;
     progress({ stage: 'weights', done, total, tensor });
   };
-  const weights = options.weights ?? 'auto';
-  const stored = await packedSource(packed.original, packed.store, weights, told, options.signal);
+  const stored = await packedSource(packed.original, packed.store, options, told);
   if (!stored) return Core.load(source, options, progress, notice);
   // Bytes of the original were counted; reading what is stored is quick.
   const after = (at: Omit<LoadProgress, 'downloaded'>) =>

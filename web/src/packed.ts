@@ -1,13 +1,15 @@
 /**
- * Quantised models of the network: the original streams through once, and what is stored is the quantised form alone,
- * as a model folder of its own, so that the next load reads the small one.
+ * Quantised models of the network: the original streams through once, is rounded on the device, and what is stored is
+ * the quantised form alone, as a model folder of its own, so that the next load reads the small one.
  */
 
 import { convert } from '../pkg/selvedge.js';
+import { foundRight, placeOn } from './core.js';
+import { chooseDevice, withDevice } from './device.js';
 import { SelvedgeError, aborted, asSelvedgeError } from './errors.js';
 import type { RemoteSource } from './sources/remote.js';
 import { CHUNK, type ModelStore } from './store/models.js';
-import type { Source, WeightChoice } from './types.js';
+import type { LoadOptions, Source } from './types.js';
 
 /** Bytes of a file of weights: what an interrupted conversion may have to do again. */
 const SHARD = 64 << 20;
@@ -27,18 +29,25 @@ export interface PackedSink {
 export async function packedSource(
   original: RemoteSource,
   store: ModelStore,
-  weights: WeightChoice,
+  options: LoadOptions,
   progress: (done: number, total: number, tensor: string) => void,
-  signal: AbortSignal | undefined,
 ): Promise<Source | undefined> {
+  const { signal } = options;
   const known = store.origin;
   const same = known !== undefined && (await original.stillIs(known));
   if (!same) await store.clear();
   if (!same || !store.complete) {
     if (!store.writable) return undefined;
     try {
-      const request = JSON.stringify({ weights, shard: SHARD });
-      await convert(original.stoppable(signal), request, new StoreSink(original, store), progress);
+      // What there is to say of the device is said when the model is loaded.
+      const device = await chooseDevice(options.device ?? 'auto', () => {});
+      const place = placeOn(device, options);
+      const request = JSON.stringify({ ...place, weights: options.weights, shard: SHARD });
+      const sink = new StoreSink(original, store);
+      const work = () => convert(original.stoppable(signal), request, sink, progress);
+      const [, opened] = await withDevice(device, work);
+      opened?.destroy();
+      foundRight(device, place);
       await store.finish(original.identities());
     } catch (thrown) {
       if (signal?.aborted) throw aborted(signal);

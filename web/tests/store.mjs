@@ -337,6 +337,35 @@ test('a quantised model is stored in that form alone', async () => {
   assert.ok(changed.downloaded > model['model.safetensors'].length);
 });
 
+test('the GPU rounds what is stored, as the CPU would', async () => {
+  const onCpu = await attempt('/model', { weights: 'q4' });
+  await page.evaluate(async () => {
+    for (const { name } of await selvedge.Engine.models()) await selvedge.Engine.remove(name);
+  });
+  const [onGpu, again] = await page.evaluate(async () => {
+    const original = GPUAdapter.prototype.requestDevice;
+    const loads = [];
+    for (let load = 0; load < 2; load += 1) {
+      let devices = 0;
+      GPUAdapter.prototype.requestDevice = function (...args) {
+        devices += 1;
+        return original.apply(this, args);
+      };
+      const engine = await selvedge.Engine.load('/model', { device: 'gpu', weights: 'q4', selfTest: false });
+      await engine.dispose();
+      loads.push({ devices, models: await selvedge.Engine.models() });
+    }
+    GPUAdapter.prototype.requestDevice = original;
+    return loads;
+  });
+  // One device to round on and one for the model; the second time there is nothing to round.
+  assert.deepEqual([onGpu.devices, again.devices], [2, 1]);
+  assert.deepEqual(onGpu.models.map(({ weights, total }) => [weights, total]), [['q4', onCpu.models[0].total]]);
+  const stored = await attempt('/model', { weights: 'q4' });
+  assert.ok(stored.downloaded < 300_000, `${stored.downloaded} bytes were fetched again`);
+  assert.equal(stored.text, onCpu.text);
+});
+
 test('a quantised model that cannot be stored is quantised on its way', async () => {
   const kept = await attempt('/model', { weights: 'q8', store: false });
   assert.ok(kept.text?.length > 10, JSON.stringify(kept));

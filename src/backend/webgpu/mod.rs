@@ -25,6 +25,7 @@ use self::program::{Place, Program};
 use self::weights::Weights;
 use super::{Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket};
 use crate::graph::{Graph, RowBlock, SourceBlock, ValueId, WeightDesc, WeightId};
+use crate::quantised::Quantised;
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use gpu::{WebGpuOptions, adapters};
@@ -63,6 +64,18 @@ impl WebGpuBackend {
         }
         *gpu.counters.borrow_mut() = Counters::default();
         Ok(Self::on(gpu))
+    }
+
+    /// Rows of `columns` numbers, all of them finite in f16, quantised on the device, for whoever keeps them elsewhere:
+    /// as [`quantise_row`](crate::quantised::quantise_row) lays them out, and rounded as
+    /// [`Backend::quantise_weight`] tells. `block.first` means nothing.
+    pub async fn quantised_rows(
+        &mut self,
+        format: Quantised,
+        columns: usize,
+        block: SourceBlock<'_>,
+    ) -> Result<Vec<u8>> {
+        self.weights.quantised(&self.gpu, format, columns, block).await
     }
 
     fn on(gpu: Rc<Gpu>) -> Self {

@@ -103,6 +103,31 @@ impl Packing {
         Some(quads)
     }
 
+    /// The first rows of quantised quads, as they came.
+    pub fn unpack(self, format: Quantised, rows: usize, quads: &[u8]) -> Vec<u8> {
+        let mut unpacked = Vec::with_capacity(rows * self.row_bytes());
+        for index in 0..rows {
+            let quad = &quads[index / QUAD * self.quad_bytes()..][..self.quad_bytes()];
+            self.take(format, index % QUAD, quad, &mut unpacked);
+        }
+        unpacked
+    }
+
+    /// Appends one row of a quad.
+    fn take(self, format: Quantised, index: usize, quad: &[u8], row: &mut Vec<u8>) {
+        let [codes, scales, minimums] = format.planes(self.columns);
+        let (words, halves) = quad.split_at(self.code_bytes(format));
+        let all = row.len() + codes;
+        row.extend(words.chunks_exact(WORD).flat_map(|word| &word[index * CODES..][..CODES]));
+        row.truncate(all);
+        let kinds = if format.has_minimums() { 2 } else { 1 };
+        for (kind, bytes) in [scales, minimums].into_iter().enumerate() {
+            for group in 0..bytes / HALF {
+                row.extend_from_slice(&halves[((group * kinds + kind) * QUAD + index) * HALF..][..HALF]);
+            }
+        }
+    }
+
     /// Puts one row into its quad.
     fn place(self, format: Quantised, row: &[u8], index: usize, quad: &mut [u8]) {
         let planes = format.split(row, self.columns);
@@ -158,6 +183,17 @@ mod tests {
             found.sort_unstable();
             wanted.sort_unstable();
             assert_eq!(found, wanted, "{packing:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_packed_comes_back() {
+        for packing in packings() {
+            let WeightFormat::Quantised(format) = packing.format else { continue };
+            let rows = rows(packing, 7);
+            let (_, packed) = packing.pack(0, &rows, &mut vec![]).expect("from the beginning");
+            assert_eq!(packing.unpack(format, 7, &packed), rows, "{packing:?}");
+            assert_eq!(packing.unpack(format, 5, &packed), rows[..5 * packing.row_bytes()], "{packing:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Quantising on the device: rows go up as a checkpoint has them, and a kernel writes them into the records of
-//! their matrix. The host, which in a browser is one thread of WebAssembly, only moves bytes.
+//! their matrix, or into records that come back to be stored. The host, which in a browser is one thread of
+//! WebAssembly, only moves bytes.
 
 use super::gpu::Gpu;
 use super::lower::wrapped;
@@ -16,10 +17,11 @@ const LANES: usize = 64;
 /// Bytes of the kernel's words.
 const WORD: usize = 4;
 
-/// Where rows wait to be quantised; one buffer serves all blocks.
+/// Where rows wait to be quantised, and to come back; one buffer of each kind serves all blocks.
 #[derive(Default)]
 pub(super) struct Quantiser {
     source: Option<wgpu::Buffer>,
+    made: Option<wgpu::Buffer>,
 }
 
 impl Quantiser {
@@ -67,12 +69,25 @@ impl Quantiser {
         Ok(())
     }
 
+    /// Rows of a block, quantised, as [`quantise_row`](crate::quantised::quantise_row) lays them out.
+    pub async fn rows(&mut self, gpu: &Gpu, packing: Packing, block: &SourceBlock<'_>) -> Result<Vec<u8>> {
+        let WeightFormat::Quantised(format) = packing.format else {
+            return Err(BackendError::Misuse("only quantised weights are quantised".into()));
+        };
+        let rows = block.bytes.len() / block.format.row_bytes(packing.columns).max(1);
+        let bytes = (rows.div_ceil(QUAD) * packing.quad_bytes()) as u64;
+        let made = large_enough(gpu, self.made.take(), "quantised rows", bytes)?;
+        self.made = Some(made.clone());
+        let segment = Segment { first: 0, rows, buffer: made.clone() };
+        self.run(gpu, packing, &[segment], &SourceBlock { first: 0, ..*block })?;
+        let quads = gpu.download(&made, 0, bytes).await?;
+        gpu.check("quantising rows")?;
+        Ok(packing.unpack(format, rows, &quads))
+    }
+
     /// A buffer that holds the bytes once what was submitted before is done.
     fn upload(&mut self, gpu: &Gpu, bytes: &[u8]) -> Result<wgpu::Buffer> {
-        let source = match self.source.take().filter(|buffer| buffer.size() >= bytes.len() as u64) {
-            Some(buffer) => buffer,
-            None => gpu.storage("rows to quantise", bytes.len() as u64)?,
-        };
+        let source = large_enough(gpu, self.source.take(), "rows to quantise", bytes.len() as u64)?;
         // Writes are of whole words.
         let (words, rest) = bytes.split_at(bytes.len() / WORD * WORD);
         gpu.queue.write_buffer(&source, 0, words);
@@ -83,5 +98,13 @@ impl Quantiser {
         }
         self.source = Some(source.clone());
         Ok(source)
+    }
+}
+
+/// A buffer of so many bytes: the one that there is, if it has them.
+fn large_enough(gpu: &Gpu, there: Option<wgpu::Buffer>, name: &str, bytes: u64) -> Result<wgpu::Buffer> {
+    match there.filter(|buffer| buffer.size() >= bytes) {
+        Some(buffer) => Ok(buffer),
+        None => gpu.storage(name, bytes),
     }
 }

@@ -1,0 +1,62 @@
+//! A model written in other formats, for a page that stores the small form of it.
+
+use futures::future::LocalBoxFuture;
+use js_sys::Function;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::*;
+
+use super::error::WasmError;
+use super::requests::{ConvertRequest, Device};
+use super::sink::{Handing, PageSink};
+use super::source::{Asking, PageSource, Thrown};
+use crate::arch::{self, ArchOptions, Config};
+use crate::backend::webgpu::WebGpuBackend;
+use crate::checkpoint::{self, Checkpoint, ConvertOptions, LoadProgress, RowQuantiser, SinkError, Storage};
+use crate::engine::EngineError;
+use crate::graph::SourceBlock;
+use crate::quantised::Quantised;
+
+/// Writes a model in other formats, file by file, as `checkpoint::convert` tells; on a GPU, numbers are rounded there.
+/// `request` is JSON; `progress` is called with bytes done, bytes in all and a tensor's name. What source and sink throw
+/// is thrown again as it was.
+#[wasm_bindgen]
+pub async fn convert(source: PageSource, request: String, sink: PageSink, progress: Function) -> Result<(), JsValue> {
+    let thrown = Thrown::default();
+    let (source, mut sink) = (Asking::new(source, thrown.clone()), Handing::new(sink, thrown.clone()));
+    let done = write(source, &request, &mut sink, &progress).await;
+    done.map_err(|error| thrown.take().unwrap_or_else(|| error.into()))
+}
+
+async fn write(source: Asking, request: &str, sink: &mut Handing, progress: &Function) -> Result<(), WasmError> {
+    let ConvertRequest { place, weights, shard } = serde_json::from_str(request)?;
+    let checkpoint = Checkpoint::open(source).await?;
+    let config = Config::parse(checkpoint.config()).map_err(EngineError::from)?;
+    let model = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default()).map_err(EngineError::from)?;
+    let options = ConvertOptions { storage: Storage::from(weights), shard };
+    let mut gpu = match place.device {
+        Device::Cpu => None,
+        Device::Gpu => Some(OnDevice(WebGpuBackend::new(&place.webgpu()).await?)),
+    };
+    let quantiser = gpu.as_mut().map(|gpu| gpu as &mut dyn RowQuantiser);
+    let mut told = |at: LoadProgress<'_>| {
+        let numbers = [at.done as f64, at.total as f64].map(JsValue::from);
+        let _ = progress.call3(&JsValue::NULL, &numbers[0], &numbers[1], &at.tensor.into());
+        // The source stops a conversion, as it stops a load.
+        true
+    };
+    Ok(checkpoint::convert(&checkpoint, &model.graph, options, quantiser, sink, &mut told).await?)
+}
+
+/// A GPU that holds no model.
+struct OnDevice(WebGpuBackend);
+
+impl RowQuantiser for OnDevice {
+    fn quantise<'a>(
+        &'a mut self,
+        format: Quantised,
+        columns: usize,
+        block: SourceBlock<'a>,
+    ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>> {
+        Box::pin(async move { Ok(self.0.quantised_rows(format, columns, block).await?) })
+    }
+}
