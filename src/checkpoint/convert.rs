@@ -291,14 +291,14 @@ impl Target {
             }
             return Ok(());
         };
-        let conversion = Conversion::new(checkpoint, info, format, rounding).await?;
+        let conversion = Conversion::new(checkpoint, name, info, format, rounding).await?;
         let (height, row_bytes) = (self.height(), format.row_bytes(info.columns()));
         let block_rows = (BLOCK / row_bytes.max(info.row_bytes()).max(1)).max(1);
         // Codes go out as they are made; the other planes follow them.
         let (mut rest, mut block, mut codes) = ([vec![], vec![]], vec![], vec![]);
         for first in (0..height).step_by(block_rows) {
             let rows = first..height.min(first + block_rows);
-            let source = checkpoint.rows(info, rows.clone()).await?;
+            let source = checkpoint.rows(name, info, rows.clone()).await?;
             block.clear();
             block.resize(rows.len() * row_bytes, 0);
             let run = conversion.run(&source, &mut block);

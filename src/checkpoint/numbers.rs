@@ -37,11 +37,12 @@ impl Conversion {
     /// That of rows of a tensor to a format.
     pub async fn new(
         checkpoint: &Checkpoint,
+        tensor: &str,
         info: &TensorInfo,
         to: WeightFormat,
         rounding: Rounding,
     ) -> Result<Self, CheckpointError> {
-        let (from, fp8_scale) = (info.dtype.clone(), checkpoint.fp8_scale(info).await?);
+        let (from, fp8_scale) = (info.dtype.clone(), checkpoint.fp8_scale(tensor, info).await?);
         Ok(Self { from, to, columns: info.columns(), map: Map::Identity, scale: 1.0, fp8_scale, rounding })
     }
 
