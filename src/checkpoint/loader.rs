@@ -40,6 +40,11 @@ pub enum WeightChoice {
 }
 
 impl WeightChoice {
+    /// `auto`, `f32`, `f16`, `bf16`, `q8`, `q4`, `q4m`
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
     /// The format of a weight of so many columns whose parts lie in the checkpoint as `sources`.
     pub fn format(
         self,
