@@ -48,11 +48,9 @@ fn rows_of(backend: &mut dyn Backend, desc: &WeightDesc, fill: impl FnOnce(&mut 
 }
 
 fn encoded(numbers: &[f32], format: WeightFormat) -> Vec<u8> {
-    match format {
-        WeightFormat::F16 => numbers.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
-        WeightFormat::Bf16 => numbers.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
-        _ => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
-    }
+    let mut bytes = vec![0; format.row_bytes(numbers.len())];
+    format.encode(numbers, Rounding::Plain, &mut bytes);
+    bytes
 }
 
 fn decoded(bytes: &[u8], format: WeightFormat) -> Vec<f32> {
