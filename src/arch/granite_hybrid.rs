@@ -4,7 +4,8 @@
 
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::experts::{self, Experts};
-use super::layers::{Attention, Mamba2, Names, head_sizes, head_table, plain_rotary, swiglu};
+use super::head::logits;
+use super::layers::{Attention, Mamba2, Names, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, NormKind, Part, Routing, ValueId};
 
@@ -154,12 +155,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     }
     let norm = g.vector(Part::all("model.norm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]).scaled(logits_scale);
-    let (head, tied) = head_table(&mut g, config, tensors, table, part, true)?;
-    let mut logits = g.head(g.whole(last), head, vocabulary);
-    if tied {
-        logits = g.activation("scaled_logits", g.whole(logits), Function::Identity, logits_scale);
-    }
-    g.sample(logits);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]).scaled(logits_scale);
+    logits(&mut g, config, tensors, last, words, table, true)?;
     Model::new(config, g.finish()?, layers, vocabulary)
 }

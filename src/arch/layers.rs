@@ -1,8 +1,8 @@
-//! Pieces that families share: attention, feed-forward, the Mamba-2 mixer, the head. Each takes what
+//! Pieces that families share: attention, feed-forward, the Mamba-2 mixer. Each takes what
 //! differs as data; none asks which family it serves.
 
 use super::config::{SMALL, WIDTH};
-use super::{ArchError, Config, TensorShapes};
+use super::{ArchError, Config};
 use crate::graph::{
     Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, RotaryId, Rows, StateKind, ValueId, View,
     WeightClass, WeightId, WeightRecipe,
@@ -295,21 +295,4 @@ pub(super) fn plain_rotary(config: &Config, rotated: usize, theta: f64) -> Resul
         return Err(config.invalid("head_dim", "an even number of rotated columns").into());
     }
     Ok(Rotary::from_base(config.rope_theta(theta)?, rotated))
-}
-
-/// The rows of the logits: the embedding's table where it is tied, which the tensors tell, or without
-/// them the config.
-pub(super) fn head_table(
-    g: &mut GraphBuilder,
-    config: &Config,
-    tensors: Option<&TensorShapes>,
-    table: WeightId,
-    part: Part,
-    tied_by_default: bool,
-) -> Result<(WeightId, bool), ArchError> {
-    let tied = match tensors {
-        Some(tensors) => !tensors.contains_key(&part.tensor),
-        None => config.flag_or("tie_word_embeddings", tied_by_default)?,
-    };
-    Ok(if tied { (table, true) } else { (g.table("lm_head", vec![part]), false) })
 }

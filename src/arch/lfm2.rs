@@ -3,7 +3,8 @@
 //! other.
 
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::layers::{Attention, Names, at_least_two, head_sizes, head_table, plain_rotary, swiglu};
+use super::head::logits;
+use super::layers::{Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, StateKind};
 
@@ -117,10 +118,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     // The final norm, despite its name.
     let norm = g.vector(Part::all("model.embedding_norm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
     let tied = config.flag_or("tie_embedding", true)?;
-    let (head, _) = head_table(&mut g, config, tensors, table, part, tied)?;
-    let logits = g.head(g.whole(last), head, vocabulary);
-    g.sample(logits);
+    logits(&mut g, config, tensors, last, words, table, tied)?;
     Model::new(config, g.finish()?, layers, vocabulary)
 }

@@ -4,7 +4,8 @@
 
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::experts::{self, Experts};
-use super::layers::{Attention, Mamba2, Names, at_least_two, head_sizes, head_table, squared_relu, time_step_limit};
+use super::head::logits;
+use super::layers::{Attention, Mamba2, Names, at_least_two, head_sizes, squared_relu, time_step_limit};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, NormKind, Part, Routing, ValueId};
 
@@ -232,9 +233,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     }
     let norm = g.vector(Part::all(format!("{root}norm_f.weight"), &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    let (head, _) = head_table(&mut g, config, tensors, table, part, false)?;
-    let logits = g.head(g.whole(last), head, vocabulary);
-    g.sample(logits);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    logits(&mut g, config, tensors, last, words, table, false)?;
     Model::new(config, g.finish()?, blocks.len(), vocabulary)
 }

@@ -6,7 +6,8 @@
 //! gives, and neither is loaded; multi-axis rotary positions of a text are one position three times.
 
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
-use super::layers::{Attention, Names, at_least_two, head_sizes, head_table, plain_rotary, swiglu};
+use super::head::logits;
+use super::layers::{Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Map, NormKind, Op, Part, Rows, StateKind, ValueId};
 
@@ -242,10 +243,8 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     }
     let norm = g.vector(Part::all(format!("{prefix}norm.weight"), &[hidden]).mapped(Map::AddOne));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    let (head, _) = head_table(&mut g, config, tensors, table, part, false)?;
-    let logits = g.head(g.whole(last), head, vocabulary);
-    g.sample(logits);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    logits(&mut g, config, tensors, last, words, table, false)?;
     let model = Model::new(config, g.finish()?, layers, vocabulary)?;
     Ok(Model { model_type: whole.string("model_type")?.to_owned(), stand_ins: stand_ins(whole)?, ..model })
 }
