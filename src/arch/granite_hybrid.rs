@@ -80,7 +80,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         None => config.size_within("intermediate_size", WIDTH)?,
     };
     let eps = config.positive_or("rms_norm_eps", 1e-5)? as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &[])?;
+    let sizes @ (.., head) = head_sizes(config, hidden, &[])?;
     let attention_layers = attention_layers(config, layers)?;
     let mamba = match attention_layers.iter().all(|&a| a) {
         true => None,
@@ -122,22 +122,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
                 g.linear(names.value("out_proj"), y, out, None)
             }
             None => {
-                let (q_rows, kv_rows) = (heads * head, kv_heads * head);
-                let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
-                let attention = Attention {
-                    heads,
-                    kv_heads,
-                    head,
-                    scale: attention_scale,
-                    rotary,
-                    qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
-                    qkv_bias: None,
-                    qk_norm: None,
-                    gate: None,
-                    out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
-                    out_bias: None,
-                };
-                attention.build(&mut g, &names, normed)
+                let plain = Attention::plain(&names, "self_attn.", hidden, sizes, rotary);
+                Attention { scale: attention_scale, ..plain }.build(&mut g, &names, normed)
             }
         };
         let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), residual_scale);

@@ -60,13 +60,36 @@ pub(super) struct Attention {
     /// Rows whose sigmoid every column of every head is multiplied with, or none.
     pub gate: Option<Vec<Part>>,
     pub out: Part,
-    pub out_bias: Option<Part>,
 }
 
 impl Attention {
     /// The softmax scale everybody uses who does not say otherwise.
     pub fn usual_scale(head: usize) -> f32 {
         (1.0 / (head as f64).sqrt()) as f32
+    }
+
+    /// Without biases, norms and gate, of the tensors `q_proj.weight` and so on of `module`: `self_attn.`, `mixer.`
+    pub fn plain(
+        names: &Names,
+        module: &str,
+        hidden: usize,
+        (heads, kv_heads, head): (usize, usize, usize),
+        rotary: Option<RotaryId>,
+    ) -> Self {
+        let (q_rows, kv_rows) = (heads * head, kv_heads * head);
+        let matrix = |p: &str, rows, columns| names.matrix(&format!("{module}{p}_proj.weight"), rows, columns);
+        Self {
+            heads,
+            kv_heads,
+            head,
+            scale: Self::usual_scale(head),
+            rotary,
+            qkv: [("q", q_rows), ("k", kv_rows), ("v", kv_rows)].map(|(p, rows)| matrix(p, rows, hidden)).into(),
+            qkv_bias: None,
+            qk_norm: None,
+            gate: None,
+            out: matrix("o", hidden, q_rows),
+        }
     }
 
     /// Appends it.
@@ -101,8 +124,7 @@ impl Attention {
             attended = g.gate(names.value("attn_gated"), gate, g.whole(attended), Function::Sigmoid);
         }
         let out = g.matrix(names.value("attn_out"), vec![self.out]);
-        let bias = self.out_bias.map(|part| g.vector(part));
-        g.linear(names.value("attn_out"), attended, out, bias)
+        g.linear(names.value("attn_out"), attended, out, None)
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let taps = at_least_two(config, "conv_L_cache")?;
     let conv_bias = config.flag_or("conv_bias", false)?;
     let eps = config.positive_or("norm_eps", 1e-5)? as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
+    let sizes @ (heads, _, head) = head_sizes(config, hidden, &["head_dim"])?;
     let attention_layers = attention_layers(config, layers)?;
 
     let mut g = GraphBuilder::new();
@@ -73,21 +73,11 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let norm = g.vector(names.vector("operator_norm.weight", hidden));
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
         let mixed = if attention_layers[layer] {
-            let (q_rows, kv_rows) = (heads * head, kv_heads * head);
-            let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
             let qk_norm = ["q", "k"].map(|p| names.vector(&format!("self_attn.{p}_layernorm.weight"), head));
             let attention = Attention {
-                heads,
-                kv_heads,
-                head,
-                scale: Attention::usual_scale(head),
-                rotary: Some(rotary),
-                qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
-                qkv_bias: None,
                 qk_norm: Some((qk_norm, eps)),
-                gate: None,
-                out: names.matrix("self_attn.out_proj.weight", hidden, q_rows),
-                out_bias: None,
+                out: names.matrix("self_attn.out_proj.weight", hidden, heads * head),
+                ..Attention::plain(&names, "self_attn.", hidden, sizes, Some(rotary))
             };
             attention.build(&mut g, &names, normed)
         } else {

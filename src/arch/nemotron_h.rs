@@ -156,7 +156,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         Some(_) => config.positive_or("layer_norm_epsilon", 1e-5)?,
         None => config.positive_or("rms_norm_eps", 1e-5)?,
     } as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim", "attention_head_dim"])?;
+    let sizes = head_sizes(config, hidden, &["head_dim", "attention_head_dim"])?;
     let mamba = Mamba2 {
         heads: config.size_within("mamba_num_heads", WIDTH)?,
         columns: config.size_within("mamba_head_dim", SMALL)?,
@@ -202,24 +202,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
                 let bias = use_bias.then(|| g.vector(names.vector("mixer.out_proj.bias", hidden)));
                 g.linear(names.value("out_proj"), y, out, bias)
             }
-            Block::Attention => {
-                let (q_rows, kv_rows) = (heads * head, kv_heads * head);
-                let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
-                let attention = Attention {
-                    heads,
-                    kv_heads,
-                    head,
-                    scale: Attention::usual_scale(head),
-                    rotary: None,
-                    qkv: rows.map(|(p, rows)| names.matrix(&format!("mixer.{p}_proj.weight"), rows, hidden)).into(),
-                    qkv_bias: None,
-                    qk_norm: None,
-                    gate: None,
-                    out: names.matrix("mixer.o_proj.weight", hidden, q_rows),
-                    out_bias: None,
-                };
-                attention.build(&mut g, &names, normed)
-            }
+            Block::Attention => Attention::plain(&names, "mixer.", hidden, sizes, None).build(&mut g, &names, normed),
             Block::FeedForward => {
                 let up_down = [
                     names.matrix("mixer.up_proj.weight", width, hidden),

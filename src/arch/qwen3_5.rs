@@ -187,7 +187,7 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
     let width = config.size_within("intermediate_size", WIDTH)?;
     let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
+    let sizes @ (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
     let attention_layers = attention_layers(config, layers)?;
     let delta_net = match attention_layers.iter().all(|&a| a) {
         true => None,
@@ -217,17 +217,10 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
                 };
                 let queries = (0..heads).map(|h| half(h, 0));
                 let attention = Attention {
-                    heads,
-                    kv_heads,
-                    head,
-                    scale: Attention::usual_scale(head),
-                    rotary: Some(rotary),
                     qkv: queries.chain([matrix("k", kv_rows), matrix("v", kv_rows)]).collect(),
-                    qkv_bias: None,
                     qk_norm: Some((["q", "k"].map(|p| norm(&format!("self_attn.{p}_norm.weight"), head)), eps)),
                     gate: Some((0..heads).map(|h| half(h, 1)).collect()),
-                    out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
-                    out_bias: None,
+                    ..Attention::plain(&names, "self_attn.", hidden, sizes, Some(rotary))
                 };
                 attention.build(&mut g, &names, normed)
             }
