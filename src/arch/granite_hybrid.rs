@@ -7,7 +7,7 @@ use super::experts::{self, Experts};
 use super::head::logits;
 use super::layers::{Attention, Mamba2, Names, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, NormKind, Part, Routing, ValueId};
+use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
 
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     config.expect("hidden_act", &"silu".into())?;
@@ -108,19 +108,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let norm = g.vector(names.vector("input_layernorm.weight", hidden));
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
         let mixed = match mamba.as_ref().filter(|_| !attention_layers[layer]) {
-            Some(mamba) => {
-                let rows = mamba.widths().iter().sum();
-                let in_proj =
-                    g.matrix(names.value("in_proj"), vec![names.matrix("mamba.in_proj.weight", rows, hidden)]);
-                let projected = g.linear(names.value("in_proj"), normed, in_proj, None);
-                let [z, xbc, dt] = g.split(projected, [mamba.inner(), mamba.channels(), mamba.heads]);
-                let y = mamba.build(&mut g, &names, "mamba.", z, xbc, dt);
-                let norm = g.vector(names.vector("mamba.norm.weight", mamba.inner()));
-                let y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, mamba.groups, eps, Some(norm), None);
-                let out = names.matrix("mamba.out_proj.weight", hidden, mamba.inner());
-                let out = g.matrix(names.value("out_proj"), vec![out]);
-                g.linear(names.value("out_proj"), y, out, None)
-            }
+            Some(mamba) => mamba.mixer(&mut g, &names, "mamba.", normed, eps, false),
             None => {
                 let plain = Attention::plain(&names, "self_attn.", hidden, sizes, rotary);
                 Attention { scale: attention_scale, ..plain }.build(&mut g, &names, normed)

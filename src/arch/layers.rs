@@ -215,6 +215,31 @@ impl Mamba2 {
         [self.inner(), self.inner(), self.groups * self.states, self.groups * self.states, self.heads]
     }
 
+    /// Appends it between its projections, behind whose gate is a norm of its groups.
+    pub fn mixer(
+        &self,
+        g: &mut GraphBuilder,
+        names: &Names,
+        module: &str,
+        normed: ValueId,
+        eps: f32,
+        biased: bool,
+    ) -> ValueId {
+        let (rows, hidden) = (self.widths().iter().sum(), g.whole(normed).width);
+        let matrix = |what: &str, rows, columns| vec![names.matrix(&format!("{module}{what}"), rows, columns)];
+        let vector = |what: &str, length| names.vector(&format!("{module}{what}"), length);
+        let in_proj = g.matrix(names.value("in_proj"), matrix("in_proj.weight", rows, hidden));
+        let bias = biased.then(|| g.vector(vector("in_proj.bias", rows)));
+        let projected = g.linear(names.value("in_proj"), normed, in_proj, bias);
+        let [z, xbc, dt] = g.split(projected, [self.inner(), self.channels(), self.heads]);
+        let y = self.build(g, names, module, z, xbc, dt);
+        let norm = g.vector(vector("norm.weight", self.inner()));
+        let y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, self.groups, eps, Some(norm), None);
+        let out = g.matrix(names.value("out_proj"), matrix("out_proj.weight", hidden, self.inner()));
+        let bias = biased.then(|| g.vector(vector("out_proj.bias", hidden)));
+        g.linear(names.value("out_proj"), y, out, bias)
+    }
+
     /// Appends it. `module` is the tensors' prefix within the layer: `mamba.`, `mixer.`
     pub fn build(&self, g: &mut GraphBuilder, names: &Names, module: &str, z: View, xbc: View, dt: View) -> ValueId {
         let vector = |what: &str, length| names.vector(&format!("{module}{what}"), length);

@@ -7,7 +7,7 @@ use super::experts::{self, Experts};
 use super::head::logits;
 use super::layers::{Attention, Mamba2, Names, at_least_two, head_sizes, squared_relu, time_step_limit};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, NormKind, Part, Routing, ValueId};
+use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
 
 /// What a block mixes with.
 #[derive(Clone, Copy, PartialEq)]
@@ -186,22 +186,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
         let mixed = match block {
             Block::Experts => Mixture::parse(config, mixtures)?.build(&mut g, &names, normed, hidden),
-            Block::Mamba => {
-                let widths = mamba.widths();
-                let rows = widths.iter().sum();
-                let in_proj =
-                    g.matrix(names.value("in_proj"), vec![names.matrix("mixer.in_proj.weight", rows, hidden)]);
-                let bias = use_bias.then(|| g.vector(names.vector("mixer.in_proj.bias", rows)));
-                let projected = g.linear(names.value("in_proj"), normed, in_proj, bias);
-                let [z, xbc, dt] = g.split(projected, [mamba.inner(), mamba.channels(), mamba.heads]);
-                let y = mamba.build(&mut g, &names, "mixer.", z, xbc, dt);
-                let norm = g.vector(names.vector("mixer.norm.weight", mamba.inner()));
-                let y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, mamba.groups, eps, Some(norm), None);
-                let out = names.matrix("mixer.out_proj.weight", hidden, mamba.inner());
-                let out = g.matrix(names.value("out_proj"), vec![out]);
-                let bias = use_bias.then(|| g.vector(names.vector("mixer.out_proj.bias", hidden)));
-                g.linear(names.value("out_proj"), y, out, bias)
-            }
+            Block::Mamba => mamba.mixer(&mut g, &names, "mixer.", normed, eps, use_bias),
             Block::Attention => Attention::plain(&names, "mixer.", hidden, sizes, None).build(&mut g, &names, normed),
             Block::FeedForward => {
                 let up_down = [
