@@ -14,7 +14,8 @@ use super::loader::{BLOCK, overflow};
 use super::numbers::Conversion;
 use super::planes::{FP8_SCALE, METHOD, MINIMUMS, SCALES};
 use super::{
-    CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo, stored,
+    CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo,
+    safetensors, stored,
 };
 use crate::graph::{Graph, WeightClass, WeightFormat};
 use crate::json;
@@ -197,11 +198,7 @@ fn header(shard: &[Target]) -> (Vec<u8>, u64) {
         entries.push(format!("{}:{entry}", Value::from(name)));
         at += bytes;
     }
-    let mut text = format!("{{{}}}", entries.join(","));
-    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
-    let mut head = (text.len() as u64).to_le_bytes().to_vec();
-    head.extend(text.bytes());
-    (head, at)
+    (safetensors::head(format!("{{{}}}", entries.join(","))), at)
 }
 
 /// Which tensor is in which shard.

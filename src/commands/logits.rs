@@ -8,6 +8,7 @@ use super::CommandError;
 use super::model::ModelArgs;
 use super::part_file::PartFile;
 use crate::backend::Outputs;
+use crate::checkpoint::safetensors;
 use crate::engine::{EngineError, PREFILL_ROWS};
 
 /// Write the logits of every token of a sequence.
@@ -97,11 +98,7 @@ fn create(path: &Path, rows: usize, columns: usize) -> io::Result<PartFile> {
     let header = serde_json::json!({
         "logits": { "dtype": "F32", "shape": [rows, columns], "data_offsets": [0, bytes] },
     });
-    // The numbers begin on an 8-byte boundary.
-    let mut header = header.to_string();
-    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     let mut file = PartFile::create(path)?;
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(header.as_bytes())?;
+    file.write_all(&safetensors::head(header.to_string()))?;
     Ok(file)
 }
