@@ -5,7 +5,7 @@
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::experts::{self, Experts};
 use super::head::logits;
-use super::layers::{Attention, Mamba2, Names, head_sizes, plain_rotary, swiglu};
+use super::layers::{Attention, Mamba2, Names, attention_layers, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
 
@@ -17,19 +17,9 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     Ok(())
 }
 
-/// Whether each layer is attention.
-fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
-    let Some(types) = config.strings("layer_types")? else { return Ok(vec![false; layers]) };
-    if types.len() != layers {
-        return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
-    }
-    let attention = |name: &String| match name.as_str() {
-        "mamba" | "linear_attention" => Ok(false),
-        "attention" | "full_attention" => Ok(true),
-        _ => Err(config.unsupported("layer_types", "mamba, attention").into()),
-    };
-    types.iter().map(attention).collect()
-}
+/// What `layer_types` calls a layer, and whether it is attention.
+const KINDS: [(&str, bool); 4] =
+    [("mamba", false), ("attention", true), ("linear_attention", false), ("full_attention", true)];
 
 /// The experts beside each layer's feed-forward.
 struct Mixture {
@@ -81,7 +71,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     };
     let eps = config.positive_or("rms_norm_eps", 1e-5)? as f32;
     let sizes @ (.., head) = head_sizes(config, hidden, &[])?;
-    let attention_layers = attention_layers(config, layers)?;
+    let attention_layers = attention_layers(config, layers, &KINDS)?.unwrap_or_else(|| vec![false; layers]);
     let mamba = match attention_layers.iter().all(|&a| a) {
         true => None,
         false => Some(Mamba2::parse(

@@ -330,6 +330,27 @@ pub(super) fn head_sizes(config: &Config, hidden: usize, widths: &[&str]) -> Res
     Ok((heads, kv_heads, head))
 }
 
+/// Whether each layer is attention, by what `layer_types` calls it: one of `kinds`. `None` where a config has no such
+/// list.
+pub(super) fn attention_layers(
+    config: &Config,
+    layers: usize,
+    kinds: &[(&str, bool)],
+) -> Result<Option<Vec<bool>>, ArchError> {
+    let Some(types) = config.strings("layer_types")? else { return Ok(None) };
+    if types.len() != layers {
+        return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
+    }
+    let attention = |name: &String| match kinds.iter().find(|(kind, _)| kind == name) {
+        Some(&(_, attention)) => Ok(attention),
+        None => {
+            let kinds: Vec<&str> = kinds.iter().map(|&(kind, _)| kind).collect();
+            Err(config.unsupported("layer_types", kinds.join(", ")).into())
+        }
+    };
+    types.iter().map(attention).collect::<Result<_, _>>().map(Some)
+}
+
 /// The rotary embedding of a config without scaling, over the first `rotated` columns of a head.
 pub(super) fn plain_rotary(config: &Config, rotated: usize, theta: f64) -> Result<Rotary, ArchError> {
     if config.get("rope_scaling").is_some() {

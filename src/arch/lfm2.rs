@@ -4,22 +4,13 @@
 
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::head::logits;
-use super::layers::{Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
+use super::layers::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, StateKind};
 
 /// Whether each layer is attention.
 fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
-    if let Some(types) = config.strings("layer_types")? {
-        let attention = |name: &String| match name.as_str() {
-            "conv" => Ok(false),
-            "full_attention" => Ok(true),
-            _ => Err(config.unsupported("layer_types", "conv, full_attention")),
-        };
-        let found: Vec<bool> = types.iter().map(attention).collect::<Result<_, _>>()?;
-        if found.len() != layers {
-            return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
-        }
+    if let Some(found) = layers::attention_layers(config, layers, &[("conv", false), ("full_attention", true)])? {
         return Ok(found);
     }
     if config.get("full_attn_idxs").is_none() {

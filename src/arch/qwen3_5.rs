@@ -7,7 +7,7 @@
 
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::head::logits;
-use super::layers::{Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
+use super::layers::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Map, NormKind, Op, Part, Rows, StateKind, ValueId};
 
@@ -53,19 +53,12 @@ fn stand_ins(config: &Config) -> Result<Vec<(&'static str, u32)>, ArchError> {
 
 /// Whether each layer is attention.
 fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
-    let Some(types) = config.strings("layer_types")? else {
-        let interval = config.size_opt("full_attention_interval")?.unwrap_or(4);
-        return Ok((1..=layers).map(|layer| layer.is_multiple_of(interval)).collect());
-    };
-    if types.len() != layers {
-        return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
+    let kinds = [("linear_attention", false), ("full_attention", true)];
+    if let Some(found) = layers::attention_layers(config, layers, &kinds)? {
+        return Ok(found);
     }
-    let attention = |name: &String| match name.as_str() {
-        "linear_attention" => Ok(false),
-        "full_attention" => Ok(true),
-        _ => Err(config.unsupported("layer_types", "linear_attention, full_attention").into()),
-    };
-    types.iter().map(attention).collect()
+    let interval = config.size_opt("full_attention_interval")?.unwrap_or(4);
+    Ok((1..=layers).map(|layer| layer.is_multiple_of(interval)).collect())
 }
 
 /// Columns of a head that are rotated.
