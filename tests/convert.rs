@@ -108,7 +108,7 @@ fn what_is_written_is_what_would_be_loaded() {
         let source = support::checkpoint(case);
         let graph = graph(&source);
         for &choice in choices {
-            let name = format!("{choice:?}").to_lowercase();
+            let name = choice.name();
             let out = tempdir().expect("a folder");
             converted(&support::folder(case), out.path(), &["--weights", &name]);
             let written = open(out.path()).expect("a checkpoint");

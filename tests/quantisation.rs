@@ -35,7 +35,7 @@ fn compare(engine: &mut Engine, reference: &mut Engine, ids: &[u32], window: usi
 }
 
 fn name(weights: WeightChoice, rounding: Rounding) -> String {
-    let name = format!("{weights:?}").to_lowercase();
+    let name = weights.name();
     match weights {
         WeightChoice::Q4 | WeightChoice::Q4m => format!("{name}, {}", format!("{rounding:?}").to_lowercase()),
         _ => name,
@@ -134,7 +134,7 @@ fn every_family_stays_near_itself() {
             let found = compare(&mut engine, &mut reference, &ids, ids.len());
             println!(
                 "| {family} | {} | {:.6} | {:.1} % |",
-                format!("{weights:?}").to_lowercase(),
+                weights.name(),
                 found.mean_kl(),
                 100.0 * found.top1_agreement()
             );

@@ -18,17 +18,7 @@ use selvedge::graph::{
 };
 use selvedge::quantised::{GROUP, Quantised, Rounding, quantise_row};
 use selvedge::state::{KvFormat, SlotId, StateLayout};
-use support::{checkpoint, wait};
-
-/// Numbers as weights are: most small, few large.
-fn bell(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let mut uniform = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32
-    };
-    (0..count).map(|_| (0..6).map(|_| uniform() - 0.5).sum::<f32>() * 0.05).collect()
-}
+use support::{bell, checkpoint, squared_error, wait};
 
 /// The rows of a quantised table as its device reads them: an embedding of every one.
 fn rows_of(backend: &mut dyn Backend, desc: &WeightDesc, fill: impl FnOnce(&mut dyn Backend)) -> Vec<f32> {
@@ -50,11 +40,9 @@ fn rows_of(backend: &mut dyn Backend, desc: &WeightDesc, fill: impl FnOnce(&mut 
 }
 
 fn encoded(numbers: &[f32], format: WeightFormat) -> Vec<u8> {
-    match format {
-        WeightFormat::F16 => numbers.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
-        WeightFormat::Bf16 => numbers.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
-        _ => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
-    }
+    let mut bytes = vec![0; format.row_bytes(numbers.len())];
+    format.encode(numbers, Rounding::Plain, &mut bytes);
+    bytes
 }
 
 fn decoded(bytes: &[u8], format: WeightFormat) -> Vec<f32> {
@@ -63,10 +51,6 @@ fn decoded(bytes: &[u8], format: WeightFormat) -> Vec<f32> {
         WeightFormat::Bf16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
         _ => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
     }
-}
-
-fn squared_error(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }
 
 /// A table quantised by the device, in blocks that end anywhere, and by the host. Gives how many groups there are,

@@ -1,7 +1,10 @@
 //! The quantised formats: what rounding loses, what the search wins, and what comes back from bytes.
 
+mod support;
+
 use proptest::prelude::*;
 use selvedge::quantised::{GROUP, Quantised, Rounding, quantise_row};
+use support::{bell, squared_error};
 
 const FORMATS: [Quantised; 3] = [Quantised::Q8, Quantised::Q4, Quantised::Q4m];
 
@@ -15,20 +18,6 @@ fn round_trip(numbers: &[f32], format: Quantised, rounding: Rounding) -> Vec<f32
         assert_eq!(row.at(column), *x, "{} column {column} by itself", format.name());
     }
     decoded
-}
-
-fn squared_error(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
-}
-
-/// Numbers as weights are: most small, few large.
-fn bell(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let mut uniform = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32
-    };
-    (0..count).map(|_| (0..6).map(|_| uniform() - 0.5).sum::<f32>() * 0.05).collect()
 }
 
 proptest! {

@@ -3,9 +3,10 @@
 //! because the table may be tied. Source: transformers' `falcon_h1`.
 
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::layers::{Attention, Mamba2, Names, attend, head_sizes, head_table, plain_rotary, swiglu};
+use super::head::logits;
+use super::layers::{Attention, Mamba2, Names, attend, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, NormKind, Part};
+use crate::graph::{GraphBuilder, NormKind, Part};
 
 /// Refuses what this file does not implement.
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
@@ -114,13 +115,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
 
     let norm = g.vector(Part::all("model.final_layernorm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let scale = multiplier("lm_head_multiplier")?;
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]).scaled(scale);
-    let (head, tied) = head_table(&mut g, config, tensors, table, part, false)?;
-    let mut logits = g.head(g.whole(last), head, vocabulary);
-    if tied {
-        logits = g.activation("scaled_logits", g.whole(logits), Function::Identity, scale);
-    }
-    g.sample(logits);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]).scaled(multiplier("lm_head_multiplier")?);
+    logits(&mut g, config, tensors, last, words, table, false)?;
     Model::new(config, g.finish()?, layers, vocabulary)
 }

@@ -4,9 +4,10 @@
 
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::experts::{self, Experts};
-use super::layers::{Attention, Mamba2, Names, head_sizes, head_table, plain_rotary, swiglu};
+use super::head::logits;
+use super::layers::{Attention, Mamba2, Names, attention_layers, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, NormKind, Part, Routing, ValueId};
+use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
 
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     config.expect("hidden_act", &"silu".into())?;
@@ -16,19 +17,9 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     Ok(())
 }
 
-/// Whether each layer is attention.
-fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
-    let Some(types) = config.strings("layer_types")? else { return Ok(vec![false; layers]) };
-    if types.len() != layers {
-        return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
-    }
-    let attention = |name: &String| match name.as_str() {
-        "mamba" | "linear_attention" => Ok(false),
-        "attention" | "full_attention" => Ok(true),
-        _ => Err(config.unsupported("layer_types", "mamba, attention").into()),
-    };
-    types.iter().map(attention).collect()
-}
+/// What `layer_types` calls a layer, and whether it is attention.
+const KINDS: [(&str, bool); 4] =
+    [("mamba", false), ("attention", true), ("linear_attention", false), ("full_attention", true)];
 
 /// The experts beside each layer's feed-forward.
 struct Mixture {
@@ -79,8 +70,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         None => config.size_within("intermediate_size", WIDTH)?,
     };
     let eps = config.positive_or("rms_norm_eps", 1e-5)? as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &[])?;
-    let attention_layers = attention_layers(config, layers)?;
+    let sizes @ (.., head) = head_sizes(config, hidden, &[])?;
+    let attention_layers = attention_layers(config, layers, &KINDS)?.unwrap_or_else(|| vec![false; layers]);
     let mamba = match attention_layers.iter().all(|&a| a) {
         true => None,
         false => Some(Mamba2::parse(
@@ -107,36 +98,10 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let norm = g.vector(names.vector("input_layernorm.weight", hidden));
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
         let mixed = match mamba.as_ref().filter(|_| !attention_layers[layer]) {
-            Some(mamba) => {
-                let rows = mamba.widths().iter().sum();
-                let in_proj =
-                    g.matrix(names.value("in_proj"), vec![names.matrix("mamba.in_proj.weight", rows, hidden)]);
-                let projected = g.linear(names.value("in_proj"), normed, in_proj, None);
-                let [z, xbc, dt] = g.split(projected, [mamba.inner(), mamba.channels(), mamba.heads]);
-                let y = mamba.build(&mut g, &names, "mamba.", z, xbc, dt);
-                let norm = g.vector(names.vector("mamba.norm.weight", mamba.inner()));
-                let y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, mamba.groups, eps, Some(norm), None);
-                let out = names.matrix("mamba.out_proj.weight", hidden, mamba.inner());
-                let out = g.matrix(names.value("out_proj"), vec![out]);
-                g.linear(names.value("out_proj"), y, out, None)
-            }
+            Some(mamba) => mamba.mixer(&mut g, &names, "mamba.", normed, eps, false),
             None => {
-                let (q_rows, kv_rows) = (heads * head, kv_heads * head);
-                let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
-                let attention = Attention {
-                    heads,
-                    kv_heads,
-                    head,
-                    scale: attention_scale,
-                    rotary,
-                    qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
-                    qkv_bias: None,
-                    qk_norm: None,
-                    gate: None,
-                    out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
-                    out_bias: None,
-                };
-                attention.build(&mut g, &names, normed)
+                let plain = Attention::plain(&names, "self_attn.", hidden, sizes, rotary);
+                Attention { scale: attention_scale, ..plain }.build(&mut g, &names, normed)
             }
         };
         let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), residual_scale);
@@ -154,12 +119,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     }
     let norm = g.vector(Part::all("model.norm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]).scaled(logits_scale);
-    let (head, tied) = head_table(&mut g, config, tensors, table, part, true)?;
-    let mut logits = g.head(g.whole(last), head, vocabulary);
-    if tied {
-        logits = g.activation("scaled_logits", g.whole(logits), Function::Identity, logits_scale);
-    }
-    g.sample(logits);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]).scaled(logits_scale);
+    logits(&mut g, config, tensors, last, words, table, true)?;
     Model::new(config, g.finish()?, layers, vocabulary)
 }

@@ -6,9 +6,8 @@
 //! `score.weight [labels, hidden]`, and the labels' names are in `id2label`.
 
 use super::config::WIDTH;
-use super::layers::head_table;
 use super::{ArchError, Config, TensorShapes};
-use crate::graph::{GraphBuilder, Part, ValueId, WeightId};
+use crate::graph::{Function, GraphBuilder, Part, ValueId, WeightId};
 
 /// What a model's last layer gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,21 +56,42 @@ impl Head {
         words: Part,
         table: WeightId,
     ) -> Result<(), ArchError> {
-        let whole = g.whole(last);
         match self {
-            Self::Words => {
-                let vocabulary = words.rows.len();
-                let (head, _) = head_table(g, config, tensors, table, words, false)?;
-                let logits = g.head(whole, head, vocabulary);
-                g.sample(logits);
-            }
+            Self::Words => logits(g, config, tensors, last, words, table, false),
             Self::Scores(labels) => {
-                let head = g.matrix("score", vec![Part::all("score.weight", &[labels.len(), whole.width])]);
-                g.head(whole, head, labels.len());
+                let last = g.whole(last);
+                let head = g.matrix("score", vec![Part::all("score.weight", &[labels.len(), last.width])]);
+                g.head(last, head, labels.len());
+                Ok(())
             }
         }
-        Ok(())
     }
+}
+
+/// Appends the logits behind `last`, and the choice among them. Their rows are `words`, or the embedding's `table`
+/// where it is tied, which the tensors tell, or without them the config.
+pub(super) fn logits(
+    g: &mut GraphBuilder,
+    config: &Config,
+    tensors: Option<&TensorShapes>,
+    last: ValueId,
+    words: Part,
+    table: WeightId,
+    tied_by_default: bool,
+) -> Result<(), ArchError> {
+    let tied = match tensors {
+        Some(tensors) => !tensors.contains_key(&words.tensor),
+        None => config.flag_or("tie_word_embeddings", tied_by_default)?,
+    };
+    let (vocabulary, scale) = (words.rows.len(), words.scale);
+    let head = if tied { table } else { g.table("lm_head", vec![words]) };
+    let mut logits = g.head(g.whole(last), head, vocabulary);
+    // A factor cannot be folded into rows that are the embedding's too.
+    if tied && scale != 1.0 {
+        logits = g.activation("scaled_logits", g.whole(logits), Function::Identity, scale);
+    }
+    g.sample(logits);
+    Ok(())
 }
 
 /// The labels' names, in the order of their numbers; without names, as many as `num_labels` or transformers' two.

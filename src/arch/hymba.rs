@@ -7,7 +7,8 @@
 use serde_json::Value;
 
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
-use super::{ArchError, ArchOptions, Config, Head, HymbaWindow, Model, TensorShapes};
+use super::head::logits;
+use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
 use crate::graph::{
     Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, StateKind, View, WeightClass, WeightRecipe,
 };
@@ -314,22 +315,8 @@ pub(super) fn build(
 
     let norm = g.vector(Part::all("model.final_layernorm.weight", &[s.hidden]));
     let last = g.rms_norm("final_norm", g.whole(hidden), norm, s.eps);
-    let untied = tensors.map_or(!config.flag_or("tie_word_embeddings", true)?, |t| t.contains_key("lm_head.weight"));
-    let head =
-        if untied { g.table("lm_head", vec![Part::all("lm_head.weight", &[s.vocabulary, s.hidden])]) } else { table };
-    let logits = g.head(g.whole(last), head, s.vocabulary);
-    g.sample(logits);
-
-    Ok(Model {
-        model_type: "hymba".into(),
-        head: Head::Words,
-        stand_ins: vec![],
-        graph: g.finish()?,
-        layers: s.layers,
-        vocabulary: s.vocabulary,
-        context: config.size_opt("max_position_embeddings")?.unwrap_or(8192),
-        prelude: s.vocabulary as u32..(s.vocabulary + s.meta) as u32,
-        bos: config.bos(s.vocabulary)?,
-        eos: config.token_ids("eos_token_id")?,
-    })
+    let words = Part::all("lm_head.weight", &[s.vocabulary, s.hidden]);
+    logits(&mut g, config, tensors, last, words, table, true)?;
+    let prelude = s.vocabulary as u32..(s.vocabulary + s.meta) as u32;
+    Ok(Model { prelude, ..Model::new(config, g.finish()?, s.layers, s.vocabulary)? })
 }

@@ -1,8 +1,8 @@
-//! Pieces that families share: attention, feed-forward, the Mamba-2 mixer, the head. Each takes what
+//! Pieces that families share: attention, feed-forward, the Mamba-2 mixer. Each takes what
 //! differs as data; none asks which family it serves.
 
 use super::config::{SMALL, WIDTH};
-use super::{ArchError, Config, TensorShapes};
+use super::{ArchError, Config};
 use crate::graph::{
     Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, RotaryId, Rows, StateKind, ValueId, View,
     WeightClass, WeightId, WeightRecipe,
@@ -60,13 +60,36 @@ pub(super) struct Attention {
     /// Rows whose sigmoid every column of every head is multiplied with, or none.
     pub gate: Option<Vec<Part>>,
     pub out: Part,
-    pub out_bias: Option<Part>,
 }
 
 impl Attention {
     /// The softmax scale everybody uses who does not say otherwise.
     pub fn usual_scale(head: usize) -> f32 {
         (1.0 / (head as f64).sqrt()) as f32
+    }
+
+    /// Without biases, norms and gate, of the tensors `q_proj.weight` and so on of `module`: `self_attn.`, `mixer.`
+    pub fn plain(
+        names: &Names,
+        module: &str,
+        hidden: usize,
+        (heads, kv_heads, head): (usize, usize, usize),
+        rotary: Option<RotaryId>,
+    ) -> Self {
+        let (q_rows, kv_rows) = (heads * head, kv_heads * head);
+        let matrix = |p: &str, rows, columns| names.matrix(&format!("{module}{p}_proj.weight"), rows, columns);
+        Self {
+            heads,
+            kv_heads,
+            head,
+            scale: Self::usual_scale(head),
+            rotary,
+            qkv: [("q", q_rows), ("k", kv_rows), ("v", kv_rows)].map(|(p, rows)| matrix(p, rows, hidden)).into(),
+            qkv_bias: None,
+            qk_norm: None,
+            gate: None,
+            out: matrix("o", hidden, q_rows),
+        }
     }
 
     /// Appends it.
@@ -101,8 +124,7 @@ impl Attention {
             attended = g.gate(names.value("attn_gated"), gate, g.whole(attended), Function::Sigmoid);
         }
         let out = g.matrix(names.value("attn_out"), vec![self.out]);
-        let bias = self.out_bias.map(|part| g.vector(part));
-        g.linear(names.value("attn_out"), attended, out, bias)
+        g.linear(names.value("attn_out"), attended, out, None)
     }
 }
 
@@ -191,6 +213,31 @@ impl Mamba2 {
     /// Rows of in_proj: z, x, B, C, dt.
     pub fn widths(&self) -> [usize; 5] {
         [self.inner(), self.inner(), self.groups * self.states, self.groups * self.states, self.heads]
+    }
+
+    /// Appends it between its projections, behind whose gate is a norm of its groups.
+    pub fn mixer(
+        &self,
+        g: &mut GraphBuilder,
+        names: &Names,
+        module: &str,
+        normed: ValueId,
+        eps: f32,
+        biased: bool,
+    ) -> ValueId {
+        let (rows, hidden) = (self.widths().iter().sum(), g.whole(normed).width);
+        let matrix = |what: &str, rows, columns| vec![names.matrix(&format!("{module}{what}"), rows, columns)];
+        let vector = |what: &str, length| names.vector(&format!("{module}{what}"), length);
+        let in_proj = g.matrix(names.value("in_proj"), matrix("in_proj.weight", rows, hidden));
+        let bias = biased.then(|| g.vector(vector("in_proj.bias", rows)));
+        let projected = g.linear(names.value("in_proj"), normed, in_proj, bias);
+        let [z, xbc, dt] = g.split(projected, [self.inner(), self.channels(), self.heads]);
+        let y = self.build(g, names, module, z, xbc, dt);
+        let norm = g.vector(vector("norm.weight", self.inner()));
+        let y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, self.groups, eps, Some(norm), None);
+        let out = g.matrix(names.value("out_proj"), matrix("out_proj.weight", hidden, self.inner()));
+        let bias = biased.then(|| g.vector(vector("out_proj.bias", hidden)));
+        g.linear(names.value("out_proj"), y, out, bias)
     }
 
     /// Appends it. `module` is the tensors' prefix within the layer: `mamba.`, `mixer.`
@@ -283,6 +330,27 @@ pub(super) fn head_sizes(config: &Config, hidden: usize, widths: &[&str]) -> Res
     Ok((heads, kv_heads, head))
 }
 
+/// Whether each layer is attention, by what `layer_types` calls it: one of `kinds`. `None` where a config has no such
+/// list.
+pub(super) fn attention_layers(
+    config: &Config,
+    layers: usize,
+    kinds: &[(&str, bool)],
+) -> Result<Option<Vec<bool>>, ArchError> {
+    let Some(types) = config.strings("layer_types")? else { return Ok(None) };
+    if types.len() != layers {
+        return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
+    }
+    let attention = |name: &String| match kinds.iter().find(|(kind, _)| kind == name) {
+        Some(&(_, attention)) => Ok(attention),
+        None => {
+            let kinds: Vec<&str> = kinds.iter().map(|&(kind, _)| kind).collect();
+            Err(config.unsupported("layer_types", kinds.join(", ")).into())
+        }
+    };
+    types.iter().map(attention).collect::<Result<_, _>>().map(Some)
+}
+
 /// The rotary embedding of a config without scaling, over the first `rotated` columns of a head.
 pub(super) fn plain_rotary(config: &Config, rotated: usize, theta: f64) -> Result<Rotary, ArchError> {
     if config.get("rope_scaling").is_some() {
@@ -295,21 +363,4 @@ pub(super) fn plain_rotary(config: &Config, rotated: usize, theta: f64) -> Resul
         return Err(config.invalid("head_dim", "an even number of rotated columns").into());
     }
     Ok(Rotary::from_base(config.rope_theta(theta)?, rotated))
-}
-
-/// The rows of the logits: the embedding's table where it is tied, which the tensors tell, or without
-/// them the config.
-pub(super) fn head_table(
-    g: &mut GraphBuilder,
-    config: &Config,
-    tensors: Option<&TensorShapes>,
-    table: WeightId,
-    part: Part,
-    tied_by_default: bool,
-) -> Result<(WeightId, bool), ArchError> {
-    let tied = match tensors {
-        Some(tensors) => !tensors.contains_key(&part.tensor),
-        None => config.flag_or("tie_word_embeddings", tied_by_default)?,
-    };
-    Ok(if tied { (table, true) } else { (g.table("lm_head", vec![part]), false) })
 }

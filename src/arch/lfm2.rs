@@ -3,22 +3,14 @@
 //! other.
 
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::layers::{Attention, Names, at_least_two, head_sizes, head_table, plain_rotary, swiglu};
+use super::head::logits;
+use super::layers::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, StateKind};
 
 /// Whether each layer is attention.
 fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
-    if let Some(types) = config.strings("layer_types")? {
-        let attention = |name: &String| match name.as_str() {
-            "conv" => Ok(false),
-            "full_attention" => Ok(true),
-            _ => Err(config.unsupported("layer_types", "conv, full_attention")),
-        };
-        let found: Vec<bool> = types.iter().map(attention).collect::<Result<_, _>>()?;
-        if found.len() != layers {
-            return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
-        }
+    if let Some(found) = layers::attention_layers(config, layers, &[("conv", false), ("full_attention", true)])? {
         return Ok(found);
     }
     if config.get("full_attn_idxs").is_none() {
@@ -60,7 +52,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let taps = at_least_two(config, "conv_L_cache")?;
     let conv_bias = config.flag_or("conv_bias", false)?;
     let eps = config.positive_or("norm_eps", 1e-5)? as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
+    let sizes @ (heads, _, head) = head_sizes(config, hidden, &["head_dim"])?;
     let attention_layers = attention_layers(config, layers)?;
 
     let mut g = GraphBuilder::new();
@@ -72,21 +64,11 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let norm = g.vector(names.vector("operator_norm.weight", hidden));
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
         let mixed = if attention_layers[layer] {
-            let (q_rows, kv_rows) = (heads * head, kv_heads * head);
-            let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
             let qk_norm = ["q", "k"].map(|p| names.vector(&format!("self_attn.{p}_layernorm.weight"), head));
             let attention = Attention {
-                heads,
-                kv_heads,
-                head,
-                scale: Attention::usual_scale(head),
-                rotary: Some(rotary),
-                qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
-                qkv_bias: None,
                 qk_norm: Some((qk_norm, eps)),
-                gate: None,
-                out: names.matrix("self_attn.out_proj.weight", hidden, q_rows),
-                out_bias: None,
+                out: names.matrix("self_attn.out_proj.weight", hidden, heads * head),
+                ..Attention::plain(&names, "self_attn.", hidden, sizes, Some(rotary))
             };
             attention.build(&mut g, &names, normed)
         } else {
@@ -117,10 +99,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     // The final norm, despite its name.
     let norm = g.vector(Part::all("model.embedding_norm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
     let tied = config.flag_or("tie_embedding", true)?;
-    let (head, _) = head_table(&mut g, config, tensors, table, part, tied)?;
-    let logits = g.head(g.whole(last), head, vocabulary);
-    g.sample(logits);
+    logits(&mut g, config, tensors, last, words, table, tied)?;
     Model::new(config, g.finish()?, layers, vocabulary)
 }

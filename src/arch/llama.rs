@@ -91,7 +91,7 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
         (config.size_within("num_hidden_layers", LAYERS)?, config.size_within("intermediate_size", WIDTH)?);
     let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
     let widths: &[&str] = if kind == Kind::Qwen2 { &[] } else { &["head_dim"] };
-    let (heads, kv_heads, head) = head_sizes(config, hidden, widths)?;
+    let sizes @ (heads, kv_heads, head) = head_sizes(config, hidden, widths)?;
 
     let mut g = GraphBuilder::new();
     let rotary = g.rotary(rotary(config, head)?);
@@ -101,23 +101,13 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
         let norm = g.vector(names.vector("input_layernorm.weight", hidden));
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
-        let (q_rows, kv_rows) = (heads * head, kv_heads * head);
-        let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
-        let weights = rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden));
+        let rows = [("q", heads * head), ("k", kv_heads * head), ("v", kv_heads * head)];
         let biases = rows.map(|(p, rows)| names.vector(&format!("self_attn.{p}_proj.bias"), rows));
         let qk_norm = ["q_norm", "k_norm"].map(|norm| names.vector(&format!("self_attn.{norm}.weight"), head));
         let attention = Attention {
-            heads,
-            kv_heads,
-            head,
-            scale: Attention::usual_scale(head),
-            rotary: Some(rotary),
-            qkv: weights.into(),
             qkv_bias: (kind == Kind::Qwen2).then(|| biases.into()),
             qk_norm: (kind == Kind::Qwen3).then_some((qk_norm, eps)),
-            gate: None,
-            out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
-            out_bias: None,
+            ..Attention::plain(&names, "self_attn.", hidden, sizes, Some(rotary))
         };
         let mixed = attention.build(&mut g, &names, normed);
         let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);

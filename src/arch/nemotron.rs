@@ -30,7 +30,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let (layers, width) =
         (config.size_within("num_hidden_layers", LAYERS)?, config.size_within("intermediate_size", WIDTH)?);
     let eps = config.positive_or("norm_eps", 1e-5)? as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim", "kv_channels"])?;
+    let sizes @ (.., head) = head_sizes(config, hidden, &["head_dim", "kv_channels"])?;
     let nested = config.nested("rope_parameters");
     let partial = match (config.get("partial_rotary_factor"), config.get("rope_percent"), &nested) {
         (Some(_), ..) => config.positive_or("partial_rotary_factor", 0.5)?,
@@ -50,21 +50,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
         let normed =
             norm(&mut g, names.value("in_norm"), View::all(stream, hidden), &names.tensor("input_layernorm"), eps);
-        let (q_rows, kv_rows) = (heads * head, kv_heads * head);
-        let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
-        let attention = Attention {
-            heads,
-            kv_heads,
-            head,
-            scale: Attention::usual_scale(head),
-            rotary: Some(rotary),
-            qkv: rows.map(|(p, rows)| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden)).into(),
-            qkv_bias: None,
-            qk_norm: None,
-            gate: None,
-            out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
-            out_bias: None,
-        };
+        let attention = Attention::plain(&names, "self_attn.", hidden, sizes, Some(rotary));
         let mixed = attention.build(&mut g, &names, normed);
         let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);
         let tensor = names.tensor("post_attention_layernorm");

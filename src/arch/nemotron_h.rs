@@ -4,9 +4,10 @@
 
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::experts::{self, Experts};
-use super::layers::{Attention, Mamba2, Names, at_least_two, head_sizes, head_table, squared_relu, time_step_limit};
+use super::head::logits;
+use super::layers::{Attention, Mamba2, Names, at_least_two, head_sizes, squared_relu, time_step_limit};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, NormKind, Part, Routing, ValueId};
+use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
 
 /// What a block mixes with.
 #[derive(Clone, Copy, PartialEq)]
@@ -155,7 +156,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         Some(_) => config.positive_or("layer_norm_epsilon", 1e-5)?,
         None => config.positive_or("rms_norm_eps", 1e-5)?,
     } as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim", "attention_head_dim"])?;
+    let sizes = head_sizes(config, hidden, &["head_dim", "attention_head_dim"])?;
     let mamba = Mamba2 {
         heads: config.size_within("mamba_num_heads", WIDTH)?,
         columns: config.size_within("mamba_head_dim", SMALL)?,
@@ -185,40 +186,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
         let mixed = match block {
             Block::Experts => Mixture::parse(config, mixtures)?.build(&mut g, &names, normed, hidden),
-            Block::Mamba => {
-                let widths = mamba.widths();
-                let rows = widths.iter().sum();
-                let in_proj =
-                    g.matrix(names.value("in_proj"), vec![names.matrix("mixer.in_proj.weight", rows, hidden)]);
-                let bias = use_bias.then(|| g.vector(names.vector("mixer.in_proj.bias", rows)));
-                let projected = g.linear(names.value("in_proj"), normed, in_proj, bias);
-                let [z, xbc, dt] = g.split(projected, [mamba.inner(), mamba.channels(), mamba.heads]);
-                let y = mamba.build(&mut g, &names, "mixer.", z, xbc, dt);
-                let norm = g.vector(names.vector("mixer.norm.weight", mamba.inner()));
-                let y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, mamba.groups, eps, Some(norm), None);
-                let out = names.matrix("mixer.out_proj.weight", hidden, mamba.inner());
-                let out = g.matrix(names.value("out_proj"), vec![out]);
-                let bias = use_bias.then(|| g.vector(names.vector("mixer.out_proj.bias", hidden)));
-                g.linear(names.value("out_proj"), y, out, bias)
-            }
-            Block::Attention => {
-                let (q_rows, kv_rows) = (heads * head, kv_heads * head);
-                let rows = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)];
-                let attention = Attention {
-                    heads,
-                    kv_heads,
-                    head,
-                    scale: Attention::usual_scale(head),
-                    rotary: None,
-                    qkv: rows.map(|(p, rows)| names.matrix(&format!("mixer.{p}_proj.weight"), rows, hidden)).into(),
-                    qkv_bias: None,
-                    qk_norm: None,
-                    gate: None,
-                    out: names.matrix("mixer.o_proj.weight", hidden, q_rows),
-                    out_bias: None,
-                };
-                attention.build(&mut g, &names, normed)
-            }
+            Block::Mamba => mamba.mixer(&mut g, &names, "mixer.", normed, eps, use_bias),
+            Block::Attention => Attention::plain(&names, "mixer.", hidden, sizes, None).build(&mut g, &names, normed),
             Block::FeedForward => {
                 let up_down = [
                     names.matrix("mixer.up_proj.weight", width, hidden),
@@ -232,9 +201,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     }
     let norm = g.vector(Part::all(format!("{root}norm_f.weight"), &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    let (head, _) = head_table(&mut g, config, tensors, table, part, false)?;
-    let logits = g.head(g.whole(last), head, vocabulary);
-    g.sample(logits);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    logits(&mut g, config, tensors, last, words, table, false)?;
     Model::new(config, g.finish()?, blocks.len(), vocabulary)
 }

@@ -6,7 +6,8 @@
 //! gives, and neither is loaded; multi-axis rotary positions of a text are one position three times.
 
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
-use super::layers::{Attention, Names, at_least_two, head_sizes, head_table, plain_rotary, swiglu};
+use super::head::logits;
+use super::layers::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Map, NormKind, Op, Part, Rows, StateKind, ValueId};
 
@@ -52,19 +53,12 @@ fn stand_ins(config: &Config) -> Result<Vec<(&'static str, u32)>, ArchError> {
 
 /// Whether each layer is attention.
 fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
-    let Some(types) = config.strings("layer_types")? else {
-        let interval = config.size_opt("full_attention_interval")?.unwrap_or(4);
-        return Ok((1..=layers).map(|layer| layer.is_multiple_of(interval)).collect());
-    };
-    if types.len() != layers {
-        return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
+    let kinds = [("linear_attention", false), ("full_attention", true)];
+    if let Some(found) = layers::attention_layers(config, layers, &kinds)? {
+        return Ok(found);
     }
-    let attention = |name: &String| match name.as_str() {
-        "linear_attention" => Ok(false),
-        "full_attention" => Ok(true),
-        _ => Err(config.unsupported("layer_types", "linear_attention, full_attention").into()),
-    };
-    types.iter().map(attention).collect()
+    let interval = config.size_opt("full_attention_interval")?.unwrap_or(4);
+    Ok((1..=layers).map(|layer| layer.is_multiple_of(interval)).collect())
 }
 
 /// Columns of a head that are rotated.
@@ -186,7 +180,7 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
     let width = config.size_within("intermediate_size", WIDTH)?;
     let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
+    let sizes @ (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
     let attention_layers = attention_layers(config, layers)?;
     let delta_net = match attention_layers.iter().all(|&a| a) {
         true => None,
@@ -216,17 +210,10 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
                 };
                 let queries = (0..heads).map(|h| half(h, 0));
                 let attention = Attention {
-                    heads,
-                    kv_heads,
-                    head,
-                    scale: Attention::usual_scale(head),
-                    rotary: Some(rotary),
                     qkv: queries.chain([matrix("k", kv_rows), matrix("v", kv_rows)]).collect(),
-                    qkv_bias: None,
                     qk_norm: Some((["q", "k"].map(|p| norm(&format!("self_attn.{p}_norm.weight"), head)), eps)),
                     gate: Some((0..heads).map(|h| half(h, 1)).collect()),
-                    out: names.matrix("self_attn.o_proj.weight", hidden, q_rows),
-                    out_bias: None,
+                    ..Attention::plain(&names, "self_attn.", hidden, sizes, Some(rotary))
                 };
                 attention.build(&mut g, &names, normed)
             }
@@ -242,10 +229,8 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     }
     let norm = g.vector(Part::all(format!("{prefix}norm.weight"), &[hidden]).mapped(Map::AddOne));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let part = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    let (head, _) = head_table(&mut g, config, tensors, table, part, false)?;
-    let logits = g.head(g.whole(last), head, vocabulary);
-    g.sample(logits);
+    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
+    logits(&mut g, config, tensors, last, words, table, false)?;
     let model = Model::new(config, g.finish()?, layers, vocabulary)?;
     Ok(Model { model_type: whole.string("model_type")?.to_owned(), stand_ins: stand_ins(whole)?, ..model })
 }

@@ -15,7 +15,8 @@ use super::loader::{BLOCK, overflow};
 use super::numbers::Conversion;
 use super::planes::{FP8_SCALE, METHOD, MINIMUMS, SCALES};
 use super::{
-    CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo, stored,
+    CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo,
+    safetensors, stored,
 };
 use crate::graph::{Graph, SourceBlock, WeightClass, WeightFormat};
 use crate::json;
@@ -212,11 +213,7 @@ fn header(shard: &[Target]) -> (Vec<u8>, u64) {
         entries.push(format!("{}:{entry}", Value::from(name)));
         at += bytes;
     }
-    let mut text = format!("{{{}}}", entries.join(","));
-    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
-    let mut head = (text.len() as u64).to_le_bytes().to_vec();
-    head.extend(text.bytes());
-    (head, at)
+    (safetensors::head(format!("{{{}}}", entries.join(","))), at)
 }
 
 /// Which tensor is in which shard.
@@ -307,14 +304,14 @@ impl Target {
             }
             return Ok(());
         };
-        let conversion = Conversion::new(checkpoint, info, format, rounding).await?;
+        let conversion = Conversion::new(checkpoint, name, info, format, rounding).await?;
         let (height, row_bytes) = (self.height(), format.row_bytes(info.columns()));
         let block_rows = (BLOCK / row_bytes.max(info.row_bytes()).max(1)).max(1);
         // Codes go out as they are made; the other planes follow them.
         let (mut rest, mut block, mut codes) = ([vec![], vec![]], vec![], vec![]);
         for first in (0..height).step_by(block_rows) {
             let rows = first..height.min(first + block_rows);
-            let source = checkpoint.rows(info, rows.clone()).await?;
+            let source = checkpoint.rows(name, info, rows.clone()).await?;
             let fault = |fault| overflow(checkpoint, name, info, first, format, fault);
             if let WeightFormat::Quantised(quantised) = format
                 && let Some((format, scale)) = conversion.of_many_bits()

@@ -40,6 +40,11 @@ pub enum WeightChoice {
 }
 
 impl WeightChoice {
+    /// `auto`, `f32`, `f16`, `bf16`, `q8`, `q4`, `q4m`
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
     /// The format of a weight of so many columns whose parts lie in the checkpoint as `sources`.
     pub fn format(
         self,
@@ -228,7 +233,8 @@ pub async fn load(
         let mut conversions = vec![];
         for part in &recipe.parts {
             let (info, _) = find(checkpoint, part)?;
-            conversions.push(Conversion::new(checkpoint, info, desc.format, rounding).await?.of_part(part));
+            let conversion = Conversion::new(checkpoint, &part.tensor, info, desc.format, rounding).await?;
+            conversions.push(conversion.of_part(part));
         }
         // All of a weight or nothing: rows of two parts may share what a device writes at once.
         let by_sink = sink.quantises() && conversions.iter().all(|conversion| conversion.of_many_bits().is_some());
@@ -240,7 +246,7 @@ pub async fn load(
             for start in part.rows.clone().step_by(block_rows) {
                 let rows = start..part.rows.end.min(start + block_rows);
                 let (from, count) = (rows.start, rows.len());
-                let source = checkpoint.rows(info, rows).await?;
+                let source = checkpoint.rows(&part.tensor, info, rows).await?;
                 let fault = |fault| overflow(checkpoint, &part.tensor, info, from, desc.format, fault);
                 if let Some((format, scale)) = by_sink {
                     conversion.check(&source).map_err(fault)?;

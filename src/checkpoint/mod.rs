@@ -10,7 +10,7 @@ mod loader;
 mod numbers;
 mod planes;
 mod rows;
-mod safetensors;
+pub(crate) mod safetensors;
 mod source;
 
 use std::borrow::Cow;

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 use super::{Checkpoint, CheckpointError, Dtype, TensorInfo};
 use crate::graph::{Map, Part, WeightFormat};
-use crate::quantised::{Quantised, Rounding, quantise_row};
+use crate::quantised::{Quantised, Rounding};
 
 /// A finite number that the stored format holds only as an infinity, or any that is not finite where the format
 /// has no place for those.
@@ -37,11 +37,12 @@ impl Conversion {
     /// That of rows of a tensor to a format.
     pub async fn new(
         checkpoint: &Checkpoint,
+        tensor: &str,
         info: &TensorInfo,
         to: WeightFormat,
         rounding: Rounding,
     ) -> Result<Self, CheckpointError> {
-        let (from, fp8_scale) = (info.dtype.clone(), checkpoint.fp8_scale(info).await?);
+        let (from, fp8_scale) = (info.dtype.clone(), checkpoint.fp8_scale(tensor, info).await?);
         Ok(Self { from, to, columns: info.columns(), map: Map::Identity, scale: 1.0, fp8_scale, rounding })
     }
 
@@ -141,7 +142,7 @@ impl Conversion {
         if self.map != Map::Identity || self.scale != 1.0 {
             numbers.iter_mut().for_each(|x| *x = self.map.apply(*x) * self.scale);
         }
-        if encode(numbers, self.to, self.rounding, out) {
+        if self.to.encode(numbers, self.rounding, out) {
             return Ok(());
         }
         // Infinities and NaN that the checkpoint itself holds pass, where the format has them.
@@ -193,28 +194,6 @@ fn e4m3(bits: u8) -> f32 {
         _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
     };
     if bits & 0x80 == 0 { magnitude } else { -magnitude }
-}
-
-/// Writes numbers; `false` when some of them are not finite in the format.
-fn encode(numbers: &[f32], to: WeightFormat, rounding: Rounding, out: &mut [u8]) -> bool {
-    match to {
-        WeightFormat::F32 => {
-            out.chunks_exact_mut(4).zip(numbers).for_each(|(b, x)| b.copy_from_slice(&x.to_le_bytes()));
-            numbers.iter().all(|x| x.is_finite())
-        }
-        WeightFormat::F16 => {
-            let mut halves = vec![f16::ZERO; numbers.len()];
-            halves.convert_from_f32_slice(numbers);
-            out.chunks_exact_mut(2).zip(&halves).for_each(|(b, x)| b.copy_from_slice(&x.to_le_bytes()));
-            halves.iter().all(|x| x.is_finite())
-        }
-        WeightFormat::Bf16 => {
-            let halves = out.chunks_exact_mut(2).zip(numbers);
-            halves.for_each(|(b, &x)| b.copy_from_slice(&bf16::from_f32(x).to_le_bytes()));
-            out.chunks_exact(2).all(|b| bf16::from_le_bytes([b[0], b[1]]).is_finite())
-        }
-        WeightFormat::Quantised(format) => quantise_row(numbers, format, rounding, out),
-    }
 }
 
 /// Whether a format holds a number as a finite one.

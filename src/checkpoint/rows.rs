@@ -27,9 +27,10 @@ impl TensorInfo {
 
 impl Checkpoint {
     /// Rows of a tensor, one after the other. Those of a quantised one are put together from their planes: codes,
-    /// scales, minimums.
+    /// scales, minimums. Faults name it `tensor`.
     pub async fn rows<'a>(
         &'a self,
+        tensor: &str,
         info: &'a TensorInfo,
         rows: Range<usize>,
     ) -> Result<Cow<'a, [u8]>, CheckpointError> {
@@ -45,7 +46,8 @@ impl Checkpoint {
             let halves = plane.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]));
             if let Some(index) = halves.into_iter().position(|x| !x.is_finite()) {
                 let row = rows.start + 2 * index / (*bytes).max(1);
-                return Err(self.planes_fault(info, format!("has a {what} in row {row} that is no finite number")));
+                let what = format!("has a {what} in row {row} that is no finite number");
+                return Err(self.planes_fault(tensor, info, what));
             }
         }
         let mut all = Vec::with_capacity(rows.len() * info.row_bytes());
@@ -69,20 +71,18 @@ impl Checkpoint {
     }
 
     /// What an FP8 tensor is to be multiplied with; 1 for any other.
-    pub(super) async fn fp8_scale(&self, info: &TensorInfo) -> Result<f32, CheckpointError> {
+    pub(super) async fn fp8_scale(&self, tensor: &str, info: &TensorInfo) -> Result<f32, CheckpointError> {
         let (Dtype::F8E4m3, Some(Plane { file, range })) = (&info.dtype, info.planes.first()) else { return Ok(1.0) };
         let bytes = self.source.read(file, range.clone()).await?;
         let scale = bytes.first_chunk().map_or(f32::NAN, |bytes| f32::from_le_bytes(*bytes));
         if scale.is_finite() {
             Ok(scale)
         } else {
-            Err(self.planes_fault(info, format!("has the scale {scale}, which is no finite number")))
+            Err(self.planes_fault(tensor, info, format!("has the scale {scale}, which is no finite number")))
         }
     }
 
-    fn planes_fault(&self, info: &TensorInfo, what: String) -> CheckpointError {
-        let found = self.tensors.iter().find(|(_, other)| *other == info);
-        let tensor = found.map_or_else(String::new, |(name, _)| name.clone());
-        CheckpointError::Planes { tensor, file: self.describe(&info.file), what }
+    fn planes_fault(&self, tensor: &str, info: &TensorInfo, what: String) -> CheckpointError {
+        CheckpointError::Planes { tensor: tensor.to_owned(), file: self.describe(&info.file), what }
     }
 }

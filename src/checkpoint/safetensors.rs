@@ -1,4 +1,4 @@
-//! Reads the header of a safetensors file: which tensor lies where. Nothing else of the file is touched.
+//! The header of a safetensors file: which tensor lies where. Nothing else of the file is touched.
 //!
 //! A file is `u64 n`, then `n` bytes of JSON `{name: {dtype, shape, data_offsets: [from, to]}}`, then the data
 //! without holes. Read here and not by the `safetensors` crate, because that one counts bytes in `usize`
@@ -16,6 +16,12 @@ use super::{CheckpointError, Dtype, Source, TensorInfo};
 
 /// Longest header that is read, as the format's own readers have it.
 const LONGEST_HEADER: u64 = 100_000_000;
+
+/// The beginning of a file whose header has this text: the data begins behind it, on an 8-byte boundary.
+pub(crate) fn head(mut header: String) -> Vec<u8> {
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
+}
 
 /// The tensors of a file, by their place in it.
 pub(super) async fn read_header(source: &dyn Source, file: &str) -> Result<Vec<(String, TensorInfo)>, CheckpointError> {

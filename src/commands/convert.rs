@@ -12,6 +12,7 @@ use super::CommandError;
 use super::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use super::fetch::locate;
 use super::model::loading_style;
+use super::part_file::PartFile;
 use crate::arch::{self, ArchOptions, Config};
 use crate::checkpoint::{
     self, Checkpoint, CheckpointError, ConvertOptions, FileSink, Folder, LoadProgress, SinkError, Storage, WeightChoice,
@@ -80,11 +81,11 @@ impl Args {
     }
 }
 
-/// A folder that fills with finished files. One that is being written ends in `.part`.
+/// A folder that fills with finished files.
 struct TargetFolder {
     path: PathBuf,
-    /// The file being written, and its name to be.
-    current: Option<(File, PathBuf)>,
+    /// The file being written.
+    current: Option<PartFile>,
     /// Finished files.
     files: usize,
     /// Their bytes.
@@ -108,12 +109,6 @@ impl TargetFolder {
         Ok(Self { path: path.to_owned(), current: None, files: 0, bytes: 0 })
     }
 
-    fn part(path: &Path) -> PathBuf {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        part.into()
-    }
-
     fn has_head(path: &Path, size: u64, head: &[u8]) -> io::Result<bool> {
         if !path.exists() {
             return Ok(false);
@@ -121,14 +116,6 @@ impl TargetFolder {
         let mut file = File::open(path)?;
         let mut found = vec![0; head.len()];
         Ok(file.metadata()?.len() == size && file.read_exact(&mut found).is_ok() && found == head)
-    }
-
-    fn finish_current(&mut self) -> io::Result<()> {
-        let Some((file, path)) = self.current.take() else { return Ok(()) };
-        file.sync_all()?;
-        self.files += 1;
-        self.bytes += file.metadata()?.len();
-        fs::rename(Self::part(&path), path)
     }
 }
 
@@ -142,29 +129,22 @@ impl FileSink for TargetFolder {
     }
 
     fn begin<'a>(&'a mut self, name: &'a str, _: u64) -> LocalBoxFuture<'a, Result<(), SinkError>> {
-        let path = self.path.join(name);
-        let begun = File::create(Self::part(&path)).map(|file| self.current = Some((file, path)));
+        let begun = PartFile::create(&self.path.join(name)).map(|file| self.current = Some(file));
         Box::pin(ready(begun.map_err(Into::into)))
     }
 
     fn append<'a>(&'a mut self, bytes: &'a [u8]) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         let written = match &mut self.current {
-            Some((file, _)) => file.write_all(bytes),
+            Some(file) => file.write_all(bytes),
             None => Err(io::Error::other("no file was begun")),
         };
+        self.bytes += bytes.len() as u64;
         Box::pin(ready(written.map_err(Into::into)))
     }
 
     fn finish(&mut self) -> LocalBoxFuture<'_, Result<(), SinkError>> {
-        Box::pin(ready(self.finish_current().map_err(Into::into)))
-    }
-}
-
-impl Drop for TargetFolder {
-    fn drop(&mut self) {
-        // What was cut is of no use: a shard is written whole or again.
-        if let Some((_, path)) = self.current.take() {
-            let _ = fs::remove_file(Self::part(&path));
-        }
+        self.files += 1;
+        let finished = self.current.take().map_or(Ok(()), PartFile::finish);
+        Box::pin(ready(finished.map_err(Into::into)))
     }
 }

@@ -1,13 +1,14 @@
 //! `selvedge logits`: the model's raw answers, to compare with other implementations.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::CommandError;
 use super::model::ModelArgs;
+use super::part_file::PartFile;
 use crate::backend::Outputs;
+use crate::checkpoint::safetensors;
 use crate::engine::{EngineError, PREFILL_ROWS};
 
 /// Write the logits of every token of a sequence.
@@ -77,61 +78,27 @@ impl Args {
             return Err(EngineError::ContextFull { tokens: ids.len(), used: 0, context: engine.context() }.into());
         }
         let slot = engine.open()?;
-        let mut out = LogitsFile::create(&self.out, ids.len(), engine.model().vocabulary)?;
+        let fault = CommandError::file(&self.out);
+        let mut out = create(&self.out, ids.len(), engine.model().vocabulary).map_err(&fault)?;
         let (prompt, rest) = ids.split_at(self.prefill.unwrap_or(ids.len()).min(ids.len()));
         for span in prompt.chunks(self.chunk).chain(rest.chunks(1)) {
             let step = engine.feed(slot, span, Outputs::All)?;
-            out.append(&engine.logits(&step).await?)?;
+            for number in engine.logits(&step).await? {
+                out.write_all(&number.to_le_bytes()).map_err(&fault)?;
+            }
         }
-        out.finish()?;
+        out.finish().map_err(&fault)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// A safetensors file with one tensor, written row by row: the logits of a long text may not fit in memory.
-struct LogitsFile<'p> {
-    path: &'p Path,
-    /// Written here, and moved in place when it is whole.
-    part: PathBuf,
-    file: BufWriter<File>,
-}
-
-impl<'p> LogitsFile<'p> {
-    fn create(path: &'p Path, rows: usize, columns: usize) -> Result<Self, CommandError> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".part");
-        let part = PathBuf::from(name);
-        let bytes = rows * columns * size_of::<f32>();
-        let header = serde_json::json!({
-            "logits": { "dtype": "F32", "shape": [rows, columns], "data_offsets": [0, bytes] },
-        });
-        // The numbers begin on an 8-byte boundary.
-        let mut header = header.to_string();
-        header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-        let create = || {
-            let mut file = BufWriter::new(File::create(&part)?);
-            file.write_all(&(header.len() as u64).to_le_bytes())?;
-            file.write_all(header.as_bytes())?;
-            io::Result::Ok(file)
-        };
-        let file = create().map_err(CommandError::file(&part))?;
-        Ok(Self { path, part, file })
-    }
-
-    fn append(&mut self, numbers: &[f32]) -> Result<(), CommandError> {
-        let mut write = || numbers.iter().try_for_each(|number| self.file.write_all(&number.to_le_bytes()));
-        write().map_err(CommandError::file(&self.part))
-    }
-
-    fn finish(mut self) -> Result<(), CommandError> {
-        self.file.flush().map_err(CommandError::file(&self.part))?;
-        std::fs::rename(&self.part, self.path).map_err(CommandError::file(self.path))
-    }
-}
-
-impl Drop for LogitsFile<'_> {
-    fn drop(&mut self) {
-        // There is nothing to remove once the file is in its place.
-        let _ = std::fs::remove_file(&self.part);
-    }
+/// A safetensors file with one tensor, to be written row by row: the logits of a long text may not fit in memory.
+fn create(path: &Path, rows: usize, columns: usize) -> io::Result<PartFile> {
+    let bytes = rows * columns * size_of::<f32>();
+    let header = serde_json::json!({
+        "logits": { "dtype": "F32", "shape": [rows, columns], "data_offsets": [0, bytes] },
+    });
+    let mut file = PartFile::create(path)?;
+    file.write_all(&safetensors::head(header.to_string()))?;
+    Ok(file)
 }

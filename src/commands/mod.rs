@@ -13,6 +13,7 @@ mod generate;
 mod inspect;
 mod logits;
 mod model;
+mod part_file;
 mod perplexity;
 mod prompt;
 mod sampling;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::CommandError;
@@ -62,7 +61,7 @@ impl ModelArgs {
 
     /// How matrices are stored, as the user wrote it.
     pub(super) fn weights_name(&self) -> String {
-        self.load.weights.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+        self.load.weights.name()
     }
 
     /// Opens the device and puts random weights on it, for the model of a folder's config or of a preset.
@@ -135,7 +134,7 @@ impl LoadArgs {
         if engine.weights() != self.weights {
             eprintln!(
                 "the weights as they are do not fit into the device's memory: stored as {}",
-                format!("{:?}", engine.weights()).to_lowercase()
+                engine.weights().name()
             );
         }
         Ok(engine)

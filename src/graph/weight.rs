@@ -1,7 +1,10 @@
 //! Weights as they pass from a checkpoint to a backend.
 
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
 use super::WeightClass;
-use crate::quantised::{Quantised, Rounding};
+use crate::quantised::{Quantised, Rounding, quantise_row};
 
 /// How a weight's numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +35,29 @@ impl WeightFormat {
             Self::F32 => 4 * columns,
             Self::F16 | Self::Bf16 => 2 * columns,
             Self::Quantised(format) => format.row_bytes(columns),
+        }
+    }
+
+    /// Writes a row of numbers as the [`row_bytes`](Self::row_bytes) of `out`; where rows mean nothing to the format,
+    /// any numbers. `false` when some of them are not finite in the format.
+    pub fn encode(self, numbers: &[f32], rounding: Rounding, out: &mut [u8]) -> bool {
+        match self {
+            Self::F32 => {
+                out.chunks_exact_mut(4).zip(numbers).for_each(|(b, x)| b.copy_from_slice(&x.to_le_bytes()));
+                numbers.iter().all(|x| x.is_finite())
+            }
+            Self::F16 => {
+                let mut halves = vec![f16::ZERO; numbers.len()];
+                halves.convert_from_f32_slice(numbers);
+                out.chunks_exact_mut(2).zip(&halves).for_each(|(b, x)| b.copy_from_slice(&x.to_le_bytes()));
+                halves.iter().all(|x| x.is_finite())
+            }
+            Self::Bf16 => {
+                let halves = out.chunks_exact_mut(2).zip(numbers);
+                halves.for_each(|(b, &x)| b.copy_from_slice(&bf16::from_f32(x).to_le_bytes()));
+                out.chunks_exact(2).all(|b| bf16::from_le_bytes([b[0], b[1]]).is_finite())
+            }
+            Self::Quantised(format) => quantise_row(numbers, format, rounding, out),
         }
     }
 

@@ -115,7 +115,7 @@ impl QuantisedRow<'_> {
 
     /// The code of a column, as a number.
     #[inline(always)]
-    pub fn code(&self, column: usize) -> f32 {
+    fn code(&self, column: usize) -> f32 {
         match self.format {
             Quantised::Q8 => f32::from(self.codes[column] as i8),
             Quantised::Q4 | Quantised::Q4m => f32::from(self.codes[column / 2] >> (4 * (column % 2)) & 15),
@@ -128,35 +128,12 @@ impl QuantisedRow<'_> {
         factor * self.code(column) + addend
     }
 
-    /// The codes of a group that is full, as numbers.
-    #[inline(always)]
-    fn codes_of(&self, group: usize, out: &mut [f32; GROUP]) {
-        match self.format {
-            Quantised::Q8 => {
-                for (x, &code) in out.iter_mut().zip(&self.codes[group * GROUP..][..GROUP]) {
-                    *x = f32::from(code as i8);
-                }
-            }
-            Quantised::Q4 | Quantised::Q4m => {
-                let codes = &self.codes[group * GROUP / 2..][..GROUP / 2];
-                for (pair, &code) in out.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
-                    *pair = [f32::from(code & 15), f32::from(code >> 4)];
-                }
-            }
-        }
-    }
-
     /// All numbers, as many as `out` takes.
-    #[inline(always)]
     pub fn decode(&self, out: &mut [f32]) {
-        let mut codes = [0.0; GROUP];
         for (group, out) in out.chunks_mut(GROUP).enumerate() {
-            if let Ok(out) = <&mut [f32; GROUP]>::try_from(&mut *out) {
-                let (factor, addend) = self.group(group);
-                self.codes_of(group, &mut codes);
-                out.iter_mut().zip(&codes).for_each(|(x, code)| *x = factor * code + addend);
-            } else {
-                out.iter_mut().enumerate().for_each(|(i, x)| *x = self.at(group * GROUP + i));
+            let (factor, addend) = self.group(group);
+            for (i, x) in out.iter_mut().enumerate() {
+                *x = factor * self.code(group * GROUP + i) + addend;
             }
         }
     }

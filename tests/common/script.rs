@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use half::{bf16, f16};
 use selvedge::backend::{Outputs, Span, Step, Tokens};
 use selvedge::graph::{GraphBuilder, ValueId, WeightClass, WeightDesc, WeightFormat, WeightRecipe};
-use selvedge::quantised::{Rounding, quantise_row};
+use selvedge::quantised::Rounding;
 use selvedge::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 use super::{Action, OpCase, Random};
@@ -162,17 +161,9 @@ fn weight(recipe: &WeightRecipe, format: WeightFormat, random: &mut Random) -> (
     for part in &recipe.parts {
         for _ in part.rows.clone() {
             let row = (0..part.columns()).map(|_| part.map.apply(random.normal()) * part.scale);
-            match format {
-                WeightFormat::F32 => bytes.extend(row.flat_map(f32::to_le_bytes)),
-                WeightFormat::F16 => bytes.extend(row.flat_map(|x| f16::from_f32(x).to_le_bytes())),
-                WeightFormat::Bf16 => bytes.extend(row.flat_map(|x| bf16::from_f32(x).to_le_bytes())),
-                WeightFormat::Quantised(format) => {
-                    let at = bytes.len();
-                    bytes.resize(at + format.row_bytes(recipe.columns), 0);
-                    let row: Vec<f32> = row.collect();
-                    assert!(quantise_row(&row, format, Rounding::Plain, &mut bytes[at..]), "noise is finite");
-                }
-            }
+            let (row, at) = (row.collect::<Vec<f32>>(), bytes.len());
+            bytes.resize(at + format.row_bytes(recipe.columns), 0);
+            assert!(format.encode(&row, Rounding::Plain, &mut bytes[at..]), "noise is finite");
         }
     }
     let (name, rows, columns, class) = (recipe.name.clone(), recipe.rows, recipe.columns, recipe.class);

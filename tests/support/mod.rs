@@ -124,6 +124,21 @@ pub fn compare_scores(worst: &mut Worst, place: &str, engine: &mut Engine, expec
     texts.len()
 }
 
+/// Numbers as weights are: most small, few large.
+pub fn bell(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32
+    };
+    (0..count).map(|_| (0..6).map(|_| uniform() - 0.5).sum::<f32>() * 0.05).collect()
+}
+
+/// The sum of the squared differences.
+pub fn squared_error(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+}
+
 /// A tensor of the reference.
 #[derive(Clone, Debug)]
 pub struct Tensor {

@@ -8,12 +8,12 @@ disturbed least. Standard library only. The axis of rates begins at 0: a curve t
 """
 
 import json
-import sys
-from pathlib import Path
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 70, 600, 60, 240  # the plotted area
+from chart import RIGHT, frame, level, main
+
+HEIGHT = 300
+LEFT, TOP, BOTTOM = 70, 60, 240  # the plotted area
 
 
 def axis_step(limit):
@@ -46,20 +46,7 @@ def plot(measurements):
     title = f"{model}: tokens a second by depth"
     below = f"{backend}, {adapter}; at {last} the rate is {last_rate / first_rate:.2f} of that at {first}"
     middle = (LEFT + RIGHT) // 2
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="title"',
-        "     font-family=\"system-ui, 'DejaVu Sans', sans-serif\" font-size=\"12\" fill=\"#555\">",
-        f'  <title id="title">{title}</title>',
-        f'  <rect width="{WIDTH}" height="{HEIGHT}" fill="#fdfcf9"/>',
-        f'  <text x="{LEFT}" y="24" font-size="15" font-weight="600" fill="#222">{title}</text>',
-        f'  <text x="{LEFT}" y="42">{below}</text>',
-    ]
-    for i in range(6):
-        rate = i * step
-        lines += [
-            f'  <path d="M{LEFT} {y(rate):.1f} H{RIGHT}" stroke="#d9d2c3"/>',
-            f'  <text x="{LEFT - 8}" y="{y(rate) + 4:.1f}" text-anchor="end">{rate:g}</text>',
-        ]
+    lines = [line for i in range(6) for line in level(LEFT, y(i * step), i * step)]
     path = " L".join(f"{x(depth):.1f} {y(rate):.1f}" for depth, rate in points)
     lines.append(f'  <path d="M{path}" fill="none" stroke="#35607f" stroke-width="2"/>')
     for depth, rate in points:
@@ -68,24 +55,11 @@ def plot(measurements):
             f'  <text x="{x(depth):.1f}" y="{y(rate) - 10:.1f}" text-anchor="middle" fill="#222">{rate:.2f}</text>',
             f'  <text x="{x(depth):.1f}" y="{BOTTOM + 20}" text-anchor="middle">{depth}</text>',
         ]
-    lines += [
-        f'  <text x="{middle}" y="{BOTTOM + 42}" text-anchor="middle">tokens that the sequence holds already</text>',
-        "</svg>",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def main():
-    if len(sys.argv) != 3:
-        sys.exit("usage: plot.py BENCH.json PICTURE.svg")
-    source, picture = map(Path, sys.argv[1:])
-    try:
-        measurements = json.loads(source.read_text())
-        svg = plot(measurements)
-    except (OSError, ValueError, LookupError, TypeError) as problem:
-        sys.exit(f"{source}: not what `selvedge bench --json` prints: {problem!r}")
-    picture.write_text(svg)
+    lines.append(
+        f'  <text x="{middle}" y="{BOTTOM + 42}" text-anchor="middle">tokens that the sequence holds already</text>'
+    )
+    return frame(HEIGHT, LEFT, title, below, *lines)
 
 
 if __name__ == "__main__":
-    main()
+    main(lambda text: plot(json.loads(text)), "BENCH.json", "what `selvedge bench --json` prints")

@@ -9,12 +9,12 @@ straight line that rises by one doubling for each doubling. Standard library onl
 
 import json
 import math
-import sys
-from pathlib import Path
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, TOP, BOTTOM = 70, 600, 84, 290  # the plotted area
+from chart import RIGHT, frame, level, main
+
+HEIGHT = 340
+LEFT, TOP, BOTTOM = 70, 84, 290  # the plotted area
 COLOURS = ["#35607f", "#a3562a", "#4f7a3a"]
 
 
@@ -38,21 +38,7 @@ def plot(scans, device):
     def y(ms):
         return BOTTOM - (BOTTOM - TOP) * (math.log10(ms) - low) / (high - low)
 
-    title = "Milliseconds of one scan by rows"
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="title"',
-        "     font-family=\"system-ui, 'DejaVu Sans', sans-serif\" font-size=\"12\" fill=\"#555\">",
-        f'  <title id="title">{title}</title>',
-        f'  <rect width="{WIDTH}" height="{HEIGHT}" fill="#fdfcf9"/>',
-        f'  <text x="{LEFT}" y="24" font-size="15" font-weight="600" fill="#222">{title}</text>',
-        f'  <text x="{LEFT}" y="42">{escape(device)}; both axes are logarithmic</text>',
-    ]
-    for power in range(low, high + 1):
-        at = y(10**power)
-        lines += [
-            f'  <path d="M{LEFT} {at:.1f} H{RIGHT}" stroke="#d9d2c3"/>',
-            f'  <text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{10**power:g}</text>',
-        ]
+    lines = [line for power in range(low, high + 1) for line in level(LEFT, y(10**power), 10**power)]
     for count in rows:
         lines.append(f'  <text x="{x(count):.1f}" y="{BOTTOM + 20}" text-anchor="middle">{count}</text>')
     for index, (name, lengths) in enumerate(scans.items()):
@@ -63,8 +49,9 @@ def plot(scans, device):
         at = LEFT + index * 205
         lines.append(f'  <circle cx="{at + 4}" cy="60" r="4" fill="{colour}"/>')
         lines.append(f'  <text x="{at + 14}" y="64" font-size="10">{escape(name)}</text>')
-    lines += [f'  <text x="{(LEFT + RIGHT) // 2}" y="{BOTTOM + 42}" text-anchor="middle">rows of one step</text>', "</svg>"]
-    return "\n".join(lines) + "\n"
+    lines.append(f'  <text x="{(LEFT + RIGHT) // 2}" y="{BOTTOM + 42}" text-anchor="middle">rows of one step</text>')
+    below = f"{escape(device)}; both axes are logarithmic"
+    return frame(HEIGHT, LEFT, "Milliseconds of one scan by rows", below, *lines)
 
 
 def table(scans):
@@ -77,19 +64,13 @@ def table(scans):
     return "\n".join(lines)
 
 
-def main():
-    if len(sys.argv) != 3:
-        sys.exit("usage: scan.py SCAN.json PICTURE.svg")
-    source, picture = map(Path, sys.argv[1:])
-    try:
-        measurements = json.loads(source.read_text())
-        scans = by_scan(measurements)
-        svg = plot(scans, measurements[0]["device"])
-    except (OSError, ValueError, LookupError, TypeError) as problem:
-        sys.exit(f"{source}: not what the example `scan` prints: {problem!r}")
-    picture.write_text(svg)
+def draw(text):
+    """The picture of what was measured; the table is printed."""
+    measurements = json.loads(text)
+    scans = by_scan(measurements)
     print(table(scans))
+    return plot(scans, measurements[0]["device"])
 
 
 if __name__ == "__main__":
-    main()
+    main(draw, "SCAN.json", "what the example `scan` prints")

@@ -8,7 +8,7 @@ use super::memory::SlotStates;
 use super::parallel;
 use super::rows::{Input, Output};
 use super::simd::{self, Kernel, Lanes, vectorised};
-use super::spans::{SpanRows, tasks};
+use super::spans::{SpanRows, Task, tasks};
 use crate::graph::Function;
 
 /// A scan over the rows of every span.
@@ -101,7 +101,7 @@ impl<'a> GatedDelta<'a> {
         let (key, value) = (self.key_width(), self.value_width());
         let cost = 4 * key * value * out.count / spans.len().max(1);
         parallel::for_each(tasks(spans, states, key * value, out, value), cost, |task| {
-            vectorised(Head { rule: self, head: task.block, row: task.span.row, state: task.state, out: task.out });
+            vectorised(Head { rule: self, task });
         });
     }
 }
@@ -109,13 +109,8 @@ impl<'a> GatedDelta<'a> {
 /// One value head of one span.
 struct Head<'a> {
     rule: &'a GatedDelta<'a>,
-    head: usize,
-    /// First row.
-    row: usize,
-    /// `[key width, value width]`
-    state: &'a mut [f32],
-    /// `[rows][value width]`
-    out: Vec<&'a mut [f32]>,
+    /// State `[key width, value width]`, out `[rows][value width]`.
+    task: Task<'a>,
 }
 
 impl Kernel for Head<'_> {
@@ -123,9 +118,9 @@ impl Kernel for Head<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let Self { rule, head, row, state, out } = self;
+        let Self { rule, task: Task { span, block: head, state, out } } = self;
         let mut error = vec![0.0; rule.value_width()];
-        for (row, out) in (row..).zip(out) {
+        for (row, out) in (span.row..).zip(out) {
             let Row { decay, beta, q, k, v } = rule.row(row, head);
             error.fill(0.0);
             simd::add_weighted::<V>(&mut error, k, state);

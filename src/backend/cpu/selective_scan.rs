@@ -8,7 +8,7 @@ use super::memory::SlotStates;
 use super::parallel;
 use super::rows::{Input, Output};
 use super::simd::{Kernel, LANES, Lanes, vectorised};
-use super::spans::{SpanRows, tasks};
+use super::spans::{SpanRows, Task, tasks};
 
 /// Channels of one task.
 const CHANNELS: usize = 32;
@@ -57,9 +57,7 @@ impl SelectiveScan<'_> {
         let n = self.b.width;
         let cost = 16 * CHANNELS * n * out.count / spans.len().max(1);
         parallel::for_each(tasks(spans, states, CHANNELS * n, out, CHANNELS), cost, |task| {
-            let first = task.block * CHANNELS;
-            let a = &self.a[first * n..][..task.state.len()];
-            vectorised(Channels { scan: self, first, row: task.span.row, a, state: task.state, out: task.out });
+            vectorised(Channels { scan: self, task });
         });
     }
 }
@@ -67,16 +65,8 @@ impl SelectiveScan<'_> {
 /// Some channels of one span.
 struct Channels<'a> {
     scan: &'a SelectiveScan<'a>,
-    /// First channel.
-    first: usize,
-    /// First row.
-    row: usize,
-    /// `[channels, N]`
-    a: &'a [f32],
-    /// `[channels, N]`
-    state: &'a mut [f32],
-    /// `[rows][channels]`
-    out: Vec<&'a mut [f32]>,
+    /// State `[channels, N]`, out `[rows][channels]`.
+    task: Task<'a>,
 }
 
 impl Kernel for Channels<'_> {
@@ -84,9 +74,10 @@ impl Kernel for Channels<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let Self { scan, first, row, a, state, out } = self;
-        let n = scan.b.width;
-        for (row, out) in (row..).zip(out) {
+        let Self { scan, task: Task { span, block, state, out } } = self;
+        let (first, n) = (block * CHANNELS, scan.b.width);
+        let a = &scan.a[first * n..][..state.len()];
+        for (row, out) in (span.row..).zip(out) {
             let (x, dt) = (&scan.x.row(row)[first..], &scan.dt.row(row)[first..]);
             let (b, c) = (scan.b.row(row), scan.c.row(row));
             let channels = state.chunks_exact_mut(n).zip(a.chunks_exact(n));

@@ -8,7 +8,7 @@ use super::memory::SlotStates;
 use super::parallel;
 use super::rows::{Input, Output};
 use super::simd::{Kernel, LANES, Lanes, vectorised};
-use super::spans::{SpanRows, tasks};
+use super::spans::{SpanRows, Task, tasks};
 
 /// A scan over the rows of every span.
 pub(super) struct SsdScan<'a> {
@@ -70,22 +70,15 @@ impl SsdScan<'_> {
     pub fn fast(&self, spans: &[SpanRows], states: &mut SlotStates, out: &mut Output<'_>) {
         let (p, n) = (self.x.width / self.heads, self.b.width / self.groups);
         let cost = 4 * p * n * out.count / spans.len().max(1);
-        parallel::for_each(tasks(spans, states, p * n, out, p), cost, |task| {
-            vectorised(Head { scan: self, head: task.block, row: task.span.row, state: task.state, out: task.out });
-        });
+        parallel::for_each(tasks(spans, states, p * n, out, p), cost, |task| vectorised(Head { scan: self, task }));
     }
 }
 
 /// One head of one span.
 struct Head<'a> {
     scan: &'a SsdScan<'a>,
-    head: usize,
-    /// First row.
-    row: usize,
-    /// `[P, N]`
-    state: &'a mut [f32],
-    /// `[rows][P]`
-    out: Vec<&'a mut [f32]>,
+    /// State `[P, N]`, out `[rows][P]`.
+    task: Task<'a>,
 }
 
 impl Kernel for Head<'_> {
@@ -93,10 +86,10 @@ impl Kernel for Head<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let Self { scan, head, row, state, out } = self;
+        let Self { scan, task: Task { span, block: head, state, out } } = self;
         let n = scan.b.width / scan.groups;
         let group = head / (scan.heads / scan.groups);
-        for (row, out) in (row..).zip(out) {
+        for (row, out) in (span.row..).zip(out) {
             let x = &scan.x.row(row)[head * out.len()..];
             let (b, c) = (&scan.b.row(row)[group * n..][..n], &scan.c.row(row)[group * n..][..n]);
             let delta = scan.delta(row, head);

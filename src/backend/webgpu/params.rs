@@ -62,13 +62,8 @@ params! {
         width: u32, a_pitch: u32, a_offset: u32, b_pitch: u32, b_offset: u32, out_pitch: u32,
         outputs: u32, scale: f32,
     }
-    /// `shaders/conv/conv.wgsl`
-    Conv for "conv" {
-        channels: u32, taps: u32, x_pitch: u32, x_offset: u32, out_pitch: u32, kernel_at: u32, bias_at: u32,
-        function: u32,
-    }
-    /// `shaders/conv/decode.wgsl`
-    ConvDecode for "conv_decode" {
+    /// `shaders/conv/conv.wgsl`, `shaders/conv/decode.wgsl`
+    Conv for "conv", "conv_decode" {
         channels: u32, taps: u32, x_pitch: u32, x_offset: u32, out_pitch: u32, kernel_at: u32, bias_at: u32,
         function: u32,
     }

@@ -14,7 +14,7 @@ use crate::graph::{
     Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, Routing, RowBlock, Rows, SourceBlock, StateKind,
     ValueId, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
 };
-use crate::quantised::{GROUP, Quantised, Rounding, quantise_row};
+use crate::quantised::{GROUP, Quantised, Rounding};
 use crate::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 /// Largest difference allowed, relative to the largest number of a value (at least 1).
@@ -279,18 +279,13 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
         if name.starts_with("negative") {
             numbers.iter_mut().for_each(|x| *x = -0.1 - x.abs());
         }
-        let bytes: Vec<u8> = match format {
-            WeightFormat::F32 => bytemuck::cast_slice(&numbers).to_vec(),
-            WeightFormat::F16 => numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
-            WeightFormat::Bf16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
-            WeightFormat::Quantised(format) => {
-                snap(&mut numbers, columns, format);
-                let mut bytes = vec![0; rows * format.row_bytes(columns)];
-                let rows = bytes.chunks_exact_mut(format.row_bytes(columns)).zip(numbers.chunks_exact(columns));
-                rows.for_each(|(row, numbers)| _ = quantise_row(numbers, format, Rounding::Plain, row));
-                bytes
-            }
-        };
+        if let WeightFormat::Quantised(format) = format {
+            snap(&mut numbers, columns, format);
+        }
+        let mut bytes = vec![0; rows * format.row_bytes(columns)];
+        for (row, numbers) in bytes.chunks_exact_mut(format.row_bytes(columns)).zip(numbers.chunks_exact(columns)) {
+            format.encode(numbers, Rounding::Plain, row);
+        }
         backend.create_weight(id, &WeightDesc { name, rows, columns, format, class })?;
         if backend.quantises() && matches!(format, WeightFormat::Quantised(_)) {
             let (bytes, format) = (bytemuck::cast_slice(&numbers), WeightFormat::F32);

@@ -2,7 +2,7 @@
 //!
 //! Without a graphics card Chromium takes no adapter but SwiftShader's, which it knows by the numbers of its vendor and
 //! its device, and which has no `shader-f16`. This library is put in SwiftShader's place in a copy of Chromium for the
-//! tests: it hands every call on to the driver that the variable [`DRIVER`] names, and changes those two numbers.
+//! tests: it hands every call on to the driver that the variable `SELVEDGE_DRIVER` names, and changes those two numbers.
 //!
 //! Source: Vulkan 1.3 specification, `VkPhysicalDeviceProperties`; Vulkan-Loader, "Driver interface", version 5.
 

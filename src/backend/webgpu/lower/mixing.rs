@@ -4,7 +4,7 @@ use super::{Lowering, wrapped};
 use crate::backend::webgpu::memory::Piece;
 use crate::backend::webgpu::params;
 use crate::backend::{BackendError, Result};
-use crate::graph::{Function, KvSpec, Op, RotaryId, Rows, StateId, StateKind, ValueId, View, WeightId};
+use crate::graph::{KvSpec, Op, RotaryId, Rows, StateId, StateKind, ValueId, View};
 use crate::state::{Addressing, KvFormat};
 
 /// Widest key or value that `attention/attention.wgsl` holds.
@@ -45,15 +45,9 @@ impl Lowering<'_> {
         })
     }
 
-    pub(super) fn conv(
-        &mut self,
-        x: View,
-        weight: WeightId,
-        bias: Option<WeightId>,
-        state: StateId,
-        function: Function,
-        out: ValueId,
-    ) -> Result<()> {
+    /// A convolution; one that `renews` its state does what `conv_append` would do behind it.
+    pub(super) fn conv(&mut self, op: &Op, renews: bool) -> Result<()> {
+        let &Op::Conv { x, weight, bias, state, function, out } = op else { return Ok(()) };
         let (source, x_pitch, x_offset) = self.source(x)?;
         let (to, buffer, vectors) = (self.place(out)?, self.fixed(state)?, self.vectors.clone());
         let params = params::Conv {
@@ -67,27 +61,9 @@ impl Lowering<'_> {
             function: super::pointwise::number(function),
         };
         let workgroups = self.elements(Rows::All, x.width);
-        self.dispatch("conv", "conv", &[], &params, &[&source, &vectors, &buffer, &to.buffer], workgroups)
-    }
-
-    /// A convolution that renews its state.
-    pub(super) fn conv_decode(&mut self, conv: usize) -> Result<()> {
-        let &Op::Conv { x, weight, bias, state, function, out } = &self.graph.ops[conv] else { return Ok(()) };
-        let (source, x_pitch, x_offset) = self.source(x)?;
-        let (to, buffer, vectors) = (self.place(out)?, self.fixed(state)?, self.vectors.clone());
-        let params = params::ConvDecode {
-            channels: x.width as u32,
-            taps: self.taps(state)?,
-            x_pitch,
-            x_offset,
-            out_pitch: to.pitch as u32,
-            kernel_at: self.weights.vector(weight)?,
-            bias_at: self.vector_at(bias)?,
-            function: super::pointwise::number(function),
-        };
-        let workgroups = self.elements(Rows::All, x.width);
         let buffers = [&source, &vectors, &buffer, &to.buffer];
-        self.dispatch("conv+conv_append", "conv_decode", &[], &params, &buffers, workgroups)
+        let (name, shader) = if renews { ("conv+conv_append", "conv_decode") } else { ("conv", "conv") };
+        self.dispatch(name, shader, &[], &params, &buffers, workgroups)
     }
 
     pub(super) fn conv_append(&mut self, x: View, state: StateId) -> Result<()> {
