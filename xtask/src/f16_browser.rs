@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::drivers::Driver;
 use crate::shell;
@@ -13,21 +13,24 @@ const FOLDER: &str = "target/drivers/chromium-f16";
 const LIBRARY: &str = "libvk_swiftshader.so";
 const DESCRIPTION: &str = "vk_swiftshader_icd.json";
 
-/// The copy, and the library of the driver that does its work.
+/// The copy, the driver that does its work, and that driver's library.
 pub struct F16Browser {
     program: PathBuf,
-    driver: PathBuf,
+    lavapipe: Driver,
+    library: PathBuf,
 }
 
 impl F16Browser {
     /// Makes a command that runs tests take this browser.
-    pub fn choose(&self, lavapipe: &Driver, command: &mut Command) {
-        lavapipe.choose(command);
-        command.env("CHROMIUM", &self.program).env("SELVEDGE_DRIVER", &self.driver);
+    pub fn choose(&self, command: &mut Command) {
+        self.lavapipe.choose(command);
+        command.env("CHROMIUM", &self.program).env("SELVEDGE_DRIVER", &self.library);
     }
 
-    /// The browser, copied where it is not there, over `lavapipe`.
-    pub fn new(swiftshader: &Driver, lavapipe: &Driver) -> Result<Self> {
+    /// The browser, copied where it is not there, over the newest lavapipe of the drivers: Dawn does not take the
+    /// oldest.
+    pub fn new(drivers: &[Driver]) -> Result<Self> {
+        let [.., lavapipe, swiftshader] = drivers else { bail!("there are no software drivers on this system") };
         let original = swiftshader.description.parent().context("SwiftShader lies in no folder")?;
         let program = ["chromium", "chrome"].into_iter().find(|name| original.join(name).is_file());
         let program = program.with_context(|| format!("no browser in {}", original.display()))?;
@@ -43,8 +46,7 @@ impl F16Browser {
         );
         let description = folder.join(DESCRIPTION);
         std::fs::write(&description, text).with_context(|| description.display().to_string())?;
-        let driver = lavapipe.library()?;
-        Ok(Self { program: folder.join(program), driver })
+        Ok(Self { program: folder.join(program), lavapipe: lavapipe.clone(), library: lavapipe.library()? })
     }
 }
 

@@ -91,26 +91,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         report.stage("every family in Chromium", |tally| {
             count(node_test(&node, GOLDENS).env("CHROMIUM", &browser), tally)
         });
-        // The newest lavapipe that there is: Dawn does not take the oldest.
-        if let [.., lavapipe, swiftshader] = gpus.as_slice() {
-            report.stage("the package in Chromium with shader-f16", |tally| {
-                let chromium = F16Browser::new(swiftshader, lavapipe)?;
-                for tests in [F16, ENGINE, GOLDENS] {
-                    let mut node = node_test(&node, tests);
-                    chromium.choose(lavapipe, &mut node);
-                    count(&mut node, tally)?;
-                }
-                Ok(())
-            });
-        }
+        report.stage("the package in Chromium with shader-f16", |tally| {
+            let chromium = F16Browser::new(&gpus)?;
+            for tests in [F16, ENGINE, GOLDENS] {
+                let mut node = node_test(&node, tests);
+                chromium.choose(&mut node);
+                count(&mut node, tally)?;
+            }
+            Ok(())
+        });
         report.stage("the heap while loading", |tally| {
             let folder = shell::root().join("target/large");
             if !folder.join("config.json").is_file() {
                 let example = ["run", "--release", "--example", "random_checkpoint", "--", "hymba-1.5b"];
                 shell::run(shell::cargo(&example).arg(&folder))?;
             }
+            // SwiftShader takes a quarter of an hour for a token.
             let mut node = node_test_within(&node, HEAP, 60);
-            count(node.env("CHROMIUM", &browser).env("SELVEDGE_LARGE", folder), tally)
+            F16Browser::new(&gpus)?.choose(&mut node);
+            count(node.env("SELVEDGE_LARGE", folder), tally)
         });
         report.stage("the web example that needs the registry", |tally| {
             count(node_test(&node, REACT).env("CHROMIUM", &browser), tally)
