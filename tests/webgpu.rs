@@ -3,9 +3,11 @@
 
 mod support;
 
-use selvedge::backend::Backend;
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
+use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
 use selvedge::engine::{Cancel, Engine};
+use selvedge::graph::{GraphBuilder, Part, WeightClass, WeightDesc, WeightFormat, WeightId};
+use selvedge::state::{KvFormat, SlotId, StateLayout};
 use support::{Setting, checkpoint, load, places, wait};
 
 #[test]
@@ -33,6 +35,35 @@ fn an_adapter_of_another_name_is_an_error_that_lists_the_ones_there_are() {
     let Err(error) = wait(WebGpuBackend::new(&options)) else { panic!("an adapter that is not there was opened") };
     let error = error.to_string();
     assert!(adapters.iter().all(|a| error.contains(&a.adapter)), "{error}");
+}
+
+#[test]
+fn a_program_ends_with_the_memory_it_was_compiled_for() {
+    if wait(webgpu::adapters()).is_empty() {
+        println!("not tested: there is no adapter");
+        return;
+    }
+    let options = WebGpuOptions { self_test: false, ..Default::default() };
+    let mut backend = wait(WebGpuBackend::new(&options)).expect("the adapter opens");
+    let mut b = GraphBuilder::new();
+    let table = b.matrix("table", vec![Part::all("table", &[3, 8])]);
+    let out = b.embed("out", table, 1.0);
+    let graph = b.finish().expect("a graph");
+    let (name, format, class) = ("table".into(), WeightFormat::F32, WeightClass::Matrix);
+    backend.create_weight(WeightId(0), &WeightDesc { name, rows: 3, columns: 8, format, class }).expect("room");
+    let layout = StateLayout::new(&graph, 1, 64, KvFormat::F32);
+    let spec = ProgramSpec { keep: [out].into(), ..ProgramSpec::new(1, 0) };
+    let span = Span { slot: SlotId(0), first: 0, tokens: Tokens::Given(vec![1]), outputs: Outputs::None };
+    let table = StepTable::new(&Step { spans: vec![span] }, &layout).expect("a step");
+    let mut programs = vec![];
+    for _ in 0..2 {
+        backend.allocate(&layout).expect("room");
+        programs.push(backend.compile(&graph, &spec).expect("a program"));
+    }
+    assert_ne!(programs[0], programs[1]);
+    let error = backend.step(programs[0], &table).expect_err("its memory is gone").to_string();
+    assert!(error.contains("no program"), "{error}");
+    backend.step(programs[1], &table).expect("it runs");
 }
 
 /// Kernels of one decode step of a model, without embedding, head and sampling.

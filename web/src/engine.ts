@@ -259,9 +259,9 @@ async function loadOpened(
   progress({ stage: 'runtime', done: 0, total: 0 });
   await startRuntime(options.wasm);
   let reached = 0;
-  const told = (done: number, total: number, tensor: string) => {
-    reached = total;
-    progress({ stage: 'weights', done, total, tensor });
+  const told = (at: Omit<LoadProgress, 'downloaded'>) => {
+    reached = at.total;
+    progress(at);
   };
   const stored = await packedSource(packed.original, packed.store, options, told);
   if (!stored) return Core.load(source, options, progress, notice);

@@ -9,7 +9,7 @@ import { chooseDevice, withDevice } from './device.js';
 import { SelvedgeError, aborted, asSelvedgeError } from './errors.js';
 import type { RemoteSource } from './sources/remote.js';
 import { CHUNK, type ModelStore } from './store/models.js';
-import type { LoadOptions, Source } from './types.js';
+import type { LoadOptions, LoadProgress, Source } from './types.js';
 
 /** Bytes of a file of weights: what an interrupted conversion may have to do again. */
 const SHARD = 64 << 20;
@@ -30,7 +30,7 @@ export async function packedSource(
   original: RemoteSource,
   store: ModelStore,
   options: LoadOptions,
-  progress: (done: number, total: number, tensor: string) => void,
+  progress: (at: Omit<LoadProgress, 'downloaded'>) => void,
 ): Promise<Source | undefined> {
   const { signal } = options;
   const known = store.origin;
@@ -39,12 +39,14 @@ export async function packedSource(
   if (!same || !store.complete) {
     if (!store.writable) return undefined;
     try {
+      progress({ stage: 'device', done: 0, total: 0 });
       // What there is to say of the device is said when the model is loaded.
       const device = await chooseDevice(options.device ?? 'auto', () => {});
       const place = placeOn(device, options);
       const request = JSON.stringify({ ...place, weights: options.weights, shard: SHARD });
       const sink = new StoreSink(original, store);
-      const work = () => convert(original.stoppable(signal), request, sink, progress);
+      const told = (done: number, total: number, tensor: string) => progress({ stage: 'weights', done, total, tensor });
+      const work = () => convert(original.stoppable(signal), request, sink, told);
       const [, opened] = await withDevice(device, work);
       opened?.destroy();
       foundRight(device, place);

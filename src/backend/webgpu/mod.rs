@@ -48,7 +48,7 @@ pub struct WebGpuBackend {
     weights: Weights,
     memory: Option<Memory>,
     workspace: Workspace,
-    programs: Vec<Program>,
+    programs: Vec<Option<Program>>,
     in_flight: std::collections::VecDeque<InFlight>,
     /// Mappable buffers that wait to be used.
     staging: Vec<wgpu::Buffer>,
@@ -92,7 +92,8 @@ impl WebGpuBackend {
     }
 
     fn program(&self, id: ProgramId) -> Result<&Program> {
-        self.programs.get(id.0 as usize).ok_or_else(|| BackendError::Misuse(format!("no program {}", id.0)))
+        let program = self.programs.get(id.0 as usize).and_then(Option::as_ref);
+        program.ok_or_else(|| BackendError::Misuse(format!("no program {}", id.0)))
     }
 
     fn memory(&self) -> Result<&Memory> {
@@ -142,7 +143,8 @@ impl Backend for WebGpuBackend {
 
     fn allocate(&mut self, layout: &StateLayout) -> Result<()> {
         self.weights.settle();
-        self.programs.clear();
+        // What they were compiled for has changed. Their ids are not given again.
+        self.programs.fill_with(|| None);
         // It holds tables as long as the context.
         self.workspace = Workspace::default();
         self.memory = Some(Memory::new(&self.gpu, layout)?);
@@ -152,7 +154,7 @@ impl Backend for WebGpuBackend {
     fn compile(&mut self, graph: &Graph, spec: &ProgramSpec) -> Result<ProgramId> {
         let Some(memory) = &self.memory else { return Err(BackendError::Misuse("no state was allocated".into())) };
         let program = lower(&self.gpu, graph, spec, &mut self.weights, memory, &mut self.workspace)?;
-        self.programs.push(program);
+        self.programs.push(Some(program));
         Ok(ProgramId(self.programs.len() as u32 - 1))
     }
 
