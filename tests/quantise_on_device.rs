@@ -170,20 +170,6 @@ impl FileSink for Files {
     }
 }
 
-/// A GPU that holds no model.
-struct OnDevice(WebGpuBackend);
-
-impl RowQuantiser for OnDevice {
-    fn quantise<'a>(
-        &'a mut self,
-        format: Quantised,
-        columns: usize,
-        block: SourceBlock<'a>,
-    ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>> {
-        Box::pin(async move { Ok(self.0.quantised_rows(format, columns, block).await?) })
-    }
-}
-
 #[test]
 fn a_checkpoint_converted_on_the_device_is_the_hosts() {
     if wait(webgpu::adapters()).is_empty() {
@@ -208,7 +194,7 @@ fn a_checkpoint_converted_on_the_device_is_the_hosts() {
     }
     let graph = b.finish().expect("a graph");
     let options = WebGpuOptions { self_test: false, ..Default::default() };
-    let mut device = OnDevice(wait(WebGpuBackend::new(&options)).expect("the adapter opens"));
+    let mut device = wait(WebGpuBackend::new(&options)).expect("the adapter opens");
     for (choice, format) in
         [(WeightChoice::Q8, Quantised::Q8), (WeightChoice::Q4, Quantised::Q4), (WeightChoice::Q4m, Quantised::Q4m)]
     {

@@ -8,12 +8,13 @@ use web_time::Instant;
 
 use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Purpose, Slots, account};
 use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
+use crate::backend::webgpu::WebGpuBackend;
 use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
 use crate::checkpoint::{
-    self, Checkpoint, CheckpointError, LoadProgress, SinkError, Storage, WeightChoice, WeightSink,
+    self, Checkpoint, CheckpointError, LoadProgress, RowQuantiser, SinkError, Storage, WeightChoice, WeightSink,
 };
 use crate::graph::{RowBlock, SourceBlock, WeightDesc, WeightId};
-use crate::quantised::Rounding;
+use crate::quantised::{Quantised, Rounding};
 use crate::state::{KvFormat, StateLayout};
 use crate::text::Tokenizer;
 
@@ -196,6 +197,17 @@ impl WeightSink for Sink<'_> {
 
     fn quantise<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move { Ok(self.backend.quantise_weight(id, block).await?) })
+    }
+}
+
+impl RowQuantiser for WebGpuBackend {
+    fn quantise<'a>(
+        &'a mut self,
+        format: Quantised,
+        columns: usize,
+        block: SourceBlock<'a>,
+    ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>> {
+        Box::pin(async move { Ok(self.quantised_rows(format, columns, block).await?) })
     }
 }
 

@@ -1,6 +1,5 @@
 //! A model written in other formats, for a page that stores the small form of it.
 
-use futures::future::LocalBoxFuture;
 use js_sys::Function;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::*;
@@ -11,10 +10,8 @@ use super::sink::{Handing, PageSink};
 use super::source::{Asking, PageSource, Thrown};
 use crate::arch::{self, ArchOptions, Config};
 use crate::backend::webgpu::WebGpuBackend;
-use crate::checkpoint::{self, Checkpoint, ConvertOptions, LoadProgress, RowQuantiser, SinkError, Storage};
+use crate::checkpoint::{self, Checkpoint, ConvertOptions, LoadProgress, RowQuantiser, Storage};
 use crate::engine::EngineError;
-use crate::graph::SourceBlock;
-use crate::quantised::Quantised;
 
 /// Writes a model in other formats, file by file, as `checkpoint::convert` tells; on a GPU, numbers are rounded there.
 /// `request` is JSON; `progress` is called with bytes done, bytes in all and a tensor's name. What source and sink throw
@@ -35,7 +32,7 @@ async fn write(source: Asking, request: &str, sink: &mut Handing, progress: &Fun
     let options = ConvertOptions { storage: Storage::from(weights), shard };
     let mut gpu = match place.device {
         Device::Cpu => None,
-        Device::Gpu => Some(OnDevice(WebGpuBackend::new(&place.webgpu()).await?)),
+        Device::Gpu => Some(WebGpuBackend::new(&place.webgpu()).await?),
     };
     let quantiser = gpu.as_mut().map(|gpu| gpu as &mut dyn RowQuantiser);
     let mut told = |at: LoadProgress<'_>| {
@@ -45,18 +42,4 @@ async fn write(source: Asking, request: &str, sink: &mut Handing, progress: &Fun
         true
     };
     Ok(checkpoint::convert(&checkpoint, &model.graph, options, quantiser, sink, &mut told).await?)
-}
-
-/// A GPU that holds no model.
-struct OnDevice(WebGpuBackend);
-
-impl RowQuantiser for OnDevice {
-    fn quantise<'a>(
-        &'a mut self,
-        format: Quantised,
-        columns: usize,
-        block: SourceBlock<'a>,
-    ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>> {
-        Box::pin(async move { Ok(self.0.quantised_rows(format, columns, block).await?) })
-    }
 }
