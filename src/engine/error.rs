@@ -11,7 +11,7 @@ use crate::text::TextError;
 pub enum EngineError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(CheckpointError),
     /// The model cannot be built.
     #[error(transparent)]
     Arch(#[from] ArchError),
@@ -133,8 +133,35 @@ pub enum EngineError {
     NoValue(String),
 }
 
+/// A fault of the device stays one, whoever reports it.
+impl From<CheckpointError> for EngineError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Sink { weight, source } => match source.downcast::<BackendError>() {
+                Ok(error) => Self::Backend(*error),
+                Err(source) => Self::Checkpoint(CheckpointError::Sink { weight, source }),
+            },
+            error => Self::Checkpoint(error),
+        }
+    }
+}
+
 impl From<ConfigError> for EngineError {
     fn from(error: ConfigError) -> Self {
         Self::Arch(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_the_device_stays_one() {
+        let reported = |source| EngineError::from(CheckpointError::Sink { weight: "w".into(), source });
+        let lost = reported(BackendError::DeviceLost("it is gone".into()).into());
+        assert!(matches!(lost, EngineError::Backend(BackendError::DeviceLost(_))), "{lost}");
+        let other = reported("no room".into());
+        assert!(matches!(other, EngineError::Checkpoint(CheckpointError::Sink { .. })), "{other}");
     }
 }

@@ -89,9 +89,7 @@ impl Engine {
 
         let mut sink = Sink::new(&mut *backend);
         let storage = Storage { choice: options.weights, rounding: options.rounding };
-        checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress)
-            .await
-            .map_err(backend_error)?;
+        checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress).await?;
         let bytes = sink.bytes();
         let mut engine = Self::assemble(backend, model, bytes, tokenizer, ends, options)?;
         // Some devices tell late that an allocation failed.
@@ -208,17 +206,6 @@ impl RowQuantiser for WebGpuBackend {
         block: SourceBlock<'a>,
     ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>> {
         Box::pin(async move { Ok(self.quantised_rows(format, columns, block).await?) })
-    }
-}
-
-/// A fault of the device stays one, whoever reports it.
-fn backend_error(error: CheckpointError) -> EngineError {
-    match error {
-        CheckpointError::Sink { weight, source } => match source.downcast::<BackendError>() {
-            Ok(error) => EngineError::Backend(*error),
-            Err(source) => CheckpointError::Sink { weight, source }.into(),
-        },
-        error => error.into(),
     }
 }
 
