@@ -75,7 +75,7 @@ impl WebGpuBackend {
         columns: usize,
         block: SourceBlock<'_>,
     ) -> Result<Vec<u8>> {
-        self.weights.quantised(&self.gpu, format, columns, block).await
+        self.weights.quantiser.rows(&self.gpu, format, columns, &block).await
     }
 
     fn on(gpu: Rc<Gpu>) -> Self {

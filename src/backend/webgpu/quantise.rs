@@ -10,7 +10,7 @@ use super::program::{Pending, bind, encode};
 use super::weights::Segment;
 use crate::backend::{BackendError, Result};
 use crate::graph::{SourceBlock, WeightFormat};
-use crate::quantised::{GROUP, Rounding};
+use crate::quantised::{GROUP, Quantised, Rounding};
 
 /// Invocations of a workgroup of `shaders/quantise/quantise.wgsl`.
 const LANES: usize = 64;
@@ -70,11 +70,19 @@ impl Quantiser {
     }
 
     /// Rows of a block, quantised, as [`quantise_row`](crate::quantised::quantise_row) lays them out.
-    pub async fn rows(&mut self, gpu: &Gpu, packing: Packing, block: &SourceBlock<'_>) -> Result<Vec<u8>> {
-        let WeightFormat::Quantised(format) = packing.format else {
-            return Err(BackendError::Misuse("only quantised weights are quantised".into()));
-        };
-        let rows = block.bytes.len() / block.format.row_bytes(packing.columns).max(1);
+    pub async fn rows(
+        &mut self,
+        gpu: &Gpu,
+        format: Quantised,
+        columns: usize,
+        block: &SourceBlock<'_>,
+    ) -> Result<Vec<u8>> {
+        let row = block.format.row_bytes(columns);
+        if row == 0 || !block.bytes.len().is_multiple_of(row) {
+            return Err(BackendError::Misuse("a block that is not whole rows".into()));
+        }
+        let rows = block.bytes.len() / row;
+        let packing = Packing { format: WeightFormat::Quantised(format), columns };
         let bytes = (rows.div_ceil(QUAD) * packing.quad_bytes()) as u64;
         let made = large_enough(gpu, self.made.take(), "quantised rows", bytes)?;
         self.made = Some(made.clone());

@@ -8,7 +8,6 @@ use super::packing::{Packing, QUAD};
 use super::quantise::Quantiser;
 use crate::backend::{BackendError, Result};
 use crate::graph::{RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
-use crate::quantised::Quantised;
 
 /// Bytes written before the host waits for the device to take them.
 const IN_FLIGHT: u64 = 64 << 20;
@@ -55,7 +54,7 @@ pub(super) struct Weights {
     vectors: Vec<f32>,
     buffer: Option<wgpu::Buffer>,
     in_flight: u64,
-    quantiser: Quantiser,
+    pub quantiser: Quantiser,
 }
 
 impl Weights {
@@ -142,22 +141,6 @@ impl Weights {
         }
         self.quantiser.run(gpu, matrix.packing(), &matrix.segments, &block)?;
         self.uploaded(gpu, block.bytes.len()).await
-    }
-
-    /// Rows of a block, quantised, for whoever keeps them elsewhere. `columns` of the numbers make a row.
-    pub async fn quantised(
-        &mut self,
-        gpu: &Gpu,
-        format: Quantised,
-        columns: usize,
-        block: SourceBlock<'_>,
-    ) -> Result<Vec<u8>> {
-        let row = block.format.row_bytes(columns);
-        if row == 0 || !block.bytes.len().is_multiple_of(row) {
-            return Err(BackendError::Misuse("a block that is not whole rows".into()));
-        }
-        let packing = Packing { format: WeightFormat::Quantised(format), columns };
-        self.quantiser.rows(gpu, packing, &block).await
     }
 
     /// Waits, now and then, until the device has taken what was sent.
