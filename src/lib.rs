@@ -8,16 +8,16 @@
 pub mod arch;
 pub mod backend;
 pub mod checkpoint;
-#[cfg(feature = "native")]
-pub mod commands;
-#[cfg(feature = "native")]
+#[cfg(feature = "demo-model")]
 pub mod demo_model;
-pub mod engine;
+pub mod eval;
+pub mod formats;
+pub mod generate;
 pub mod graph;
-#[cfg(feature = "native")]
+#[cfg(feature = "hub")]
 pub mod hub;
 mod json;
-pub mod quantised;
+pub mod runtime;
 pub mod state;
 pub mod text;
 #[cfg(all(feature = "web", target_arch = "wasm32"))]

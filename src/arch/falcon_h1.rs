@@ -2,9 +2,9 @@
 //! between linear layers are folded into their weights; those of the embedding and of the logits stay,
 //! because the table may be tied. Source: transformers' `falcon_h1`.
 
+use super::blocks::logits;
+use super::blocks::{Attention, Mamba2, Names, attend, head_sizes, plain_rotary, swiglu};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::head::logits;
-use super::layers::{Attention, Mamba2, Names, attend, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{GraphBuilder, NormKind, Part};
 

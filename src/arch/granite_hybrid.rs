@@ -2,10 +2,10 @@
 //! behind each, in some with experts beside it, and four multipliers. Those of the residual branches stay where the branch is added:
 //! folded into weights they would round. Source: transformers' `granitemoehybrid`.
 
+use super::blocks::logits;
+use super::blocks::{Attention, Mamba2, Names, attention_layers, head_sizes, plain_rotary, swiglu};
+use super::blocks::{Experts, expert_counts};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::experts::{self, Experts};
-use super::head::logits;
-use super::layers::{Attention, Mamba2, Names, attention_layers, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
 
@@ -35,7 +35,7 @@ impl Mixture {
         if config.count_or("num_local_experts", 0, usize::MAX)? == 0 {
             return Ok(None);
         }
-        let [experts, top] = experts::counts(config, "num_local_experts", "num_experts_per_tok", layers)?;
+        let [experts, top] = expert_counts(config, "num_local_experts", "num_experts_per_tok", layers)?;
         Ok(Some(Self { experts, top, width: config.size_within("intermediate_size", WIDTH)? }))
     }
 

@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
+use super::blocks::logits;
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
-use super::head::logits;
 use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
 use crate::graph::{
     Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, StateKind, View, WeightClass, WeightRecipe,

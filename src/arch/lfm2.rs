@@ -2,15 +2,15 @@
 //! `lfm2`; the width of the feed-forward follows from three options in one dialect and is plain in the
 //! other.
 
+use super::blocks::logits;
+use super::blocks::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::head::logits;
-use super::layers::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, StateKind};
 
 /// Whether each layer is attention.
 fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
-    if let Some(found) = layers::attention_layers(config, layers, &[("conv", false), ("full_attention", true)])? {
+    if let Some(found) = blocks::attention_layers(config, layers, &[("conv", false), ("full_attention", true)])? {
         return Ok(found);
     }
     if config.get("full_attn_idxs").is_none() {

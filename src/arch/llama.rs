@@ -1,8 +1,8 @@
 //! Dense transformers, what hybrids are measured against: llama, qwen2, qwen3. Source: transformers'
 //! modules of these names.
 
+use super::blocks::{Attention, Names, head_sizes, plain_rotary, swiglu};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::layers::{Attention, Names, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Head, Model, TensorShapes};
 use crate::graph::{GraphBuilder, Part, Rotary};
 

@@ -1,12 +1,10 @@
 //! Model families: `config.json` -> [`Graph`]. One file a family, no kernels in it.
 
+mod blocks;
 mod config;
-mod experts;
 mod falcon_h1;
 mod granite_hybrid;
-mod head;
 mod hymba;
-mod layers;
 mod lfm2;
 mod llama;
 mod nemotron;
@@ -18,8 +16,8 @@ use std::collections::BTreeMap;
 
 use crate::graph::{Graph, GraphError};
 
+pub use blocks::Head;
 pub use config::{Config, ConfigError};
-pub use head::Head;
 pub use presets::{preset, presets};
 
 /// Names and shapes of a checkpoint's tensors, for what only the tensors can tell: prefixes, tied heads.
@@ -55,7 +53,7 @@ const LARGEST_MODEL: u64 = 1 << 42;
 
 /// Which keys Hymba's windowed layers see while decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "native", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HymbaWindow {

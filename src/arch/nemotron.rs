@@ -2,8 +2,8 @@
 //! model is the same with a head of several outputs instead of the vocabulary. Source: transformers'
 //! `nemotron`.
 
+use super::blocks::{Attention, Names, head_sizes, plain_rotary, squared_relu};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::layers::{Attention, Names, head_sizes, plain_rotary, squared_relu};
 use super::{ArchError, ArchOptions, Config, Head, Model, TensorShapes};
 use crate::graph::{GraphBuilder, Map, NormKind, Part, ValueId, View};
 

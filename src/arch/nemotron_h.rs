@@ -2,10 +2,10 @@
 //! mixture-of-experts blocks, one mixer each. Attention has no position embedding, whatever the config still says about
 //! rotation. Source: transformers' `nemotron_h`; the limits of dt are NVIDIA's own `time_step_limit`.
 
+use super::blocks::logits;
+use super::blocks::{Attention, Mamba2, Names, at_least_two, head_sizes, squared_relu, time_step_limit};
+use super::blocks::{Experts, expert_counts};
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
-use super::experts::{self, Experts};
-use super::head::logits;
-use super::layers::{Attention, Mamba2, Names, at_least_two, head_sizes, squared_relu, time_step_limit};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
 
@@ -79,7 +79,7 @@ impl Mixture {
     fn parse(config: &Config, blocks: usize) -> Result<Self, ArchError> {
         config.expect("n_shared_experts", &1.into())?;
         config.expect("mlp_bias", &false.into())?;
-        let [experts, top] = experts::counts(config, "n_routed_experts", "num_experts_per_tok", blocks)?;
+        let [experts, top] = expert_counts(config, "n_routed_experts", "num_experts_per_tok", blocks)?;
         let groups = config.size_opt("n_group")?.unwrap_or(1);
         if !experts.is_multiple_of(groups) {
             return Err(config.invalid("n_group", format!("a divisor of the {experts} experts")).into());

@@ -5,9 +5,9 @@
 //! Released files hold a vision tower and heads for several tokens ahead, too. Neither changes what a text
 //! gives, and neither is loaded; multi-axis rotary positions of a text are one position three times.
 
+use super::blocks::logits;
+use super::blocks::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
-use super::head::logits;
-use super::layers::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Map, NormKind, Op, Part, Rows, StateKind, ValueId};
 
@@ -54,7 +54,7 @@ fn stand_ins(config: &Config) -> Result<Vec<(&'static str, u32)>, ArchError> {
 /// Whether each layer is attention.
 fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
     let kinds = [("linear_attention", false), ("full_attention", true)];
-    if let Some(found) = layers::attention_layers(config, layers, &kinds)? {
+    if let Some(found) = blocks::attention_layers(config, layers, &kinds)? {
         return Ok(found);
     }
     let interval = config.size_opt("full_attention_interval")?.unwrap_or(4);

@@ -199,7 +199,7 @@ pub trait Backend {
     }
 
     /// Fills rows of a quantised weight, all of whose rows come in this way, with numbers that are not quantised
-    /// yet, all of them finite in f16. Rounds as [`quantise_row`](crate::quantised::quantise_row), but for the
+    /// yet, all of them finite in f16. Rounds as [`quantise_row`](crate::formats::quantise_row), but for the
     /// last bits of a device's arithmetic: where one turns a tie, a search may end with other codes that fit
     /// about as well. Returns when the device has room for more.
     fn quantise_weight<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {

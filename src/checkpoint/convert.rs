@@ -18,9 +18,9 @@ use super::{
     CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo,
     safetensors, stored,
 };
+use crate::formats::{GROUP, Quantised, Rounding};
 use crate::graph::{Graph, SourceBlock, WeightClass, WeightFormat};
 use crate::json;
-use crate::quantised::{GROUP, Quantised, Rounding};
 
 /// Small files of a model folder that go along as they are.
 const COMPANIONS: [&str; 14] = [
@@ -57,7 +57,7 @@ pub trait FileSink {
 
 /// Quantises rows elsewhere: on a device.
 pub trait RowQuantiser {
-    /// Rows of `columns` numbers, all of them finite in f16, as [`quantise_row`](crate::quantised::quantise_row) lays
+    /// Rows of `columns` numbers, all of them finite in f16, as [`quantise_row`](crate::formats::quantise_row) lays
     /// them out. Scales may differ from its own in the last bits.
     fn quantise<'a>(
         &'a mut self,

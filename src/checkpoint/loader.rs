@@ -8,7 +8,7 @@ use super::numbers::{Conversion, Overflow};
 use super::{Checkpoint, CheckpointError, TensorInfo};
 use crate::graph::{Graph, Part, RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
 
-use crate::quantised::{Quantised, Rounding};
+use crate::formats::{Quantised, Rounding};
 
 /// Bytes read or written at once, unless a single row is larger: what a browser's heap is planned for.
 pub(super) const BLOCK: usize = 16 << 20;
@@ -18,7 +18,7 @@ const LISTED: usize = 5;
 
 /// How matrices are to be stored. Vectors are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "native", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightChoice {

@@ -10,7 +10,7 @@ mod loader;
 mod numbers;
 mod planes;
 mod rows;
-pub(crate) mod safetensors;
+pub mod safetensors;
 mod source;
 
 use std::borrow::Cow;
@@ -20,8 +20,8 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
+use crate::formats::Quantised;
 use crate::graph::WeightFormat;
-use crate::quantised::Quantised;
 
 pub use convert::{ConvertOptions, FileSink, RowQuantiser, convert};
 pub use error::CheckpointError;

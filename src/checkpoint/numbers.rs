@@ -5,8 +5,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::{Checkpoint, CheckpointError, Dtype, TensorInfo};
+use crate::formats::{Quantised, Rounding};
 use crate::graph::{Map, Part, WeightFormat};
-use crate::quantised::{Quantised, Rounding};
 
 /// A finite number that the stored format holds only as an infinity, or any that is not finite where the format
 /// has no place for those.

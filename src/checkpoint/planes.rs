@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{CONFIG, CheckpointError, Dtype, Plane, Source, TensorInfo};
+use crate::formats::{GROUP, Quantised};
 use crate::json;
-use crate::quantised::{GROUP, Quantised};
 
 /// What `quantization_config` calls our own formats.
 pub(super) const METHOD: &str = "selvedge";

@@ -18,7 +18,7 @@ use super::{CheckpointError, Dtype, Source, TensorInfo};
 const LONGEST_HEADER: u64 = 100_000_000;
 
 /// The beginning of a file whose header has this text: the data begins behind it, on an 8-byte boundary.
-pub(crate) fn head(mut header: String) -> Vec<u8> {
+pub fn head(mut header: String) -> Vec<u8> {
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
 }

@@ -4,7 +4,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::WeightClass;
-use crate::quantised::{Quantised, Rounding, quantise_row};
+use crate::formats::{Quantised, Rounding, quantise_row};
 
 /// How a weight's numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

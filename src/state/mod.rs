@@ -23,7 +23,7 @@ pub struct SlotId(pub u32);
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "native", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvFormat {

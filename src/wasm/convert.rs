@@ -11,7 +11,7 @@ use super::source::{Asking, PageSource, Thrown};
 use crate::arch::{self, ArchOptions, Config};
 use crate::backend::webgpu::WebGpuBackend;
 use crate::checkpoint::{self, Checkpoint, ConvertOptions, LoadProgress, RowQuantiser, Storage};
-use crate::engine::EngineError;
+use crate::runtime::EngineError;
 
 /// Writes a model in other formats, file by file, as `checkpoint::convert` tells; on a GPU, numbers are rounded there.
 /// `request` is JSON; `progress` is called with bytes done, bytes in all and a tensor's name. What source and sink throw

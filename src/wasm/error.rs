@@ -6,7 +6,7 @@ use wasm_bindgen::JsValue;
 use crate::arch::ArchError;
 use crate::backend::BackendError;
 use crate::checkpoint::{CheckpointError, SourceError};
-use crate::engine::EngineError;
+use crate::runtime::EngineError;
 use crate::text::TextError;
 
 /// What a call for JavaScript fails with.

@@ -26,10 +26,10 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::webgpu::WebGpuBackend;
 use crate::backend::{Backend, DEFAULT_KV_FORMAT, Outputs};
 use crate::checkpoint::{Checkpoint, LoadProgress};
-use crate::engine::{
-    self, Chat, ChatRequest, EngineError, EngineOptions, FinishReason, GenerateOptions, Generation, PREFILL_ROWS,
-    Recommended, Spoken, Turn, chat_template, transformer_bytes_per_token,
+use crate::generate::{
+    Chat, ChatRequest, FinishReason, GenerateOptions, Generation, Recommended, Spoken, Turn, chat_template,
 };
+use crate::runtime::{self, EngineError, EngineOptions, PREFILL_ROWS, transformer_bytes_per_token};
 use crate::state::SlotId;
 use crate::text::{ChatMessage, Piece};
 
@@ -48,7 +48,7 @@ fn start() {
 /// Tells a reply to stop.
 #[wasm_bindgen]
 #[derive(Default)]
-pub struct Cancel(engine::Cancel);
+pub struct Cancel(runtime::Cancel);
 
 #[wasm_bindgen]
 impl Cancel {
@@ -76,7 +76,7 @@ pub struct Engine {
 
 struct Inner {
     tokens: Rc<Cell<usize>>,
-    engine: engine::Engine,
+    engine: runtime::Engine,
     chat: Option<Chat>,
     recommended: Recommended,
     place: String,
@@ -160,7 +160,7 @@ async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engi
         hymba_window: request.hymba_window,
         ..EngineOptions::new(&mut weights)
     };
-    let engine = engine::Engine::load(&checkpoint, backend, options).await?;
+    let engine = runtime::Engine::load(&checkpoint, backend, options).await?;
     // A model without a template, or without a tokenizer, still gives logits.
     let chat = match template {
         Some(template) if engine.tokenizer().is_ok() => Some(Chat::new(&engine, template)?),
@@ -186,7 +186,7 @@ impl Inner {
     async fn reply(
         &mut self,
         request: &str,
-        cancel: engine::Cancel,
+        cancel: runtime::Cancel,
         told: &Function,
     ) -> Result<ReplyReport, WasmError> {
         let request: ReplyRequest = serde_json::from_str(request)?;
@@ -220,7 +220,7 @@ impl Inner {
     }
 }
 
-fn stats(engine: &engine::Engine) -> Stats {
+fn stats(engine: &runtime::Engine) -> Stats {
     let (info, model, layout) = (engine.info(), engine.model(), engine.layout());
     let state = layout.bytes();
     Stats {
@@ -250,7 +250,7 @@ fn stats(engine: &engine::Engine) -> Stats {
 
 /// Says a reply to the end.
 async fn speak(
-    engine: &mut engine::Engine,
+    engine: &mut runtime::Engine,
     turn: &mut Turn,
     tokens: &Cell<usize>,
     told: &Function,
@@ -274,7 +274,7 @@ async fn speak(
     Ok(())
 }
 
-async fn logits(engine: &mut engine::Engine, slot: SlotId, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+async fn logits(engine: &mut runtime::Engine, slot: SlotId, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
     let mut logits = vec![];
     for span in tokens.chunks(PREFILL_ROWS) {
         let step = engine.feed(slot, span, Outputs::All)?;
@@ -284,7 +284,7 @@ async fn logits(engine: &mut engine::Engine, slot: SlotId, tokens: &[u32]) -> Re
 }
 
 async fn generate(
-    engine: &mut engine::Engine,
+    engine: &mut runtime::Engine,
     slot: SlotId,
     tokens: &[u32],
     count: usize,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::arch::HymbaWindow;
 use crate::backend::webgpu::WebGpuOptions;
 use crate::checkpoint::WeightChoice;
-use crate::engine::SamplingWish;
+use crate::generate::SamplingWish;
 use crate::state::KvFormat;
 
 /// Where to run, decided by the page.

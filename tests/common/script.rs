@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use selvedge::backend::{Outputs, Span, Step, Tokens};
+use selvedge::formats::Rounding;
 use selvedge::graph::{GraphBuilder, ValueId, WeightClass, WeightDesc, WeightFormat, WeightRecipe};
-use selvedge::quantised::Rounding;
 use selvedge::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 use super::{Action, OpCase, Random};

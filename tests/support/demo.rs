@@ -1,12 +1,12 @@
 //! The demo model and its held-out questions.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use selvedge::checkpoint::{Checkpoint, Folder};
-use selvedge::engine::{Engine, FinishReason, GenerateOptions};
+use selvedge::generate::{FinishReason, GenerateOptions};
+use selvedge::runtime::Engine;
 
-use super::{generate, wait};
+use super::{generate, repository, wait};
 
 /// A line of `questions.json`: question, answer, its kind, the fact's distance in tokens, and what the reference
 /// (f32 arithmetic on the same weights) says instead of the answer.
@@ -26,7 +26,7 @@ pub struct Question {
 
 /// The demo model.
 pub fn checkpoint() -> Checkpoint {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    let folder = repository().join("assets/demo");
     wait(Checkpoint::open(Folder::open(folder).expect("a folder"))).expect("a checkpoint")
 }
 
@@ -41,7 +41,7 @@ pub fn asked(usual: usize) -> Option<usize> {
 
 /// `wanted` of the questions or all of them, spread evenly.
 pub fn questions(wanted: Option<usize>) -> Vec<Question> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/questions.json");
+    let file = repository().join("assets/demo/questions.json");
     let texts: BTreeMap<String, Vec<Line>> =
         serde_json::from_str(&std::fs::read_to_string(file).expect("the questions")).expect("JSON");
     let mut questions = vec![];

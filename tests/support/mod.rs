@@ -14,8 +14,16 @@ use selvedge::backend::Backend;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
 use selvedge::checkpoint::{Checkpoint, Folder};
-use selvedge::engine::{Engine, EngineOptions, FinishReason, GenerateOptions, Generation, Purpose};
+use selvedge::generate::{FinishReason, GenerateOptions, Generation};
+use selvedge::runtime::{Engine, EngineOptions, Purpose};
 use selvedge::state::SlotId;
+
+/// The folder of the repository, from whichever of its packages.
+pub fn repository() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package.ancestors().find(|folder| folder.join("Cargo.lock").is_file());
+    root.expect("the folder with Cargo.lock").to_owned()
+}
 
 /// Runs a future to its end.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -63,7 +71,7 @@ pub fn places() -> Vec<Place> {
 /// The folder of a case: below `tests/goldens`, or below `families` in the folder that SELVEDGE_GOLDENS names,
 /// for cases too large for the repository.
 pub fn folder(name: &str) -> PathBuf {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
+    let ours = repository().join("tests/goldens").join(name);
     match std::env::var_os("SELVEDGE_GOLDENS") {
         Some(more) if !ours.exists() => Path::new(&more).join("families").join(name),
         _ => ours,

@@ -20,8 +20,11 @@ pub struct Arguments {
     all: bool,
 }
 
-/// Test programs of the library that run on a GPU: once on every driver.
-const ON_A_GPU: [&str; 5] = ["ops", "fused", "webgpu", "goldens", "quantise_on_device"];
+/// The library's test program that runs on a GPU: once on every driver.
+const GPU: [&str; 4] = ["--package", "selvedge", "--test", "gpu"];
+
+/// The library's other tests of its public interface.
+const LIBRARY: [&str; 4] = ["--package", "selvedge", "--test", "library"];
 
 /// The feature that brings the CUDA backend.
 const CUDA: &str = "selvedge/native-cuda";
@@ -51,13 +54,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let first = gpus.first();
     let on = first.map_or("the system's adapter", |driver| driver.name);
     report.stage(&format!("workspace, GPU tests on {on}"), |tally| {
-        let mut cargo = cargo_test(&["--workspace", "--exclude", "xtask-bindgen"], first);
+        let mut cargo = cargo_test(&["--workspace", "--exclude", "xtask-bindgen"], &[], first);
         count(&mut cargo, tally)
     });
     for driver in gpus.iter().skip(1) {
         report.stage(&format!("GPU tests on {}", driver.name), |tally| {
-            let targets = ON_A_GPU.iter().flat_map(|name| ["--test", name]).collect::<Vec<_>>();
-            count(&mut cargo_test(&targets, Some(driver)), tally)
+            count(&mut cargo_test(&GPU, &[], Some(driver)), tally)
         });
     }
     report.stage("shaders through Tint", |tally| {
@@ -122,30 +124,30 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             count(node.env("FIREFOX", drivers::firefox()?), tally)
         });
         report.stage("all questions to the demo model", |tally| {
-            let mut questions = cargo_test(&["--test", "demo_model", "--test", "quantisation"], first);
+            let mut questions = cargo_test(&LIBRARY, &["demo_model::", "quantisation::"], first);
             count(questions.env("SELVEDGE_DEMO_QUESTIONS", "all"), tally)
         });
         report.stage("promised and taken memory in every format", |tally| {
-            count(cargo_test(&["--test", "device_memory"], first).env("SELVEDGE_LONG", "1"), tally)
+            count(cargo_test(&LIBRARY, &["device_memory::"], first).env("SELVEDGE_LONG", "1"), tally)
         });
         report.stage("checkpoints as transformers writes them", |tally| {
             let folder = pretrained::make()?;
-            count(cargo_test(&["--test", "pretrained"], first).env("SELVEDGE_PRETRAINED", folder), tally)
+            count(cargo_test(&LIBRARY, &["pretrained::"], first).env("SELVEDGE_PRETRAINED", folder), tally)
         });
         report.stage("long fuzzing", |tally| {
-            let mut fuzz = cargo_test(&["--test", "fuzz_checkpoint"], first);
+            let mut fuzz = cargo_test(&LIBRARY, &["fuzz_checkpoint::"], first);
             count(fuzz.env("SELVEDGE_FUZZ_SECONDS", FUZZ_SECONDS), tally)
         });
     }
     report.close()
 }
 
-/// `cargo test` of some targets, on a driver.
-fn cargo_test(scope: &[&str], driver: Option<&Driver>) -> Command {
+/// `cargo test` of some targets, on a driver; only tests whose names hold one of `names`, where there are any.
+fn cargo_test(scope: &[&str], names: &[&str], driver: Option<&Driver>) -> Command {
     // Everything is built once, with the CUDA backend, whose tests bring their own driver.
     let mut command = shell::cargo(&["test", "--no-fail-fast", "--features", CUDA]);
     // What passing tests print is how far they were from what they are held to.
-    command.args(scope).args(["--", "--show-output"]);
+    command.args(scope).args(["--", "--show-output"]).args(names);
     if let Some(driver) = driver {
         driver.choose(&mut command);
     }

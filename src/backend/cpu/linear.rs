@@ -8,7 +8,7 @@ use super::parallel;
 use super::rows::{Input, Output};
 use super::simd::{self, Kernel, LANES, Lanes, Number, TILE_OUTPUTS, multiply, vectorised};
 use super::weights::{Numbers, Weight};
-use crate::quantised::{GROUP, Quantised, QuantisedRow};
+use crate::formats::{GROUP, Quantised, QuantisedRow};
 
 /// Rows of the weight that one task takes at most. Widened they should fit a core's second cache.
 const BLOCK: usize = 10 * TILE_OUTPUTS;

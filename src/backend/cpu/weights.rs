@@ -4,8 +4,8 @@ use half::{bf16, f16};
 
 use super::memory::zeros;
 use crate::backend::{BackendError, Result};
+use crate::formats::{Quantised, QuantisedRow};
 use crate::graph::{RowBlock, WeightDesc, WeightFormat, WeightId};
-use crate::quantised::{Quantised, QuantisedRow};
 
 /// The numbers of a weight.
 pub(super) enum Numbers {

@@ -24,8 +24,8 @@ use self::memory::Memory;
 use self::program::{Place, Program};
 use self::weights::Weights;
 use super::{Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket};
+use crate::formats::Quantised;
 use crate::graph::{Graph, RowBlock, SourceBlock, ValueId, WeightDesc, WeightId};
-use crate::quantised::Quantised;
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use gpu::{WebGpuOptions, adapters};
@@ -67,7 +67,7 @@ impl WebGpuBackend {
     }
 
     /// Rows of `columns` numbers, all of them finite in f16, quantised on the device, for whoever keeps them elsewhere:
-    /// as [`quantise_row`](crate::quantised::quantise_row) lays them out, and rounded as
+    /// as [`quantise_row`](crate::formats::quantise_row) lays them out, and rounded as
     /// [`Backend::quantise_weight`] tells. `block.first` means nothing.
     pub async fn quantised_rows(
         &mut self,

@@ -19,8 +19,8 @@
 
 use std::borrow::Cow;
 
+use crate::formats::Quantised;
 use crate::graph::WeightFormat;
-use crate::quantised::Quantised;
 
 /// Columns that a kernel reads at a time.
 pub(super) const CHUNK: usize = 8;

@@ -9,8 +9,8 @@ use super::params;
 use super::program::{Pending, bind, encode};
 use super::weights::Segment;
 use crate::backend::{BackendError, Result};
+use crate::formats::{GROUP, Quantised, Rounding};
 use crate::graph::{SourceBlock, WeightFormat};
-use crate::quantised::{GROUP, Quantised, Rounding};
 
 /// Invocations of a workgroup of `shaders/quantise/quantise.wgsl`.
 const LANES: usize = 64;
@@ -69,7 +69,7 @@ impl Quantiser {
         Ok(())
     }
 
-    /// Rows of a block, quantised, as [`quantise_row`](crate::quantised::quantise_row) lays them out.
+    /// Rows of a block, quantised, as [`quantise_row`](crate::formats::quantise_row) lays them out.
     pub async fn rows(
         &mut self,
         gpu: &Gpu,

@@ -10,11 +10,11 @@ use super::WebGpuBackend;
 use super::gpu::Gpu;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BackendError, Outputs, ProgramSpec, Result, Span, Step, StepTable, Tokens};
+use crate::formats::{GROUP, Quantised, Rounding};
 use crate::graph::{
     Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, Routing, RowBlock, Rows, SourceBlock, StateKind,
     ValueId, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
 };
-use crate::quantised::{GROUP, Quantised, Rounding};
 use crate::state::{KvFormat, Sampler, SlotId, StateLayout};
 
 /// Largest difference allowed, relative to the largest number of a value (at least 1).

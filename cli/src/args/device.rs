@@ -1,0 +1,76 @@
+//! `--device` and `--adapter`: which backend to run on.
+
+use clap::ValueEnum;
+
+use crate::error::CommandError;
+use selvedge::backend::cpu::CpuBackend;
+use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
+use selvedge::backend::{Backend, BackendError};
+
+/// `--device`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    /// A real GPU if there is one, else the CPU
+    Auto,
+    /// A GPU, a software one if there is no other
+    Gpu,
+    /// An NVIDIA GPU through CUDA
+    Cuda,
+    /// The CPU
+    Cpu,
+}
+
+/// Opens a device. What was chosen in the user's place is said in one line on stderr.
+pub(crate) async fn open(device: Device, adapter: Option<&str>) -> Result<Box<dyn Backend>, CommandError> {
+    if let (Device::Cpu | Device::Cuda, Some(name)) = (device, adapter) {
+        return Err(CommandError::Misuse(format!(
+            "--adapter {name} names a GPU of `selvedge devices`; it goes with --device gpu"
+        )));
+    }
+    match device {
+        Device::Cpu => Ok(cpu()),
+        Device::Cuda => Ok(cuda()?),
+        Device::Gpu => {
+            let backend = gpu(adapter, true).await?;
+            if backend.info().software {
+                eprintln!("{} is a software GPU: slower than --device cpu", backend.info().adapter);
+            }
+            Ok(backend)
+        }
+        // Whoever names an adapter wants that one and no CPU instead of it.
+        Device::Auto if adapter.is_some() => Ok(gpu(adapter, false).await?),
+        Device::Auto => match gpu(None, false).await {
+            Ok(backend) => {
+                eprintln!("running on {}", backend.info().adapter);
+                Ok(backend)
+            }
+            Err(BackendError::NoDevice { reason, .. }) => {
+                eprintln!("running on the CPU; no GPU: {reason}");
+                Ok(cpu())
+            }
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+fn cpu() -> Box<dyn Backend> {
+    Box::new(CpuBackend::new())
+}
+
+async fn gpu(adapter: Option<&str>, software: bool) -> Result<Box<dyn Backend>, BackendError> {
+    let options = WebGpuOptions { adapter: adapter.map(str::to_owned), software, ..WebGpuOptions::default() };
+    Ok(Box::new(WebGpuBackend::new(&options).await?))
+}
+
+#[cfg(feature = "native-cuda")]
+fn cuda() -> Result<Box<dyn Backend>, BackendError> {
+    Ok(Box::new(selvedge::backend::cuda::CudaBackend::new(0)?))
+}
+
+#[cfg(not(feature = "native-cuda"))]
+fn cuda() -> Result<Box<dyn Backend>, BackendError> {
+    Err(BackendError::NoDevice {
+        kind: "cuda",
+        reason: "this binary was built without CUDA; build it with `--features native-cuda`".into(),
+    })
+}

@@ -1,0 +1,6 @@
+//! Options that several commands share.
+
+pub(crate) mod device;
+pub(crate) mod model;
+pub(crate) mod prompt;
+pub(crate) mod sampling;

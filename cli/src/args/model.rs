@@ -1,0 +1,148 @@
+//! What every command that loads a model takes.
+
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::device::{self, Device};
+use crate::commands::fetch::locate;
+use crate::error::CommandError;
+use selvedge::arch::{self, HymbaWindow};
+use selvedge::backend::DEFAULT_KV_FORMAT;
+use selvedge::checkpoint::{self, Checkpoint, Folder, LoadProgress, WeightChoice};
+use selvedge::formats::Rounding;
+use selvedge::hub::Need;
+use selvedge::runtime::{Engine, EngineOptions, Purpose};
+use selvedge::state::KvFormat;
+
+/// A model and how to load it.
+#[derive(clap::Args)]
+pub(crate) struct ModelArgs {
+    /// Folder with config.json, model.safetensors (or shards) and tokenizer.json; or owner/name@revision on the hub
+    model: PathBuf,
+    /// Do not ask the hub: the model is a folder, or in the cache
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// How to load a model, whichever it is.
+#[derive(Clone, clap::Args)]
+pub(crate) struct LoadArgs {
+    /// Where to run: `auto` takes a GPU if there is a real one; `gpu` takes a software GPU too
+    #[arg(long, value_enum, default_value = "auto")]
+    device: Device,
+    /// Take the GPU whose name contains this, in any case
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
+    /// How matrices are stored
+    #[arg(long, value_enum, default_value_t)]
+    weights: WeightChoice,
+    /// How the scales of quantised matrices are chosen
+    #[arg(long, value_enum, default_value_t)]
+    rounding: Rounding,
+    /// How attention's keys and values are stored
+    #[arg(long, value_enum, default_value_t = DEFAULT_KV_FORMAT)]
+    kv: KvFormat,
+    /// Tokens that a sequence can hold [default: what the model was made for, at most 8192]
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+    /// Keys that Hymba's windowed layers see while decoding
+    #[arg(long, value_enum, default_value_t)]
+    hymba_window: HymbaWindow,
+}
+
+impl ModelArgs {
+    /// The model as the user wrote it.
+    pub(crate) fn name(&self) -> String {
+        self.model.display().to_string()
+    }
+
+    /// How matrices are stored, as the user wrote it.
+    pub(crate) fn weights_name(&self) -> String {
+        self.load.weights.name()
+    }
+
+    /// Opens the device and puts random weights on it, for the model of a folder's config or of a preset.
+    pub(crate) async fn load_random(&self, slots: usize, context: usize) -> Result<Engine, CommandError> {
+        let config = match arch::preset(&self.name()).filter(|_| !self.model.is_dir()) {
+            Some(preset) => preset,
+            None => checkpoint::read_config(&self.open(Need::Config)?).await?,
+        };
+        let backend = device::open(self.load.device, self.load.adapter.as_deref()).await?;
+        let mut progress = |_: LoadProgress| {};
+        let mut options = EngineOptions::new(&mut progress);
+        (options.weights, options.kv_format, options.hymba_window) =
+            (self.load.weights, self.load.kv, self.load.hymba_window);
+        (options.slots, options.context) = (slots, Some(self.load.context.unwrap_or(context)));
+        Ok(Engine::load_random(&config, backend, options).await?)
+    }
+
+    /// Another model, loaded in the same way but for the format of its matrices.
+    pub(crate) fn other(&self, model: &Path, weights: WeightChoice) -> Self {
+        Self { model: model.to_owned(), offline: self.offline, load: LoadArgs { weights, ..self.load.clone() } }
+    }
+
+    fn open(&self, need: Need) -> Result<Folder, CommandError> {
+        Ok(Folder::open(locate(&self.model, need, self.offline)?)?)
+    }
+
+    /// Opens the folder and the device and loads the one onto the other.
+    pub(crate) async fn load(&self) -> Result<Engine, CommandError> {
+        self.load_slots(1).await
+    }
+
+    /// The same with room for several sequences.
+    pub(crate) async fn load_slots(&self, slots: usize) -> Result<Engine, CommandError> {
+        let checkpoint = Checkpoint::open(self.open(Need::All)?).await?;
+        self.load.load(&checkpoint, slots, Purpose::Write).await
+    }
+
+    /// The same for something else than writing.
+    pub(crate) async fn load_for(&self, purpose: Purpose) -> Result<Engine, CommandError> {
+        let checkpoint = Checkpoint::open(self.open(Need::All)?).await?;
+        self.load.load(&checkpoint, 1, purpose).await
+    }
+}
+
+impl LoadArgs {
+    /// Opens the device and loads a checkpoint onto it, with room for several sequences.
+    pub(crate) async fn load(
+        &self,
+        checkpoint: &Checkpoint,
+        slots: usize,
+        purpose: Purpose,
+    ) -> Result<Engine, CommandError> {
+        let backend = device::open(self.device, self.adapter.as_deref()).await?;
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(loading_style("loading"));
+        let mut progress = |progress: LoadProgress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        };
+        let mut options = EngineOptions::new(&mut progress);
+        (options.weights, options.rounding) = (self.weights, self.rounding);
+        options.kv_format = self.kv;
+        options.hymba_window = self.hymba_window;
+        options.context = self.context;
+        options.slots = slots;
+        options.purpose = purpose;
+        let engine = Engine::load(checkpoint, backend, options).await;
+        bar.finish_and_clear();
+        let engine = engine?;
+        if engine.weights() != self.weights {
+            eprintln!(
+                "the weights as they are do not fit into the device's memory: stored as {}",
+                engine.weights().name()
+            );
+        }
+        Ok(engine)
+    }
+}
+
+/// Shown only where stderr is a terminal.
+pub(crate) fn loading_style(verb: &str) -> ProgressStyle {
+    let template = format!("{verb} {{bar:32}} {{binary_bytes}}/{{binary_total_bytes}} {{binary_bytes_per_sec}}");
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,38 @@
+//! What a command reads: a text, or token ids.
+
+use std::ffi::OsString;
+
+use crate::error::CommandError;
+use selvedge::runtime::{Engine, EngineError};
+
+/// A text or token ids.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Prompt {
+    /// The text
+    #[arg(long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
+    text: Option<OsString>,
+    /// Its token ids: 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    tokens: Option<Vec<u32>>,
+}
+
+impl Prompt {
+    /// Refuses what is no text, before anything is loaded for it.
+    pub(crate) fn check(&self) -> Result<(), CommandError> {
+        self.text().map(|_| ())
+    }
+
+    /// Its token ids.
+    pub(crate) fn ids(&self, engine: &Engine) -> Result<Vec<u32>, CommandError> {
+        match self.text()? {
+            Some(text) => Ok(engine.tokenizer()?.encode(text).map_err(EngineError::from)?),
+            None => Ok(self.tokens.clone().unwrap_or_default()),
+        }
+    }
+
+    fn text(&self) -> Result<Option<&str>, CommandError> {
+        let bytes = self.text.as_ref().map(|text| text.as_encoded_bytes());
+        bytes.map(std::str::from_utf8).transpose().map_err(CommandError::NotUtf8)
+    }
+}

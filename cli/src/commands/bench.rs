@@ -1,0 +1,202 @@
+//! `selvedge bench`: how fast a model reads (pp) and writes (tg) on this machine, and what each token costs
+//! in kernels, bytes and objects.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::args::model::ModelArgs;
+use crate::error::CommandError;
+use selvedge::backend::{Outputs, Step, Tokens};
+use selvedge::runtime::{Cancel, Engine, PREFILL_ROWS};
+use selvedge::state::SlotId;
+
+/// Measure how fast a model reads and writes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Random weights: MODEL is a folder with a config.json, or a preset
+    #[arg(long)]
+    random_weights: bool,
+    /// Tokens of the prompt to read
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    prompt: usize,
+    /// Tokens to write, one at a time
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    generate: usize,
+    /// Tokens that each sequence is taken to hold already; several for several measurements
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [0])]
+    depth: Vec<usize>,
+    /// Sequences that are written at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    batch: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Measurement {
+    model: String,
+    backend: &'static str,
+    adapter: String,
+    weights: String,
+    batch: usize,
+    depth: usize,
+    prompt_tokens: usize,
+    prompt_tps: f64,
+    generate_tokens: usize,
+    generate_tps: f64,
+    dispatches_per_token: f64,
+    /// Weights and state that a decode step reads, computed from their sizes.
+    bytes_per_token: u64,
+    objects_per_token: f64,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
+        let deepest = self.depth.iter().max().copied().unwrap_or(0);
+        let longest = [self.prompt, self.generate, 8].into_iter().fold(deepest, usize::saturating_add);
+        let batch = self.batch as usize;
+        let mut engine = pollster::block_on(async {
+            if self.random_weights {
+                self.model.load_random(batch, longest).await
+            } else {
+                self.model.load_slots(batch).await
+            }
+        })?;
+        let mut results = vec![];
+        for &depth in &self.depth {
+            eprintln!("measuring at depth {depth} ...");
+            results.push(pollster::block_on(self.measure(&mut engine, depth))?);
+        }
+        let mut out = std::io::stdout().lock();
+        let written = if self.json {
+            let json = serde_json::to_writer_pretty(&mut out, &results).map_err(std::io::Error::from);
+            json.and_then(|()| writeln!(out))
+        } else {
+            write!(out, "{}", table(&results))
+        };
+        written.map_err(CommandError::Stdout)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn measure(&self, engine: &mut Engine, depth: usize) -> Result<Measurement, CommandError> {
+        // Compiles what will run and wakes the device.
+        self.run_once(engine, depth, self.prompt.min(PREFILL_ROWS), 4).await?;
+        let measured = self.run_once(engine, depth, self.prompt, self.generate).await?;
+        let (batch, steps) = (self.batch as usize, self.generate.max(1) as f64);
+        let info = engine.info();
+        Ok(Measurement {
+            model: self.model.name(),
+            backend: info.kind.name(),
+            adapter: info.adapter.clone(),
+            weights: self.model.weights_name(),
+            batch,
+            depth,
+            prompt_tokens: self.prompt,
+            prompt_tps: self.prompt as f64 / measured.prompt_s,
+            generate_tokens: self.generate * batch,
+            generate_tps: (self.generate * batch) as f64 / measured.generate_s,
+            dispatches_per_token: measured.dispatches as f64 / steps,
+            bytes_per_token: engine.bytes_per_step(batch, depth + self.prompt),
+            objects_per_token: measured.objects as f64 / steps,
+        })
+    }
+
+    /// Reads a prompt in one sequence, then writes in all of them, from `depth` on.
+    async fn run_once(
+        &self,
+        engine: &mut Engine,
+        depth: usize,
+        prompt: usize,
+        generate: usize,
+    ) -> Result<Measured, CommandError> {
+        let slots: Vec<SlotId> = (0..self.batch).map(|_| engine.open()).collect::<Result<_, _>>()?;
+        for &slot in &slots {
+            engine.skip(slot, depth)?;
+        }
+        let words = engine.model().vocabulary as u32;
+        let ids: Vec<u32> = (0..prompt.max(1) as u32).map(|i| i * 7919 % words).collect();
+        let started = Instant::now();
+        for &slot in &slots {
+            // All sequences need a token to go on from; only the first reads the whole prompt.
+            let ids = if slot == slots[0] { &ids[..] } else { &ids[..1] };
+            if let Some(step) = engine.prefill(slot, ids, PREFILL_ROWS, &Cancel::default()).await? {
+                engine.sampled(&step).await?;
+            }
+        }
+        let prompt_s = started.elapsed().as_secs_f64();
+        let before = engine.counters();
+        let started = Instant::now();
+        let mut waiting = None;
+        for _ in 0..generate {
+            let span = |&slot: &SlotId| engine.span(slot, Tokens::Sampled, Outputs::Last);
+            let spans = slots.iter().map(span).collect::<Result<_, _>>()?;
+            let running = engine.run(&Step { spans })?;
+            // One step is always under way while the one before is read.
+            if let Some(before) = waiting.replace(running) {
+                engine.sampled(&before).await?;
+            }
+        }
+        if let Some(last) = waiting {
+            engine.sampled(&last).await?;
+        }
+        let generate_s = started.elapsed().as_secs_f64();
+        let after = engine.counters();
+        for slot in slots {
+            engine.close(slot)?;
+        }
+        Ok(Measured {
+            prompt_s,
+            generate_s,
+            dispatches: after.dispatches - before.dispatches,
+            objects: after.objects - before.objects,
+        })
+    }
+}
+
+/// What one run took.
+struct Measured {
+    prompt_s: f64,
+    generate_s: f64,
+    dispatches: u64,
+    objects: u64,
+}
+
+/// The table, for people: `pp` is reading, `tg` writing.
+fn table(results: &[Measurement]) -> String {
+    let mut text = String::new();
+    let mut line = |cells: [&str; 8]| {
+        let [model, backend, weights, test, rate, kernels, bytes, objects] = cells;
+        text.push_str(&format!(
+            "| {model:<24} | {backend:<7} | {weights:<7} | {test:<16} | {rate:>10} | {kernels:>13} | {bytes:>11} | {objects:>13} |\n"
+        ));
+    };
+    line(["model", "backend", "weights", "test", "tokens/s", "kernels/token", "bytes/token", "objects/token"]);
+    line(["---", "---", "---", "---", "---:", "---:", "---:", "---:"]);
+    for m in results {
+        let (prompt, write) =
+            (format!("pp{} @ d{}", m.prompt_tokens, m.depth), format!("tg{} @ d{}", m.generate_tokens, m.depth));
+        let megabytes = format!("{:.1} MB", m.bytes_per_token as f64 / 1e6);
+        line([&m.model, m.backend, &m.weights, &prompt, &format!("{:.2}", m.prompt_tps), "", "", ""]);
+        line([
+            &m.model,
+            m.backend,
+            &m.weights,
+            &write,
+            &format!("{:.2}", m.generate_tps),
+            &format!("{:.0}", m.dispatches_per_token),
+            &megabytes,
+            &format!("{:.0}", m.objects_per_token),
+        ]);
+    }
+    if let Some(first) = results.first() {
+        text.push_str(&format!("\n{}, batch {}\n", first.adapter, first.batch));
+    }
+    text
+}

@@ -1,0 +1,53 @@
+//! `selvedge devices`: where models can run on this machine.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::error::CommandError;
+use selvedge::backend::cpu::CpuBackend;
+use selvedge::backend::{Backend, BackendInfo, webgpu};
+
+/// List the devices that models can run on.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print a JSON list
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
+        let mut devices = pollster::block_on(webgpu::adapters());
+        #[cfg(feature = "native-cuda")]
+        devices.extend(selvedge::backend::cuda::devices());
+        devices.push(CpuBackend::new().info().clone());
+        if self.json {
+            let list: Vec<Value> = devices.iter().map(describe).collect();
+            println!("{}", Value::from(list));
+        } else {
+            devices.iter().for_each(print);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn describe(device: &BackendInfo) -> Value {
+    json!({
+        "backend": device.kind.name(),
+        "adapter": device.adapter,
+        "driver": device.driver,
+        "software": device.software,
+        "f16": device.f16,
+        "subgroups": device.subgroups,
+        "max_binding": device.max_binding,
+    })
+}
+
+fn print(device: &BackendInfo) {
+    let mut notes = vec![device.driver.clone()];
+    let features = [(device.software, "software"), (device.f16, "f16"), (device.subgroups, "subgroups")];
+    notes.extend(features.iter().filter(|(has, _)| *has).map(|(_, name)| (*name).to_owned()));
+    notes.retain(|note| !note.is_empty());
+    println!("{:<7} {} ({})", device.kind.name(), device.adapter, notes.join(", "));
+}

@@ -1,0 +1,131 @@
+//! `selvedge fetch`, and how every command comes to the files of the model that it is given.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::ctrl_c::ctrl_c_ends;
+use crate::error::CommandError;
+use selvedge::arch;
+use selvedge::hub::{FetchEvent, Hub, HubError, ModelName, Need, Settings};
+
+/// Fetch a model from the Hugging Face hub, or what is missing of it, and print its folder.
+///
+/// Goes on where an earlier attempt ended. HF_TOKEN (or `hf auth login`), HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and
+/// HF_HUB_OFFLINE mean what they mean to Python's huggingface_hub, whose cache this is.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The model: owner/name or owner/name@revision
+    model: String,
+    /// Branch, tag or commit [default: main]
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
+    /// Do not ask the network: only say whether the model is there
+    #[arg(long)]
+    offline: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
+        let mut model: ModelName = self.model.parse()?;
+        if let Some(revision) = &self.revision {
+            if self.model.contains('@') {
+                let both = format!("`{}` names a revision already; leave out --revision", self.model);
+                return Err(CommandError::Misuse(both));
+            }
+            model = model.at(revision)?;
+        }
+        let hub = hub(self.offline);
+        let found = hub.cache().find(&model, Need::Weights).filter(|_| hub.offline());
+        let folder = found.map_or_else(|| fetch(&hub, &model, Need::All), Ok)?;
+        writeln!(io::stdout(), "{}", folder.display()).map_err(CommandError::Stdout)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The folder of a model: a folder itself, or a model's name on the hub, which is looked for in the cache and
+/// fetched, with a line that says so, where it is not there.
+pub(crate) fn locate(model: &Path, need: Need, offline: bool) -> Result<PathBuf, CommandError> {
+    if model.is_dir() {
+        return Ok(model.to_owned());
+    }
+    let Some(name) = model.to_str().and_then(|name| name.parse::<ModelName>().ok()) else {
+        return Err(CommandError::NoModel { model: model.display().to_string(), presets: arch::presets().join(", ") });
+    };
+    let hub = hub(offline);
+    // Offline one must do with what there is. Who has a network gets a missing tokenizer too.
+    let enough = if hub.offline() { need.min(Need::Weights) } else { need };
+    match hub.cache().find(&name, enough) {
+        Some(folder) => Ok(folder),
+        None => fetch(&hub, &name, need).map_err(|error| match error {
+            // Somebody who mistyped a folder's name has not asked for the hub.
+            CommandError::Hub(error @ HubError::Refused { .. }) => {
+                CommandError::NotOnHub { model: name.to_string(), error }
+            }
+            other => other,
+        }),
+    }
+}
+
+fn hub(offline: bool) -> Hub {
+    let settings = Settings::from_env();
+    Hub::new(Settings { offline: offline || settings.offline, ..settings })
+}
+
+fn fetch(hub: &Hub, model: &ModelName, need: Need) -> Result<PathBuf, CommandError> {
+    if !hub.offline() {
+        eprintln!("fetching {model} from the hub into {}", hub.cache().root().display());
+    }
+    ctrl_c_ends("stopped; the same command goes on from here")?;
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(style());
+    let mut missing = false;
+    let fetched = hub.fetch(model, need, &mut |event| {
+        missing |= matches!(event, FetchEvent::Start { .. });
+        show(&bar, event);
+    });
+    bar.finish_and_clear();
+    if fetched.is_ok() && !missing {
+        eprintln!("nothing was missing");
+    }
+    ctrl_c_ends("")?;
+    Ok(fetched?)
+}
+
+fn show(bar: &ProgressBar, event: FetchEvent) {
+    match event {
+        FetchEvent::Start { files, total, done } => {
+            let earlier = if done > 0 { format!(", {} of them here already", HumanBytes(done)) } else { String::new() };
+            let plural = if files == 1 { "" } else { "s" };
+            bar.set_length(total);
+            bar.set_position(done);
+            // What came earlier says nothing about how fast the rest will come.
+            bar.reset_eta();
+            say(bar, &format!("{files} file{plural}, {}{earlier}", HumanBytes(total)));
+        }
+        FetchEvent::Progress { file, done } => {
+            if bar.message() != file {
+                bar.set_message(file.to_owned());
+            }
+            bar.set_position(done);
+        }
+        FetchEvent::Notice(text) => say(bar, text),
+    }
+}
+
+/// A line above the bar; a plain one where there is no bar.
+fn say(bar: &ProgressBar, line: &str) {
+    if io::stderr().is_terminal() {
+        bar.println(line);
+    } else {
+        eprintln!("{line}");
+    }
+}
+
+/// Shown only where stderr is a terminal.
+fn style() -> ProgressStyle {
+    let template = "{msg} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

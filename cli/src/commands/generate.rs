@@ -1,0 +1,135 @@
+//! `selvedge generate`: a prompt goes in, the model's text comes out as it is made.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::args::model::ModelArgs;
+use crate::args::prompt::Prompt;
+use crate::args::sampling::SamplingArgs;
+use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
+use crate::error::CommandError;
+use selvedge::generate::{FinishReason, GenerateOptions, Generation, Recommended};
+use selvedge::runtime::{Cancel, EngineError};
+use selvedge::text::{StreamDecoder, Tokenizer};
+
+/// Continue a prompt. Without further options always by the most probable token.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    prompt: Prompt,
+    /// Most tokens to make
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_tokens: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Print one JSON object at the end instead of the text
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
+        pollster::block_on(self.generate())
+    }
+
+    async fn generate(self) -> Result<ExitCode, CommandError> {
+        self.prompt.check()?;
+        let sampler = self.sampling.sampler(&Recommended::default());
+        sampler.check().map_err(EngineError::from)?;
+        let begun = Instant::now();
+        let mut engine = self.model.load().await?;
+        let loaded = begun.elapsed();
+        let prompt = self.prompt.ids(&engine)?;
+        let slot = engine.open()?;
+        let cancel = Cancel::default();
+        let signal = cancel.clone();
+        on_ctrl_c(move || {
+            // Whoever asks twice does not want to wait for the step under way.
+            if signal.is_cancelled() {
+                std::process::exit(INTERRUPTED.into());
+            }
+            signal.cancel();
+        })?;
+
+        let begun = Instant::now();
+        let seed = (sampler.temperature > 0.0).then_some(sampler.seed);
+        let options = GenerateOptions { sampler, max_tokens: self.max_tokens, cancel, ..GenerateOptions::default() };
+        let mut generation = Generation::start(&mut engine, slot, &prompt, &options).await?;
+        let tokenizer = engine.tokenizer().ok();
+        let mut transcript = Transcript::new(tokenizer.as_deref(), !self.json);
+        let mut read = None;
+        while let Some(token) = generation.next(&mut engine).await? {
+            read.get_or_insert_with(|| begun.elapsed());
+            transcript.push(token)?;
+        }
+        transcript.finish()?;
+        let total = begun.elapsed();
+        let read = read.unwrap_or(total);
+
+        let reason = generation.finish_reason().unwrap_or(FinishReason::Stop);
+        if self.json {
+            let result = json!({
+                "text": tokenizer.is_some().then_some(transcript.text),
+                "tokens": transcript.tokens,
+                "prompt_tokens": prompt.len(),
+                "finish_reason": reason.name(),
+                "seed": seed,
+                "timings": {
+                    "load_s": loaded.as_secs_f64(),
+                    "prompt_s": read.as_secs_f64(),
+                    "generate_s": (total - read).as_secs_f64(),
+                },
+            });
+            say(&format!("{result}\n"))?;
+        } else {
+            say("\n")?;
+        }
+        Ok(if reason == FinishReason::Cancelled { INTERRUPTED.into() } else { ExitCode::SUCCESS })
+    }
+}
+
+/// What was generated so far, said aloud as it comes where that is wanted.
+struct Transcript<'t> {
+    decoder: Option<StreamDecoder<&'t Tokenizer>>,
+    aloud: bool,
+    tokens: Vec<u32>,
+    /// Without a tokenizer: the ids, one after the other.
+    text: String,
+}
+
+impl<'t> Transcript<'t> {
+    fn new(tokenizer: Option<&'t Tokenizer>, aloud: bool) -> Self {
+        Self { decoder: tokenizer.map(Tokenizer::stream), aloud, tokens: vec![], text: String::new() }
+    }
+
+    fn push(&mut self, token: u32) -> Result<(), CommandError> {
+        let piece = match &mut self.decoder {
+            Some(decoder) => decoder.push(token)?,
+            None if self.tokens.is_empty() => token.to_string(),
+            None => format!(",{token}"),
+        };
+        self.tokens.push(token);
+        self.add(&piece)
+    }
+
+    fn finish(&mut self) -> Result<(), CommandError> {
+        let rest = self.decoder.take().map(StreamDecoder::finish).transpose()?;
+        self.add(&rest.unwrap_or_default())
+    }
+
+    fn add(&mut self, piece: &str) -> Result<(), CommandError> {
+        self.text.push_str(piece);
+        if self.aloud { say(piece) } else { Ok(()) }
+    }
+}
+
+/// Writes to stdout at once.
+fn say(text: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Stdout)
+}

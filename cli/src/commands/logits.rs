@@ -1,0 +1,104 @@
+//! `selvedge logits`: the model's raw answers, to compare with other implementations.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::args::model::ModelArgs;
+use crate::error::CommandError;
+use crate::part_file::PartFile;
+use selvedge::backend::Outputs;
+use selvedge::checkpoint::safetensors;
+use selvedge::runtime::{EngineError, PREFILL_ROWS};
+
+/// Write the logits of every token of a sequence.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    sequence: Sequence,
+    /// Tokens to read in spans, the rest one by one as while decoding [default: all]
+    #[arg(long, value_name = "N")]
+    prefill: Option<usize>,
+    /// Tokens of a span
+    #[arg(long, value_name = "N", default_value_t = PREFILL_ROWS, value_parser = at_least_one)]
+    chunk: usize,
+    /// File to write: safetensors with one F32 tensor `logits` of shape [tokens, vocabulary]
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Sequence {
+    /// The token ids: 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    tokens: Option<Vec<u32>>,
+    /// File with the token ids, separated by commas or spaces
+    #[arg(long, value_name = "FILE")]
+    tokens_file: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "must be a number, at least 1".into())
+}
+
+impl Sequence {
+    fn ids(self) -> Result<Vec<u32>, CommandError> {
+        let Some(path) = self.tokens_file else { return Ok(self.tokens.unwrap_or_default()) };
+        read_ids(&path)
+    }
+}
+
+/// The token ids of a file.
+pub(crate) fn read_ids(path: &Path) -> Result<Vec<u32>, CommandError> {
+    let text = std::fs::read_to_string(path).map_err(CommandError::file(path))?;
+    let words = text.split([',', ' ', '\t', '\r', '\n', '[', ']']).filter(|word| !word.is_empty());
+    let id = |word: &str| {
+        word.parse()
+            .map_err(|_| CommandError::TokenFile { path: path.to_owned(), word: word.chars().take(40).collect() })
+    };
+    words.map(id).collect()
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
+        pollster::block_on(self.write_logits())
+    }
+
+    async fn write_logits(self) -> Result<ExitCode, CommandError> {
+        let ids = self.sequence.ids()?;
+        let mut engine = self.model.load().await?;
+        engine.check_tokens(&ids)?;
+        if ids.is_empty() {
+            return Err(EngineError::EmptyPrompt.into());
+        }
+        if ids.len() > engine.context() {
+            return Err(EngineError::ContextFull { tokens: ids.len(), used: 0, context: engine.context() }.into());
+        }
+        let slot = engine.open()?;
+        let fault = CommandError::file(&self.out);
+        let mut out = create(&self.out, ids.len(), engine.model().vocabulary).map_err(&fault)?;
+        let (prompt, rest) = ids.split_at(self.prefill.unwrap_or(ids.len()).min(ids.len()));
+        for span in prompt.chunks(self.chunk).chain(rest.chunks(1)) {
+            let step = engine.feed(slot, span, Outputs::All)?;
+            for number in engine.logits(&step).await? {
+                out.write_all(&number.to_le_bytes()).map_err(&fault)?;
+            }
+        }
+        out.finish().map_err(&fault)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A safetensors file with one tensor, to be written row by row: the logits of a long text may not fit in memory.
+fn create(path: &Path, rows: usize, columns: usize) -> io::Result<PartFile> {
+    let bytes = rows * columns * size_of::<f32>();
+    let header = serde_json::json!({
+        "logits": { "dtype": "F32", "shape": [rows, columns], "data_offsets": [0, bytes] },
+    });
+    let mut file = PartFile::create(path)?;
+    file.write_all(&safetensors::head(header.to_string()))?;
+    Ok(file)
+}

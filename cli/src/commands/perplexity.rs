@@ -1,0 +1,140 @@
+//! `selvedge perplexity`: how well a model foretells a text, and how far it is from a reference.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::args::model::ModelArgs;
+use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
+use crate::error::CommandError;
+use selvedge::checkpoint::WeightChoice;
+use selvedge::eval::{Perplexity, perplexity};
+use selvedge::runtime::{Cancel, Engine, EngineError};
+
+/// Tokens of a window, where nobody says otherwise and the model can be that long.
+const WINDOW: usize = 512;
+
+/// Measure how well a model foretells a text, and with --reference how far it is from another one.
+///
+/// The text is read in windows that know nothing of each other; every token but the first of a window is
+/// foretold from those before it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    text: Text,
+    /// Tokens of a window [default: 512, or as many as the context]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    window: Option<u32>,
+    /// Compare with this model, on the same device: the same one in a finer format, as a rule
+    #[arg(long, value_name = "MODEL")]
+    reference: Option<PathBuf>,
+    /// How the reference's matrices are stored
+    #[arg(long, value_enum, default_value_t, requires = "reference")]
+    reference_weights: WeightChoice,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Text {
+    /// File with the text
+    #[arg(long = "text", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// File with token ids, separated by commas or spaces
+    #[arg(long, value_name = "FILE")]
+    tokens_file: Option<PathBuf>,
+}
+
+impl Text {
+    fn ids(&self, engine: &Engine) -> Result<Vec<u32>, CommandError> {
+        if let Some(path) = &self.tokens_file {
+            return super::logits::read_ids(path);
+        }
+        let Some(path) = &self.file else { return Ok(vec![]) };
+        let bytes = std::fs::read(path).map_err(CommandError::file(path))?;
+        let text = String::from_utf8(bytes).map_err(|e| CommandError::NotUtf8(e.utf8_error()))?;
+        Ok(engine.tokenizer()?.encode(&text)?)
+    }
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
+        pollster::block_on(self.measure())
+    }
+
+    async fn measure(self) -> Result<ExitCode, CommandError> {
+        let mut engine = self.model.load().await?;
+        let ids = self.text.ids(&engine)?;
+        if ids.len() < 2 {
+            return Err(CommandError::Misuse("the text has fewer than two tokens; nothing can be foretold".into()));
+        }
+        let mut reference = match &self.reference {
+            Some(path) => Some(self.model.other(path, self.reference_weights).load().await?),
+            None => None,
+        };
+        let context = reference.as_ref().map_or(usize::MAX, Engine::context).min(engine.context());
+        let window = self.window.map_or(WINDOW.min(context), |window| window as usize);
+        if window > context {
+            return Err(EngineError::ContextFull { tokens: window, used: 0, context }.into());
+        }
+        if let Some(reference) = &reference {
+            let (ours, theirs) = (engine.model().vocabulary, reference.model().vocabulary);
+            if ours != theirs {
+                return Err(CommandError::Misuse(format!(
+                    "the vocabularies differ, {ours} and {theirs} tokens: nothing can be compared"
+                )));
+            }
+        }
+        let cancel = Cancel::default();
+        let pressed = cancel.clone();
+        on_ctrl_c(move || pressed.cancel())?;
+        let bar = ProgressBar::with_draw_target(Some(ids.len() as u64), ProgressDrawTarget::stderr());
+        bar.set_style(style());
+        let mut progress = |read: usize| {
+            bar.set_position(read as u64);
+            !cancel.is_cancelled()
+        };
+        let found = perplexity(&mut engine, reference.as_mut(), &ids, window, &mut progress).await?;
+        bar.finish_and_clear();
+        let cut = cancel.is_cancelled();
+        if cut {
+            eprintln!("stopped: the figures are of the first {} tokens", found.tokens);
+        }
+        if found.tokens > 0 {
+            self.print(&found).map_err(CommandError::Stdout)?;
+        }
+        Ok(if cut { INTERRUPTED.into() } else { ExitCode::SUCCESS })
+    }
+
+    fn print(&self, found: &Perplexity) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let compared = self.reference.is_some();
+        if self.json {
+            let mut report = json!({ "tokens": found.tokens, "perplexity": found.perplexity() });
+            if compared {
+                report["mean_kl"] = found.mean_kl().into();
+                report["top1_agreement"] = found.top1_agreement().into();
+            }
+            return writeln!(out, "{report}");
+        }
+        writeln!(out, "perplexity      {:.4} over {} tokens", found.perplexity(), found.tokens)?;
+        if compared {
+            writeln!(out, "mean KL         {:.6} nats from the reference", found.mean_kl())?;
+            writeln!(out, "top-1 agreement {:.2} %", 100.0 * found.top1_agreement())?;
+        }
+        Ok(())
+    }
+}
+
+/// Shown only where stderr is a terminal.
+fn style() -> ProgressStyle {
+    let template = "reading {bar:32} {pos}/{len} tokens, {eta} left";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

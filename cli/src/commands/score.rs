@@ -1,0 +1,52 @@
+//! `selvedge score`: what a reward model, or another with a head of a few labels, says of a text.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::args::model::ModelArgs;
+use crate::args::prompt::Prompt;
+use crate::error::CommandError;
+use selvedge::arch::Head;
+use selvedge::runtime::Purpose;
+
+/// Judge a text: one number for each label of a reward model.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    prompt: Prompt,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
+        pollster::block_on(self.score())
+    }
+
+    async fn score(self) -> Result<ExitCode, CommandError> {
+        self.prompt.check()?;
+        let mut engine = self.model.load_for(Purpose::Score).await?;
+        let ids = self.prompt.ids(&engine)?;
+        let slot = engine.open()?;
+        let scores = engine.score(slot, &ids).await?;
+        let labels = match &engine.model().head {
+            Head::Scores(labels) => labels.as_slice(),
+            Head::Words => &[],
+        };
+        let mut out = std::io::stdout().lock();
+        let written = if self.json {
+            let scores = labels.iter().zip(&scores).map(|(label, score)| json!({ "label": label, "score": score }));
+            writeln!(out, "{}", json!({ "scores": scores.collect::<Vec<_>>(), "prompt_tokens": ids.len() }))
+        } else {
+            let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+            labels.iter().zip(&scores).try_for_each(|(label, score)| writeln!(out, "{label:width$} {score:10.5}"))
+        };
+        written.map_err(CommandError::Stdout)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,37 @@
+//! What Ctrl-C does. A program can ask the system for it only once, and its answer changes on the way: a
+//! download is put off, a reply is cut short.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::error::CommandError;
+
+/// Exit code of what Ctrl-C ended, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+type Answer = Box<dyn FnMut() + Send>;
+
+static ANSWER: Mutex<Option<Answer>> = Mutex::new(None);
+static LISTENING: OnceLock<()> = OnceLock::new();
+
+/// From now on Ctrl-C does this, and not what it did before.
+pub(crate) fn on_ctrl_c(answer: impl FnMut() + Send + 'static) -> Result<(), CommandError> {
+    *ANSWER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(answer));
+    if LISTENING.set(()).is_ok() {
+        ctrlc::set_handler(|| {
+            if let Some(answer) = ANSWER.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                answer();
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// From now on Ctrl-C ends the program at once, after some last words.
+pub(crate) fn ctrl_c_ends(words: &'static str) -> Result<(), CommandError> {
+    on_ctrl_c(move || {
+        if !words.is_empty() {
+            eprintln!("\n{words}");
+        }
+        std::process::exit(INTERRUPTED.into());
+    })
+}

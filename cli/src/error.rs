@@ -1,0 +1,121 @@
+//! Why a command failed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use selvedge::arch::{ArchError, ConfigError};
+use selvedge::backend::BackendError;
+use selvedge::checkpoint::{CheckpointError, SourceError};
+use selvedge::hub::HubError;
+use selvedge::runtime::EngineError;
+use selvedge::text::TextError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The model or the engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// No such device.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The hub or its cache.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// Not a folder, and the hub does not give it either.
+    #[error("there is no folder `{model}`, and the hub refuses it: {error}")]
+    NotOnHub {
+        /// What was asked for.
+        model: String,
+        /// What the hub says.
+        error: HubError,
+    },
+    /// Nothing that could be a model.
+    #[error(
+        "`{model}` is neither a folder nor a model's name on the hub (owner/name or owner/name@revision); presets, which `inspect` and `bench` take: {presets}"
+    )]
+    NoModel {
+        /// What was asked for.
+        model: String,
+        /// What there is.
+        presets: String,
+    },
+    /// Options that contradict each other.
+    #[error("{0}")]
+    Misuse(String),
+    /// A prompt that is no text.
+    #[error("the prompt is not UTF-8: {0}")]
+    NotUtf8(std::str::Utf8Error),
+    /// A file that should hold token ids.
+    #[error("{}: `{word}` is not a token id; ids are numbers, separated by commas or spaces", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is in it instead.
+        word: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// Nobody reads the results.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(io::Error),
+    /// No way to put a conversation to the model.
+    #[error(
+        "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja; `selvedge generate` goes on with plain texts"
+    )]
+    NoTemplate(String),
+    /// What the user types cannot be read.
+    #[error("cannot read from stdin: {0}")]
+    Stdin(io::Error),
+    /// Ctrl-C cannot be caught.
+    #[error("cannot listen for Ctrl-C: {0}")]
+    Signal(#[from] ctrlc::Error),
+}
+
+impl CommandError {
+    /// 2 for a misuse, as clap has it, 1 for a failure.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Misuse(_)) { 2 } else { 1 }
+    }
+
+    /// For `map_err` of what is done to a file.
+    pub(crate) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self::File { path: path.to_owned(), error }
+    }
+}
+
+impl From<CheckpointError> for CommandError {
+    fn from(error: CheckpointError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl From<ArchError> for CommandError {
+    fn from(error: ArchError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        ArchError::from(error).into()
+    }
+}
+
+impl From<SourceError> for CommandError {
+    fn from(error: SourceError) -> Self {
+        CheckpointError::from(error).into()
+    }
+}
+
+impl From<TextError> for CommandError {
+    fn from(error: TextError) -> Self {
+        EngineError::from(error).into()
+    }
+}

@@ -1,0 +1,11 @@
+//! The `selvedge` binary. Results go to stdout, everything else to stderr.
+
+mod args;
+mod commands;
+mod ctrl_c;
+mod error;
+mod part_file;
+
+fn main() -> std::process::ExitCode {
+    commands::main()
+}

@@ -1,0 +1,8 @@
+//! The binary as its users meet it.
+
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+mod chat;
+mod commands;
+mod convert;

@@ -1,0 +1,148 @@
+//! Self-attention over what a sequence has read, and the sizes of its heads.
+
+use super::{Names, vectors};
+use crate::arch::config::{SMALL, WIDTH};
+use crate::arch::{ArchError, Config};
+use crate::graph::{Function, GraphBuilder, KvSpec, NormKind, Op, Part, RotaryId, Rows, ValueId, View};
+
+/// Self-attention from the normed stream to the width of the stream.
+pub(crate) struct Attention {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head: usize,
+    pub scale: f32,
+    pub rotary: Option<RotaryId>,
+    /// Rows of q, k and v, in this order, with whatever is folded into them.
+    pub qkv: Vec<Part>,
+    /// Their biases, or none.
+    pub qkv_bias: Option<Vec<Part>>,
+    /// RMS norm of every head of q and of k, before the rotation: weights `[head]`.
+    pub qk_norm: Option<([Part; 2], f32)>,
+    /// Rows whose sigmoid every column of every head is multiplied with, or none.
+    pub gate: Option<Vec<Part>>,
+    pub out: Part,
+}
+
+impl Attention {
+    /// The softmax scale everybody uses who does not say otherwise.
+    pub fn usual_scale(head: usize) -> f32 {
+        (1.0 / (head as f64).sqrt()) as f32
+    }
+
+    /// Without biases, norms and gate, of the tensors `q_proj.weight` and so on of `module`: `self_attn.`, `mixer.`
+    pub fn plain(
+        names: &Names,
+        module: &str,
+        hidden: usize,
+        (heads, kv_heads, head): (usize, usize, usize),
+        rotary: Option<RotaryId>,
+    ) -> Self {
+        let (q_rows, kv_rows) = (heads * head, kv_heads * head);
+        let matrix = |p: &str, rows, columns| names.matrix(&format!("{module}{p}_proj.weight"), rows, columns);
+        Self {
+            heads,
+            kv_heads,
+            head,
+            scale: Self::usual_scale(head),
+            rotary,
+            qkv: [("q", q_rows), ("k", kv_rows), ("v", kv_rows)].map(|(p, rows)| matrix(p, rows, hidden)).into(),
+            qkv_bias: None,
+            qk_norm: None,
+            gate: None,
+            out: matrix("o", hidden, q_rows),
+        }
+    }
+
+    /// Appends it.
+    pub fn build(self, g: &mut GraphBuilder, names: &Names, normed: ValueId) -> ValueId {
+        let (q_columns, kv_columns) = (self.heads * self.head, self.kv_heads * self.head);
+        let gated = self.gate.is_some();
+        let rows = self.qkv.into_iter().chain(self.gate.into_iter().flatten());
+        let qkv = g.matrix(names.value("qkv"), rows.collect());
+        let bias = self.qkv_bias.map(|parts| vectors(g, names.value("qkv_bias"), parts));
+        let qkv = g.linear(names.value("qkv"), normed, qkv, bias);
+        let [mut q, mut k, v] = g.split(qkv, [q_columns, kv_columns, kv_columns]);
+        if let Some(([q_norm, k_norm], eps)) = self.qk_norm {
+            // Queries and keys as one value: what is done to their heads is done once.
+            let heads = self.heads + self.kv_heads;
+            let weights = std::iter::repeat_n(q_norm, self.heads).chain(std::iter::repeat_n(k_norm, self.kv_heads));
+            let weight = vectors(g, names.value("qk_norm"), weights.collect());
+            let both = g.view(qkv, 0, q_columns + kv_columns);
+            let mut both = g.norm(names.value("qk_norm"), both, NormKind::Rms, heads, eps, Some(weight), None);
+            if let Some(rotary) = self.rotary {
+                let normed = g.whole(both);
+                both = g.rope(names.value("qk"), normed, heads, rotary);
+            }
+            [q, k] = g.split(both, [q_columns, kv_columns]);
+        } else if let Some(rotary) = self.rotary {
+            let rotated_q = g.rope(names.value("q"), q, self.heads, rotary);
+            let rotated_k = g.rope(names.value("k"), k, self.kv_heads, rotary);
+            (q, k) = (g.whole(rotated_q), g.whole(rotated_k));
+        }
+        let mut attended = attend(g, names, q, k, v, self.heads, self.kv_heads, self.head, self.scale);
+        if gated {
+            let gate = g.view(qkv, q_columns + 2 * kv_columns, q_columns);
+            attended = g.gate(names.value("attn_gated"), gate, g.whole(attended), Function::Sigmoid);
+        }
+        let out = g.matrix(names.value("attn_out"), vec![self.out]);
+        g.linear(names.value("attn_out"), attended, out, None)
+    }
+}
+
+/// Global attention of q over k and v, which are kept.
+pub(crate) fn attend(
+    g: &mut GraphBuilder,
+    names: &Names,
+    q: View,
+    k: View,
+    v: View,
+    heads: usize,
+    kv_heads: usize,
+    head: usize,
+    scale: f32,
+) -> ValueId {
+    let spec = KvSpec { heads: kv_heads, key_width: head, value_width: head, pinned: 0, window: None };
+    let state = g.kv(names.layer, spec);
+    let out = g.value(names.value("attn"), heads * head, Rows::All);
+    g.push(Op::Attention { q, k, v, state, heads, scale, window: None, decode_window: None, out });
+    g.push(Op::KvAppend { k, v, state });
+    out
+}
+
+/// Heads, KV heads and the width of a head.
+pub(crate) fn head_sizes(config: &Config, hidden: usize, widths: &[&str]) -> Result<(usize, usize, usize), ArchError> {
+    let heads = config.size("num_attention_heads")?;
+    let kv_heads = config.size_opt("num_key_value_heads")?.unwrap_or(heads);
+    if kv_heads > heads || !heads.is_multiple_of(kv_heads) {
+        return Err(config.invalid("num_key_value_heads", format!("a divisor of the {heads} heads")).into());
+    }
+    let named = widths.iter().copied().find(|w| config.get(w).is_some());
+    let head = match named {
+        Some(name) => config.size_within(name, SMALL)?,
+        None if hidden.is_multiple_of(heads) => hidden / heads,
+        None => return Err(config.invalid("num_attention_heads", format!("a divisor of hidden_size {hidden}")).into()),
+    };
+    config.product("num_attention_heads", &[heads, head], WIDTH)?;
+    Ok((heads, kv_heads, head))
+}
+
+/// Whether each layer is attention, by what `layer_types` calls it: one of `kinds`. `None` where a config has no such
+/// list.
+pub(crate) fn attention_layers(
+    config: &Config,
+    layers: usize,
+    kinds: &[(&str, bool)],
+) -> Result<Option<Vec<bool>>, ArchError> {
+    let Some(types) = config.strings("layer_types")? else { return Ok(None) };
+    if types.len() != layers {
+        return Err(config.invalid("layer_types", format!("a list of {layers} layers")).into());
+    }
+    let attention = |name: &String| match kinds.iter().find(|(kind, _)| kind == name) {
+        Some(&(_, attention)) => Ok(attention),
+        None => {
+            let kinds: Vec<&str> = kinds.iter().map(|&(kind, _)| kind).collect();
+            Err(config.unsupported("layer_types", kinds.join(", ")).into())
+        }
+    };
+    types.iter().map(attention).collect::<Result<_, _>>().map(Some)
+}

@@ -1,0 +1,135 @@
+//! The Mamba-2 mixer.
+
+use super::Names;
+use crate::arch::config::{SMALL, WIDTH};
+use crate::arch::{ArchError, Config};
+use crate::graph::{Function, GraphBuilder, Map, NormKind, Op, Part, Rows, StateKind, ValueId, View};
+
+/// The Mamba-2 block between its projections: convolution, scan, gate. Gives `y * silu(z)`.
+pub(crate) struct Mamba2 {
+    pub heads: usize,
+    /// Columns of a head.
+    pub columns: usize,
+    pub groups: usize,
+    pub states: usize,
+    pub taps: usize,
+    pub conv_bias: bool,
+    pub limit: (f32, f32),
+}
+
+impl Mamba2 {
+    /// Reads the sizes under the names that Falcon-H1 and Granite use; `inner` is known already.
+    pub fn parse(config: &Config, inner: usize) -> Result<Self, ArchError> {
+        let heads = config.size("mamba_n_heads")?;
+        if !inner.is_multiple_of(heads) {
+            return Err(config.invalid("mamba_n_heads", format!("a divisor of the inner width {inner}")).into());
+        }
+        let columns = inner / heads;
+        // Granite writes "auto" where the width follows from the others.
+        if config.get("mamba_d_head").is_some_and(|v| !v.is_string())
+            && config.size_opt("mamba_d_head")?.is_some_and(|c| c != columns)
+        {
+            return Err(config.invalid("mamba_d_head", format!("{columns} = inner width / mamba_n_heads")).into());
+        }
+        let groups = config.size_within("mamba_n_groups", SMALL)?;
+        if !heads.is_multiple_of(groups) {
+            return Err(config.invalid("mamba_n_groups", format!("a divisor of the {heads} heads")).into());
+        }
+        let mamba = Self {
+            heads,
+            columns,
+            groups,
+            states: config.size_within("mamba_d_state", SMALL)?,
+            taps: at_least_two(config, "mamba_d_conv")?,
+            conv_bias: config.flag_or("mamba_conv_bias", true)?,
+            limit: time_step_limit(config)?,
+        };
+        mamba.check(config, "mamba_n_heads")?;
+        Ok(mamba)
+    }
+
+    /// Refuses sizes whose products are nonsense; the error names `field`.
+    pub fn check(&self, config: &Config, field: &str) -> Result<(), ArchError> {
+        config.product(field, &[self.heads, self.columns], WIDTH)?;
+        config.product(field, &[self.groups, self.states], WIDTH)?;
+        config.product(field, &[self.heads, self.columns, self.states], WIDTH << 8)?;
+        config.product(field, &[self.channels(), self.taps], WIDTH << 8)?;
+        Ok(())
+    }
+
+    /// Width of x, of z and of the result.
+    pub fn inner(&self) -> usize {
+        self.heads * self.columns
+    }
+
+    /// Channels of the convolution: x, B and C.
+    pub fn channels(&self) -> usize {
+        self.inner() + 2 * self.groups * self.states
+    }
+
+    /// Rows of in_proj: z, x, B, C, dt.
+    pub fn widths(&self) -> [usize; 5] {
+        [self.inner(), self.inner(), self.groups * self.states, self.groups * self.states, self.heads]
+    }
+
+    /// Appends it between its projections, behind whose gate is a norm of its groups.
+    pub fn mixer(
+        &self,
+        g: &mut GraphBuilder,
+        names: &Names,
+        module: &str,
+        normed: ValueId,
+        eps: f32,
+        biased: bool,
+    ) -> ValueId {
+        let (rows, hidden) = (self.widths().iter().sum(), g.whole(normed).width);
+        let matrix = |what: &str, rows, columns| vec![names.matrix(&format!("{module}{what}"), rows, columns)];
+        let vector = |what: &str, length| names.vector(&format!("{module}{what}"), length);
+        let in_proj = g.matrix(names.value("in_proj"), matrix("in_proj.weight", rows, hidden));
+        let bias = biased.then(|| g.vector(vector("in_proj.bias", rows)));
+        let projected = g.linear(names.value("in_proj"), normed, in_proj, bias);
+        let [z, xbc, dt] = g.split(projected, [self.inner(), self.channels(), self.heads]);
+        let y = self.build(g, names, module, z, xbc, dt);
+        let norm = g.vector(vector("norm.weight", self.inner()));
+        let y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, self.groups, eps, Some(norm), None);
+        let out = g.matrix(names.value("out_proj"), matrix("out_proj.weight", hidden, self.inner()));
+        let bias = biased.then(|| g.vector(vector("out_proj.bias", hidden)));
+        g.linear(names.value("out_proj"), y, out, bias)
+    }
+
+    /// Appends it. `module` is the tensors' prefix within the layer: `mamba.`, `mixer.`
+    pub fn build(&self, g: &mut GraphBuilder, names: &Names, module: &str, z: View, xbc: View, dt: View) -> ValueId {
+        let vector = |what: &str, length| names.vector(&format!("{module}{what}"), length);
+        let columns = StateKind::Conv { channels: self.channels(), taps: self.taps };
+        let columns = g.state(names.value("conv"), names.layer, columns);
+        let kernel = Part::all(names.tensor(&format!("{module}conv1d.weight")), &[self.channels(), 1, self.taps]);
+        let kernel = g.vector(kernel);
+        let bias = self.conv_bias.then(|| g.vector(vector("conv1d.bias", self.channels())));
+        let convolved = g.conv(names.value("conv_silu"), xbc, kernel, bias, columns, Function::Silu);
+        let [x, b, c] = g.split(convolved, [self.inner(), self.groups * self.states, self.groups * self.states]);
+        let a = g.vector(vector("A_log", self.heads).mapped(Map::NegExp));
+        let d = g.vector(vector("D", self.heads));
+        let dt_bias = g.vector(vector("dt_bias", self.heads));
+        let shape = vec![self.heads, self.columns, self.states];
+        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: false });
+        let y = g.value(names.value("ssm"), self.inner(), Rows::All);
+        let (limit, heads, groups) = (self.limit, self.heads, self.groups);
+        g.push(Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: y });
+        g.gate(names.value("ssm_gated"), z, g.whole(y), Function::Silu)
+    }
+}
+
+/// `time_step_limit`, by default none.
+pub(crate) fn time_step_limit(config: &Config) -> Result<(f32, f32), ArchError> {
+    let limit = config.numbers("time_step_limit")?.unwrap_or_else(|| vec![0.0, f64::INFINITY]);
+    match limit.as_slice() {
+        &[low, high] if low <= high && low < f64::INFINITY => Ok((low as f32, high as f32)),
+        _ => Err(config.invalid("time_step_limit", "a lower and an upper limit").into()),
+    }
+}
+
+/// Taps of a convolution.
+pub(crate) fn at_least_two(config: &Config, field: &str) -> Result<usize, ArchError> {
+    let taps = config.size_within(field, SMALL)?;
+    if taps < 2 { Err(config.invalid(field, "at least 2").into()) } else { Ok(taps) }
+}

@@ -1,0 +1,54 @@
+//! Blocks that families are made of. Each takes what differs as data; none asks which family it serves.
+
+mod attention;
+mod head;
+mod mamba2;
+mod mlp;
+mod moe;
+mod rotary;
+
+use crate::graph::{GraphBuilder, Part, WeightClass, WeightId, WeightRecipe};
+
+pub(crate) use attention::{Attention, attend, attention_layers, head_sizes};
+pub use head::Head;
+pub(crate) use head::logits;
+pub(crate) use mamba2::{Mamba2, at_least_two, time_step_limit};
+pub(crate) use mlp::{squared_relu, swiglu};
+pub(crate) use moe::{Experts, expert_counts};
+pub(crate) use rotary::plain_rotary;
+
+/// Names of a layer's tensors and values.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    /// Index of the layer.
+    pub layer: usize,
+    /// In front of the tensors' names, with the dot: `model.layers.3.`
+    pub prefix: String,
+}
+
+impl Names {
+    /// A value's or a weight's name.
+    pub fn value(&self, what: &str) -> String {
+        format!("layers.{}.{what}", self.layer)
+    }
+
+    /// A tensor's name.
+    pub fn tensor(&self, what: &str) -> String {
+        format!("{}{what}", self.prefix)
+    }
+
+    /// All rows of a tensor `[rows, columns]` of the layer.
+    pub fn matrix(&self, what: &str, rows: usize, columns: usize) -> Part {
+        Part::all(self.tensor(what), &[rows, columns])
+    }
+
+    /// A vector of the layer.
+    pub fn vector(&self, what: &str, length: usize) -> Part {
+        Part::all(self.tensor(what), &[length])
+    }
+}
+
+/// A vector made of parts, one after the other.
+pub(crate) fn vectors(g: &mut GraphBuilder, name: String, parts: Vec<Part>) -> WeightId {
+    g.weight(WeightRecipe::new(name, WeightClass::Vector, parts))
+}

@@ -1,0 +1,46 @@
+//! Mixtures of experts: a router, and of every row's chosen experts a weighted sum.
+
+use super::Names;
+use crate::arch::{ArchError, Config};
+use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
+
+/// Most experts of all layers together.
+const MOST: usize = 1 << 17;
+
+/// How many experts a config has in each of `layers` layers, and how many a row chooses.
+pub(crate) fn expert_counts(config: &Config, all: &str, chosen: &str, layers: usize) -> Result<[usize; 2], ArchError> {
+    let experts = config.size_within(all, MOST)?;
+    config.product(all, &[experts, layers.max(1)], MOST)?;
+    Ok([experts, config.size_within(chosen, experts)?])
+}
+
+/// A mixture of experts of one layer.
+pub(crate) struct Experts {
+    pub experts: usize,
+    /// Equal runs of experts, how many of them are looked at, and experts chosen.
+    pub choice: [usize; 3],
+    pub routing: Routing,
+    /// Rows that give the logits of the experts.
+    pub router: Part,
+    /// Added to what is compared.
+    pub bias: Option<Part>,
+    /// One expert's rows after the other's; if `gated`, what goes through the function comes first.
+    pub up: Vec<Part>,
+    /// The same, back.
+    pub down: Vec<Part>,
+    pub function: Function,
+    pub gated: bool,
+}
+
+impl Experts {
+    /// Appends it. The router reads `normed`, the experts read `x`.
+    pub fn build(self, g: &mut GraphBuilder, names: &Names, normed: ValueId, x: ValueId) -> ValueId {
+        let router = g.fine(names.value("router"), vec![self.router]);
+        let logits = g.linear(names.value("router"), normed, router, None);
+        let bias = self.bias.map(|part| g.vector(part));
+        let routes = g.moe_route(names.value("routes"), g.whole(logits), bias, self.routing, self.choice);
+        let up = g.matrix(names.value("experts_up"), self.up);
+        let down = g.matrix(names.value("experts_down"), self.down);
+        g.moe_apply(names.value("experts"), x, routes, [up, down], self.experts, self.function, self.gated)
+    }
+}

@@ -1,0 +1,245 @@
+//! Conversations: messages become a prompt, and tokens become the pieces of a reply.
+//!
+//! A conversation has no name here. Its prompt is looked for among the texts that the slots have read, and the
+//! slot that has read its beginning goes on; so a turn costs its own tokens, whoever asks.
+
+use std::sync::Arc;
+
+use super::{FinishReason, GenerateOptions, Generation, Session};
+use crate::checkpoint::Checkpoint;
+use crate::runtime::{Cancel, Engine, EngineError};
+use crate::state::Sampler;
+use crate::text::{ChatMessage, ChatTemplate, Piece, ReplySplitter, StreamDecoder, Tokenizer};
+
+/// The chat template among a checkpoint's files.
+pub async fn chat_template(checkpoint: &Checkpoint) -> Result<Option<ChatTemplate>, EngineError> {
+    let config = checkpoint.file("tokenizer_config.json").await?;
+    let jinja = checkpoint.file("chat_template.jinja").await?;
+    Ok(ChatTemplate::from_files(config.as_deref(), jinja.as_deref())?)
+}
+
+/// What a reply is asked for with.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    /// The conversation.
+    pub messages: Vec<ChatMessage>,
+    /// How tokens are chosen; the model's end tokens are added.
+    pub sampler: Sampler,
+    /// Most tokens of the reply.
+    pub max_tokens: usize,
+    /// Texts that end the reply, besides those of the template.
+    pub stops: Vec<String>,
+    /// Whether a model that can think aloud does.
+    pub thinking: bool,
+    /// Stops early.
+    pub cancel: Cancel,
+    /// Tokens of this reply that were made before, on a device that is gone: the reply goes on after them.
+    pub said: Vec<u32>,
+}
+
+impl ChatRequest {
+    /// The most probable reply to a conversation, as long as it gets.
+    pub fn new(messages: Vec<ChatMessage>) -> Self {
+        let (sampler, cancel) = (Sampler::default(), Cancel::default());
+        Self { messages, sampler, max_tokens: usize::MAX, stops: vec![], thinking: true, cancel, said: vec![] }
+    }
+}
+
+/// The conversations of an engine.
+pub struct Chat {
+    template: ChatTemplate,
+    tokenizer: Arc<Tokenizer>,
+    /// Texts that end a reply and are no tokens.
+    stops: Vec<String>,
+    /// Tokens that end a reply, besides the model's own.
+    ends: Vec<u32>,
+    /// The one used longest ago first.
+    sessions: Vec<Session>,
+}
+
+/// A reply under way.
+pub struct Turn {
+    session: Session,
+    generation: Generation,
+    /// `None` when everything was said.
+    voice: Option<Voice>,
+    /// The answer has a visible beginning.
+    begun: bool,
+    stopped: bool,
+    prompt: usize,
+    read: usize,
+    made: usize,
+}
+
+/// From tokens to pieces.
+struct Voice {
+    decoder: StreamDecoder<Arc<Tokenizer>>,
+    splitter: ReplySplitter,
+}
+
+/// What became certain with a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spoken {
+    /// The token; `None` at the end of the reply, when what waited is said.
+    pub token: Option<u32>,
+    /// Often none.
+    pub pieces: Vec<Piece>,
+}
+
+impl Chat {
+    /// For an engine of the same checkpoint as the template.
+    pub fn new(engine: &Engine, template: ChatTemplate) -> Result<Self, EngineError> {
+        let tokenizer = engine.tokenizer()?;
+        // What is one token, the device notices by itself.
+        let (ends, stops): (Vec<_>, Vec<_>) =
+            template.stops().into_iter().partition(|stop| tokenizer.special_token(stop).is_some());
+        let ends = ends.iter().filter_map(|stop| tokenizer.special_token(stop)).collect();
+        Ok(Self { template, tokenizer, stops, ends, sessions: vec![] })
+    }
+
+    /// The template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// Tokens that the conversation has read which a reply was made in last; 0 before the first.
+    pub fn length(&self, engine: &Engine) -> Result<usize, EngineError> {
+        self.sessions.last().map_or(Ok(0), |session| session.length(engine))
+    }
+
+    /// Reads a conversation, as far as it was not read before. [`Chat::end`] must follow.
+    pub async fn begin(&mut self, engine: &mut Engine, request: &ChatRequest) -> Result<Turn, EngineError> {
+        let prompt = self.template.render(&request.messages, true, request.thinking)?;
+        let mut ids = self.tokenizer.encode_prompt(&prompt)?;
+        let length = ids.len();
+        ids.extend(&request.said);
+        let mut sampler = request.sampler.clone();
+        sampler.ends.extend(&self.ends);
+        let stops: Vec<String> = self.stops.iter().chain(&request.stops).cloned().collect();
+        // A stop string is noticed late: what was read of it must be taken back.
+        let undo = stops.iter().any(|stop| !stop.is_empty());
+        let max_tokens = request.max_tokens.saturating_sub(request.said.len());
+        let options =
+            GenerateOptions { sampler, max_tokens, cancel: request.cancel.clone(), ..GenerateOptions::default() };
+        let decoder = StreamDecoder::new(self.tokenizer.clone());
+        let mut voice = Voice { decoder, splitter: ReplySplitter::new(&prompt, stops) };
+        let mut begun = false;
+        for &token in &request.said {
+            visible(voice.splitter.push(&voice.decoder.push(token)?), &mut begun);
+        }
+
+        let mut session = self.take(engine, &ids)?;
+        match session.begin(engine, &ids, &options, undo).await {
+            Ok((generation, read)) => Ok(Turn {
+                session,
+                generation,
+                voice: Some(voice),
+                begun,
+                stopped: false,
+                prompt: length,
+                read,
+                made: request.said.len(),
+            }),
+            Err(error) => {
+                self.sessions.insert(0, session);
+                Err(error)
+            }
+        }
+    }
+
+    /// The session that has read the beginning of a prompt, else a new one, else the one used longest ago.
+    fn take(&mut self, engine: &mut Engine, prompt: &[u32]) -> Result<Session, EngineError> {
+        let mut best = None;
+        for (index, session) in self.sessions.iter().enumerate() {
+            let kept = session.kept(engine, prompt)?;
+            if kept > best.map_or(0, |(most, _)| most) {
+                best = Some((kept, index));
+            }
+        }
+        if let Some((_, index)) = best {
+            return Ok(self.sessions.remove(index));
+        }
+        match Session::open(engine) {
+            Err(EngineError::NoSlot(_)) if !self.sessions.is_empty() => Ok(self.sessions.remove(0)),
+            opened => opened,
+        }
+    }
+
+    /// Forgets the conversation used longest ago, so that its slot is free; false when there is none.
+    pub fn forget(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
+        if self.sessions.is_empty() {
+            return Ok(false);
+        }
+        self.sessions.remove(0).close(engine)?;
+        Ok(true)
+    }
+
+    /// Ends a reply, whatever state it is in, and keeps what its slot has read for the next turn.
+    pub fn end(&mut self, turn: Turn) {
+        self.sessions.push(turn.session);
+    }
+}
+
+impl Turn {
+    /// The next token's pieces; `None` when the reply is over.
+    pub async fn next(&mut self, engine: &mut Engine) -> Result<Option<Spoken>, EngineError> {
+        let Some(voice) = &mut self.voice else { return Ok(None) };
+        let token = if self.stopped { None } else { self.session.next(engine, &mut self.generation).await? };
+        let mut pieces = vec![];
+        if let Some(token) = token {
+            self.made += 1;
+            pieces = voice.splitter.push(&voice.decoder.push(token)?);
+            if voice.splitter.stopped() {
+                self.stopped = true;
+                self.session.take_back(engine, &mut self.generation).await?;
+            }
+        } else if let Some(Voice { decoder, mut splitter }) = self.voice.take() {
+            pieces = splitter.push(&decoder.finish()?);
+            pieces.extend(splitter.finish());
+        }
+        Ok(Some(Spoken { token, pieces: visible(pieces, &mut self.begun) }))
+    }
+
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt
+    }
+
+    /// Tokens that had to be read: the others were remembered.
+    pub fn read_tokens(&self) -> usize {
+        self.read
+    }
+
+    /// Tokens of the reply, end tokens included.
+    pub fn made_tokens(&self) -> usize {
+        self.made
+    }
+
+    /// Why the reply ended; `None` while it goes on.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        match self.voice {
+            None if self.stopped => Some(FinishReason::Stop),
+            None => self.generation.finish_reason(),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Pieces without the white space in front of an answer: line ends between the thinking and the answer, or
+/// before the answer, say nothing.
+fn visible(pieces: Vec<Piece>, begun: &mut bool) -> Vec<Piece> {
+    let mut kept = vec![];
+    for piece in pieces {
+        match piece {
+            Piece::Answer(text) if !*begun => {
+                let text = text.trim_start();
+                if !text.is_empty() {
+                    *begun = true;
+                    kept.push(Piece::Answer(text.to_owned()));
+                }
+            }
+            piece => kept.push(piece),
+        }
+    }
+    kept
+}

@@ -1,0 +1,164 @@
+//! Text, token by token: a prompt goes in, then each step feeds the token that the one before chose.
+
+use std::collections::VecDeque;
+
+use crate::backend::Outputs;
+use crate::runtime::{Cancel, Engine, EngineError, PREFILL_ROWS, Purpose, Running};
+use crate::state::{Sampler, SlotId};
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model chose an end token.
+    Stop,
+    /// As many tokens as were asked for.
+    Length,
+    /// The context is full.
+    Context,
+    /// [`Cancel`].
+    Cancelled,
+}
+
+impl FinishReason {
+    /// `stop`, `length`, `context`, `cancelled`
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Context => "context",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How to generate.
+#[derive(Clone, Debug)]
+pub struct GenerateOptions {
+    /// How tokens are chosen. The model's own end tokens are added to its `ends`; its `limit` is `max_tokens`.
+    pub sampler: Sampler,
+    /// Most tokens to make.
+    pub max_tokens: usize,
+    /// Rows of a step while the prompt is read.
+    pub chunk: usize,
+    /// Stops early.
+    pub cancel: Cancel,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self { sampler: Sampler::default(), max_tokens: usize::MAX, chunk: PREFILL_ROWS, cancel: Cancel::default() }
+    }
+}
+
+/// A generation under way in one slot.
+///
+/// While a token travels to the host, the steps that read it and those after it may be under way already: the
+/// token feeds them on the device. A slot that chose an end token is frozen there, so that when a generation
+/// ends, its slot has read the prompt and every token but the last; [`Engine::length`] tells.
+#[derive(Debug)]
+pub struct Generation {
+    slot: SlotId,
+    in_flight: VecDeque<Running>,
+    left: usize,
+    ends: Vec<u32>,
+    cancel: Cancel,
+    finished: Option<FinishReason>,
+}
+
+impl Generation {
+    /// Reads the prompt into a slot. The first token is on its way afterwards.
+    pub async fn start(
+        engine: &mut Engine,
+        slot: SlotId,
+        prompt: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Self, EngineError> {
+        Self::resume(engine, slot, prompt, 0, options).await
+    }
+
+    /// The same where the slot has read the first `read` tokens of the text already.
+    pub(super) async fn resume(
+        engine: &mut Engine,
+        slot: SlotId,
+        text: &[u32],
+        read: usize,
+        options: &GenerateOptions,
+    ) -> Result<Self, EngineError> {
+        let (left, cancel) = (options.max_tokens, options.cancel.clone());
+        let sampler = engine.complete(&options.sampler, left);
+        sampler.check()?;
+        let ends = sampler.ends.clone();
+        let mut this = Self { slot, in_flight: VecDeque::new(), left, ends, cancel, finished: None };
+        if left == 0 {
+            this.finished = Some(FinishReason::Length);
+        }
+        let prompt = text.get(read..).unwrap_or_default();
+        Purpose::Write.check(&engine.model().head)?;
+        engine.check_prompt(slot, prompt)?;
+        // Spans before the last choose a token too, which nobody wants: the sampler is not told of those.
+        let before_last = prompt.len().saturating_sub(1) / options.chunk.max(1) * options.chunk.max(1);
+        let (head, last) = prompt.split_at(before_last);
+        if !head.is_empty() {
+            match engine.prefill(slot, head, options.chunk, &this.cancel).await? {
+                Some(running) => drop(engine.sampled(&running).await?),
+                None => this.finished = Some(FinishReason::Cancelled),
+            }
+        }
+        if this.finished != Some(FinishReason::Cancelled) {
+            engine.set_sampler(slot, &sampler, text)?;
+            let running = engine.feed(slot, last, Outputs::Last)?;
+            if this.left > 0 {
+                this.in_flight.push_back(running);
+                this.left -= 1;
+            }
+        }
+        engine.pause();
+        Ok(this)
+    }
+
+    /// The next token, end tokens included; `None` when there are no more. After [`Cancel`] the tokens that
+    /// are under way still come.
+    pub async fn next(&mut self, engine: &mut Engine) -> Result<Option<u32>, EngineError> {
+        if self.finished.is_some() {
+            return Ok(None);
+        }
+        let cancelled = self.cancel.is_cancelled();
+        let depth = engine.steps_ahead();
+        while !cancelled && self.in_flight.len() < depth && self.left > 0 && engine.room(self.slot)? > 0 {
+            self.in_flight.push_back(engine.decode(self.slot)?);
+            self.left -= 1;
+        }
+        let Some(step) = self.in_flight.pop_front() else {
+            self.finished = Some(match self.left {
+                0 => FinishReason::Length,
+                _ if cancelled => FinishReason::Cancelled,
+                _ => FinishReason::Context,
+            });
+            return Ok(None);
+        };
+        let token = engine.sampled(&step).await?.first().copied();
+        engine.token_came();
+        if token.is_some_and(|token| self.ends.contains(&token)) {
+            self.finished = Some(FinishReason::Stop);
+            // The steps under way found the slot frozen.
+            engine.rewind(self.slot, self.in_flight.len())?;
+            self.in_flight.clear();
+        }
+        Ok(token)
+    }
+
+    /// Ends it. Gives the tokens that were under way: the slot has read all but the last of them.
+    pub async fn stop(&mut self, engine: &mut Engine) -> Result<Vec<u32>, EngineError> {
+        self.left = 0;
+        let mut rest = vec![];
+        while let Some(token) = self.next(engine).await? {
+            rest.push(token);
+        }
+        Ok(rest)
+    }
+
+    /// Why there are no more tokens; `None` while there may be.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finished
+    }
+}

@@ -1,0 +1,11 @@
+//! Text from an engine: single generations, conversations, and how tokens are chosen.
+
+mod chat;
+mod generation;
+mod sampling;
+mod session;
+
+pub use chat::{Chat, ChatRequest, Spoken, Turn, chat_template};
+pub use generation::{FinishReason, GenerateOptions, Generation};
+pub use sampling::{Recommended, SamplingWish};
+pub use session::Session;

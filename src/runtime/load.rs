@@ -1,0 +1,218 @@
+//! From a checkpoint and a backend to an engine.
+
+use std::sync::Arc;
+
+use futures::future::LocalBoxFuture;
+
+use web_time::Instant;
+
+use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Purpose, Slots, memory_estimate};
+use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
+use crate::backend::webgpu::WebGpuBackend;
+use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
+use crate::checkpoint::{
+    self, Checkpoint, CheckpointError, LoadProgress, RowQuantiser, SinkError, Storage, WeightChoice, WeightSink,
+};
+use crate::formats::{Quantised, Rounding};
+use crate::graph::{RowBlock, SourceBlock, WeightDesc, WeightId};
+use crate::state::{KvFormat, StateLayout};
+use crate::text::Tokenizer;
+
+/// Context where nobody says otherwise, if the model can be that long.
+const DEFAULT_CONTEXT: usize = 8192;
+
+/// How to load.
+pub struct EngineOptions<'a> {
+    /// What the model is loaded for.
+    pub purpose: Purpose,
+    /// How matrices are stored; `Auto`: as the checkpoint has them if that fits, else in 8 bits, else in 4.
+    pub weights: WeightChoice,
+    /// How scales are chosen where matrices are quantised.
+    pub rounding: Rounding,
+    /// How keys and values are stored.
+    pub kv_format: KvFormat,
+    /// Tokens of one sequence; `None`: what the model was made for, at most 8192.
+    pub context: Option<usize>,
+    /// Sequences at the same time.
+    pub slots: usize,
+    /// Most bytes of memory to take; `None`: no more than the device gives.
+    pub budget: Option<u64>,
+    /// For Hymba.
+    pub hymba_window: HymbaWindow,
+    /// Names of graph values that [`Engine::value`] can read.
+    pub keep: Vec<String>,
+    /// Told after every block of weights.
+    pub progress: &'a mut dyn FnMut(LoadProgress),
+}
+
+impl<'a> EngineOptions<'a> {
+    /// One sequence, everything else as the model has it; `progress` is told after every block of weights.
+    pub fn new(progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
+        Self {
+            purpose: Purpose::Write,
+            weights: WeightChoice::Auto,
+            rounding: Rounding::default(),
+            kv_format: DEFAULT_KV_FORMAT,
+            context: None,
+            slots: 1,
+            budget: None,
+            hymba_window: HymbaWindow::default(),
+            keep: vec![],
+            progress,
+        }
+    }
+}
+
+impl Engine {
+    /// Builds the model, moves its weights to the backend, makes room for the slots and reads the prelude.
+    pub async fn load(
+        checkpoint: &Checkpoint,
+        mut backend: Box<dyn Backend>,
+        mut options: EngineOptions<'_>,
+    ) -> Result<Self, EngineError> {
+        let config = Config::parse(checkpoint.config())?;
+        let arch = ArchOptions { hymba_window: options.hymba_window };
+        let model = arch::build(&config, Some(&checkpoint.shapes()), &arch)?;
+        options.purpose.check(&model.head)?;
+        let context = context(&model, options.context)?;
+        // What does not fit shows before anything is allocated.
+        let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
+        if options.weights == WeightChoice::Auto && backend.takes_quantised() {
+            let memory = options.budget.or(backend.info().memory);
+            options.weights = memory_estimate::fitting(checkpoint, &model, &layout, memory)?;
+        }
+        let descs = checkpoint::stored(checkpoint, &model.graph, options.weights)?;
+        memory_estimate::check(&model, &descs, &layout, backend.info(), options.budget)?;
+        // Small files first: what is wrong with them shows before gigabytes are read.
+        let tokenizer = tokenizer(checkpoint).await?;
+        let ends = ends(checkpoint, &model).await?;
+
+        let mut sink = Sink::new(&mut *backend);
+        let storage = Storage { choice: options.weights, rounding: options.rounding };
+        checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress).await?;
+        let bytes = sink.bytes();
+        let mut engine = Self::assemble(backend, model, bytes, tokenizer, ends, options)?;
+        // Some devices tell late that an allocation failed.
+        engine.backend.settle().await?;
+        Ok(engine)
+    }
+
+    /// Makes room for the slots of a model whose weights are on the backend, and reads the prelude.
+    pub(crate) fn assemble(
+        mut backend: Box<dyn Backend>,
+        model: Model,
+        weight_bytes: Vec<u64>,
+        tokenizer: Option<Arc<Tokenizer>>,
+        ends: Vec<u32>,
+        options: EngineOptions<'_>,
+    ) -> Result<Self, EngineError> {
+        let context = context(&model, options.context)?;
+        let keep =
+            options.keep.iter().map(|name| model.graph.find(name).ok_or_else(|| EngineError::NoValue(name.clone())));
+        let keep = keep.collect::<Result<_, _>>()?;
+        let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
+        backend.allocate(&layout)?;
+        let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
+        let (pace, begun, weights) = (Pace::new(), Instant::now(), options.weights);
+        let mut engine =
+            Self { backend, model, layout, programs, slots, tokenizer, ends, weight_bytes, weights, pace, begun };
+        engine.read_prelude()?;
+        Ok(engine)
+    }
+
+    /// Reads the prelude into the origin slot, of which every slot begins as a copy.
+    fn read_prelude(&mut self) -> Result<(), EngineError> {
+        let ids: Vec<u32> = self.model.prelude.clone().collect();
+        for (i, ids) in ids.chunks(PREFILL_ROWS).enumerate() {
+            let tokens = Tokens::Given(ids.to_vec());
+            let span = Span { slot: self.layout.origin(), first: i * PREFILL_ROWS, tokens, outputs: Outputs::None };
+            let table = StepTable::new(&Step { spans: vec![span] }, &self.layout)?;
+            let program = self.programs.get(&mut *self.backend, &self.model.graph, &table)?;
+            self.backend.step(program, &table)?;
+        }
+        Ok(())
+    }
+}
+
+/// The context asked for, if the model can have it.
+fn context(model: &Model, asked: Option<usize>) -> Result<usize, EngineError> {
+    match asked {
+        Some(asked) if asked == 0 || asked > model.context => Err(EngineError::Context { asked, limit: model.context }),
+        Some(asked) => Ok(asked),
+        None => Ok(model.context.min(DEFAULT_CONTEXT)),
+    }
+}
+
+async fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Arc<Tokenizer>>, EngineError> {
+    let Some(tokenizer) = checkpoint.file("tokenizer.json").await? else { return Ok(None) };
+    let config = checkpoint.file("tokenizer_config.json").await?;
+    Ok(Some(Arc::new(Tokenizer::from_bytes(&tokenizer, config.as_deref())?)))
+}
+
+/// The end tokens that the model's config and its `generation_config.json` name.
+async fn ends(checkpoint: &Checkpoint, model: &Model) -> Result<Vec<u32>, EngineError> {
+    const FILE: &str = "generation_config.json";
+    let mut ends = model.eos.clone();
+    if let Some(bytes) = checkpoint.file(FILE).await? {
+        let more = Config::parse(&String::from_utf8_lossy(&bytes)).and_then(|config| config.token_ids("eos_token_id"));
+        let broken =
+            |e| CheckpointError::Text { file: checkpoint.describe(FILE), what: format!("cannot be used: {e}") };
+        ends.extend(more.map_err(broken)?);
+    }
+    Ok(ends)
+}
+
+/// A backend as the checkpoint's loader sees it.
+pub(crate) struct Sink<'b> {
+    backend: &'b mut dyn Backend,
+    /// Bytes of each weight so far.
+    bytes: Vec<u64>,
+}
+
+impl<'b> Sink<'b> {
+    pub(crate) fn new(backend: &'b mut dyn Backend) -> Self {
+        Self { backend, bytes: vec![] }
+    }
+
+    pub(crate) fn bytes(self) -> Vec<u64> {
+        self.bytes
+    }
+}
+
+impl WeightSink for Sink<'_> {
+    fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
+        self.bytes.push(desc.bytes());
+        Ok(self.backend.create_weight(id, desc)?)
+    }
+
+    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move { Ok(self.backend.write_weight(id, block).await?) })
+    }
+
+    fn quantises(&self) -> bool {
+        self.backend.quantises()
+    }
+
+    fn quantise<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move { Ok(self.backend.quantise_weight(id, block).await?) })
+    }
+}
+
+impl RowQuantiser for WebGpuBackend {
+    fn quantise<'a>(
+        &'a mut self,
+        format: Quantised,
+        columns: usize,
+        block: SourceBlock<'a>,
+    ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>> {
+        Box::pin(async move { Ok(self.quantised_rows(format, columns, block).await?) })
+    }
+}
+
+/// A sink's fault, where no checkpoint is part of it.
+pub(crate) fn sink_error(error: SinkError) -> EngineError {
+    match error.downcast::<BackendError>() {
+        Ok(error) => EngineError::Backend(*error),
+        Err(error) => EngineError::Backend(BackendError::Misuse(error.to_string())),
+    }
+}

@@ -1,0 +1,364 @@
+//! Checkpoint, backend, programs, slots and text, put together: what users hold.
+//!
+//! The low level is a *step*: spans of tokens of several slots, read together ([`Engine::run`]). The
+//! high level is a [`Generation`] in one slot. Positions that a model puts in front of every text (its
+//! prelude: Hymba's meta tokens) are read once, when the engine is loaded, into the origin slot; every
+//! slot begins as a copy of it, and neither contexts nor lengths count them.
+
+mod cancel;
+mod error;
+mod load;
+mod memory_estimate;
+mod pace;
+mod programs;
+mod purpose;
+mod slots;
+
+use std::sync::Arc;
+
+use web_time::Instant;
+
+use crate::arch::Model;
+use crate::backend::{
+    Backend, BackendInfo, BackendKind, Counters, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens,
+};
+use crate::checkpoint::WeightChoice;
+use crate::graph::{Op, Rows, ValueId};
+use crate::state::{Sampler, SlotId, SlotState, StateLayout};
+use crate::text::Tokenizer;
+
+pub use cancel::Cancel;
+pub use error::EngineError;
+pub use load::EngineOptions;
+pub(crate) use load::{Sink, sink_error};
+pub use memory_estimate::{transformer_bytes_per_token, weight_bytes, workspace_bytes};
+pub use purpose::Purpose;
+
+use pace::Pace;
+use programs::Programs;
+use slots::Slots;
+
+/// Rows of a step while a prompt is read, where nobody says otherwise.
+pub const PREFILL_ROWS: usize = 256;
+
+/// A loaded model on a device.
+pub struct Engine {
+    backend: Box<dyn Backend>,
+    model: Model,
+    layout: StateLayout,
+    programs: Programs,
+    slots: Slots,
+    tokenizer: Option<Arc<Tokenizer>>,
+    /// Tokens that end a text.
+    ends: Vec<u32>,
+    /// Bytes of each weight, by id.
+    weight_bytes: Vec<u64>,
+    /// How they were stored in the end.
+    weights: WeightChoice,
+    pace: Pace,
+    /// What times count from.
+    begun: Instant,
+}
+
+/// A step under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    program: ProgramId,
+    ticket: Ticket,
+    rows: usize,
+    outputs: usize,
+}
+
+impl Running {
+    /// Rows whose logits the step gives.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+}
+
+impl Engine {
+    /// What it runs on.
+    pub fn info(&self) -> &BackendInfo {
+        self.backend.info()
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// How the slots' memory is laid out. Its context counts the prelude.
+    pub fn layout(&self) -> &StateLayout {
+        &self.layout
+    }
+
+    /// The backend, for what it can tell about itself.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// Kernels that a step starts, by op, in order.
+    pub fn dispatches(&self, step: &Running) -> Vec<String> {
+        self.backend.dispatches(step.program)
+    }
+
+    /// The backend's counts so far.
+    pub fn counters(&self) -> Counters {
+        self.backend.counters()
+    }
+
+    /// How matrices are stored: what was asked for, or what `Auto` had to take where the checkpoint's own numbers do
+    /// not fit.
+    pub fn weights(&self) -> WeightChoice {
+        self.weights
+    }
+
+    /// Bytes of all weights as stored.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes.iter().sum()
+    }
+
+    /// Bytes that one decode step of `batch` sequences of `depth` tokens reads, computed from sizes: every
+    /// weight of a layer once, and each sequence's state.
+    pub fn bytes_per_step(&self, batch: usize, depth: usize) -> u64 {
+        let ops = self.model.graph.ops.iter().filter(|op| !matches!(op, Op::Embed { .. }));
+        let read: std::collections::BTreeSet<_> = ops.flat_map(Op::weights).collect();
+        let weights: u64 = read.into_iter().map(|id| self.weight_bytes[id.0 as usize]).sum();
+        let state = self.layout.bytes();
+        weights + batch as u64 * (state.pinned + state.at(depth as u64))
+    }
+
+    /// The tokenizer, if the checkpoint has one.
+    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>, EngineError> {
+        self.tokenizer.clone().ok_or(EngineError::NoTokenizer)
+    }
+
+    /// Whether a token ends a text.
+    pub fn is_end(&self, token: u32) -> bool {
+        self.ends.contains(&token)
+    }
+
+    /// Tokens that one sequence can hold.
+    pub fn context(&self) -> usize {
+        self.layout.context - self.model.prelude.len()
+    }
+
+    /// Opens a new, empty sequence.
+    pub fn open(&mut self) -> Result<SlotId, EngineError> {
+        let slot = self.slots.open()?;
+        self.backend.reset(slot)?;
+        Ok(slot)
+    }
+
+    /// Ends a sequence and gives its memory back.
+    pub fn close(&mut self, slot: SlotId) -> Result<(), EngineError> {
+        self.slots.close(slot)
+    }
+
+    /// Tokens that a sequence has read.
+    pub fn length(&self, slot: SlotId) -> Result<usize, EngineError> {
+        Ok(self.slots.position(slot)? - self.model.prelude.len())
+    }
+
+    /// Tokens that a sequence can still read.
+    pub fn room(&self, slot: SlotId) -> Result<usize, EngineError> {
+        Ok(self.context() - self.length(slot)?)
+    }
+
+    /// A span that goes on where its slot ends.
+    pub fn span(&self, slot: SlotId, tokens: Tokens, outputs: Outputs) -> Result<Span, EngineError> {
+        Ok(Span { slot, first: self.slots.position(slot)?, tokens, outputs })
+    }
+
+    /// Enqueues a step of spans that begin where their slots end.
+    pub fn run(&mut self, step: &Step) -> Result<Running, EngineError> {
+        for span in &step.spans {
+            self.check(span)?;
+        }
+        let table = StepTable::new(step, &self.layout)?;
+        let program = self.programs.get(&mut *self.backend, &self.model.graph, &table)?;
+        for span in &step.spans {
+            if let Some(pages) = self.slots.reserve(span.slot, span.first + span.tokens.len())? {
+                self.backend.set_pages(span.slot, pages)?;
+            }
+        }
+        let ticket = self.backend.step(program, &table)?;
+        for span in &step.spans {
+            self.slots.advance(span)?;
+        }
+        Ok(Running { program, ticket, rows: table.rows.len(), outputs: table.outputs.len() })
+    }
+
+    /// Refuses spans that do not continue their slot, that do not fit, or whose tokens are no words.
+    fn check(&self, span: &Span) -> Result<(), EngineError> {
+        let position = self.slots.position(span.slot)?;
+        if span.first != position {
+            return Err(EngineError::Position { slot: span.slot.0, got: span.first, position });
+        }
+        self.check_room(span.slot, span.tokens.len())?;
+        match &span.tokens {
+            Tokens::Given(ids) => self.check_tokens(ids),
+            Tokens::Sampled if self.slots.sampled(span.slot)? => Ok(()),
+            Tokens::Sampled => Err(EngineError::NothingSampled(span.slot.0)),
+        }
+    }
+
+    pub(crate) fn check_room(&self, slot: SlotId, tokens: usize) -> Result<(), EngineError> {
+        if tokens > self.room(slot)? {
+            return Err(EngineError::ContextFull { tokens, used: self.length(slot)?, context: self.context() });
+        }
+        Ok(())
+    }
+
+    /// Refuses ids that are not in the vocabulary.
+    pub fn check_tokens(&self, ids: &[u32]) -> Result<(), EngineError> {
+        let vocabulary = self.model.vocabulary;
+        match ids.iter().find(|&&id| id as usize >= vocabulary) {
+            Some(&id) => Err(EngineError::UnknownToken { id, vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a prompt that is empty, that does not fit, or that holds what is no word.
+    pub(crate) fn check_prompt(&self, slot: SlotId, prompt: &[u32]) -> Result<(), EngineError> {
+        self.check_tokens(prompt)?;
+        if let Some(&(field, id)) = self.model.stand_ins.iter().find(|(_, id)| prompt.contains(id)) {
+            return Err(EngineError::StandIn { id, field });
+        }
+        self.check_room(slot, prompt.len())?;
+        if prompt.is_empty() { Err(EngineError::EmptyPrompt) } else { Ok(()) }
+    }
+
+    /// Reads a prompt in spans of `chunk` rows; the last row gives logits and the first token. `None`
+    /// when it was cancelled halfway. Nothing is read unless the whole prompt can be.
+    pub async fn prefill(
+        &mut self,
+        slot: SlotId,
+        prompt: &[u32],
+        chunk: usize,
+        cancel: &Cancel,
+    ) -> Result<Option<Running>, EngineError> {
+        self.check_prompt(slot, prompt)?;
+        let mut before = None;
+        for ids in prompt.chunks(chunk.max(1)) {
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            // Every span gives a token, though only the last one's is of use: waiting for it keeps at most
+            // two steps on the device, so that a wish to stop is heard soon.
+            let running = self.feed(slot, ids, Outputs::Last)?;
+            if let Some(before) = before.replace(running) {
+                self.sampled(&before).await?;
+            }
+        }
+        Ok(before)
+    }
+
+    /// Tells how a sequence chooses its tokens from the next step on, and which tokens count as seen. A
+    /// sequence that chose an end token or reached its limit is frozen: feeding it its own token changes
+    /// nothing that it remembers.
+    pub fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<(), EngineError> {
+        self.slots.position(slot)?;
+        sampler.check()?;
+        Ok(self.backend.set_sampler(slot, sampler, seen)?)
+    }
+
+    /// A sampler that also ends where the model does, and after `limit` tokens.
+    pub(crate) fn complete(&self, sampler: &Sampler, limit: usize) -> Sampler {
+        let mut sampler = sampler.clone();
+        let missing = self.ends.iter().filter(|end| !sampler.ends.contains(end)).copied().collect::<Vec<_>>();
+        sampler.ends.extend(missing);
+        sampler.limit = u32::try_from(limit).unwrap_or(0);
+        sampler
+    }
+
+    /// Steps of a text that should be under way. A CPU has computed a step when it was enqueued: nothing is
+    /// gained by running ahead of it.
+    pub(crate) fn steps_ahead(&self) -> usize {
+        if self.info().kind == BackendKind::Cpu { 1 } else { self.pace.depth() }
+    }
+
+    /// Tells the pace of tokens that the next one begins a text: the time until it says nothing.
+    pub(crate) fn pause(&mut self) {
+        self.pace.interrupt();
+    }
+
+    pub(crate) fn token_came(&mut self) {
+        self.pace.token(self.begun.elapsed().as_secs_f64());
+    }
+
+    /// Takes back the last `steps` steps of one row that found a sequence frozen.
+    pub(crate) fn rewind(&mut self, slot: SlotId, steps: usize) -> Result<(), EngineError> {
+        let position = self.slots.position(slot)?;
+        self.slots.skip(slot, position - steps)
+    }
+
+    /// Makes a sequence `tokens` longer without reading anything: its keys, values and states are whatever
+    /// the device holds there. For measuring at a depth.
+    pub fn skip(&mut self, slot: SlotId, tokens: usize) -> Result<(), EngineError> {
+        self.check_room(slot, tokens)?;
+        let end = self.slots.position(slot)? + tokens;
+        if let Some(pages) = self.slots.reserve(slot, end)? {
+            self.backend.set_pages(slot, pages)?;
+        }
+        self.slots.skip(slot, end)
+    }
+
+    /// Enqueues the next tokens of one sequence.
+    pub fn feed(&mut self, slot: SlotId, ids: &[u32], outputs: Outputs) -> Result<Running, EngineError> {
+        let span = self.span(slot, Tokens::Given(ids.to_vec()), outputs)?;
+        self.run(&Step { spans: vec![span] })
+    }
+
+    /// Enqueues the token that was last chosen in this sequence; it need not be known to the host.
+    pub fn decode(&mut self, slot: SlotId) -> Result<Running, EngineError> {
+        let span = self.span(slot, Tokens::Sampled, Outputs::Last)?;
+        self.run(&Step { spans: vec![span] })
+    }
+
+    /// The token chosen from each output of a step. Waits for the step; it can be asked once, and only of
+    /// a step that has outputs.
+    pub async fn sampled(&mut self, step: &Running) -> Result<Vec<u32>, EngineError> {
+        Ok(self.backend.sampled(step.ticket).await?)
+    }
+
+    /// The logits of a step's outputs, `f32 [outputs, vocabulary]`. Ask before the next step is run.
+    pub async fn logits(&mut self, step: &Running) -> Result<Vec<f32>, EngineError> {
+        let logits = self.model.graph.logits.ok_or_else(|| EngineError::NoValue("logits".into()))?;
+        self.read(step, logits).await
+    }
+
+    /// A value that the engine keeps (see [`EngineOptions::keep`]), `f32 [rows, width]`. Ask before the
+    /// next step is run.
+    pub async fn value(&mut self, step: &Running, name: &str) -> Result<Vec<f32>, EngineError> {
+        let found = self.model.graph.find(name).filter(|&value| self.programs.keeps(value));
+        self.read(step, found.ok_or_else(|| EngineError::NoValue(name.into()))?).await
+    }
+
+    async fn read(&mut self, step: &Running, value: ValueId) -> Result<Vec<f32>, EngineError> {
+        let rows = match self.model.graph.value(value).rows {
+            Rows::All => step.rows,
+            Rows::Outputs => step.outputs,
+        };
+        Ok(self.backend.read(step.program, value, rows).await?)
+    }
+
+    /// Puts a memory of `tokens` tokens into a sequence, which goes on from there. It has chosen nothing yet.
+    pub fn import(&mut self, slot: SlotId, state: &SlotState, tokens: usize) -> Result<(), EngineError> {
+        let end = self.model.prelude.len() + tokens;
+        if tokens > self.context() {
+            return Err(EngineError::ContextFull { tokens, used: 0, context: self.context() });
+        }
+        if let Some(pages) = self.slots.reserve(slot, end)? {
+            self.backend.set_pages(slot, pages)?;
+        }
+        self.backend.import(slot, state)?;
+        self.slots.skip(slot, end)
+    }
+
+    /// Copies a sequence's memory out.
+    pub async fn export(&mut self, slot: SlotId) -> Result<SlotState, EngineError> {
+        let position = self.slots.position(slot)?;
+        Ok(self.backend.export(slot, position).await?)
+    }
+}

@@ -1,0 +1,420 @@
+//! Whole models against the reference's own numbers, on every backend of this machine.
+//! `tests/goldens/README.md` tells what the numbers are.
+
+use crate::support::{Golden, Place, Setting, Tensor, Worst, checkpoint, compare_scores, folder, load, places, wait};
+use selvedge::arch::HymbaWindow;
+use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
+use selvedge::backend::{Backend, Outputs, Step, Tokens};
+use selvedge::checkpoint::{Checkpoint, Memory};
+use selvedge::generate::{GenerateOptions, Generation};
+use selvedge::graph::StateKind;
+use selvedge::runtime::{Cancel, Engine, EngineError, Purpose};
+use selvedge::state::SlotId;
+
+/// Largest difference of a logit on the CPU.
+const LOGITS: f32 = 5e-4;
+/// Of everything inside a model, and of the logits of Falcon-H1.
+const INSIDE: f32 = 2e-4;
+
+const HYMBA: [&str; 3] = ["hymba/caseA", "hymba/caseB", "hymba/caseC"];
+
+/// Families that drivers which are slow to compile run, too: those that lie in this repository.
+const OURS: [&str; 4] = ["falcon_h1", "falcon_h1_rms", "lfm2_bias", "nemotron_h_bias"];
+
+/// The other families, and how far each may be from the reference on the CPU: what `transformers` in f32 is
+/// away from the same formulas in f64, times ten. bf16 cases are held against the same weights run in f32.
+const FAMILIES: [(&str, f32); 18] = [
+    ("falcon_h1", INSIDE),
+    ("falcon_h1_rms", INSIDE),
+    ("granite_h", INSIDE),
+    ("granite_moe", INSIDE),
+    ("granite_rope", INSIDE),
+    ("lfm2", 3e-4),
+    ("lfm2_25", 3e-4),
+    ("lfm2_bias", 3e-4),
+    ("llama", 3e-4),
+    ("nemotron", INSIDE),
+    ("nemotron_h", INSIDE),
+    ("nemotron_h_bf16", INSIDE),
+    ("nemotron_h_bias", INSIDE),
+    ("nemotron_h_moe", INSIDE),
+    ("qwen2", 3e-4),
+    ("qwen3", 3e-4),
+    ("qwen3_5", 8e-4),
+    ("qwen3_5_gva", 8e-4),
+];
+
+/// Reads tokens in spans of `chunk` rows; the logits of all of them.
+fn read(engine: &mut Engine, slot: SlotId, ids: &[u32], chunk: usize) -> Vec<f32> {
+    let mut logits = vec![];
+    for span in ids.chunks(chunk) {
+        let step = engine.feed(slot, span, Outputs::All).expect("a step");
+        logits.extend(wait(engine.logits(&step)).expect("logits"));
+    }
+    logits
+}
+
+/// Reads a prompt in a new slot.
+fn read_anew(engine: &mut Engine, ids: &[u32], chunk: usize) -> (SlotId, Vec<f32>) {
+    let slot = engine.open().expect("a slot");
+    let logits = read(engine, slot, ids, chunk);
+    (slot, logits)
+}
+
+/// The prompts of a case to try in a place, and the steps to decode after each.
+fn prompts(place: &Place, golden: &Golden) -> (Vec<usize>, usize) {
+    let count = golden.names("p").filter(|name| name.ends_with(".input_ids")).count();
+    if place.slow { ((0..count).step_by(3).collect(), 12) } else { ((0..count).collect(), usize::MAX) }
+}
+
+#[test]
+fn hymba_as_trained() {
+    for place in places() {
+        for case in HYMBA {
+            let golden = Golden::open(case);
+            let mut engine = load(&place, &checkpoint(case), Setting::default());
+            let columns = engine.model().vocabulary;
+            let (prompts, steps) = prompts(&place, &golden);
+
+            for chunk in [1, 7, 64, 1024] {
+                if chunk == 1 && place.slow && case != HYMBA[0] {
+                    continue;
+                }
+                let what = format!("{case} on {}, spans of {chunk}", place.name);
+                let mut worst = Worst::new(what, LOGITS * place.slack);
+                for p in &prompts {
+                    let (slot, logits) = read_anew(&mut engine, &golden.ids(&format!("p{p}.input_ids")), chunk);
+                    worst.compare(&format!("p{p}"), &logits, &golden.get(&format!("p{p}.logits")).data);
+                    engine.close(slot).expect("an open slot");
+                }
+                worst.finish();
+            }
+
+            let mut worst = Worst::new(format!("{case} on {}, decoding", place.name), LOGITS * place.slack);
+            for p in &prompts {
+                let tokens = golden.ids(&format!("p{p}.gen_tokens"));
+                let steps = steps.min(tokens.len() - 1);
+                let (slot, _) = read_anew(&mut engine, &golden.ids(&format!("p{p}.input_ids")), 64);
+                let logits = read(&mut engine, slot, &tokens[..steps], 1);
+                let wanted = golden.get(&format!("p{p}.gen_logits_fixed_cache"));
+                worst.compare(&format!("p{p}"), &logits, &wanted.data[columns..][..steps * columns]);
+                engine.close(slot).expect("an open slot");
+            }
+            worst.finish();
+        }
+    }
+}
+
+/// A device with exactly what WebGPU promises everywhere.
+fn with_defaults(subgroups: bool) -> Box<dyn Backend> {
+    let options = WebGpuOptions { default_limits: true, subgroups, self_test: false, ..Default::default() };
+    Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
+}
+
+#[test]
+fn hymba_on_what_webgpu_promises_everywhere() {
+    let Some(place) = places().into_iter().find(|place| place.name == "webgpu") else { return };
+    let bare: [fn() -> Box<dyn Backend>; 2] = [|| with_defaults(true), || with_defaults(false)];
+    for (open, what) in bare.into_iter().zip(["default limits", "default limits, no subgroups"]) {
+        let place = Place { open, ..place };
+        let case = HYMBA[0];
+        let golden = Golden::open(case);
+        let setting = Setting { window: HymbaWindow::Generate, ..Setting::default() };
+        let mut engine = load(&place, &checkpoint(case), setting);
+        assert_eq!(engine.info().max_binding, 128 << 20);
+        let mut worst = Worst::new(format!("{case}, {what}"), LOGITS * place.slack);
+        let (slot, logits) = read_anew(&mut engine, &golden.ids("p0.input_ids"), 64);
+        worst.compare("p0", &logits, &golden.get("p0.logits").data);
+        engine.close(slot).expect("an open slot");
+        let slot = engine.open().expect("a slot");
+        let tokens = golden.ids("p0.gen_tokens");
+        let (got, rows) = greedy(&mut engine, slot, &golden.ids("p0.input_ids"), 12.min(tokens.len()));
+        assert_eq!(got, tokens[..got.len()], "{what}");
+        worst.compare("p0, decoding", &rows, &golden.get("p0.gen_logits_official_cache").data[..rows.len()]);
+        worst.finish();
+    }
+}
+
+/// Greedy tokens, each chosen on the device and fed there, and the logits each was chosen from.
+fn greedy(engine: &mut Engine, slot: SlotId, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<f32>) {
+    let step = wait(engine.prefill(slot, prompt, 64, &Cancel::default())).expect("a prompt");
+    let mut step = step.expect("nobody cancels");
+    let (mut tokens, mut logits) = (vec![], vec![]);
+    loop {
+        logits.extend(wait(engine.logits(&step)).expect("logits"));
+        tokens.extend(wait(engine.sampled(&step)).expect("a token"));
+        if tokens.len() == count {
+            return (tokens, logits);
+        }
+        step = engine.decode(slot).expect("a step");
+    }
+}
+
+#[test]
+fn hymba_as_the_official_generate() {
+    for place in places() {
+        for case in HYMBA {
+            let golden = Golden::open(case);
+            let setting = Setting { window: HymbaWindow::Generate, ..Setting::default() };
+            let mut engine = load(&place, &checkpoint(case), setting);
+            let (prompts, steps) = prompts(&place, &golden);
+            let mut logits = Worst::new(format!("{case} on {}, generating", place.name), LOGITS * place.slack);
+            let mut caches = Worst::new(format!("caches of {case} on {}", place.name), INSIDE * place.slack);
+            for p in prompts {
+                let slot = engine.open().expect("a slot");
+                let tokens = golden.ids(&format!("p{p}.gen_tokens"));
+                let count = steps.min(tokens.len());
+                let (got, rows) = greedy(&mut engine, slot, &golden.ids(&format!("p{p}.input_ids")), count);
+                assert_eq!(got, tokens[..count], "{case} p{p} on {}", place.name);
+                // Where both windows give the same, the golden holds one of them.
+                let official = golden.find(&format!("p{p}.gen_logits_official_cache"));
+                let wanted = official.unwrap_or_else(|| golden.get(&format!("p{p}.gen_logits_fixed_cache")));
+                logits.compare(&format!("p{p}"), &rows, &wanted.data[..rows.len()]);
+                // All tokens but the last were fed.
+                if count == tokens.len() {
+                    compare_cache(&mut caches, &mut engine, slot, &golden, &format!("p{p}.cache_end."));
+                }
+                engine.close(slot).expect("an open slot");
+            }
+            logits.finish();
+
+            let (slot, _) = read_anew(&mut engine, &golden.ids("p0.input_ids"), 7);
+            compare_cache(&mut caches, &mut engine, slot, &golden, "p0.cache_prefill.");
+            if case != HYMBA[1] {
+                caches.finish();
+            }
+        }
+    }
+}
+
+#[test]
+fn hymba_inside() {
+    for place in places() {
+        // Where steps are slow, loading is slower still.
+        for case in if place.slow { &HYMBA[..1] } else { &HYMBA[..] } {
+            let golden = Golden::open(case);
+            // The value, the tensor, and the factor between them: the mean's half lies in our fusion norms.
+            let mut pairs: Vec<(String, String, f32)> = vec![];
+            pairs.extend(golden.names("p0.hidden.").map(|i| (format!("hidden.{i}"), format!("p0.hidden.{i}"), 1.0)));
+            pairs.extend(golden.names("p0.probe.").map(|name| {
+                let fusion = name.ends_with(".attn_norm") || name.ends_with(".ssm_norm");
+                (format!("layers.{name}"), format!("p0.probe.{name}"), if fusion { 2.0 } else { 1.0 })
+            }));
+            let keep = pairs.iter().map(|(value, ..)| value.clone()).collect();
+            let mut engine = load(&place, &checkpoint(case), Setting { keep, ..Setting::default() });
+            let meta = engine.model().prelude.len();
+            let slot = engine.open().expect("a slot");
+            let step = engine.feed(slot, &golden.ids("p0.input_ids"), Outputs::Last).expect("a step");
+            let mut worst = Worst::new(format!("inside {case} on {}", place.name), INSIDE * place.slack);
+            for (value, tensor, factor) in &pairs {
+                let wanted = golden.get(tensor);
+                let got = wait(engine.value(&step, value)).expect("a kept value");
+                let got: Vec<f32> = got.iter().map(|x| x * factor).collect();
+                worst.compare(value, &got, &wanted.data[meta * wanted.shape[1]..]);
+            }
+            worst.finish();
+        }
+    }
+}
+
+/// Holds a slot's memory against the reference's caches `{prefix}{layer}.{k, v, conv, ssm}`, if it has them: keys
+/// and values `[heads, rows, width]`, conv `[channels, taps]` with one column more than is needed, newest last.
+fn compare_cache(worst: &mut Worst, engine: &mut Engine, slot: SlotId, golden: &Golden, prefix: &str) {
+    if golden.names(prefix).next().is_none() {
+        return;
+    }
+    let state = wait(engine.export(slot)).expect("a state");
+    let mut seen = 0;
+    for tensor in &state.tensors {
+        let Some((layer, kind)) = tensor.name.strip_prefix("layers.").and_then(|name| name.split_once('.')) else {
+            panic!("{} is no layer's", tensor.name)
+        };
+        let kind = kind.strip_prefix("kv.").unwrap_or(kind);
+        let wanted = golden.get(&format!("{prefix}{layer}.{kind}")).clone();
+        let wanted = match kind {
+            "ssm" => wanted.squeezed(tensor.shape.len()).data,
+            "conv" => {
+                let wanted = wanted.squeezed(2);
+                let (columns, channels) = (tensor.shape[0], tensor.shape[1]);
+                let newest = wanted.shape[1] - columns;
+                let number = |i| wanted.at(&[i % channels, newest + i / channels]);
+                (0..columns * channels).map(number).collect()
+            }
+            _ => {
+                let spec =
+                    engine.model().graph.states.iter().find(|s| tensor.name.starts_with(&format!("{}.", s.name)));
+                let Some(StateKind::Kv(spec)) = spec.map(|s| &s.kind) else { panic!("{} is no KV state", tensor.name) };
+                let latest = engine.layout().kv(spec).oldest(state.position) as u32..state.position as u32;
+                assert_eq!(tensor.positions, (0..spec.pinned as u32).chain(latest).collect::<Vec<_>>());
+                rows(wanted.squeezed(3), &tensor.positions, state.position, spec.pinned)
+            }
+        };
+        worst.compare(&tensor.name, &tensor.data, &wanted);
+        seen += 1;
+    }
+    assert_eq!(seen, golden.names(prefix).count(), "every cache of the reference has its counterpart");
+}
+
+/// The reference's rows at the given positions, `[positions, heads, width]`: it holds the pinned ones and the
+/// latest others. It may hold more than we do, never less.
+fn rows(wanted: Tensor, positions: &[u32], end: usize, pinned: usize) -> Vec<f32> {
+    let &[heads, held, width] = wanted.shape.as_slice() else { panic!("keys and values have three dimensions") };
+    assert!(positions.len() <= held);
+    let mut numbers = vec![];
+    for &position in positions {
+        let position = position as usize;
+        let row = if position < pinned { position } else { held - (end - position) };
+        for head in 0..heads {
+            numbers.extend((0..width).map(|i| wanted.at(&[head, row, i])));
+        }
+    }
+    numbers
+}
+
+/// One span of each slot in one step; the logits of each.
+fn run_together(engine: &mut Engine, spans: &[(SlotId, &[u32])]) -> Vec<Vec<f32>> {
+    let span = |&(slot, ids): &(SlotId, &[u32])| engine.span(slot, Tokens::Given(ids.to_vec()), Outputs::All);
+    let step = Step { spans: spans.iter().map(span).collect::<Result<_, _>>().expect("spans") };
+    let running = engine.run(&step).expect("a step");
+    let mut logits = wait(engine.logits(&running)).expect("logits");
+    let columns = engine.model().vocabulary;
+    let parts = spans.iter().map(|(_, ids)| logits.drain(..ids.len() * columns).collect()).collect();
+    assert!(logits.is_empty());
+    parts
+}
+
+#[test]
+fn sequences_in_one_step_do_not_touch_each_other() {
+    let case = "hymba/caseC";
+    let golden = Golden::open(case);
+    for place in places() {
+        let mut engine = load(&place, &checkpoint(case), Setting { slots: 3, ..Setting::default() });
+        let columns = engine.model().vocabulary;
+        let mut worst = Worst::new(format!("ragged steps of {case} on {}", place.name), LOGITS * place.slack);
+        let (short, long) = (golden.ids("p3.input_ids"), golden.ids("p7.input_ids"));
+        let tokens = golden.ids("p3.gen_tokens");
+        let [a, b] = [(); 2].map(|()| engine.open().expect("a slot"));
+
+        // A short prompt and the beginning of a long one.
+        let logits = run_together(&mut engine, &[(a, &short), (b, &long[..9])]);
+        worst.compare("a prompt", &logits[0], &golden.get("p3.logits").data);
+        worst.compare("half a prompt", &logits[1], &golden.get("p7.logits").data[..9 * columns]);
+
+        // The first decodes while the second goes on, and a third begins in front of both.
+        let c = engine.open().expect("a slot");
+        let third = golden.ids("p2.input_ids");
+        let logits = run_together(&mut engine, &[(c, &third), (a, &tokens[..1]), (b, &long[9..])]);
+        worst.compare("another prompt", &logits[0], &golden.get("p2.logits").data);
+        worst.compare("a token", &logits[1], &golden.get("p3.gen_logits_fixed_cache").data[columns..2 * columns]);
+        worst.compare("the rest", &logits[2], &golden.get("p7.logits").data[9 * columns..]);
+
+        // All decode; then one ends and its slot serves another text.
+        let next = |p: usize, at: usize| golden.ids(&format!("p{p}.gen_tokens"))[at];
+        let (x, y, z) = ([next(7, 0)], [next(2, 0)], [next(3, 1)]);
+        let logits = run_together(&mut engine, &[(b, &x), (c, &y), (a, &z)]);
+        for (got, p, row) in [(&logits[0], 7, 1), (&logits[1], 2, 1), (&logits[2], 3, 2)] {
+            let wanted = golden.get(&format!("p{p}.gen_logits_fixed_cache"));
+            worst.compare("tokens together", got, &wanted.data[row * columns..][..columns]);
+        }
+        engine.close(a).expect("an open slot");
+        let (again, logits) = read_anew(&mut engine, &short, usize::MAX);
+        assert_eq!(again, a);
+        worst.compare("a slot used again", &logits, &golden.get("p3.logits").data);
+        worst.finish();
+    }
+}
+
+/// The checkpoint of a golden with another of its configs.
+fn with_config(case: &str, config: &str) -> Checkpoint {
+    let read = |file: &str| std::fs::read(folder(case).join(file)).expect("a file of the golden");
+    let files = Memory::new().with("config.json", read(config)).with("model.safetensors", read("model.safetensors"));
+    wait(Checkpoint::open(files)).expect("a checkpoint")
+}
+
+#[test]
+fn a_reward_model_gives_its_scores() {
+    let golden = Golden::open("nemotron_reward");
+    for place in places() {
+        let setting = Setting { purpose: Purpose::Score, ..Setting::default() };
+        let mut engine = load(&place, &checkpoint("nemotron_reward"), setting);
+        let mut worst = Worst::new(format!("nemotron_reward on {}", place.name), 2e-4 * place.slack);
+        assert_eq!(compare_scores(&mut worst, place.name, &mut engine, &golden), 3);
+        worst.finish();
+        // It has no words to go on with.
+        let slot = engine.open().expect("a slot");
+        let refused = wait(Generation::start(&mut engine, slot, &[5], &GenerateOptions::default()));
+        assert!(matches!(refused, Err(EngineError::GivesScores(_))), "{:?}", refused.err());
+    }
+}
+
+#[test]
+fn families_in_both_dialects() {
+    for place in places() {
+        for (case, tolerance) in FAMILIES {
+            if !folder(case).exists() {
+                println!(
+                    "{case} is not tested: it is not in this repository, and SELVEDGE_GOLDENS names no folder with it"
+                );
+                continue;
+            }
+            // The kernels are the same for all of them; the larger ones would take minutes here.
+            if place.slow && !OURS.contains(&case) {
+                continue;
+            }
+            let golden = Golden::open(case);
+            for config in ["config.json", "config.v5.json"] {
+                // The dialect has nothing to do with the device.
+                if place.slow && config != "config.json" {
+                    continue;
+                }
+                family(&place, &golden, case, config, tolerance);
+            }
+        }
+    }
+}
+
+fn family(place: &Place, golden: &Golden, case: &str, config: &str, tolerance: f32) {
+    // Of a bf16 case: what the reference computes in f32.
+    let f32s = if golden.find("f32.logits").is_some() { "f32." } else { "" };
+    let wanted = |name: &str| golden.get(&format!("{f32s}{name}"));
+    let hidden = format!("{f32s}hidden.");
+    let names: Vec<&str> = golden.names(&hidden).collect();
+    let value = |name: &str| if name == "final_norm" { name.to_owned() } else { format!("hidden.{name}") };
+    let (ids, tokens) = (golden.ids("input_ids"), golden.ids("decode_tokens"));
+    let what = format!("{case} on {}, {config}", place.name);
+    let mut worst = Worst::new(what.clone(), tolerance * place.slack);
+
+    // Everything inside, where it was kept.
+    if !names.is_empty() {
+        let keep = names.iter().map(|name| value(name)).collect();
+        let mut engine = load(place, &with_config(case, config), Setting { keep, ..Setting::default() });
+        let slot = engine.open().expect("a slot");
+        let step = engine.feed(slot, &ids, Outputs::All).expect("a step");
+        for name in names {
+            let got = wait(engine.value(&step, &value(name))).expect("a kept value");
+            let wanted = &wanted(&format!("hidden.{name}")).data;
+            // The stream may be large: what counts is the error beside it.
+            let largest = wanted.iter().fold(1f32, |m, x| m.max(x.abs()));
+            let scaled = |data: &[f32]| data.iter().map(|x| x / largest).collect::<Vec<f32>>();
+            worst.compare(name, &scaled(&got), &scaled(wanted));
+        }
+    }
+
+    // At once and in spans; then decoding, and what that leaves behind.
+    let mut engine = load(place, &with_config(case, config), Setting { slots: 2, ..Setting::default() });
+    for chunk in [if place.slow { 33 } else { 1 }, 7, 40] {
+        let (other, logits) = read_anew(&mut engine, &ids, chunk);
+        worst.compare(&format!("spans of {chunk}"), &logits, &wanted("logits").data);
+        engine.close(other).expect("an open slot");
+    }
+    let (slot, logits) = read_anew(&mut engine, &ids, usize::MAX);
+    worst.compare("logits", &logits, &wanted("logits").data);
+    let decoded = read(&mut engine, slot, &tokens, 1);
+    worst.compare("decoding", &decoded, &wanted("decode_logits").data);
+    if f32s.is_empty() {
+        compare_cache(&mut worst, &mut engine, slot, golden, "cache_final.");
+    }
+    let other = engine.open().expect("a slot");
+    assert_eq!(greedy(&mut engine, other, &ids, tokens.len()).0, tokens, "{what}");
+    worst.finish();
+}

@@ -1,0 +1,14 @@
+//! Kernels and whole models on a GPU, against the CPU and the reference: run once on every driver.
+
+#![cfg(feature = "native")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fused;
+mod goldens;
+mod ops;
+mod quantise_on_device;
+mod webgpu;

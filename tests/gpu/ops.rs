@@ -1,0 +1,97 @@
+//! Every op, storage format and odd shape on every backend, against the twins.
+
+use std::collections::BTreeSet;
+
+use crate::common::cases::{cases, fewer, looking_back};
+use crate::common::{CaseResult, OpCase, compare, run_case};
+use proptest::prelude::*;
+use selvedge::backend::cpu::CpuBackend;
+
+/// Holds the cases of some ops to the twins on every backend.
+fn agree(of: impl Fn(&str) -> bool) {
+    for place in crate::support::places() {
+        let mut cases = if place.slow { fewer() } else { cases() };
+        cases.retain(|case| of(case.op));
+        assert!(!cases.is_empty());
+        compare(place.name, place.slack, &mut *(place.open)(), &cases);
+    }
+}
+
+/// Ops with a matrix of weights: half of the table.
+const WITH_MATRICES: [&str; 3] = ["embed", "linear", "moe_apply"];
+
+#[test]
+fn every_op_with_a_matrix_agrees_with_its_twin() {
+    agree(|op| WITH_MATRICES.contains(&op));
+}
+
+#[test]
+fn every_other_op_agrees_with_its_twin() {
+    agree(|op| !WITH_MATRICES.contains(&op));
+}
+
+#[test]
+fn the_table_has_every_op() {
+    let all = [
+        "activation",
+        "add",
+        "attention",
+        "conv",
+        "conv_append",
+        "embed",
+        "gate",
+        "gated_delta",
+        "gather",
+        "kv_append",
+        "linear",
+        "moe_apply",
+        "moe_route",
+        "norm",
+        "rope",
+        "sample",
+        "selective_scan",
+        "ssd_scan",
+    ];
+    let cases = cases();
+    let of_cases: BTreeSet<&str> = cases.iter().map(|case| case.op).collect();
+    assert_eq!(of_cases.into_iter().collect::<Vec<_>>(), all);
+    for case in &cases {
+        assert!(case.graph.ops.iter().any(|op| op.name() == case.op), "{case}: the op is not in its graph");
+    }
+    let names: BTreeSet<String> = cases.iter().map(OpCase::to_string).collect();
+    assert_eq!(names.len(), cases.len(), "two rows of the table have one name");
+}
+
+/// The rows of every kept value, one step after the other.
+fn rows(result: CaseResult, case: &OpCase) -> CaseResult {
+    let mut values = vec![];
+    for (i, &id) in case.keep.iter().enumerate() {
+        let steps = result.values.iter().skip(i).step_by(case.keep.len());
+        let rows: Vec<f32> = steps.flat_map(|(_, rows)| rows).copied().collect();
+        values.push((case.graph.value(id).name.clone(), rows));
+    }
+    CaseResult { values, tokens: vec![], states: result.states }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However a sequence is cut into spans, every row and what is remembered are the same.
+    #[test]
+    fn it_does_not_matter_where_spans_are_cut(
+        total in 1..80_usize,
+        more in 1..9_usize,
+        lengths in proptest::collection::vec(1..20_usize, 0..8),
+    ) {
+        for case in looking_back(total, more) {
+            let cut = case.cut(&lengths);
+            // The twins walk row by row, so nothing at all may differ.
+            for (mut backend, tolerance) in [(CpuBackend::twins(), 0.0), (CpuBackend::new(), 2e-6)] {
+                let whole = rows(run_case(&mut backend, &case).expect("a case that runs"), &case);
+                let parts = rows(run_case(&mut backend, &cut).expect("a case that runs"), &case);
+                let (largest, place) = parts.difference(&whole).expect("the same shapes");
+                prop_assert!(largest <= tolerance, "{case}: off by {largest:e} at {place}");
+            }
+        }
+    }
+}

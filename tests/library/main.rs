@@ -1,0 +1,24 @@
+//! The library as its users call it.
+
+#![cfg(feature = "native")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod auto_weights;
+mod checkpoint;
+mod cpu;
+#[cfg(feature = "native-cuda")]
+mod cuda;
+mod demo_model;
+mod device_memory;
+mod engine;
+mod fuzz_checkpoint;
+mod pretrained;
+mod published;
+mod quantisation;
+mod quantised;
+mod sampling;
+mod structure;

@@ -1,0 +1,148 @@
+//! What storage formats cost: the demo model's answers and perplexity, and the distance of every family's golden
+//! model from itself in f32. What is printed is the tables of `docs/quantisation.md`.
+//!
+//! A dozen questions and texts by default, `SELVEDGE_DEMO_QUESTIONS=all` takes them all.
+
+use std::path::Path;
+
+use crate::support::demo::Question;
+use crate::support::{Golden, Place, demo, repository, wait};
+use selvedge::checkpoint::{Checkpoint, WeightChoice};
+use selvedge::eval::{Perplexity, perplexity};
+use selvedge::formats::Rounding;
+use selvedge::runtime::{Engine, EngineOptions};
+
+const SETTINGS: [(WeightChoice, Rounding); 8] = [
+    (WeightChoice::F32, Rounding::Plain),
+    (WeightChoice::F16, Rounding::Plain),
+    (WeightChoice::Bf16, Rounding::Plain),
+    (WeightChoice::Q8, Rounding::Plain),
+    (WeightChoice::Q4, Rounding::Plain),
+    (WeightChoice::Q4, Rounding::Searched),
+    (WeightChoice::Q4m, Rounding::Plain),
+    (WeightChoice::Q4m, Rounding::Searched),
+];
+
+fn load(place: &Place, checkpoint: &Checkpoint, weights: WeightChoice, rounding: Rounding) -> Engine {
+    let mut progress = |_: selvedge::checkpoint::LoadProgress| {};
+    let options = EngineOptions { weights, rounding, ..EngineOptions::new(&mut progress) };
+    wait(Engine::load(checkpoint, (place.open)(), options)).expect("the model loads")
+}
+
+fn compare(engine: &mut Engine, reference: &mut Engine, ids: &[u32], window: usize) -> Perplexity {
+    wait(perplexity(engine, Some(reference), ids, window, &mut |_| true)).expect("a text")
+}
+
+fn name(weights: WeightChoice, rounding: Rounding) -> String {
+    let name = weights.name();
+    match weights {
+        WeightChoice::Q4 | WeightChoice::Q4m => format!("{name}, {}", format!("{rounding:?}").to_lowercase()),
+        _ => name,
+    }
+}
+
+/// Each of the questions' texts once, with one question and its answer.
+fn conversations(questions: &[Question]) -> String {
+    let mut texts = String::new();
+    let mut last = "";
+    for Question { text, prompt, answer, .. } in questions {
+        if text != last {
+            texts += &format!("{prompt}{answer}\n");
+        }
+        last = text;
+    }
+    texts
+}
+
+#[test]
+fn the_demo_model_keeps_its_wits() {
+    let checkpoint = demo::checkpoint();
+    let questions = demo::questions(demo::asked(12));
+    let text = conversations(&questions);
+    let place = crate::support::cpu();
+    let mut reference = load(&place, &checkpoint, WeightChoice::F32, Rounding::Plain);
+    let ids = reference.tokenizer().expect("a tokenizer").encode_prompt(&text).expect("ids");
+    let bytes = |engine: &Engine| engine.weight_bytes() as f64 / 1e6;
+    println!("| weights | MB | right | perplexity | mean KL | top-1 |\n|---|---|---|---|---|---|");
+    let mut kls = vec![];
+    for (weights, rounding) in SETTINGS {
+        let mut engine = load(&place, &checkpoint, weights, rounding);
+        let right = questions.iter().filter(|q| demo::answer(&mut engine, &q.prompt) == q.answer).count();
+        let found = compare(&mut engine, &mut reference, &ids, 512);
+        println!(
+            "| {} | {:.2} | {right} of {} | {:.4} | {:.5} | {:.2} % |",
+            name(weights, rounding),
+            bytes(&engine),
+            questions.len(),
+            found.perplexity(),
+            found.mean_kl(),
+            100.0 * found.top1_agreement()
+        );
+        // Half a point for 8 bits and more, three for 4.
+        let points = if matches!(weights, WeightChoice::Q4 | WeightChoice::Q4m) { 3.0 } else { 0.5 };
+        let most = (points / 100.0 * questions.len() as f64).max(1.0) as usize;
+        if (weights, rounding) != (WeightChoice::Q4, Rounding::Plain) {
+            assert!(right + most >= questions.len(), "{weights:?}: {right} of {}", questions.len());
+        }
+        kls.push(((weights, rounding), found.mean_kl()));
+    }
+    let kl = |weights, rounding| kls.iter().find(|(of, _)| *of == (weights, rounding)).expect("measured").1;
+    // The search minimises squared errors, not divergence: where a minimum makes groups fit well anyway, little is
+    // left to win.
+    for (weights, most) in [(WeightChoice::Q4, 0.9), (WeightChoice::Q4m, 1.2)] {
+        let (plain, searched) = (kl(weights, Rounding::Plain), kl(weights, Rounding::Searched));
+        assert!(searched < most * plain, "{weights:?}: {searched} searched, {plain} rounded plainly");
+    }
+    assert!(kl(WeightChoice::Q8, Rounding::Plain) < kl(WeightChoice::Q4m, Rounding::Searched));
+}
+
+/// Every golden that there is, by the name of its folder.
+fn families() -> Vec<String> {
+    let ours = repository().join("tests/goldens");
+    let more = std::env::var_os("SELVEDGE_GOLDENS").map(|more| Path::new(&more).join("families"));
+    let folders = [Some(ours), more].into_iter().flatten().flat_map(|folder| {
+        std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
+    });
+    // Models that give words; the others have no logits to compare.
+    let words = |path: &Path| {
+        std::fs::read_to_string(path.join("config.json")).is_ok_and(|config| !config.contains("SequenceClassification"))
+    };
+    let golden = |path: &Path| path.join("golden.safetensors").exists() && words(path);
+    let mut names: Vec<String> = folders
+        .filter(|path| golden(path) && !path.ends_with("prune_nemotron_h"))
+        .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+        .collect();
+    names.push("hymba/caseA".into());
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn every_family_stays_near_itself() {
+    println!("| golden | weights | mean KL | top-1 |\n|---|---|---|---|");
+    let place = crate::support::cpu();
+    let mut families_seen = 0;
+    for family in families() {
+        let (checkpoint, golden) = (crate::support::checkpoint(&family), Golden::open(&family));
+        let prompt = ["input_ids", "p0.input_ids"].into_iter().find(|name| golden.find(name).is_some());
+        let ids = golden.ids(prompt.unwrap_or_else(|| panic!("{family}: no prompt")));
+        let mut reference = load(&place, &checkpoint, WeightChoice::F32, Rounding::Plain);
+        for weights in [WeightChoice::Q8, WeightChoice::Q4, WeightChoice::Q4m] {
+            let mut engine = load(&place, &checkpoint, weights, Rounding::Searched);
+            let found = compare(&mut engine, &mut reference, &ids, ids.len());
+            println!(
+                "| {family} | {} | {:.6} | {:.1} % |",
+                weights.name(),
+                found.mean_kl(),
+                100.0 * found.top1_agreement()
+            );
+            // Random weights, of widths where a group is half a row, say little of trained ones: no more is asked
+            // than that 8 bits are near and 4 not lost.
+            let most = if weights == WeightChoice::Q8 { 5e-2 } else { 2.0 };
+            assert!(found.mean_kl() >= 0.0 && found.mean_kl() < most, "{family} {weights:?}: {}", found.mean_kl());
+        }
+        families_seen += 1;
+    }
+    assert!(families_seen >= 5, "{families_seen} goldens");
+}
