@@ -36,8 +36,18 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// Largest `config.json`, in bytes. Real ones take kilobytes.
 const LARGEST_CONFIG: u64 = 1 << 20;
-/// Largest other file that is read whole (an index, a tokenizer), in bytes.
-const LARGEST_FILE: u64 = 1 << 28;
+/// Largest index of shards, in bytes.
+const LARGEST_INDEX: u64 = 1 << 26;
+
+/// Bytes of the largest small file of a name. Published tokenizers have up to 35 MB, templates 20 kB, configs with
+/// added tokens 2 MB.
+fn largest(name: &str) -> u64 {
+    match name {
+        "tokenizer.json" => 1 << 27,
+        name if name.ends_with(".jinja") => 1 << 20,
+        _ => 1 << 24,
+    }
+}
 
 /// Type of a tensor's numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +143,7 @@ impl Checkpoint {
         let mut tensors = BTreeMap::new();
         if source.size(SINGLE).await?.is_some() {
             tensors.extend(safetensors::read_header(&source, SINGLE).await?);
-        } else if let Some(index) = read_whole(&source, INDEX, LARGEST_FILE).await? {
+        } else if let Some(index) = read_whole(&source, INDEX, LARGEST_INDEX).await? {
             tensors = read_shards(&source, &index).await?;
         } else {
             return Err(CheckpointError::NoWeights { place: source.describe("") });
@@ -164,7 +174,7 @@ impl Checkpoint {
 
     /// A whole small file (`tokenizer.json` and the like); `None` when there is no such file.
     pub async fn file(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
-        Ok(read_whole(&self.source, name, LARGEST_FILE).await?.map(Cow::into_owned))
+        Ok(read_whole(&self.source, name, largest(name)).await?.map(Cow::into_owned))
     }
 
     /// A file's full name for people.

@@ -9,7 +9,7 @@ use super::{FinishReason, GenerateOptions, Generation, Session};
 use crate::checkpoint::Checkpoint;
 use crate::runtime::{Cancel, Engine, EngineError};
 use crate::state::Sampler;
-use crate::text::{ChatMessage, ChatTemplate, Piece, ReplySplitter, StreamDecoder, Tokenizer};
+use crate::text::{ChatMessage, ChatTemplate, ControlToken, Piece, ReplyParser, Tokenizer};
 
 /// The chat template among a checkpoint's files.
 pub async fn chat_template(checkpoint: &Checkpoint) -> Result<Option<ChatTemplate>, EngineError> {
@@ -27,21 +27,21 @@ pub struct ChatRequest {
     pub sampler: Sampler,
     /// Most tokens of the reply.
     pub max_tokens: usize,
-    /// Texts that end the reply, besides those of the template.
+    /// Texts that end the answer, besides those of the template; within the thinking they end nothing.
     pub stops: Vec<String>,
     /// Whether a model that can think aloud does.
     pub thinking: bool,
     /// Stops early.
     pub cancel: Cancel,
     /// Tokens of this reply that were made before, on a device that is gone: the reply goes on after them.
-    pub said: Vec<u32>,
+    pub emitted: Vec<u32>,
 }
 
 impl ChatRequest {
     /// The most probable reply to a conversation, as long as it gets.
     pub fn new(messages: Vec<ChatMessage>) -> Self {
         let (sampler, cancel) = (Sampler::default(), Cancel::default());
-        Self { messages, sampler, max_tokens: usize::MAX, stops: vec![], thinking: true, cancel, said: vec![] }
+        Self { messages, sampler, max_tokens: usize::MAX, stops: vec![], thinking: true, cancel, emitted: vec![] }
     }
 }
 
@@ -52,7 +52,7 @@ pub struct Chat {
     /// Texts that end a reply and are no tokens.
     stops: Vec<String>,
     /// Tokens that end a reply, besides the model's own.
-    ends: Vec<u32>,
+    stop_token_ids: Vec<u32>,
     /// The one used longest ago first.
     sessions: Vec<Session>,
 }
@@ -61,8 +61,8 @@ pub struct Chat {
 pub struct Turn {
     session: Session,
     generation: Generation,
-    /// `None` when everything was said.
-    voice: Option<Voice>,
+    /// `None` when everything was emitted.
+    parser: Option<ReplyParser<Arc<Tokenizer>>>,
     /// The answer has a visible beginning.
     begun: bool,
     stopped: bool,
@@ -71,17 +71,13 @@ pub struct Turn {
     made: usize,
 }
 
-/// From tokens to pieces.
-struct Voice {
-    decoder: StreamDecoder<Arc<Tokenizer>>,
-    splitter: ReplySplitter,
-}
-
 /// What became certain with a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spoken {
-    /// The token; `None` at the end of the reply, when what waited is said.
+pub struct Delta {
+    /// The token; `None` at the end of the reply, when what waited is emitted.
     pub token: Option<u32>,
+    /// The token once more, where it is no text of the vocabulary: the beginning of a tool call, say.
+    pub control: Option<ControlToken>,
     /// Often none.
     pub pieces: Vec<Piece>,
 }
@@ -91,10 +87,10 @@ impl Chat {
     pub fn new(engine: &Engine, template: ChatTemplate) -> Result<Self, EngineError> {
         let tokenizer = engine.tokenizer()?;
         // What is one token, the device notices by itself.
-        let (ends, stops): (Vec<_>, Vec<_>) =
-            template.stops().into_iter().partition(|stop| tokenizer.special_token(stop).is_some());
-        let ends = ends.iter().filter_map(|stop| tokenizer.special_token(stop)).collect();
-        Ok(Self { template, tokenizer, stops, ends, sessions: vec![] })
+        let (tokens, stops): (Vec<_>, Vec<_>) =
+            template.stops().into_iter().partition(|stop| tokenizer.added_token(stop).is_some());
+        let stop_token_ids = tokens.iter().filter_map(|stop| tokenizer.added_token(stop)).collect();
+        Ok(Self { template, tokenizer, stops, stop_token_ids, sessions: vec![] })
     }
 
     /// The template.
@@ -112,20 +108,19 @@ impl Chat {
         let prompt = self.template.render(&request.messages, true, request.thinking)?;
         let mut ids = self.tokenizer.encode_prompt(&prompt)?;
         let length = ids.len();
-        ids.extend(&request.said);
+        ids.extend(&request.emitted);
         let mut sampler = request.sampler.clone();
-        sampler.ends.extend(&self.ends);
+        sampler.ends.extend(&self.stop_token_ids);
         let stops: Vec<String> = self.stops.iter().chain(&request.stops).cloned().collect();
         // A stop string is noticed late: what was read of it must be taken back.
         let undo = stops.iter().any(|stop| !stop.is_empty());
-        let max_tokens = request.max_tokens.saturating_sub(request.said.len());
+        let max_tokens = request.max_tokens.saturating_sub(request.emitted.len());
         let options =
             GenerateOptions { sampler, max_tokens, cancel: request.cancel.clone(), ..GenerateOptions::default() };
-        let decoder = StreamDecoder::new(self.tokenizer.clone());
-        let mut voice = Voice { decoder, splitter: ReplySplitter::new(&prompt, stops) };
+        let mut parser = ReplyParser::new(self.tokenizer.clone(), &prompt, stops);
         let mut begun = false;
-        for &token in &request.said {
-            visible(voice.splitter.push(&voice.decoder.push(token)?), &mut begun);
+        for &token in &request.emitted {
+            visible(parser.push(token)?.0, &mut begun);
         }
 
         let mut session = self.take(engine, &ids)?;
@@ -133,12 +128,12 @@ impl Chat {
             Ok((generation, read)) => Ok(Turn {
                 session,
                 generation,
-                voice: Some(voice),
+                parser: Some(parser),
                 begun,
                 stopped: false,
                 prompt: length,
                 read,
-                made: request.said.len(),
+                made: request.emitted.len(),
             }),
             Err(error) => {
                 self.sessions.insert(0, session);
@@ -182,22 +177,21 @@ impl Chat {
 
 impl Turn {
     /// The next token's pieces; `None` when the reply is over.
-    pub async fn next(&mut self, engine: &mut Engine) -> Result<Option<Spoken>, EngineError> {
-        let Some(voice) = &mut self.voice else { return Ok(None) };
+    pub async fn next(&mut self, engine: &mut Engine) -> Result<Option<Delta>, EngineError> {
+        let Some(parser) = &mut self.parser else { return Ok(None) };
         let token = if self.stopped { None } else { self.session.next(engine, &mut self.generation).await? };
-        let mut pieces = vec![];
+        let (mut pieces, mut control) = (vec![], None);
         if let Some(token) = token {
             self.made += 1;
-            pieces = voice.splitter.push(&voice.decoder.push(token)?);
-            if voice.splitter.stopped() {
+            (pieces, control) = parser.push(token)?;
+            if parser.stopped() {
                 self.stopped = true;
                 self.session.take_back(engine, &mut self.generation).await?;
             }
-        } else if let Some(Voice { decoder, mut splitter }) = self.voice.take() {
-            pieces = splitter.push(&decoder.finish()?);
-            pieces.extend(splitter.finish());
+        } else if let Some(parser) = self.parser.take() {
+            pieces = parser.finish()?;
         }
-        Ok(Some(Spoken { token, pieces: visible(pieces, &mut self.begun) }))
+        Ok(Some(Delta { token, control, pieces: visible(pieces, &mut self.begun) }))
     }
 
     /// Tokens of the prompt.
@@ -217,7 +211,7 @@ impl Turn {
 
     /// Why the reply ended; `None` while it goes on.
     pub fn finish_reason(&self) -> Option<FinishReason> {
-        match self.voice {
+        match self.parser {
             None if self.stopped => Some(FinishReason::Stop),
             None => self.generation.finish_reason(),
             Some(_) => None,

@@ -5,7 +5,7 @@ mod generation;
 mod sampling;
 mod session;
 
-pub use chat::{Chat, ChatRequest, Spoken, Turn, chat_template};
+pub use chat::{Chat, ChatRequest, Delta, Turn, chat_template};
 pub use generation::{FinishReason, GenerateOptions, Generation};
 pub use sampling::{Recommended, SamplingWish};
 pub use session::Session;

@@ -1,14 +1,16 @@
 //! Text to token ids and back, and conversations to text.
 
+mod checks;
+mod markers;
 mod reply;
 mod stream;
 mod template;
 mod tokenizer;
 
-pub use reply::{Piece, ReplySplitter};
-pub use stream::StreamDecoder;
+pub use reply::{Piece, ReplyParser, ReplySplitter};
+pub use stream::Detokenizer;
 pub use template::{ChatMessage, ChatTemplate};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{ControlToken, Tokenizer};
 
 /// What is wrong with a tokenizer, or with what it was given.
 #[derive(Debug, thiserror::Error)]

@@ -20,13 +20,13 @@ const MOST_WAITING: usize = 32;
 ///
 /// One case differs, for the better: some decoders throw away a whole run of byte tokens when one of
 /// them is wrong; here the characters before the wrong byte have been shown already.
-pub struct StreamDecoder<T> {
+pub struct Detokenizer<T> {
     tokenizer: T,
     waiting: Vec<u32>,
     begun: bool,
 }
 
-impl<T: Deref<Target = Tokenizer>> StreamDecoder<T> {
+impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
     /// Decodes the beginning of a text.
     pub fn new(tokenizer: T) -> Self {
         Self { tokenizer, waiting: vec![], begun: false }
@@ -47,9 +47,17 @@ impl<T: Deref<Target = Tokenizer>> StreamDecoder<T> {
         Ok(text)
     }
 
-    /// What is left when no more tokens come: bytes of an unfinished character become U+FFFD.
-    pub fn finish(self) -> Result<String, TextError> {
-        self.decode()
+    /// The text of the tokens that wait: bytes of an unfinished character become U+FFFD.
+    pub fn flush(&mut self) -> Result<String, TextError> {
+        let text = self.decode()?;
+        self.waiting.clear();
+        self.begun |= !text.is_empty();
+        Ok(text)
+    }
+
+    /// The rest, when no more tokens come.
+    pub fn finish(mut self) -> Result<String, TextError> {
+        self.flush()
     }
 
     fn decode(&self) -> Result<String, TextError> {

@@ -1,18 +1,32 @@
 //! A `tokenizer.json` and the two things around it that matter here: the beginning-of-text token and
 //! the special tokens that are not text.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{StreamDecoder, TextError};
+use super::{Detokenizer, TextError, checks};
+
+/// A token that the tokenizer has beside its vocabulary of texts, such as `<tool_call>` or `<|im_end|>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlToken {
+    /// Its id.
+    pub id: u32,
+    /// Its content.
+    pub text: String,
+    /// Special tokens are left out of the visible text, as with `skip_special_tokens` in transformers.
+    pub special: bool,
+}
 
 /// Text to ids and back, as the model was trained.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The most by which encoding makes a text longer on its way, as a factor.
+    growth: usize,
     /// Put in front of every text, unless the post-processor of `tokenizer.json` has done so.
     bos: Option<u32>,
-    special: BTreeSet<u32>,
+    /// Tokens beside the vocabulary of texts, by id: their content, and whether they are special.
+    added: BTreeMap<u32, (String, bool)>,
     /// Ids of some ordinary text, and that text: what follows them decodes as in the middle of a text,
     /// where decoders keep the leading space that they strip at the beginning.
     anchor: (Vec<u32>, String),
@@ -21,18 +35,20 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Reads the bytes of `tokenizer.json` and, where there is one, of `tokenizer_config.json`.
     pub fn from_bytes(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Self, TextError> {
+        let growth = checks::check(tokenizer)?;
         let mut inner =
             tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|e| TextError::Tokenizer(e.to_string()))?;
         // Training leaves these in the file. A prompt is never cut or padded.
         inner.with_truncation(None).map_err(|e| TextError::Tokenizer(e.to_string()))?;
         inner.with_padding(None);
+        check_normalized(&inner)?;
         let bos = match config {
             Some(bytes) => bos(&inner, bytes)?,
             None => None,
         };
-        let special =
-            inner.get_added_tokens_decoder().iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
-        let mut this = Self { inner, bos, special, anchor: (vec![], String::new()) };
+        let added = inner.get_added_tokens_decoder().into_iter();
+        let added = added.map(|(id, token)| (id, (token.content, token.special))).collect();
+        let mut this = Self { inner, growth, bos, added, anchor: (vec![], String::new()) };
         let ids = this.ids("a", false)?;
         let text = this.decode(&ids)?;
         this.anchor = (ids, text);
@@ -56,22 +72,37 @@ impl Tokenizer {
 
     /// The text of ids, without special tokens. Ids that the tokenizer does not know give no text.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        // Some decoders count on a token.
+        if !ids.iter().any(|&id| self.is_text(id)) {
+            return Ok(String::new());
+        }
         self.inner.decode(ids, true).map_err(|e| TextError::Decode(e.to_string()))
     }
 
-    /// The id of a special token.
-    pub fn special_token(&self, text: &str) -> Option<u32> {
-        self.inner.token_to_id(text).filter(|id| self.special.contains(id))
+    /// The id of an added token, special or not.
+    pub fn added_token(&self, text: &str) -> Option<u32> {
+        self.inner.token_to_id(text).filter(|id| self.added.contains_key(id))
+    }
+
+    /// The added token that an id stands for.
+    pub fn control_token(&self, id: u32) -> Option<ControlToken> {
+        let (text, special) = self.added.get(&id)?;
+        Some(ControlToken { id, text: text.clone(), special: *special })
+    }
+
+    /// The added tokens in the order of their ids: content, and whether it is special.
+    pub fn added_tokens(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.added.values().map(|(text, special)| (text.as_str(), *special))
     }
 
     /// A decoder for ids that come one by one.
-    pub fn stream(&self) -> StreamDecoder<&Self> {
-        StreamDecoder::new(self)
+    pub fn stream(&self) -> Detokenizer<&Self> {
+        Detokenizer::new(self)
     }
 
     /// Whether an id stands for text: a known one that is no special token.
     pub(super) fn is_text(&self, id: u32) -> bool {
-        !self.special.contains(&id) && self.inner.id_to_token(id).is_some()
+        self.added.get(&id).is_none_or(|(_, special)| !special) && self.inner.id_to_token(id).is_some()
     }
 
     /// The text that ids stand for when other text comes before them.
@@ -85,10 +116,36 @@ impl Tokenizer {
     }
 
     fn ids(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
+        if text.len().saturating_mul(self.growth) > LONGEST_ON_THE_WAY {
+            let (bytes, most) = (text.len(), LONGEST_ON_THE_WAY / self.growth);
+            return Err(TextError::Encode(format!(
+                "it has {bytes} bytes, and with this tokenizer.json {most} at most are supported, as it can make a text {} times as long",
+                self.growth
+            )));
+        }
         let encoding =
             self.inner.encode_fast(text, add_special_tokens).map_err(|e| TextError::Encode(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
+}
+
+/// Bytes that a text may have on its way through the normalizer; the library takes about twenty times as many.
+const LONGEST_ON_THE_WAY: usize = if cfg!(target_pointer_width = "32") { 1 << 26 } else { 1 << 28 };
+
+/// Refuses added tokens of which the normalizer leaves nothing: nothing is found between any two bytes, where the
+/// library slices.
+fn check_normalized(tokenizer: &tokenizers::Tokenizer) -> Result<(), TextError> {
+    use tokenizers::{NormalizedString, Normalizer};
+    let Some(normalizer) = tokenizer.get_normalizer() else { return Ok(()) };
+    for token in tokenizer.get_added_tokens_decoder().values().filter(|token| token.normalized) {
+        let mut text = NormalizedString::from(token.content.as_str());
+        normalizer.normalize(&mut text).map_err(|e| TextError::Tokenizer(e.to_string()))?;
+        if text.get().is_empty() {
+            let content = &token.content;
+            return Err(TextError::Tokenizer(format!("the normalizer leaves nothing of the added token {content:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// The id of `bos_token`, where `add_bos_token` asks for it.

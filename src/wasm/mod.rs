@@ -27,7 +27,7 @@ use crate::backend::webgpu::WebGpuBackend;
 use crate::backend::{Backend, DEFAULT_KV_FORMAT, Outputs};
 use crate::checkpoint::{Checkpoint, LoadProgress};
 use crate::generate::{
-    Chat, ChatRequest, FinishReason, GenerateOptions, Generation, Recommended, Spoken, Turn, chat_template,
+    Chat, ChatRequest, Delta, FinishReason, GenerateOptions, Generation, Recommended, Turn, chat_template,
 };
 use crate::runtime::{self, EngineError, EngineOptions, PREFILL_ROWS, transformer_bytes_per_token};
 use crate::state::SlotId;
@@ -203,7 +203,7 @@ impl Inner {
             stops: request.stop,
             thinking: request.thinking,
             cancel,
-            said: request.said,
+            emitted: request.said,
         };
         let mut turn = chat.begin(&mut self.engine, &request).await?;
         let spoken = speak(&mut self.engine, &mut turn, &self.tokens, told).await;
@@ -255,7 +255,7 @@ async fn speak(
     tokens: &Cell<usize>,
     told: &Function,
 ) -> Result<(), WasmError> {
-    while let Some(Spoken { token, pieces }) = turn.next(engine).await? {
+    while let Some(Delta { token, pieces, .. }) = turn.next(engine).await? {
         tokens.set(turn.prompt_tokens() + turn.made_tokens());
         let (mut thinking, mut answer) = (String::new(), String::new());
         for piece in pieces {

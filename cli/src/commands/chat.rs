@@ -12,7 +12,7 @@ use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
 use selvedge::checkpoint::{Checkpoint, Folder};
 use selvedge::demo_model;
-use selvedge::generate::{self, ChatRequest, FinishReason, Recommended, Spoken, chat_template};
+use selvedge::generate::{self, ChatRequest, Delta, FinishReason, Recommended, chat_template};
 use selvedge::hub::Need;
 use selvedge::runtime::{Cancel, Engine, EngineError, Purpose};
 use selvedge::state::Sampler;
@@ -193,7 +193,7 @@ impl Chat {
         let mut turn = self.chat.begin(&mut self.engine, &request).await?;
         let mut answer = String::new();
         let mut voice = Voice::new();
-        while let Some(Spoken { pieces, .. }) = turn.next(&mut self.engine).await? {
+        while let Some(Delta { pieces, .. }) = turn.next(&mut self.engine).await? {
             for piece in pieces {
                 voice.say(&piece, &mut answer)?;
             }

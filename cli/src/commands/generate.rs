@@ -13,7 +13,7 @@ use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
 use selvedge::generate::{FinishReason, GenerateOptions, Generation, Recommended};
 use selvedge::runtime::{Cancel, EngineError};
-use selvedge::text::{StreamDecoder, Tokenizer};
+use selvedge::text::{Detokenizer, Tokenizer};
 
 /// Continue a prompt. Without further options always by the most probable token.
 #[derive(clap::Args)]
@@ -95,7 +95,7 @@ impl Args {
 
 /// What was generated so far, said aloud as it comes where that is wanted.
 struct Transcript<'t> {
-    decoder: Option<StreamDecoder<&'t Tokenizer>>,
+    decoder: Option<Detokenizer<&'t Tokenizer>>,
     aloud: bool,
     tokens: Vec<u32>,
     /// Without a tokenizer: the ids, one after the other.
@@ -118,7 +118,7 @@ impl<'t> Transcript<'t> {
     }
 
     fn finish(&mut self) -> Result<(), CommandError> {
-        let rest = self.decoder.take().map(StreamDecoder::finish).transpose()?;
+        let rest = self.decoder.take().map(Detokenizer::finish).transpose()?;
         self.add(&rest.unwrap_or_default())
     }
 
