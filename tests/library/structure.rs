@@ -87,6 +87,22 @@ fn rooms_know_only_what_lies_below() {
 }
 
 #[test]
+fn the_architecture_names_every_room() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).expect("a file of the repository");
+    let (text, picture) = (read("ARCHITECTURE.md"), read("docs/architecture.svg"));
+    // Helpers of one file, and a model that is data, need no place in the picture.
+    let small = ["json", "formats", "demo_model"];
+    for (room, _) in ROOMS {
+        let path = format!("`src/{}", room.replace("::", "/"));
+        assert!(*room == "json" || text.contains(&path), "ARCHITECTURE.md has no row for {path}");
+        let name = room.rsplit("::").next().unwrap_or(room);
+        let drawn = small.contains(room) || picture.contains(&format!(">{name}</text>"));
+        assert!(drawn, "docs/architecture.svg does not show `{name}`");
+    }
+}
+
+#[test]
 fn references_are_found_in_every_spelling() {
     let module = ["backend".to_owned(), "cpu".to_owned(), "linear".to_owned()];
     let text = "
