@@ -4,6 +4,7 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::error::CommandError;
+use crate::terminal::status;
 
 /// Exit code of what Ctrl-C ended, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -30,7 +31,7 @@ pub(crate) fn on_ctrl_c(answer: impl FnMut() + Send + 'static) -> Result<(), Com
 pub(crate) fn ctrl_c_ends(words: &'static str) -> Result<(), CommandError> {
     on_ctrl_c(move || {
         if !words.is_empty() {
-            eprintln!("\n{words}");
+            status!("\n{words}");
         }
         std::process::exit(INTERRUPTED.into());
     })

@@ -79,9 +79,18 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// 2 for a misuse, as clap has it, 1 for a failure.
+    /// 2 for a misuse, as clap has it, 141 where nobody reads the results any more, as shells have it, 1 for a failure.
     pub(crate) fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Misuse(_)) { 2 } else { 1 }
+        match self {
+            Self::Misuse(_) => 2,
+            _ if self.reader_is_gone() => 141,
+            _ => 1,
+        }
+    }
+
+    /// Whoever read the results has enough of them.
+    pub(crate) fn reader_is_gone(&self) -> bool {
+        matches!(self, Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// For `map_err` of what is done to a file.

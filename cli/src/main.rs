@@ -4,7 +4,9 @@ mod args;
 mod commands;
 mod ctrl_c;
 mod error;
+mod input;
 mod part_file;
+mod terminal;
 
 fn main() -> std::process::ExitCode {
     commands::main()

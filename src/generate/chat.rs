@@ -29,8 +29,8 @@ pub struct ChatRequest {
     pub max_tokens: usize,
     /// Texts that end the answer, besides those of the template; within the thinking they end nothing.
     pub stops: Vec<String>,
-    /// Whether a model that can think aloud does.
-    pub thinking: bool,
+    /// Thinking aloud: the template's `enable_thinking`; `None` leaves it to the template.
+    pub thinking: Option<bool>,
     /// Stops early.
     pub cancel: Cancel,
     /// Tokens of this reply that were made before, on a device that is gone: the reply goes on after them.
@@ -41,7 +41,7 @@ impl ChatRequest {
     /// The most probable reply to a conversation, as long as it gets.
     pub fn new(messages: Vec<ChatMessage>) -> Self {
         let (sampler, cancel) = (Sampler::default(), Cancel::default());
-        Self { messages, sampler, max_tokens: usize::MAX, stops: vec![], thinking: true, cancel, emitted: vec![] }
+        Self { messages, sampler, max_tokens: usize::MAX, stops: vec![], thinking: None, cancel, emitted: vec![] }
     }
 }
 
@@ -105,7 +105,8 @@ impl Chat {
 
     /// Reads a conversation, as far as it was not read before. [`Chat::end`] must follow.
     pub async fn begin(&mut self, engine: &mut Engine, request: &ChatRequest) -> Result<Turn, EngineError> {
-        let prompt = self.template.render(&request.messages, true, request.thinking)?;
+        let messages: Vec<ChatMessage> = request.messages.iter().map(|message| self.verbatim(message)).collect();
+        let prompt = self.template.render(&messages, true, request.thinking)?;
         let mut ids = self.tokenizer.encode_prompt(&prompt)?;
         let length = ids.len();
         ids.extend(&request.emitted);
@@ -170,8 +171,21 @@ impl Chat {
     }
 
     /// Ends a reply, whatever state it is in, and keeps what its slot has read for the next turn.
-    pub fn end(&mut self, turn: Turn) {
+    pub fn end(&mut self, mut turn: Turn) {
+        if turn.generation.finish_reason().is_none() {
+            // Steps may be under way whose tokens nobody has heard.
+            turn.session.forget();
+        }
         self.sessions.push(turn.session);
+    }
+
+    /// A message in which control tokens that are spelled out are text, unless the model wrote it itself. Otherwise
+    /// whoever types `<|im_end|>`, or has a tool's result that holds it, ends the turn and begins one of another role.
+    fn verbatim(&self, message: &ChatMessage) -> ChatMessage {
+        match message.role.as_str() {
+            "assistant" => message.clone(),
+            role => ChatMessage::new(role, self.tokenizer.verbatim(&message.content)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::backend::Outputs;
-use crate::runtime::{Cancel, Engine, EngineError, PREFILL_ROWS, Purpose, Running};
+use crate::runtime::{Cancel, Engine, EngineError, PREFILL_ROWS, Purpose, Running, watched};
 use crate::state::{Sampler, SlotId};
 
 /// Why a generation ended.
@@ -34,7 +34,8 @@ impl FinishReason {
 /// How to generate.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
-    /// How tokens are chosen. The model's own end tokens are added to its `ends`; its `limit` is `max_tokens`.
+    /// How tokens are chosen. The model's own end tokens are added to its `ends`, which may be any number here; its
+    /// `limit` is `max_tokens`.
     pub sampler: Sampler,
     /// Most tokens to make.
     pub max_tokens: usize,
@@ -60,6 +61,7 @@ pub struct Generation {
     slot: SlotId,
     in_flight: VecDeque<Running>,
     left: usize,
+    /// All of them; a device watches for the first ones only.
     ends: Vec<u32>,
     cancel: Cancel,
     finished: Option<FinishReason>,
@@ -85,9 +87,10 @@ impl Generation {
         options: &GenerateOptions,
     ) -> Result<Self, EngineError> {
         let (left, cancel) = (options.max_tokens, options.cancel.clone());
-        let sampler = engine.complete(&options.sampler, left);
-        sampler.check()?;
+        let mut sampler = engine.complete(&options.sampler, left);
         let ends = sampler.ends.clone();
+        sampler.ends = watched(&ends).to_vec();
+        sampler.check()?;
         let mut this = Self { slot, in_flight: VecDeque::new(), left, ends, cancel, finished: None };
         if left == 0 {
             this.finished = Some(FinishReason::Length);
@@ -123,7 +126,9 @@ impl Generation {
             return Ok(None);
         }
         let cancelled = self.cancel.is_cancelled();
-        let depth = engine.steps_ahead();
+        // An end that the device does not watch for freezes nothing: no step may be under way behind it.
+        let unwatched = self.ends.len() > watched(&self.ends).len();
+        let depth = if unwatched { 1 } else { engine.steps_ahead() };
         while !cancelled && self.in_flight.len() < depth && self.left > 0 && engine.room(self.slot)? > 0 {
             self.in_flight.push_back(engine.decode(self.slot)?);
             self.left -= 1;

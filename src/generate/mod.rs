@@ -2,10 +2,12 @@
 
 mod chat;
 mod generation;
+mod recommended;
 mod sampling;
 mod session;
 
 pub use chat::{Chat, ChatRequest, Delta, Turn, chat_template};
 pub use generation::{FinishReason, GenerateOptions, Generation};
-pub use sampling::{Recommended, SamplingWish};
+pub use recommended::Recommended;
+pub use sampling::SamplingOverrides;
 pub use session::Session;

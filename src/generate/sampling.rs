@@ -1,13 +1,14 @@
-//! How tokens are chosen, from what someone asks for and what the model's makers recommend.
+//! The choice of tokens, from what someone asks for and what the model's makers recommend.
 
 use serde::Deserialize;
 
+use super::Recommended;
 use crate::state::Sampler;
 
 /// What someone asks for; what is `None` is as recommended, else as a [`Sampler`] has it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct SamplingWish {
+pub struct SamplingOverrides {
     /// 0 is greedy.
     pub temperature: Option<f32>,
     /// 0: all.
@@ -26,45 +27,57 @@ pub struct SamplingWish {
     pub seed: Option<u64>,
 }
 
-/// What a model's makers recommend, in `generation_config.json`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Recommended {
-    do_sample: Option<bool>,
-    temperature: Option<f32>,
-    top_k: Option<u32>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-}
-
-impl Recommended {
-    /// Reads the file, if there is one. A broken one recommends nothing: loading the model has refused it before.
-    pub fn from_file(file: Option<&[u8]>) -> Self {
-        let read: Option<Self> = file.and_then(|bytes| serde_json::from_slice(bytes).ok());
-        read.filter(|read| read.do_sample == Some(true)).unwrap_or_default()
-    }
-}
-
-impl SamplingWish {
+impl SamplingOverrides {
     /// What is asked for, then what is recommended. `chance` gives a seed where none is asked for.
     pub fn sampler(&self, recommended: &Recommended, chance: impl FnOnce() -> u64) -> Sampler {
-        let top_k = self.top_k.or(recommended.top_k);
-        let top_p = self.top_p.or(recommended.top_p);
-        let min_p = self.min_p.or(recommended.min_p);
-        let drawn =
-            recommended.do_sample.is_some() || [self.top_k.is_some(), top_p.is_some(), min_p.is_some()].contains(&true);
-        let temperature = self.temperature.or(recommended.temperature);
         let default = Sampler::default();
+        let asked = [self.top_k.is_some(), self.top_p.is_some(), self.min_p.is_some(), self.seed.is_some()];
+        let drawn = recommended.do_sample || asked.contains(&true);
+        let temperature = self.temperature.or(recommended.temperature);
+        let pick = |asked: Option<f32>, recommended: Option<f32>, default| asked.or(recommended).unwrap_or(default);
         Sampler {
-            temperature: temperature.unwrap_or(if drawn || self.seed.is_some() { 1.0 } else { 0.0 }),
-            top_k: top_k.unwrap_or(default.top_k),
-            top_p: top_p.unwrap_or(default.top_p),
-            min_p: min_p.unwrap_or(default.min_p),
-            repetition: self.repetition_penalty.unwrap_or(default.repetition),
-            frequency: self.frequency_penalty.unwrap_or(default.frequency),
-            presence: self.presence_penalty.unwrap_or(default.presence),
+            temperature: temperature.unwrap_or(if drawn { 1.0 } else { 0.0 }),
+            top_k: self.top_k.or(recommended.top_k).unwrap_or(default.top_k),
+            top_p: pick(self.top_p, recommended.top_p, default.top_p),
+            min_p: pick(self.min_p, recommended.min_p, default.min_p),
+            repetition: pick(self.repetition_penalty, recommended.repetition_penalty, default.repetition),
+            frequency: pick(self.frequency_penalty, recommended.frequency_penalty, default.frequency),
+            presence: pick(self.presence_penalty, recommended.presence_penalty, default.presence),
             seed: self.seed.unwrap_or_else(chance),
             ..default
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_wins_over_what_is_recommended() {
+        let file = br#"{"do_sample": true, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1}"#;
+        let recommended = Recommended::from_file(Some(file));
+        let none = SamplingOverrides::default().sampler(&recommended, || 7);
+        let wanted =
+            Sampler { temperature: 0.6, top_k: 50, top_p: 0.9, repetition: 1.1, seed: 7, ..Sampler::default() };
+        assert_eq!(none, wanted);
+        let asked = SamplingOverrides {
+            temperature: Some(0.0),
+            top_k: Some(0),
+            repetition_penalty: Some(1.0),
+            seed: Some(3),
+            ..SamplingOverrides::default()
+        };
+        let wanted = Sampler { top_p: 0.9, seed: 3, ..Sampler::default() };
+        assert_eq!(asked.sampler(&recommended, || 7), wanted);
+    }
+
+    #[test]
+    fn a_penalty_alone_draws_nothing() {
+        let recommended = Recommended::from_file(Some(br#"{"repetition_penalty": 1.3, "temperature": 0.7}"#));
+        let sampler = SamplingOverrides::default().sampler(&recommended, || 7);
+        assert_eq!(sampler, Sampler { repetition: 1.3, seed: 7, ..Sampler::default() });
+        let drawn = SamplingOverrides { top_p: Some(0.5), ..SamplingOverrides::default() };
+        assert_eq!(drawn.sampler(&Recommended::default(), || 7).temperature, 1.0);
     }
 }

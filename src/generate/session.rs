@@ -50,9 +50,11 @@ impl Session {
         options: &GenerateOptions,
         undo: bool,
     ) -> Result<(Generation, usize), EngineError> {
+        // What is refused leaves the slot as it is.
         if prompt.len() > engine.context() {
             return Err(EngineError::ContextFull { tokens: prompt.len(), used: 0, context: engine.context() });
         }
+        engine.check_text(prompt)?;
         let kept = self.kept(engine, prompt)?;
         if kept == 0 {
             engine.close(self.slot)?;
@@ -71,6 +73,11 @@ impl Session {
         let token = generation.next(engine).await?;
         self.fed.extend(token);
         Ok(token)
+    }
+
+    /// Forgets what the slot has read, after a turn that ended amid a fault.
+    pub(super) fn forget(&mut self) {
+        self.fed.clear();
     }
 
     /// Ends a turn before its end, at a stop string: what was chosen beyond is taken back with the rest of the

@@ -133,6 +133,20 @@ pub enum EngineError {
     NoValue(String),
 }
 
+impl EngineError {
+    /// A text was refused: the engine and its conversations are as they were, and another text may pass.
+    pub fn refuses_text(&self) -> bool {
+        matches!(
+            self,
+            Self::Text(_)
+                | Self::ContextFull { .. }
+                | Self::UnknownToken { .. }
+                | Self::StandIn { .. }
+                | Self::EmptyPrompt
+        )
+    }
+}
+
 /// A fault of the device stays one, whoever reports it.
 impl From<CheckpointError> for EngineError {
     fn from(error: CheckpointError) -> Self {

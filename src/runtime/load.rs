@@ -6,7 +6,8 @@ use futures::future::LocalBoxFuture;
 
 use web_time::Instant;
 
-use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Purpose, Slots, memory_estimate};
+use super::ends::end_tokens;
+use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Purpose, Slots, generation_config, memory_estimate};
 use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
 use crate::backend::webgpu::WebGpuBackend;
 use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
@@ -85,13 +86,14 @@ impl Engine {
         memory_estimate::check(&model, &descs, &layout, backend.info(), options.budget)?;
         // Small files first: what is wrong with them shows before gigabytes are read.
         let tokenizer = tokenizer(checkpoint).await?;
-        let ends = ends(checkpoint, &model).await?;
+        let (ends, notices) = ends(checkpoint, &model).await?;
 
         let mut sink = Sink::new(&mut *backend);
         let storage = Storage { choice: options.weights, rounding: options.rounding };
         checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress).await?;
         let bytes = sink.bytes();
         let mut engine = Self::assemble(backend, model, bytes, tokenizer, ends, options)?;
+        engine.notices.extend(notices);
         // Some devices tell late that an allocation failed.
         engine.backend.settle().await?;
         Ok(engine)
@@ -113,9 +115,21 @@ impl Engine {
         let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
         backend.allocate(&layout)?;
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
-        let (pace, begun, weights) = (Pace::new(), Instant::now(), options.weights);
-        let mut engine =
-            Self { backend, model, layout, programs, slots, tokenizer, ends, weight_bytes, weights, pace, begun };
+        let (pace, begun, weights, notices) = (Pace::new(), Instant::now(), options.weights, vec![]);
+        let mut engine = Self {
+            backend,
+            model,
+            layout,
+            programs,
+            slots,
+            tokenizer,
+            ends,
+            weight_bytes,
+            weights,
+            pace,
+            notices,
+            begun,
+        };
         engine.read_prelude()?;
         Ok(engine)
     }
@@ -149,17 +163,14 @@ async fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Arc<Tokenizer>>, En
     Ok(Some(Arc::new(Tokenizer::from_bytes(&tokenizer, config.as_deref())?)))
 }
 
-/// The end tokens that the model's config and its `generation_config.json` name.
-async fn ends(checkpoint: &Checkpoint, model: &Model) -> Result<Vec<u32>, EngineError> {
-    const FILE: &str = "generation_config.json";
-    let mut ends = model.eos.clone();
-    if let Some(bytes) = checkpoint.file(FILE).await? {
-        let more = Config::parse(&String::from_utf8_lossy(&bytes)).and_then(|config| config.token_ids("eos_token_id"));
-        let broken =
-            |e| CheckpointError::Text { file: checkpoint.describe(FILE), what: format!("cannot be used: {e}") };
-        ends.extend(more.map_err(broken)?);
-    }
-    Ok(ends)
+/// The end tokens that the model's config and its `generation_config.json` name, and what of them is not followed.
+async fn ends(checkpoint: &Checkpoint, model: &Model) -> Result<(Vec<u32>, Vec<String>), EngineError> {
+    let bytes = checkpoint.file(generation_config::FILE).await?;
+    let fields = bytes.as_deref().map(generation_config::fields).transpose().map_err(|e| CheckpointError::Text {
+        file: checkpoint.describe(generation_config::FILE),
+        what: format!("cannot be used: {e}"),
+    })?;
+    Ok(end_tokens(&model.eos, fields.as_ref(), model.vocabulary))
 }
 
 /// A backend as the checkpoint's loader sees it.

@@ -6,7 +6,9 @@
 //! slot begins as a copy of it, and neither contexts nor lengths count them.
 
 mod cancel;
+mod ends;
 mod error;
+pub(crate) mod generation_config;
 mod load;
 mod memory_estimate;
 mod pace;
@@ -28,6 +30,7 @@ use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 use crate::text::Tokenizer;
 
 pub use cancel::Cancel;
+pub(crate) use ends::watched;
 pub use error::EngineError;
 pub use load::EngineOptions;
 pub(crate) use load::{Sink, sink_error};
@@ -49,13 +52,15 @@ pub struct Engine {
     programs: Programs,
     slots: Slots,
     tokenizer: Option<Arc<Tokenizer>>,
-    /// Tokens that end a text.
+    /// Tokens that end a text, each once.
     ends: Vec<u32>,
     /// Bytes of each weight, by id.
     weight_bytes: Vec<u64>,
     /// How they were stored in the end.
     weights: WeightChoice,
     pace: Pace,
+    /// Sentences for the user, in the order in which they came up.
+    notices: Vec<String>,
     /// What times count from.
     begun: Instant,
 }
@@ -111,6 +116,12 @@ impl Engine {
     /// not fit.
     pub fn weights(&self) -> WeightChoice {
         self.weights
+    }
+
+    /// What a user should know of this model though it runs: tensors that nothing reads, fields of its files that are
+    /// passed over. Whole sentences without a full stop, in the order in which they came up.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Bytes of all weights as stored.
@@ -221,12 +232,17 @@ impl Engine {
 
     /// Refuses a prompt that is empty, that does not fit, or that holds what is no word.
     pub(crate) fn check_prompt(&self, slot: SlotId, prompt: &[u32]) -> Result<(), EngineError> {
-        self.check_tokens(prompt)?;
-        if let Some(&(field, id)) = self.model.stand_ins.iter().find(|(_, id)| prompt.contains(id)) {
+        self.check_text(prompt)?;
+        self.check_room(slot, prompt.len())
+    }
+
+    /// Refuses a text that no slot can read: one that is empty, or that holds what is no word.
+    pub(crate) fn check_text(&self, ids: &[u32]) -> Result<(), EngineError> {
+        self.check_tokens(ids)?;
+        if let Some(&(field, id)) = self.model.stand_ins.iter().find(|(_, id)| ids.contains(id)) {
             return Err(EngineError::StandIn { id, field });
         }
-        self.check_room(slot, prompt.len())?;
-        if prompt.is_empty() { Err(EngineError::EmptyPrompt) } else { Ok(()) }
+        if ids.is_empty() { Err(EngineError::EmptyPrompt) } else { Ok(()) }
     }
 
     /// Reads a prompt in spans of `chunk` rows; the last row gives logits and the first token. `None`
@@ -263,11 +279,12 @@ impl Engine {
         Ok(self.backend.set_sampler(slot, sampler, seen)?)
     }
 
-    /// A sampler that also ends where the model does, and after `limit` tokens.
+    /// A sampler that also ends where the model does, and after `limit` tokens. Its `ends` are distinct, and may be
+    /// more than a device watches for.
     pub(crate) fn complete(&self, sampler: &Sampler, limit: usize) -> Sampler {
         let mut sampler = sampler.clone();
-        let missing = self.ends.iter().filter(|end| !sampler.ends.contains(end)).copied().collect::<Vec<_>>();
-        sampler.ends.extend(missing);
+        sampler.ends.extend(&self.ends);
+        sampler.ends = ends::distinct(sampler.ends);
         sampler.limit = u32::try_from(limit).unwrap_or(0);
         sampler
     }

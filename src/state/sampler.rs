@@ -87,6 +87,13 @@ pub const LAST_TOKEN: usize = 13;
 /// In a slot's count of each token: it was read before the text began.
 pub const SEEN: u32 = 1 << 31;
 
+impl SamplerError {
+    /// The values that can be meant.
+    pub fn wanted(&self) -> &'static str {
+        self.wanted
+    }
+}
+
 impl Sampler {
     /// Refuses what cannot be meant.
     pub fn check(&self) -> Result<(), SamplerError> {

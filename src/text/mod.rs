@@ -6,6 +6,7 @@ mod reply;
 mod stream;
 mod template;
 mod tokenizer;
+mod verbatim;
 
 pub use reply::{Piece, ReplyParser, ReplySplitter};
 pub use stream::Detokenizer;

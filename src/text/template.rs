@@ -73,7 +73,7 @@ impl ChatTemplate {
 
     /// The prompt for a conversation; with `reply`, up to where the assistant's next message begins.
     /// It holds its special tokens itself: see [`super::Tokenizer::encode_prompt`].
-    pub fn render(&self, messages: &[ChatMessage], reply: bool, thinking: bool) -> Result<String, TextError> {
+    pub fn render(&self, messages: &[ChatMessage], reply: bool, thinking: Option<bool>) -> Result<String, TextError> {
         let template = self.environment.get_template(NAME).map_err(fault)?;
         let message =
             |message: &ChatMessage| context! { role => message.role.as_str(), content => message.content.as_str() };
@@ -83,7 +83,11 @@ impl ChatTemplate {
             bos_token => self.bos.as_deref().unwrap_or_default(),
             eos_token => self.eos.as_deref().unwrap_or_default(),
             tools => Value::from(()),
-            enable_thinking => thinking,
+        };
+        // Only where somebody said so: a template that finds it undefined has a default of its own.
+        let variables = match thinking {
+            Some(thinking) => context! { enable_thinking => thinking, ..variables },
+            None => variables,
         };
         template.render(variables).map_err(fault)
     }
@@ -99,7 +103,7 @@ impl ChatTemplate {
     fn next_turn(&self) -> Option<String> {
         const SAID: &str = "selvedge-said-this";
         let turns = [("user", "a"), ("assistant", SAID), ("user", "b")];
-        let rendered = self.render(&turns.map(|(role, text)| ChatMessage::new(role, text)), false, false).ok()?;
+        let rendered = self.render(&turns.map(|(role, text)| ChatMessage::new(role, text)), false, None).ok()?;
         let after = rendered.split(SAID).nth(1)?.trim_start();
         // Only what no answer would say: a tag.
         let close = match after.chars().next()? {
@@ -169,7 +173,7 @@ mod tests {
     }
 
     fn render(source: &str) -> Result<String, TextError> {
-        template(source)?.render(&[ChatMessage::new("user", "Hi \"<é>\"")], true, false)
+        template(source)?.render(&[ChatMessage::new("user", "Hi \"<é>\"")], true, Some(false))
     }
 
     #[test]
@@ -179,7 +183,7 @@ mod tests {
         let messages = [ChatMessage::new("system", "You are a helpful assistant."), ChatMessage::new("user", "Hi")];
         let expected =
             "<extra_id_0>System\nYou are a helpful assistant.\n\n<extra_id_1>User\nHi\n<extra_id_1>Assistant\n";
-        assert_eq!(template.render(&messages, true, false).expect("a prompt"), expected);
+        assert_eq!(template.render(&messages, true, None).expect("a prompt"), expected);
         assert_eq!(template.stops(), ["</s>", "<extra_id_1>"]);
     }
 

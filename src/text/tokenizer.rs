@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::verbatim::marked;
 use super::{Detokenizer, TextError, checks};
 
 /// A token that the tokenizer has beside its vocabulary of texts, such as `<tool_call>` or `<|im_end|>`.
@@ -20,7 +21,7 @@ pub struct ControlToken {
 
 /// Text to ids and back, as the model was trained.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    pub(super) inner: tokenizers::Tokenizer,
     /// The most by which encoding makes a text longer on its way, as a factor.
     growth: usize,
     /// Put in front of every text, unless the post-processor of `tokenizer.json` has done so.
@@ -65,9 +66,10 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The ids of a prompt that a chat template made: special tokens in it recognised, none added.
+    /// The ids of a prompt that a chat template made: special tokens in it recognised but for those in a text of
+    /// [`Tokenizer::verbatim`], none added.
     pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>, TextError> {
-        self.ids(prompt, false)
+        if marked(prompt) { self.marked_ids(prompt) } else { self.ids(prompt, false) }
     }
 
     /// The text of ids, without special tokens. Ids that the tokenizer does not know give no text.
@@ -115,7 +117,8 @@ impl Tokenizer {
         Ok(text)
     }
 
-    fn ids(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
+    /// Refuses a text that would grow beyond memory on its way.
+    pub(super) fn check_length(&self, text: &str) -> Result<(), TextError> {
         if text.len().saturating_mul(self.growth) > LONGEST_ON_THE_WAY {
             let (bytes, most) = (text.len(), LONGEST_ON_THE_WAY / self.growth);
             return Err(TextError::Encode(format!(
@@ -123,6 +126,11 @@ impl Tokenizer {
                 self.growth
             )));
         }
+        Ok(())
+    }
+
+    fn ids(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
+        self.check_length(text)?;
         let encoding =
             self.inner.encode_fast(text, add_special_tokens).map_err(|e| TextError::Encode(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())

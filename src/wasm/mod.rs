@@ -166,7 +166,8 @@ async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engi
         Some(template) if engine.tokenizer().is_ok() => Some(Chat::new(&engine, template)?),
         _ => None,
     };
-    let (stats, tokens) = (stats(&engine), Rc::new(Cell::new(0)));
+    let notices = engine.notices().iter().chain(recommended.notices()).cloned().collect();
+    let (stats, tokens) = (stats(&engine, notices), Rc::new(Cell::new(0)));
     let inner = Inner { tokens: tokens.clone(), engine, chat, recommended, place: checkpoint.describe("") };
     Ok(Engine { inner: Mutex::new(inner), stats, tokens })
 }
@@ -220,7 +221,7 @@ impl Inner {
     }
 }
 
-fn stats(engine: &runtime::Engine) -> Stats {
+fn stats(engine: &runtime::Engine, notices: Vec<String>) -> Stats {
     let (info, model, layout) = (engine.info(), engine.model(), engine.layout());
     let state = layout.bytes();
     Stats {
@@ -245,6 +246,7 @@ fn stats(engine: &runtime::Engine) -> Stats {
             per_token: state.per_token,
             transformer_per_token: transformer_bytes_per_token(model, layout.kv_format),
         },
+        notices,
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::arch::HymbaWindow;
 use crate::backend::webgpu::WebGpuOptions;
 use crate::checkpoint::WeightChoice;
-use crate::generate::SamplingWish;
+use crate::generate::SamplingOverrides;
 use crate::state::KvFormat;
 
 /// Where to run, decided by the page.
@@ -76,12 +76,13 @@ pub(super) struct ReplyRequest {
     pub messages: Vec<Message>,
     pub max_tokens: Option<usize>,
     #[serde(flatten)]
-    pub sampling: SamplingWish,
+    pub sampling: SamplingOverrides,
     /// A seed where none is asked for: a page has random numbers, this module has none.
     pub chance: u64,
     #[serde(default)]
     pub stop: Vec<String>,
-    pub thinking: bool,
+    /// `None`: as the template has it.
+    pub thinking: Option<bool>,
     /// Tokens of this reply that were made before the device was lost.
     #[serde(default)]
     pub said: Vec<u32>,
@@ -107,6 +108,7 @@ pub(super) struct Stats {
     pub weights: u64,
     pub memory: u64,
     pub state: StateStats,
+    pub notices: Vec<String>,
 }
 
 #[derive(Clone, Serialize)]

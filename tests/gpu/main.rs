@@ -7,6 +7,7 @@ mod common;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ends;
 mod fused;
 mod goldens;
 mod ops;

@@ -77,7 +77,7 @@ fn hymbas_chat_template_agrees_token_for_token() {
     let tokenizer = Tokenizer::from_bytes(&read(&folder, "tokenizer.json"), Some(&config)).expect("a tokenizer");
     for Case { messages, prompt } in cases() {
         let ids = |reply| {
-            let text = template.render(&messages, reply, true).expect("a prompt");
+            let text = template.render(&messages, reply, Some(true)).expect("a prompt");
             tokenizer.encode_prompt(&text).expect("ids")
         };
         assert_eq!(ids(true), prompt, "{messages:?}");

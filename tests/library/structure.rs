@@ -26,6 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 const BELOW_RUNTIME: &[&str] = &[
+    "json",
     "formats",
     "graph",
     "text",

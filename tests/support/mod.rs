@@ -4,6 +4,7 @@
 
 pub mod demo;
 pub mod files;
+pub mod scripted;
 
 use std::collections::BTreeMap;
 use std::future::Future;

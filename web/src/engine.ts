@@ -90,7 +90,7 @@ export class Engine implements EngineInterface, Replier {
 
   async stats(): Promise<EngineStats> {
     const core = await this.#ready();
-    const { model, device, contextLength, weights, memory, heap, state } = core.stats();
+    const { model, device, contextLength, weights, memory, heap, state, notices } = core.stats();
     const { tokens, fixed, perToken, transformerPerToken } = state;
     const { adapter, software } = core.device;
     return {
@@ -103,6 +103,7 @@ export class Engine implements EngineInterface, Replier {
         bytes: fixed + perToken * tokens,
         transformerBytes: transformerPerToken * tokens,
       },
+      notices,
       last: this.#last,
     };
   }
@@ -184,7 +185,7 @@ export class Engine implements EngineInterface, Replier {
     this.#events.emit('devicelost', { message });
     const notice = (notice: Notice) => {
       // That was said when the model was loaded first.
-      if (notice.code !== 'software-gpu') this.#events.emit('notice', notice);
+      if (notice.code !== 'software-gpu' && notice.code !== 'model') this.#events.emit('notice', notice);
     };
     const again = async () => {
       await gone.free();
@@ -238,6 +239,7 @@ async function loadCore(
       await model.packed?.store.clear();
       core = await loadOpened(model, options, progress, notice);
     }
+    for (const message of core.stats().notices) notice({ code: 'model', message });
     progress({ stage: 'ready', done: 0, total: 0 });
     return { core, name: model.name };
   } catch (error) {
@@ -272,12 +274,11 @@ async function loadOpened(
 }
 
 function request(messages: readonly Message[], options: GenerateOptions): Omit<ReplyRequest, 'said'> {
-  const { signal: _, stop, thinking, ...wishes } = options;
+  const { signal: _, stop, ...overrides } = options;
   return {
-    ...wishes,
+    ...overrides,
     messages,
     stop: typeof stop === 'string' ? [stop] : (stop ?? []),
-    thinking: thinking ?? true,
     chance: Math.floor(Math.random() * 2 ** 32),
   };
 }

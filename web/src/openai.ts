@@ -33,7 +33,7 @@ export interface ChatCompletionCreateParams {
   top_k?: number;
   min_p?: number;
   repetition_penalty?: number;
-  /** Whether models that can think aloud do. */
+  /** Thinking aloud, of models that can; where it is not said, as the model's template has it. */
   enable_thinking?: boolean;
   /** Stops it. May also be given beside, as in OpenAI's client. */
   signal?: AbortSignal;

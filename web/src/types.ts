@@ -83,6 +83,8 @@ export interface Notice {
     | 'software-gpu'
     /** Downloads are not kept (private window, no space, another tab is writing): the next load fetches them again. */
     | 'no-store'
+    /** Something in the model's files is not followed; `stats().notices` has all of these. */
+    | 'model'
     /** A damaged piece of the store was fetched again. */
     | 'repaired'
     /** The device was lost and the model is there again. */
@@ -146,11 +148,11 @@ export interface GenerateOptions {
   readonly repetitionPenalty?: number;
   readonly frequencyPenalty?: number;
   readonly presencePenalty?: number;
-  /** The same seed gives the same text on the same device. */
+  /** The same seed gives the same text on the same device; without one every reply has its own. */
   readonly seed?: number;
   /** Texts that end the reply; they are no part of it. */
   readonly stop?: string | readonly string[];
-  /** Whether models that can think aloud do; true by default. */
+  /** Thinking aloud, of models that can: asked for or asked not to; by default as the model's template has it. */
   readonly thinking?: boolean;
   /** Stops the reply: the iterator then throws a `SelvedgeError` with the code `aborted`. */
   readonly signal?: AbortSignal;
@@ -260,6 +262,8 @@ export interface EngineStats {
     readonly transformerPerToken: number;
     readonly transformerBytes: number;
   };
+  /** Sentences on what is odd about the model's files though it runs: tensors that nothing reads, for one. */
+  readonly notices: readonly string[];
   /** Counts and times of the last reply; `null` before the first. */
   readonly last: ReplyUsage | null;
 }

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::error::CommandError;
+use crate::terminal::status;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, BackendError};
@@ -33,7 +34,7 @@ pub(crate) async fn open(device: Device, adapter: Option<&str>) -> Result<Box<dy
         Device::Gpu => {
             let backend = gpu(adapter, true).await?;
             if backend.info().software {
-                eprintln!("{} is a software GPU: slower than --device cpu", backend.info().adapter);
+                status!("{} is a software GPU: slower than --device cpu", backend.info().adapter);
             }
             Ok(backend)
         }
@@ -41,11 +42,11 @@ pub(crate) async fn open(device: Device, adapter: Option<&str>) -> Result<Box<dy
         Device::Auto if adapter.is_some() => Ok(gpu(adapter, false).await?),
         Device::Auto => match gpu(None, false).await {
             Ok(backend) => {
-                eprintln!("running on {}", backend.info().adapter);
+                status!("running on {}", backend.info().adapter);
                 Ok(backend)
             }
             Err(BackendError::NoDevice { reason, .. }) => {
-                eprintln!("running on the CPU; no GPU: {reason}");
+                status!("running on the CPU; no GPU: {reason}");
                 Ok(cpu())
             }
             Err(error) => Err(error.into()),

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::args::device::{self, Device};
 use crate::commands::fetch::locate;
 use crate::error::CommandError;
+use crate::terminal::status;
 use selvedge::arch::{self, HymbaWindow};
 use selvedge::backend::DEFAULT_KV_FORMAT;
 use selvedge::checkpoint::{self, Checkpoint, Folder, LoadProgress, WeightChoice};
@@ -131,8 +132,11 @@ impl LoadArgs {
         let engine = Engine::load(checkpoint, backend, options).await;
         bar.finish_and_clear();
         let engine = engine?;
+        for notice in engine.notices() {
+            status!("note: {notice}");
+        }
         if engine.weights() != self.weights {
-            eprintln!(
+            status!(
                 "the weights as they are do not fit into the device's memory: stored as {}",
                 engine.weights().name()
             );

@@ -1,8 +1,8 @@
-//! How tokens are chosen, as the user says it.
+//! The choice of tokens, as the user says it.
 
 use std::hash::{BuildHasher, RandomState};
 
-use selvedge::generate::{Recommended, SamplingWish};
+use selvedge::generate::{Recommended, SamplingOverrides};
 use selvedge::state::Sampler;
 
 /// The order is that of the options; see the library's documentation of `state::Sampler`.
@@ -21,15 +21,15 @@ pub(crate) struct SamplingArgs {
     /// Leave out tokens with less than P of the largest probability
     #[arg(long, value_name = "P")]
     min_p: Option<f32>,
-    /// Divide the logits of tokens that were read or said by F
-    #[arg(long, value_name = "F", default_value_t = 1.0, hide_default_value = true)]
-    repetition_penalty: f32,
+    /// Divide the logits of tokens that were read or said by F; 1: do not
+    #[arg(long, value_name = "F")]
+    repetition_penalty: Option<f32>,
     /// Lower the logits of tokens by F for each time they were said
-    #[arg(long, value_name = "F", default_value_t = 0.0, hide_default_value = true, allow_negative_numbers = true)]
-    frequency_penalty: f32,
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
     /// Lower the logits of tokens that were said by F
-    #[arg(long, value_name = "F", default_value_t = 0.0, hide_default_value = true, allow_negative_numbers = true)]
-    presence_penalty: f32,
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
     /// The same seed gives the same text [default: another one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -38,17 +38,25 @@ pub(crate) struct SamplingArgs {
 impl SamplingArgs {
     /// What the user said, then what is recommended.
     pub(crate) fn sampler(&self, recommended: &Recommended) -> Sampler {
-        let wish = SamplingWish {
+        let overrides = SamplingOverrides {
             temperature: self.temperature,
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
-            repetition_penalty: Some(self.repetition_penalty),
-            frequency_penalty: Some(self.frequency_penalty),
-            presence_penalty: Some(self.presence_penalty),
+            repetition_penalty: self.repetition_penalty,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
             seed: self.seed,
         };
-        // A hasher's keys are the standard library's random numbers.
-        wish.sampler(recommended, || RandomState::new().hash_one(0))
+        overrides.sampler(recommended, chance)
     }
+    /// The user named no seed: every answer may have one of its own.
+    pub(crate) fn seed_is_free(&self) -> bool {
+        self.seed.is_none()
+    }
+}
+
+/// A random number: a hasher's keys are the standard library's.
+pub(crate) fn chance() -> u64 {
+    RandomState::new().hash_one(0)
 }

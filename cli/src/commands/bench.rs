@@ -1,7 +1,6 @@
 //! `selvedge bench`: how fast a model reads (pp) and writes (tg) on this machine, and what each token costs
 //! in kernels, bytes and objects.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -9,6 +8,7 @@ use serde::Serialize;
 
 use crate::args::model::ModelArgs;
 use crate::error::CommandError;
+use crate::terminal::{self, status};
 use selvedge::backend::{Outputs, Step, Tokens};
 use selvedge::runtime::{Cancel, Engine, PREFILL_ROWS};
 use selvedge::state::SlotId;
@@ -71,17 +71,10 @@ impl Args {
         })?;
         let mut results = vec![];
         for &depth in &self.depth {
-            eprintln!("measuring at depth {depth} ...");
+            status!("measuring at depth {depth} ...");
             results.push(pollster::block_on(self.measure(&mut engine, depth))?);
         }
-        let mut out = std::io::stdout().lock();
-        let written = if self.json {
-            let json = serde_json::to_writer_pretty(&mut out, &results).map_err(std::io::Error::from);
-            json.and_then(|()| writeln!(out))
-        } else {
-            write!(out, "{}", table(&results))
-        };
-        written.map_err(CommandError::Stdout)?;
+        terminal::print(&if self.json { terminal::json(&results)? } else { table(&results) })?;
         Ok(ExitCode::SUCCESS)
     }
 

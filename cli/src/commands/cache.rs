@@ -1,6 +1,6 @@
 //! `selvedge cache`: what the hub's cache holds on this machine, and making room in it.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +9,8 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 
 use crate::error::CommandError;
+use crate::input::{self, Line as Answer};
+use crate::terminal::{self, message, status};
 use selvedge::hub::{Cache, Cached, Hub, ModelName, Settings};
 
 /// Digits of a commit that are enough for people.
@@ -81,16 +83,13 @@ impl<'c> Line<'c> {
 
 fn list(cache: &Cache, json: bool) -> Result<(), CommandError> {
     let models = cache.list()?;
-    let mut out = io::stdout().lock();
-    let written = if json {
-        let lines: Vec<_> = models.iter().map(Line::new).collect();
-        serde_json::to_writer_pretty(&mut out, &lines).map_err(io::Error::from).and_then(|()| writeln!(out))
+    terminal::print(&if json {
+        terminal::json(&models.iter().map(Line::new).collect::<Vec<_>>())?
     } else {
-        out.write_all(table(&models, SystemTime::now()).as_bytes())
-    };
-    written.map_err(CommandError::Stdout)?;
+        table(&models, SystemTime::now())
+    })?;
     if models.is_empty() {
-        eprintln!("no models in {}; `selvedge fetch owner/name` gets one", cache.root().display());
+        status!("no models in {}; `selvedge fetch owner/name` gets one", cache.root().display());
     }
     Ok(())
 }
@@ -139,16 +138,16 @@ fn remove(cache: &Cache, model: &str, yes: bool) -> Result<(), CommandError> {
     }
     let bytes = HumanBytes(cache.size(name.repo())?);
     if !yes {
-        eprint!("remove {} ({bytes})? [y/N] ", name.repo());
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer).map_err(CommandError::Stdin)?;
-        if !["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
-            eprintln!("nothing was removed");
+        message(format_args!("remove {} ({bytes})? [y/N] ", name.repo()), "");
+        let answer = input::line(&mut io::stdin().lock()).map_err(CommandError::Stdin)?;
+        let yes = |answer: &str| ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str());
+        if !matches!(answer, Answer::Text(answer) if yes(&answer)) {
+            status!("nothing was removed");
             return Ok(());
         }
     }
     cache.remove(name.repo())?;
-    eprintln!("removed {} ({bytes})", name.repo());
+    status!("removed {} ({bytes})", name.repo());
     Ok(())
 }
 

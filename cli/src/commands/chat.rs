@@ -1,18 +1,23 @@
 //! `selvedge chat`: a conversation in the terminal, or with a script on stdin.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::fmt;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use clap::ValueEnum;
+
 use super::fetch::locate;
 use crate::args::model::LoadArgs;
-use crate::args::sampling::SamplingArgs;
+use crate::args::sampling::{SamplingArgs, chance};
 use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
+use crate::input::{self, Line};
+use crate::terminal::{self, status};
 use selvedge::checkpoint::{Checkpoint, Folder};
 use selvedge::demo_model;
-use selvedge::generate::{self, ChatRequest, Delta, FinishReason, Recommended, chat_template};
+use selvedge::generate::{self, ChatRequest, Delta, FinishReason, Recommended, Turn, chat_template};
 use selvedge::hub::Need;
 use selvedge::runtime::{Cancel, Engine, EngineError, Purpose};
 use selvedge::state::Sampler;
@@ -22,14 +27,40 @@ use selvedge::text::{ChatMessage, ChatTemplate, Piece, TextError};
 const SYSTEM: &str = "You are a helpful assistant.";
 
 const HELP: &str = "\
-/regenerate   another try at the last answer
+/regenerate   another try at the last answer: another draw, where tokens are drawn and no --seed is given
 /edit TEXT    say TEXT instead of what you said last
 /new          begin another conversation
+/think WORD   on, off or auto: thinking aloud, where the model's template has a switch for it
 /save FILE    write the conversation as JSON
 /quit         leave (also the end of the input)
 Ctrl-C stops an answer; twice while nothing is being said, it leaves.";
 
+/// Thinking aloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Thinking {
+    /// Ask the template for it
+    On,
+    /// Ask the template for none
+    Off,
+    /// As the template has it
+    Auto,
+}
+
+impl Thinking {
+    /// The template's `enable_thinking`.
+    fn asked(self) -> Option<bool> {
+        match self {
+            Self::On => Some(true),
+            Self::Off => Some(false),
+            Self::Auto => None,
+        }
+    }
+}
+
 /// Talk with a model. Without MODEL, with the small one that the binary carries.
+///
+/// Lines come from the terminal or from a script on stdin. A line that is refused (the context is full, the template or
+/// the tokenizer refuses it) leaves the conversation as it was; from a script, the exit code at the end is then 1.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Folder with config.json, model.safetensors (or shards), tokenizer.json and a chat template; or
@@ -42,6 +73,9 @@ pub(crate) struct Args {
     load: LoadArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
+    /// Thinking aloud, of models that can: asked for, asked not to, or as the model's template has it
+    #[arg(long, value_enum, default_value_t = Thinking::Auto)]
+    thinking: Thinking,
     /// Tell after every answer how many tokens were read and made
     #[arg(long)]
     verbose: bool,
@@ -65,16 +99,33 @@ impl Args {
         let sampler = self.sampling.sampler(&recommended);
         sampler.check().map_err(EngineError::from)?;
         let engine = self.load.load(&checkpoint, 1, Purpose::Write).await?;
-        let mut chat = Chat::new(engine, template, opening, sampler, self.verbose)?;
+        for notice in recommended.notices() {
+            status!("note: {notice}");
+        }
+        let interrupt = Interrupt::listen()?;
+        let mut chat = Chat {
+            chat: generate::Chat::new(&engine, template)?,
+            engine,
+            sampler,
+            new_seeds: self.sampling.seed_is_free(),
+            thinking: self.thinking,
+            messages: opening.clone(),
+            opening,
+            interrupt,
+            terminal: io::stdin().is_terminal(),
+            verbose: self.verbose,
+            refused: false,
+        };
         if chat.terminal {
-            eprintln!("/help tells what else you can say.");
+            status!("/help tells what else you can say.");
         }
         while let Some(line) = chat.line()? {
             if chat.obey(&line).await? == Then::Leave {
                 break;
             }
         }
-        Ok(ExitCode::SUCCESS)
+        // Whoever types has read it.
+        Ok(if chat.refused && !chat.terminal { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
@@ -89,69 +140,65 @@ struct Chat {
     engine: Engine,
     chat: generate::Chat,
     sampler: Sampler,
+    /// Every answer has a seed of its own.
+    new_seeds: bool,
+    thinking: Thinking,
     messages: Vec<ChatMessage>,
     /// What every conversation begins with.
     opening: Vec<ChatMessage>,
     interrupt: Interrupt,
     terminal: bool,
     verbose: bool,
+    /// A line was not followed.
+    refused: bool,
 }
 
 impl Chat {
-    fn new(
-        engine: Engine,
-        template: ChatTemplate,
-        opening: Vec<ChatMessage>,
-        sampler: Sampler,
-        verbose: bool,
-    ) -> Result<Self, CommandError> {
-        Ok(Self {
-            chat: generate::Chat::new(&engine, template)?,
-            sampler,
-            messages: opening.clone(),
-            opening,
-            interrupt: Interrupt::listen()?,
-            terminal: io::stdin().is_terminal(),
-            engine,
-            verbose,
-        })
-    }
-
     /// The next line that says something; `None` at the end of the input.
-    fn line(&self) -> Result<Option<String>, CommandError> {
+    fn line(&mut self) -> Result<Option<String>, CommandError> {
         loop {
             if self.terminal {
-                eprint!("> ");
+                terminal::message(format_args!("> "), "");
             }
-            let mut line = String::new();
-            if io::stdin().lock().read_line(&mut line).map_err(CommandError::Stdin)? == 0 {
-                return Ok(None);
-            }
+            let line = input::line(&mut io::stdin().lock()).map_err(CommandError::Stdin)?;
             self.interrupt.forget();
-            if !line.trim().is_empty() {
-                return Ok(Some(line.trim().to_owned()));
+            match line {
+                Line::End => return Ok(None),
+                Line::Refused(reason) => self.refuse(format_args!("error: {reason}; it is passed over")),
+                Line::Text(line) if line.trim().is_empty() => {}
+                Line::Text(line) => return Ok(Some(line.trim().to_owned())),
             }
         }
+    }
+
+    /// Tells that a line is not followed.
+    fn refuse(&mut self, reason: fmt::Arguments<'_>) {
+        self.refused = true;
+        status!("{reason}");
     }
 
     async fn obey(&mut self, line: &str) -> Result<Then, CommandError> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         match (word, rest.trim()) {
-            ("/help", "") => eprintln!("{HELP}"),
+            ("/help", "") => status!("{HELP}"),
             ("/quit", "") => return Ok(Then::Leave),
             ("/new", "") => self.messages.clone_from(&self.opening),
+            ("/think", word) if !word.is_empty() => match Thinking::from_str(word, true) {
+                Ok(thinking) => self.thinking = thinking,
+                Err(_) => self.refuse(format_args!("/think takes on, off or auto, and no `{word}`")),
+            },
             ("/regenerate", "") => match self.last_question() {
                 Some(last) => self.ask(last, self.messages[last].content.clone()).await?,
-                None => eprintln!("nothing was asked yet"),
+                None => self.refuse(format_args!("nothing was asked yet")),
             },
             ("/edit", text) if !text.is_empty() => {
                 self.ask(self.last_question().unwrap_or(self.messages.len()), text.to_owned()).await?;
             }
             ("/save", file) if !file.is_empty() => match self.save(Path::new(file)) {
-                Ok(()) => eprintln!("saved in {file}"),
-                Err(error) => eprintln!("error: {error}"),
+                Ok(()) => status!("saved in {file}"),
+                Err(error) => self.refuse(format_args!("error: {error}")),
             },
-            (word, _) if word.starts_with('/') => eprintln!("`{line}` is no command\n{HELP}"),
+            (word, _) if word.starts_with('/') => self.refuse(format_args!("`{word}` is no command\n{HELP}")),
             _ => self.ask(self.messages.len(), line.to_owned()).await?,
         }
         Ok(Then::Listen)
@@ -167,19 +214,19 @@ impl Chat {
         json.and_then(|json| std::fs::write(file, json + "\n")).map_err(CommandError::file(file))
     }
 
-    /// Puts a question after the first `kept` messages and says the answer. If it does not fit, or if the template
-    /// refuses it, the conversation stays as it was.
+    /// Puts a question after the first `kept` messages and says the answer. If it is refused, the conversation stays as
+    /// it was.
     async fn ask(&mut self, kept: usize, question: String) -> Result<(), CommandError> {
         let rest = self.messages.split_off(kept);
         self.messages.push(ChatMessage::new("user", question));
         match self.answer().await {
-            Err(CommandError::Engine(EngineError::ContextFull { tokens, context, .. })) => eprintln!(
+            Err(CommandError::Engine(EngineError::ContextFull { tokens, context, .. })) => self.refuse(format_args!(
                 "the conversation would take {tokens} tokens, and the context holds {context}: \
                  /new begins another, --context makes more room"
-            ),
-            Err(CommandError::Engine(EngineError::Text(error @ (TextError::Template(_) | TextError::Encode(_))))) => {
-                eprintln!("error: {error}; the conversation is as it was before: say something else, or /new");
-            }
+            )),
+            Err(CommandError::Engine(error)) if error.refuses_text() => self.refuse(format_args!(
+                "error: {error}; the conversation is as it was before: say something else, or /new"
+            )),
             other => return other,
         }
         self.messages.truncate(kept);
@@ -188,44 +235,55 @@ impl Chat {
     }
 
     async fn answer(&mut self) -> Result<(), CommandError> {
-        let (sampler, cancel) = (self.sampler.clone(), self.interrupt.begin());
-        let request = ChatRequest { sampler, cancel, ..ChatRequest::new(self.messages.clone()) };
-        let mut turn = self.chat.begin(&mut self.engine, &request).await?;
-        let mut answer = String::new();
-        let mut voice = Voice::new();
-        while let Some(Delta { pieces, .. }) = turn.next(&mut self.engine).await? {
-            for piece in pieces {
-                voice.say(&piece, &mut answer)?;
-            }
+        if self.new_seeds {
+            self.sampler.seed = chance();
         }
+        let (sampler, cancel) = (self.sampler.clone(), self.interrupt.begin());
+        let thinking = self.thinking.asked();
+        let request = ChatRequest { sampler, cancel, thinking, ..ChatRequest::new(self.messages.clone()) };
+        let mut turn = self.chat.begin(&mut self.engine, &request).await?;
+        let said = say(&mut self.engine, &mut turn).await;
         let (reason, read, made) = (turn.finish_reason(), turn.read_tokens(), turn.made_tokens());
+        // Whatever became of it: the slot must not be lost.
         self.chat.end(turn);
-        voice.end()?;
         self.interrupt.forget();
-        self.messages.push(ChatMessage::new("assistant", answer.trim()));
+        self.messages.push(ChatMessage::new("assistant", said?.trim()));
         match reason {
             Some(FinishReason::Context) => {
                 let context = self.engine.context();
-                eprintln!("the context of {context} tokens is full: /new begins another conversation");
+                status!("the context of {context} tokens is full: /new begins another conversation");
             }
-            Some(FinishReason::Cancelled) => eprintln!("(stopped)"),
+            Some(FinishReason::Cancelled) => status!("(stopped)"),
             _ => {}
         }
         if self.verbose {
-            eprintln!("{read} tokens read, {made} made");
+            status!("{read} tokens read, {made} made");
         }
         Ok(())
     }
+}
+
+/// Says a reply as it comes; gives its answer.
+async fn say(engine: &mut Engine, turn: &mut Turn) -> Result<String, CommandError> {
+    let mut answer = String::new();
+    let mut voice = Voice::new();
+    while let Some(Delta { pieces, .. }) = turn.next(engine).await? {
+        for piece in pieces {
+            voice.say(&piece, &mut answer)?;
+        }
+    }
+    voice.end()?;
+    Ok(answer)
 }
 
 /// What the model is told first, unless its template has no place for that. A template that refuses even a plain
 /// question is an error.
 fn opening(template: &ChatTemplate) -> Result<Vec<ChatMessage>, TextError> {
     let (system, question) = (ChatMessage::new("system", SYSTEM), ChatMessage::new("user", "Hello."));
-    if template.render(&[system.clone(), question.clone()], true, true).is_ok() {
+    if template.render(&[system.clone(), question.clone()], true, None).is_ok() {
         return Ok(vec![system]);
     }
-    template.render(&[question], true, true).map(|_| vec![])
+    template.render(&[question], true, None).map(|_| vec![])
 }
 
 /// Says a reply on stdout as it comes. Thinking is dim; where that cannot be shown, it goes to stderr.
@@ -241,11 +299,13 @@ impl Voice {
 
     fn say(&mut self, piece: &Piece, answer: &mut String) -> Result<(), CommandError> {
         match piece {
-            Piece::Thinking(text) if self.dim => self.write(if self.thinking { "" } else { "\x1b[2m" }, text)?,
-            Piece::Thinking(text) => eprint!("{text}"),
+            Piece::Thinking(text) if self.dim => {
+                terminal::print_styled(if self.thinking { "" } else { "\x1b[2m" }, text)?;
+            }
+            Piece::Thinking(text) => terminal::aside(text),
             Piece::Answer(text) => {
                 answer.push_str(text);
-                self.write(if self.thinking && self.dim { "\x1b[0m\n" } else { "" }, text)?;
+                terminal::print_styled(if self.thinking && self.dim { "\x1b[0m\n" } else { "" }, text)?;
             }
         }
         self.thinking = matches!(piece, Piece::Thinking(_));
@@ -253,13 +313,7 @@ impl Voice {
     }
 
     fn end(&self) -> Result<(), CommandError> {
-        self.write(if self.thinking && self.dim { "\x1b[0m" } else { "" }, "\n")
-    }
-
-    fn write(&self, style: &str, text: &str) -> Result<(), CommandError> {
-        let mut out = io::stdout().lock();
-        let written = out.write_all(style.as_bytes()).and_then(|()| out.write_all(text.as_bytes()));
-        written.and_then(|()| out.flush()).map_err(CommandError::Stdout)
+        terminal::print_styled(if self.thinking && self.dim { "\x1b[0m" } else { "" }, "\n")
     }
 }
 
@@ -287,7 +341,7 @@ impl Interrupt {
         match &*doing {
             Doing::Replying(cancel) => cancel.cancel(),
             Doing::Listening => {
-                eprint!("\nCtrl-C again or /quit leaves\n> ");
+                terminal::message(format_args!("\nCtrl-C again or /quit leaves\n> "), "");
                 *doing = Doing::Asked;
             }
             Doing::Asked => std::process::exit(INTERRUPTED.into()),

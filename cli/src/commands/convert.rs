@@ -13,6 +13,7 @@ use crate::args::model::loading_style;
 use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
 use crate::part_file::PartFile;
+use crate::terminal::status;
 use selvedge::arch::{self, ArchOptions, Config};
 use selvedge::checkpoint::{
     self, Checkpoint, CheckpointError, ConvertOptions, FileSink, Folder, LoadProgress, SinkError, Storage, WeightChoice,
@@ -72,11 +73,11 @@ impl Args {
         let done = pollster::block_on(done);
         bar.finish_and_clear();
         if let Err(stopped @ CheckpointError::Stopped) = done {
-            eprintln!("{stopped}");
+            status!("{stopped}");
             return Ok(INTERRUPTED.into());
         }
         done?;
-        eprintln!("{}: {} files, {} bytes", self.out.display(), target.files, target.bytes);
+        status!("{}: {} files, {} bytes", self.out.display(), target.files, target.bytes);
         Ok(ExitCode::SUCCESS)
     }
 }

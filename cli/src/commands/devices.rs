@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::error::CommandError;
+use crate::terminal;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::{Backend, BackendInfo, webgpu};
 
@@ -24,9 +25,9 @@ impl Args {
         devices.push(CpuBackend::new().info().clone());
         if self.json {
             let list: Vec<Value> = devices.iter().map(describe).collect();
-            println!("{}", Value::from(list));
+            terminal::print(&format!("{}\n", Value::from(list)))?;
         } else {
-            devices.iter().for_each(print);
+            terminal::print(&devices.iter().map(line).collect::<String>())?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -44,10 +45,10 @@ fn describe(device: &BackendInfo) -> Value {
     })
 }
 
-fn print(device: &BackendInfo) {
+fn line(device: &BackendInfo) -> String {
     let mut notes = vec![device.driver.clone()];
     let features = [(device.software, "software"), (device.f16, "f16"), (device.subgroups, "subgroups")];
     notes.extend(features.iter().filter(|(has, _)| *has).map(|(_, name)| (*name).to_owned()));
     notes.retain(|note| !note.is_empty());
-    println!("{:<7} {} ({})", device.kind.name(), device.adapter, notes.join(", "));
+    format!("{:<7} {} ({})\n", device.kind.name(), device.adapter, notes.join(", "))
 }

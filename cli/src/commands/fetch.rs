@@ -1,6 +1,6 @@
 //! `selvedge fetch`, and how every command comes to the files of the model that it is given.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::ctrl_c::ctrl_c_ends;
 use crate::error::CommandError;
+use crate::terminal::{self, status};
 use selvedge::arch;
 use selvedge::hub::{FetchEvent, Hub, HubError, ModelName, Need, Settings};
 
@@ -40,7 +41,7 @@ impl Args {
         let hub = hub(self.offline);
         let found = hub.cache().find(&model, Need::Weights).filter(|_| hub.offline());
         let folder = found.map_or_else(|| fetch(&hub, &model, Need::All), Ok)?;
-        writeln!(io::stdout(), "{}", folder.display()).map_err(CommandError::Stdout)?;
+        terminal::print(&format!("{}\n", folder.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -76,7 +77,7 @@ fn hub(offline: bool) -> Hub {
 
 fn fetch(hub: &Hub, model: &ModelName, need: Need) -> Result<PathBuf, CommandError> {
     if !hub.offline() {
-        eprintln!("fetching {model} from the hub into {}", hub.cache().root().display());
+        status!("fetching {model} from the hub into {}", hub.cache().root().display());
     }
     ctrl_c_ends("stopped; the same command goes on from here")?;
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -88,7 +89,7 @@ fn fetch(hub: &Hub, model: &ModelName, need: Need) -> Result<PathBuf, CommandErr
     });
     bar.finish_and_clear();
     if fetched.is_ok() && !missing {
-        eprintln!("nothing was missing");
+        status!("nothing was missing");
     }
     ctrl_c_ends("")?;
     Ok(fetched?)
@@ -106,8 +107,9 @@ fn show(bar: &ProgressBar, event: FetchEvent) {
             say(bar, &format!("{files} file{plural}, {}{earlier}", HumanBytes(total)));
         }
         FetchEvent::Progress { file, done } => {
+            let file = terminal::shown(file);
             if bar.message() != file {
-                bar.set_message(file.to_owned());
+                bar.set_message(file.into_owned());
             }
             bar.set_position(done);
         }
@@ -118,9 +120,9 @@ fn show(bar: &ProgressBar, event: FetchEvent) {
 /// A line above the bar; a plain one where there is no bar.
 fn say(bar: &ProgressBar, line: &str) {
     if io::stderr().is_terminal() {
-        bar.println(line);
+        bar.println(terminal::shown(line));
     } else {
-        eprintln!("{line}");
+        status!("{line}");
     }
 }
 

@@ -1,6 +1,5 @@
 //! `selvedge generate`: a prompt goes in, the model's text comes out as it is made.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use crate::args::prompt::Prompt;
 use crate::args::sampling::SamplingArgs;
 use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
+use crate::terminal;
 use selvedge::generate::{FinishReason, GenerateOptions, Generation, Recommended};
 use selvedge::runtime::{Cancel, EngineError};
 use selvedge::text::{Detokenizer, Tokenizer};
@@ -85,9 +85,9 @@ impl Args {
                     "generate_s": (total - read).as_secs_f64(),
                 },
             });
-            say(&format!("{result}\n"))?;
+            terminal::print(&format!("{result}\n"))?;
         } else {
-            say("\n")?;
+            terminal::print("\n")?;
         }
         Ok(if reason == FinishReason::Cancelled { INTERRUPTED.into() } else { ExitCode::SUCCESS })
     }
@@ -124,12 +124,6 @@ impl<'t> Transcript<'t> {
 
     fn add(&mut self, piece: &str) -> Result<(), CommandError> {
         self.text.push_str(piece);
-        if self.aloud { say(piece) } else { Ok(()) }
+        if self.aloud { terminal::print(piece) } else { Ok(()) }
     }
-}
-
-/// Writes to stdout at once.
-fn say(text: &str) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Stdout)
 }

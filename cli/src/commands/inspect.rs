@@ -1,7 +1,6 @@
 //! `selvedge inspect`: what a model is and how many bytes it takes, from its config alone where there is no more.
 
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,6 +8,7 @@ use serde::Serialize;
 
 use super::fetch::locate;
 use crate::error::CommandError;
+use crate::terminal;
 use selvedge::arch::{self, ArchOptions, Config, ConfigError, Head, Model};
 use selvedge::checkpoint::{self, Checkpoint, CheckpointError, Folder, WeightChoice};
 use selvedge::graph::{StateKind, WeightFormat};
@@ -51,14 +51,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
         let report = self.report()?;
-        let mut out = std::io::stdout().lock();
-        let written = if self.json {
-            let json = serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from);
-            json.and_then(|()| writeln!(out))
-        } else {
-            write!(out, "{report}")
-        };
-        written.map_err(CommandError::Stdout)?;
+        terminal::print(&if self.json { terminal::json(&report)? } else { report.to_string() })?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::args::model::ModelArgs;
 use crate::error::CommandError;
+use crate::input;
 use crate::part_file::PartFile;
 use selvedge::backend::Outputs;
 use selvedge::checkpoint::safetensors;
@@ -53,7 +54,8 @@ impl Sequence {
 
 /// The token ids of a file.
 pub(crate) fn read_ids(path: &Path) -> Result<Vec<u32>, CommandError> {
-    let text = std::fs::read_to_string(path).map_err(CommandError::file(path))?;
+    let not_utf8 = |e: std::string::FromUtf8Error| io::Error::new(io::ErrorKind::InvalidData, e.utf8_error());
+    let text = String::from_utf8(input::file(path)?).map_err(not_utf8).map_err(CommandError::file(path))?;
     let words = text.split([',', ' ', '\t', '\r', '\n', '[', ']']).filter(|word| !word.is_empty());
     let id = |word: &str| {
         word.parse()

@@ -1,4 +1,5 @@
-//! The subcommands of the binary, one file each.
+//! The subcommands of the binary, one file each. Results go to stdout, everything else to stderr, all of it through
+//! `terminal`.
 
 mod bench;
 mod cache;
@@ -12,9 +13,12 @@ pub(crate) mod logits;
 mod perplexity;
 mod score;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::terminal::{self, status};
 
 /// Runs hybrid language models (attention and state-space layers woven together).
 #[derive(Parser)]
@@ -40,11 +44,13 @@ enum Command {
 }
 
 /// Parses the command line and runs it. Exit codes: 0, 1 for a failure, 2 for a misuse (clap's own), 130
-/// when Ctrl-C ended it.
+/// when Ctrl-C ended it, 141 when nobody reads stdout any more: without a word, as other programs that a shell's pipe
+/// ends. A conversation from a pipe or a file ends with 1 when a line of it was refused.
 pub(crate) fn main() -> ExitCode {
+    let cli = Cli::try_parse().unwrap_or_else(|error| misuse(&error));
     // Nothing asked for: talk.
     let talk = || Cli::parse_from(["selvedge", "chat"]).command;
-    let Some(command) = Cli::parse().command.or_else(talk) else { return ExitCode::FAILURE };
+    let Some(command) = cli.command.or_else(talk) else { return ExitCode::FAILURE };
     let result = match command {
         Command::Chat(args) => args.run(),
         Command::Generate(args) => args.run(),
@@ -59,7 +65,19 @@ pub(crate) fn main() -> ExitCode {
         Command::Cache(args) => args.run(),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        if !error.reader_is_gone() {
+            status!("error: {error}");
+        }
         error.exit_code().into()
     })
+}
+
+/// Ends with clap's words on a command line, which repeat parts of it.
+fn misuse(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    if matches!(terminal::shown(&text), Cow::Borrowed(_)) {
+        error.exit()
+    }
+    terminal::message(format_args!("{text}"), "");
+    std::process::exit(error.exit_code())
 }

@@ -1,6 +1,5 @@
 //! `selvedge perplexity`: how well a model foretells a text, and how far it is from a reference.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +9,8 @@ use serde_json::json;
 use crate::args::model::ModelArgs;
 use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
+use crate::input;
+use crate::terminal::{self, status};
 use selvedge::checkpoint::WeightChoice;
 use selvedge::eval::{Perplexity, perplexity};
 use selvedge::runtime::{Cancel, Engine, EngineError};
@@ -58,8 +59,7 @@ impl Text {
             return super::logits::read_ids(path);
         }
         let Some(path) = &self.file else { return Ok(vec![]) };
-        let bytes = std::fs::read(path).map_err(CommandError::file(path))?;
-        let text = String::from_utf8(bytes).map_err(|e| CommandError::NotUtf8(e.utf8_error()))?;
+        let text = String::from_utf8(input::file(path)?).map_err(|e| CommandError::NotUtf8(e.utf8_error()))?;
         Ok(engine.tokenizer()?.encode(&text)?)
     }
 }
@@ -105,16 +105,15 @@ impl Args {
         bar.finish_and_clear();
         let cut = cancel.is_cancelled();
         if cut {
-            eprintln!("stopped: the figures are of the first {} tokens", found.tokens);
+            status!("stopped: the figures are of the first {} tokens", found.tokens);
         }
         if found.tokens > 0 {
-            self.print(&found).map_err(CommandError::Stdout)?;
+            terminal::print(&self.report(&found))?;
         }
         Ok(if cut { INTERRUPTED.into() } else { ExitCode::SUCCESS })
     }
 
-    fn print(&self, found: &Perplexity) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+    fn report(&self, found: &Perplexity) -> String {
         let compared = self.reference.is_some();
         if self.json {
             let mut report = json!({ "tokens": found.tokens, "perplexity": found.perplexity() });
@@ -122,14 +121,14 @@ impl Args {
                 report["mean_kl"] = found.mean_kl().into();
                 report["top1_agreement"] = found.top1_agreement().into();
             }
-            return writeln!(out, "{report}");
+            return format!("{report}\n");
         }
-        writeln!(out, "perplexity      {:.4} over {} tokens", found.perplexity(), found.tokens)?;
+        let mut report = format!("perplexity      {:.4} over {} tokens\n", found.perplexity(), found.tokens);
         if compared {
-            writeln!(out, "mean KL         {:.6} nats from the reference", found.mean_kl())?;
-            writeln!(out, "top-1 agreement {:.2} %", 100.0 * found.top1_agreement())?;
+            report += &format!("mean KL         {:.6} nats from the reference\n", found.mean_kl());
+            report += &format!("top-1 agreement {:.2} %\n", 100.0 * found.top1_agreement());
         }
-        Ok(())
+        report
     }
 }
 

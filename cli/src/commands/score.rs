@@ -1,6 +1,5 @@
 //! `selvedge score`: what a reward model, or another with a head of a few labels, says of a text.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -8,6 +7,7 @@ use serde_json::json;
 use crate::args::model::ModelArgs;
 use crate::args::prompt::Prompt;
 use crate::error::CommandError;
+use crate::terminal;
 use selvedge::arch::Head;
 use selvedge::runtime::Purpose;
 
@@ -38,15 +38,14 @@ impl Args {
             Head::Scores(labels) => labels.as_slice(),
             Head::Words => &[],
         };
-        let mut out = std::io::stdout().lock();
-        let written = if self.json {
+        let report = if self.json {
             let scores = labels.iter().zip(&scores).map(|(label, score)| json!({ "label": label, "score": score }));
-            writeln!(out, "{}", json!({ "scores": scores.collect::<Vec<_>>(), "prompt_tokens": ids.len() }))
+            format!("{}\n", json!({ "scores": scores.collect::<Vec<_>>(), "prompt_tokens": ids.len() }))
         } else {
             let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
-            labels.iter().zip(&scores).try_for_each(|(label, score)| writeln!(out, "{label:width$} {score:10.5}"))
+            labels.iter().zip(&scores).map(|(label, score)| format!("{label:width$} {score:10.5}\n")).collect()
         };
-        written.map_err(CommandError::Stdout)?;
+        terminal::print(&report)?;
         Ok(ExitCode::SUCCESS)
     }
 }

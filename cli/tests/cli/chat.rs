@@ -23,9 +23,14 @@ fn talk(arguments: &[&str], lines: &[&str]) -> Output {
 }
 
 fn chat(lines: &[&str], more: &[&str]) -> (Vec<String>, String) {
+    chat_until(0, lines, more)
+}
+
+/// The same with an exit code of its own: 1 where a line is refused.
+fn chat_until(code: i32, lines: &[&str], more: &[&str]) -> (Vec<String>, String) {
     let output = talk(&[&["chat", "--device", "cpu", "--verbose"], more].concat(), lines);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{err}");
+    assert_eq!(output.status.code(), Some(code), "{err}");
     (out.lines().map(str::to_owned).collect(), err)
 }
 
@@ -86,7 +91,8 @@ fn no_arguments_is_a_conversation_too() {
 fn a_full_context_is_told_and_the_conversation_goes_on() {
     let (greeting, prompt) = greeting();
     let context = (prompt + 30).to_string();
-    let (said, err) = chat(&["Hello.", "Hello. Hello. Hello. Hello.", "/new", "Hello."], &["--context", &context]);
+    let lines = ["Hello.", "Hello. Hello. Hello. Hello.", "/new", "Hello."];
+    let (said, err) = chat_until(1, &lines, &["--context", &context]);
     assert_eq!(said, [greeting.clone(), greeting]);
     assert!(err.contains(&format!("the context holds {context}")) && err.contains("/new"), "{err}");
 }
@@ -116,7 +122,8 @@ fn a_question_that_the_template_refuses_is_told_and_the_conversation_goes_on() {
     let file = folder.path().join("talk.json");
     let save = format!("/save {}", file.display());
     let model = folder.path().to_str().expect("a plain path");
-    let (said, err) = chat(&["Silence.", "Hello.", "Silence.", "/edit Silence.", &save, "/new", "Hello."], &[model]);
+    let lines = ["Silence.", "Hello.", "Silence.", "/edit Silence.", &save, "/new", "Hello."];
+    let (said, err) = chat_until(1, &lines, &[model]);
     assert_eq!(said, [greeting.clone(), greeting]);
     assert_eq!(err.matches("silence is nothing").count(), 3, "{err}");
     assert!(err.contains("chat template") && err.contains("as it was before") && err.contains("/new"), "{err}");

@@ -4,5 +4,6 @@
 mod support;
 
 mod chat;
+mod chat_models;
 mod commands;
 mod convert;
