@@ -4,7 +4,8 @@
 //! other fields where `do_sample` is true; a field that is absent or `null` has the default of
 //! `_get_default_generation_params`, where sampling takes the 50 most probable tokens. A wrong field is named and
 //! counts as absent, the others stay: transformers would end with an error at the first token. Lengths (`max_length`,
-//! `max_new_tokens`) are no choice of tokens and are not read.
+//! `max_new_tokens`) are no choice of tokens and are not read. `frequency_penalty` and `presence_penalty`, which
+//! transformers does not know and other runtimes write, are followed.
 
 use serde_json::{Map, Value};
 

@@ -257,6 +257,16 @@ mod streams {
         assert!(err.contains("stdin") && err.contains("does not end"), "{err}");
     }
 
+    #[test]
+    fn a_file_without_an_end_is_an_error() {
+        let model = fine_weather().write();
+        let arguments = ["--device", "cpu", "--tokens-file", "/dev/zero", "--out", "never"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
+        let output = command.arg("logits").arg(model.path()).args(arguments).output().expect("the binary runs");
+        let err = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && err.contains("/dev/zero: the file has more than"), "{err}");
+    }
+
     /// A device that is always full; not every system has one.
     fn full() -> Option<File> {
         OpenOptions::new().write(true).open("/dev/full").ok()
@@ -307,7 +317,7 @@ mod streams {
             let output = output.and_then(|child| child.wait_with_output()).expect("the binary runs");
             let err = text(&output.stderr);
             assert_eq!(output.status.code(), Some(141), "{command:?}: {err}");
-            assert!(!err.contains("error") && !err.contains("panicked"), "{err}");
+            assert!(!err.contains("cannot write") && !err.contains("panicked"), "{err}");
         }
     }
 
@@ -326,7 +336,7 @@ mod streams {
         }
         let output = Command::new(env!("CARGO_BIN_EXE_selvedge")).args(["devices", odd]).output().expect("it runs");
         let err = text(&output.stderr);
-        assert!(output.status.code() == Some(2) && err.contains("\\x1b]0;owned") && !err.contains('\x1b'), "{err:?}");
+        assert!(output.status.code() == Some(2) && err.contains("\\u{202e}folder") && !err.contains('\x1b'), "{err:?}");
         // To a pipe, what the model says goes as it is.
         let model = Scripted::new().says(&["\x1b[31m", "red", "<|im_end|>"]).write();
         let (code, said, err) = chat(model.path(), &[], &["hello"]);
