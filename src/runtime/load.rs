@@ -89,9 +89,10 @@ impl Engine {
 
         let mut sink = Sink::new(&mut *backend);
         let storage = Storage { choice: options.weights, rounding: options.rounding };
-        checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress).await?;
+        let report = checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress).await?;
         let bytes = sink.bytes();
         let mut engine = Self::assemble(backend, model, bytes, tokenizer, ends, options)?;
+        engine.notices = unused_notice(&report.unused).into_iter().collect();
         // Some devices tell late that an allocation failed.
         engine.backend.settle().await?;
         Ok(engine)
@@ -113,9 +114,21 @@ impl Engine {
         let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
         backend.allocate(&layout)?;
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
-        let (pace, begun, weights) = (Pace::new(), Instant::now(), options.weights);
-        let mut engine =
-            Self { backend, model, layout, programs, slots, tokenizer, ends, weight_bytes, weights, pace, begun };
+        let (pace, begun, weights, notices) = (Pace::new(), Instant::now(), options.weights, vec![]);
+        let mut engine = Self {
+            backend,
+            model,
+            layout,
+            programs,
+            slots,
+            tokenizer,
+            ends,
+            weight_bytes,
+            weights,
+            pace,
+            notices,
+            begun,
+        };
         engine.read_prelude()?;
         Ok(engine)
     }
@@ -132,6 +145,19 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Tensors that a notice names.
+const NAMED: usize = 5;
+
+/// A sentence about the tensors that the model does not read, if there are any.
+fn unused_notice(unused: &[String]) -> Option<String> {
+    let named: Vec<String> = unused.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let more = unused.len().checked_sub(NAMED).filter(|&more| more > 0);
+    let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
+    let count = unused.len();
+    (count > 0)
+        .then(|| format!("the model does not read {count} of the checkpoint's tensors: {}{more}", named.join(", ")))
 }
 
 /// The context asked for, if the model can have it.

@@ -56,6 +56,8 @@ pub struct Engine {
     /// How they were stored in the end.
     weights: WeightChoice,
     pace: Pace,
+    /// Sentences for the user, in the order in which they came up.
+    notices: Vec<String>,
     /// What times count from.
     begun: Instant,
 }
@@ -111,6 +113,12 @@ impl Engine {
     /// not fit.
     pub fn weights(&self) -> WeightChoice {
         self.weights
+    }
+
+    /// What a user should know of this model though it runs: tensors that nothing reads, fields of its files that are
+    /// passed over. Whole sentences without a full stop, in the order in which they came up.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Bytes of all weights as stored.

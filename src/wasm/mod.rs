@@ -245,6 +245,7 @@ fn stats(engine: &runtime::Engine) -> Stats {
             per_token: state.per_token,
             transformer_per_token: transformer_bytes_per_token(model, layout.kv_format),
         },
+        notices: engine.notices().to_vec(),
     }
 }
 

@@ -107,6 +107,7 @@ pub(super) struct Stats {
     pub weights: u64,
     pub memory: u64,
     pub state: StateStats,
+    pub notices: Vec<String>,
 }
 
 #[derive(Clone, Serialize)]

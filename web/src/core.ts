@@ -38,6 +38,7 @@ interface ModuleStats {
   weights: number;
   memory: number;
   state: { tokens: number; fixed: number; perToken: number; transformerPerToken: number };
+  notices: readonly string[];
 }
 
 /** What became certain with a token; no id at the end of a reply. */

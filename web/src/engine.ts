@@ -90,7 +90,7 @@ export class Engine implements EngineInterface, Replier {
 
   async stats(): Promise<EngineStats> {
     const core = await this.#ready();
-    const { model, device, contextLength, weights, memory, heap, state } = core.stats();
+    const { model, device, contextLength, weights, memory, heap, state, notices } = core.stats();
     const { tokens, fixed, perToken, transformerPerToken } = state;
     const { adapter, software } = core.device;
     return {
@@ -103,6 +103,7 @@ export class Engine implements EngineInterface, Replier {
         bytes: fixed + perToken * tokens,
         transformerBytes: transformerPerToken * tokens,
       },
+      notices,
       last: this.#last,
     };
   }

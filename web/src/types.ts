@@ -260,6 +260,8 @@ export interface EngineStats {
     readonly transformerPerToken: number;
     readonly transformerBytes: number;
   };
+  /** Sentences on what is odd about the model's files though it runs: tensors that nothing reads, for one. */
+  readonly notices: readonly string[];
   /** Counts and times of the last reply; `null` before the first. */
   readonly last: ReplyUsage | null;
 }

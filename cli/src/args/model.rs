@@ -131,6 +131,9 @@ impl LoadArgs {
         let engine = Engine::load(checkpoint, backend, options).await;
         bar.finish_and_clear();
         let engine = engine?;
+        for notice in engine.notices() {
+            eprintln!("note: {notice}");
+        }
         if engine.weights() != self.weights {
             eprintln!(
                 "the weights as they are do not fit into the device's memory: stored as {}",
