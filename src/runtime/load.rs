@@ -83,16 +83,17 @@ impl Engine {
         }
         let descs = checkpoint::stored(checkpoint, &model.graph, options.weights)?;
         memory_estimate::check(&model, &descs, &layout, backend.info(), options.budget)?;
+        let notices = checkpoint::notices(checkpoint, &model.graph);
         // Small files first: what is wrong with them shows before gigabytes are read.
         let tokenizer = tokenizer(checkpoint).await?;
         let ends = ends(checkpoint, &model).await?;
 
         let mut sink = Sink::new(&mut *backend);
         let storage = Storage { choice: options.weights, rounding: options.rounding };
-        let report = checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress).await?;
+        checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress).await?;
         let bytes = sink.bytes();
         let mut engine = Self::assemble(backend, model, bytes, tokenizer, ends, options)?;
-        engine.notices = unused_notice(&report.unused).into_iter().collect();
+        engine.notices = notices;
         // Some devices tell late that an allocation failed.
         engine.backend.settle().await?;
         Ok(engine)
@@ -145,19 +146,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Tensors that a notice names.
-const NAMED: usize = 5;
-
-/// A sentence about the tensors that the model does not read, if there are any.
-fn unused_notice(unused: &[String]) -> Option<String> {
-    let named: Vec<String> = unused.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
-    let more = unused.len().checked_sub(NAMED).filter(|&more| more > 0);
-    let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
-    let count = unused.len();
-    (count > 0)
-        .then(|| format!("the model does not read {count} of the checkpoint's tensors: {}{more}", named.join(", ")))
 }
 
 /// The context asked for, if the model can have it.
