@@ -292,7 +292,7 @@ mod tests {
             ("num_experts", json!(8)),
             ("sliding_window", json!(64)),
             ("layer_types", json!(["linear_attention", "full_attention", "mamba", "linear_attention"])),
-            ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
+            ("rope_scaling", json!("yarn")),
             ("linear_num_key_heads", json!(3)),
         ] {
             let mut config = text();
@@ -301,9 +301,9 @@ mod tests {
             assert!(error.contains(&format!("`{field}`")), "{error}");
         }
         let mut config = text();
-        config["rope_parameters"]["rope_type"] = json!("yarn");
+        config["rope_parameters"]["rope_type"] = json!("longrope");
         let error = build_of(&config, None).expect_err("scaled").to_string();
-        assert!(error.contains("`rope_type` = \"yarn\""), "{error}");
+        assert!(error.contains("`rope_type` = \"longrope\""), "{error}");
         let mixture = json!({"model_type": "qwen3_5", "text_config": {"model_type": "qwen3_5_moe_text"}});
         let error = build_of(&mixture, None).expect_err("a mixture of experts").to_string();
         assert!(error.contains("qwen3_5_moe_text"), "{error}");

@@ -204,6 +204,10 @@ pub(crate) fn rotary(config: &Config, head: usize, defaults: &RotaryDefaults) ->
     let theta = fields.theta(defaults.theta)?;
     let partial = defaults.partial.map(|default| fields.partial(default)).transpose()?;
     let form = fields.form()?.unwrap_or("default");
+    // transformers overlooks a factor without a form, and with it what the model was made for.
+    if fields.form()?.is_none() && fields.own.number_or("factor", 1.0)? != 1.0 {
+        return Err(config.invalid(fields.place, "such that `rope_type` says what `factor` is for").into());
+    }
     // What rotates whole heads overlooks a part of them, unless it is scaled: then transformers cannot run it either.
     if partial.is_none() && !["default", "proportional"].contains(&form) && fields.partial(1.0)? != 1.0 {
         let holder = if fields.own.has("partial_rotary_factor") { &fields.own } else { config };
@@ -218,4 +222,175 @@ pub(crate) fn rotary(config: &Config, head: usize, defaults: &RotaryDefaults) ->
         return Err(config.invalid(fields.place, "such that every frequency is finite").into());
     }
     Ok(Rotary { inverse_frequencies, scale: scale as f32 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const WHOLE: RotaryDefaults = RotaryDefaults { theta: 10000.0, partial: None, context: 4096 };
+    const HALF: RotaryDefaults = RotaryDefaults { partial: Some(0.5), ..WHOLE };
+
+    fn read(fields: &Value, defaults: &RotaryDefaults) -> Result<Rotary, ArchError> {
+        rotary(&Config::parse(&fields.to_string()).expect("JSON"), 16, defaults)
+    }
+
+    /// What `ROPE_INIT_FUNCTIONS` of transformers 5.24 gives for heads of 16 columns.
+    #[test]
+    fn every_form_gives_the_frequencies_and_the_factor_of_transformers() {
+        let yarn = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024});
+        let cases: Vec<(Value, &RotaryDefaults, &[f32], f32)> = vec![
+            (
+                json!({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}}),
+                &WHOLE,
+                &[0.25, 0.04848069, 0.009401508, 0.001823166, 0.0003535534, 6.856205e-5, 1.329574e-5, 2.578346e-6],
+                1.0,
+            ),
+            (
+                json!({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}),
+                &WHOLE,
+                &[1.0, 0.3162278, 0.1, 0.03162278, 0.01, 0.003162278, 0.001, 0.0003162278],
+                1.0,
+            ),
+            (
+                json!({"rope_parameters": {
+                    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 512, "rope_theta": 5e5,
+                }}),
+                &WHOLE,
+                &[1.0, 0.1939228, 0.02734414, 0.0009115831, 0.0001767767, 3.428102e-5, 6.64787e-6, 1.289173e-6],
+                1.0,
+            ),
+            (
+                json!({"rope_theta": 1e6, "rope_scaling": yarn}),
+                &WHOLE,
+                &[1.0, 0.133371, 0.01581139, 0.001405853, 0.00025, 4.445699e-5, 7.905694e-6, 1.405853e-6],
+                1.138_629_4,
+            ),
+            (
+                json!({"rope_theta": 1e4, "rope_scaling": {
+                    "type": "yarn", "factor": 16.0, "original_max_position_embeddings": 256, "beta_fast": 8,
+                    "beta_slow": 2, "truncate": false, "mscale": 0.8, "mscale_all_dim": 0.5,
+                }}),
+                &WHOLE,
+                &[1.0, 0.3162278, 0.05437074, 0.001976424, 0.000625, 0.0001976424, 6.25e-5, 1.976424e-5],
+                1.073_050_7,
+            ),
+            (
+                json!({"rope_scaling": {"type": "yarn", "factor": 4.0, "attention_factor": 0.7}}),
+                &WHOLE,
+                &[1.0, 0.3162278, 0.1, 0.02569351, 0.00625, 0.001383497, 0.00025, 7.905695e-5],
+                0.7,
+            ),
+            // The root's length goes first, and a `null` is the ratio of the lengths.
+            (
+                json!({"original_max_position_embeddings": 128, "rope_scaling": {
+                    "type": "yarn", "factor": null, "original_max_position_embeddings": 1024,
+                }}),
+                &WHOLE,
+                &[1.0, 0.2141125, 0.03541667, 0.0009882118, 0.0003125, 9.882118e-5, 3.125e-5, 9.882118e-6],
+                1.346_573_6,
+            ),
+            (json!({"rope_scaling": yarn}), &HALF, &[1.0, 0.075, 0.005, 0.00025], 1.138_629_4),
+            (
+                json!({"rope_parameters": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "factor": 2.0}}),
+                &WHOLE,
+                &[0.5, 0.1581139, 0.05, 0.01581139, 0.0, 0.0, 0.0, 0.0],
+                1.0,
+            ),
+        ];
+        for (fields, defaults, frequencies, scale) in cases {
+            let rotary = read(&fields, defaults).expect("a form that is implemented");
+            assert_eq!(rotary.inverse_frequencies.len(), frequencies.len(), "{fields}");
+            for (got, want) in rotary.inverse_frequencies.iter().zip(frequencies) {
+                assert!((got - want).abs() <= 2e-6 * want, "{fields}: {got} instead of {want}");
+            }
+            assert!((rotary.scale - scale).abs() < 1e-6, "{fields}: {} instead of {scale}", rotary.scale);
+        }
+    }
+
+    #[test]
+    fn one_base_is_read_in_every_dialect() {
+        let plain = Rotary::from_base(7e4, 16);
+        for fields in [
+            json!({"rope_theta": 70000}),
+            json!({"rope_theta": 7e4, "rope_scaling": null, "rope_parameters": null}),
+            json!({"rope_theta": 7e4, "rope_scaling": {}, "rope_parameters": {}}),
+            json!({"rope_theta": 7e4, "rope_scaling": {"rope_type": "default"}}),
+            json!({"rope_theta": 7e4, "rope_scaling": {"type": "default"}}),
+            json!({"rope_theta": 7e4, "rope_scaling": {"rope_type": null, "factor": null}}),
+            json!({"rope_scaling": {"type": "default", "rope_theta": 7e4}}),
+            json!({"rope_parameters": {"rope_theta": 7e4}}),
+            json!({"rope_theta": null, "rope_parameters": {"rope_type": "default", "rope_theta": 7e4}}),
+            // The object before the root; an empty one is none; a full `rope_scaling` before `rope_parameters`.
+            json!({"rope_theta": 5.0, "rope_parameters": {"rope_theta": 7e4}}),
+            json!({"rope_scaling": {}, "rope_parameters": {"rope_theta": 7e4}}),
+            json!({"rope_scaling": {"rope_theta": 7e4}, "rope_parameters": {"rope_type": "linear", "factor": 2.0}}),
+            json!({"rope_theta": 7e4, "rope_scaling": {"rope_type": "default"}, "rope_parameters": {"rope_theta": 5.0}}),
+            // `rope_type` before `type`.
+            json!({"rope_theta": 7e4, "rope_scaling": {"rope_type": "default", "type": "linear", "factor": 4.0}}),
+            json!({"rope_theta": 7e4, "rope_parameters": {"full_attention": {"rope_type": "default"}}}),
+            json!({"rope_parameters": {"sliding_attention": {"rope_theta": 3.0}, "full_attention": {"rope_theta": 7e4}}}),
+            json!({"rope_parameters": {"mrope_section": [1, 1, 0], "mrope_interleaved": true, "rope_theta": 7e4}}),
+        ] {
+            assert_eq!(read(&fields, &WHOLE).as_ref(), Ok(&plain), "{fields}");
+        }
+        assert_eq!(read(&json!({}), &WHOLE), Ok(Rotary::from_base(10000.0, 16)));
+    }
+
+    #[test]
+    fn the_part_of_a_head_is_that_of_the_object_then_of_the_root() {
+        for (fields, rotated) in [
+            (json!({}), 8),
+            (json!({"partial_rotary_factor": 0.25}), 4),
+            (json!({"partial_rotary_factor": 0.25, "rope_parameters": {"partial_rotary_factor": 1}}), 16),
+            (json!({"partial_rotary_factor": 0.25, "rope_scaling": {"rope_type": "default"}}), 4),
+            (json!({"partial_rotary_factor": null}), 16),
+        ] {
+            assert_eq!(read(&fields, &HALF), Ok(Rotary::from_base(10000.0, rotated)), "{fields}");
+        }
+        // An odd part rotates one column more, and its wavelengths are those of the odd number.
+        let odd = read(&json!({"partial_rotary_factor": 0.2}), &HALF).expect("3 of 16 columns");
+        assert_eq!(odd.inverse_frequencies, [1.0, 10000f64.powf(-2.0 / 3.0) as f32]);
+        // Families that rotate whole heads overlook it, as in transformers.
+        assert_eq!(read(&json!({"partial_rotary_factor": 0.5}), &WHOLE), Ok(Rotary::from_base(10000.0, 16)));
+    }
+
+    #[test]
+    fn what_is_not_implemented_or_not_clear_is_refused_by_name() {
+        for (fields, name) in [
+            (json!({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}), "`rope_type` = \"longrope\""),
+            (json!({"rope_scaling": {"type": "su"}}), "`type` = \"su\""),
+            (json!({"rope_parameters": {"type": "mrope"}}), "`type` = \"mrope\""),
+            (json!({"rope_parameters": {"rope_type": 3}}), "`rope_type`"),
+            (json!({"rope_scaling": "linear"}), "`rope_scaling`"),
+            (json!({"rope_parameters": [1]}), "`rope_parameters`"),
+            (json!({"rope_scaling": {"factor": 2.0}}), "`rope_scaling`"),
+            (json!({"rope_scaling": {"type": "linear"}}), "`rope_scaling.factor`"),
+            (json!({"rope_scaling": {"type": "linear", "factor": 0}}), "`factor`"),
+            (json!({"rope_scaling": {"type": "dynamic"}}), "`rope_scaling.factor`"),
+            (json!({"rope_scaling": {"type": "yarn"}}), "`rope_scaling.factor`"),
+            (json!({"rope_scaling": {"type": "llama3", "factor": 8.0}}), "`rope_scaling.low_freq_factor`"),
+            (
+                json!({"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}}),
+                "`high_freq_factor`",
+            ),
+            (json!({"rope_theta": "10000"}), "`rope_theta`"),
+            (json!({"rope_theta": 0}), "`rope_theta`"),
+            (json!({"rope_theta": 1.0, "rope_scaling": {"type": "yarn", "factor": 2.0}}), "finite"),
+            (json!({"rope_parameters": {"sliding_attention": {"rope_theta": 1e4}}}), "`full_attention`"),
+            (json!({"rope_parameters": {"full_attention": null}}), "`full_attention`"),
+            (
+                json!({"partial_rotary_factor": 0.5, "rope_scaling": {"type": "linear", "factor": 2.0}}),
+                "`partial_rotary_factor`",
+            ),
+        ] {
+            let error = read(&fields, &WHOLE).expect_err(name).to_string();
+            assert!(error.contains(name), "{fields}: {error}");
+        }
+        for partial in [json!(0), json!(1.5), json!("half"), json!(0.01)] {
+            assert!(read(&json!({"partial_rotary_factor": partial}), &HALF).is_err(), "{partial}");
+        }
+    }
 }
