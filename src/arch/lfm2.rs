@@ -3,7 +3,8 @@
 //! other.
 
 use super::blocks::{
-    Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, head_sizes, logits, rotary, swiglu,
+    self, Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, head_sizes, logits, rotary,
+    swiglu,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};

@@ -6,7 +6,8 @@
 //! gives, and neither is loaded; multi-axis rotary positions of a text are one position three times.
 
 use super::blocks::{
-    Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, head_sizes, logits, rotary, swiglu,
+    self, Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, head_sizes, logits, rotary,
+    swiglu,
 };
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};

@@ -1,8 +1,5 @@
 //! Configs and checkpoints as other programs write them: what they leave out means what it means to transformers, what
 //! would change the result is refused by name, and what is harmless is a notice.
-#![cfg(feature = "native")]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,10 +8,11 @@ use selvedge::arch::{self, ArchOptions, Config};
 use selvedge::backend::Outputs;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::checkpoint::{Checkpoint, Folder, Memory};
-use selvedge::engine::{Engine, EngineError, EngineOptions};
+use selvedge::runtime::{Engine, EngineError, EngineOptions};
 use serde_json::{Value, json};
-use support::files::file;
-use support::wait;
+
+use crate::support::files::file;
+use crate::support::wait;
 
 /// A model, by its debug form: everything that a config decides.
 fn built(config: &Value) -> Result<String, String> {
