@@ -70,6 +70,26 @@ impl Config {
         self.root.get(field).filter(|v| !v.is_null())
     }
 
+    /// A config without fields.
+    pub(super) fn empty() -> Self {
+        Self { root: Value::Object(serde_json::Map::new()) }
+    }
+
+    /// Whether a field is there, be it `null`.
+    pub fn has(&self, field: &str) -> bool {
+        self.root.get(field).is_some()
+    }
+
+    /// Whether a field is there and `null`, where that means something else than a missing one.
+    pub fn is_null(&self, field: &str) -> bool {
+        self.root.get(field).is_some_and(Value::is_null)
+    }
+
+    /// Whether a field holds an object.
+    pub(super) fn holds_objects(&self) -> bool {
+        self.root.as_object().is_some_and(|fields| fields.values().any(Value::is_object))
+    }
+
     /// The config nested in a field, if there is one.
     pub fn nested(&self, field: &str) -> Option<Self> {
         self.get(field).filter(|v| v.is_object()).map(|v| Self { root: v.clone() })
@@ -113,7 +133,7 @@ impl Config {
     /// An integer between two bounds, if the field is there.
     fn integer(&self, field: &str, least: usize, most: usize) -> Result<Option<usize>, ConfigError> {
         let Some(value) = self.get(field) else { return Ok(None) };
-        let found = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (least..=most).contains(n));
+        let found = whole(value).and_then(|n| usize::try_from(n).ok()).filter(|n| (least..=most).contains(n));
         found.map(Some).ok_or_else(|| self.invalid(field, format!("an integer from {least} to {most}")))
     }
 
@@ -131,6 +151,23 @@ impl Config {
     pub fn size_within(&self, field: &str, most: usize) -> Result<usize, ConfigError> {
         let found = self.integer(field, 1, most)?;
         self.required(field, found)
+    }
+
+    /// A size of at least 1, with a default.
+    pub fn size_or(&self, field: &str, default: usize) -> Result<usize, ConfigError> {
+        Ok(self.size_opt(field)?.unwrap_or(default))
+    }
+
+    /// A size from 1 to `most`, with a default.
+    pub fn size_within_or(&self, field: &str, most: usize, default: usize) -> Result<usize, ConfigError> {
+        Ok(self.integer(field, 1, most)?.unwrap_or(default))
+    }
+
+    /// `width` times the factor in a field, which need not be an integer as the product must be, from 1 to `most`.
+    pub fn expanded(&self, field: &str, width: usize, default: f64, most: usize) -> Result<usize, ConfigError> {
+        let product = self.positive_or(field, default)? * width as f64;
+        let found = (product.fract() == 0.0 && (1.0..=most as f64).contains(&product)).then_some(product as usize);
+        found.ok_or_else(|| self.invalid(field, format!("a factor that makes an integer of {width}, at most {most}")))
     }
 
     /// The product of sizes that `field` is the last word on, refused when it is 0 or above `most`.
@@ -186,7 +223,7 @@ impl Config {
     /// A list of indices, empty when the field is missing.
     pub fn indices(&self, field: &str) -> Result<Vec<usize>, ConfigError> {
         let Some(value) = self.get(field) else { return Ok(vec![]) };
-        let index = |v: &Value| v.as_u64().filter(|&n| n <= LARGEST as u64).map(|n| n as usize);
+        let index = |v: &Value| whole(v).filter(|&n| n <= LARGEST as u64).map(|n| n as usize);
         let indices: Option<Vec<usize>> = value.as_array().and_then(|items| items.iter().map(index).collect());
         indices.ok_or_else(|| self.invalid(field, "a list of indices"))
     }
@@ -202,7 +239,7 @@ impl Config {
     /// Token ids: one, several, or none.
     pub fn token_ids(&self, field: &str) -> Result<Vec<u32>, ConfigError> {
         let Some(value) = self.get(field) else { return Ok(vec![]) };
-        let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+        let id = |v: &Value| whole(v).and_then(|n| u32::try_from(n).ok());
         let ids = match value {
             Value::Array(items) => items.iter().map(id).collect(),
             // Some configs write -1 for none.
@@ -212,32 +249,26 @@ impl Config {
         ids.ok_or_else(|| self.invalid(field, "a token id or a list of them"))
     }
 
-    /// `bos_token_id`: an id of the vocabulary, or none.
+    /// `bos_token_id`, if it is one of the vocabulary: nothing here depends on it, and some configs name another.
     pub fn bos(&self, vocabulary: usize) -> Result<Option<u32>, ConfigError> {
-        let bos = self.token_ids("bos_token_id")?.first().copied();
-        if bos.is_some_and(|id| id as usize >= vocabulary) {
-            return Err(self.invalid("bos_token_id", format!("below vocab_size {vocabulary}")));
-        }
-        Ok(bos)
-    }
-
-    /// `rope_theta`, from the field itself or from `rope_parameters` (transformers 5).
-    pub fn rope_theta(&self, default: f64) -> Result<f64, ConfigError> {
-        if self.get("rope_theta").is_none()
-            && let Some(parameters) = self.nested("rope_parameters")
-        {
-            return parameters.positive_or("rope_theta", default);
-        }
-        self.positive_or("rope_theta", default)
+        Ok(self.token_ids("bos_token_id")?.first().copied().filter(|&id| (id as usize) < vocabulary))
     }
 
     /// Refuses a field whose value is not the one that is implemented. A missing field passes.
     pub fn expect(&self, field: &str, supported: &Value) -> Result<(), ConfigError> {
         match self.get(field) {
-            Some(value) if value != supported => Err(self.unsupported(field, supported.to_string())),
+            Some(value) if value != supported && float(value).is_none_or(|n| float(supported) != Some(n)) => {
+                Err(self.unsupported(field, supported.to_string()))
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// An integer of at least 0, be it written as a float: 64.0.
+fn whole(value: &Value) -> Option<u64> {
+    let of_float = |n: f64| (n.fract() == 0.0 && (0.0..9e15).contains(&n)).then_some(n as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(of_float))
 }
 
 /// A number in either dialect.

@@ -2,11 +2,15 @@
 //! between linear layers are folded into their weights; those of the embedding and of the logits stay,
 //! because the table may be tied. Source: transformers' `falcon_h1`.
 
-use super::blocks::logits;
-use super::blocks::{Attention, Mamba2, Names, attend, head_sizes, plain_rotary, swiglu};
+use super::blocks::{
+    Attention, HeadDefaults, LM_HEAD, Mamba2, Names, RotaryDefaults, Tie, attend, head_sizes, logits, rotary, swiglu,
+};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{GraphBuilder, NormKind, Part};
+
+/// Where a config says nothing.
+const ROTARY: RotaryDefaults = RotaryDefaults { theta: 10000.0, partial: None, context: 8192 };
 
 /// Refuses what this file does not implement.
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
@@ -35,11 +39,12 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
     let width = config.size_within("intermediate_size", WIDTH)?;
     let eps = config.positive_or("rms_norm_eps", 1e-5)? as f32;
-    let (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
-    let inner = if config.get("mamba_d_ssm").is_some() {
-        config.size_within("mamba_d_ssm", WIDTH)?
-    } else {
-        config.product("mamba_expand", &[config.size("mamba_expand")?, hidden], WIDTH)?
+    let (heads, kv_heads, head) =
+        head_sizes(config, hidden, &["head_dim"], HeadDefaults { kv_heads: Some(8), head: None })?;
+    // A missing width has a default, a `null` asks for the factor.
+    let inner = match config.is_null("mamba_d_ssm") {
+        false => config.size_within_or("mamba_d_ssm", WIDTH, 1024)?,
+        true => config.expanded("mamba_expand", hidden, 2.0, WIDTH)?,
     };
     let mamba = Mamba2::parse(config, inner)?;
     let gated_norm = config.flag_or("mamba_rms_norm", false)?;
@@ -52,8 +57,9 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let [mlp_gate, mlp_down]: [f32; 2] = multipliers(config, "mlp_multipliers")?;
 
     let mut g = GraphBuilder::new();
-    let rotary = g.rotary(plain_rotary(config, head, 1e11)?);
-    let table = g.table("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let rotary = g.rotary(rotary(config, head, &ROTARY)?);
+    let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, "model.embed_tokens.weight");
+    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, multiplier("embedding_multiplier")?);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
@@ -115,7 +121,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
 
     let norm = g.vector(Part::all("model.final_layernorm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let words = Part::all("lm_head.weight", &[vocabulary, hidden]).scaled(multiplier("lm_head_multiplier")?);
-    logits(&mut g, config, tensors, last, words, table, false)?;
-    Model::new(config, g.finish()?, layers, vocabulary)
+    let words = Part::all(LM_HEAD, &[vocabulary, hidden]).scaled(multiplier("lm_head_multiplier")?);
+    logits(&mut g, &tie, last, words, table)?;
+    Model::new(config, g.finish()?, layers, vocabulary, ROTARY.context)
 }

@@ -2,12 +2,18 @@
 //! behind each, in some with experts beside it, and four multipliers. Those of the residual branches stay where the branch is added:
 //! folded into weights they would round. Source: transformers' `granitemoehybrid`.
 
-use super::blocks::logits;
-use super::blocks::{Attention, Mamba2, Names, attention_layers, head_sizes, plain_rotary, swiglu};
-use super::blocks::{Experts, expert_counts};
+use super::blocks::{
+    Attention, Experts, HeadDefaults, LM_HEAD, Mamba2, Names, RotaryDefaults, Tie, attention_layers, expert_counts,
+    head_sizes, logits, rotary, swiglu,
+};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
+
+/// Where a config says nothing.
+const ROTARY: RotaryDefaults = RotaryDefaults { theta: 10000.0, partial: None, context: 2048 };
+/// Experts and those chosen, where a config says nothing.
+const EXPERTS: [usize; 2] = [8, 2];
 
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     config.expect("hidden_act", &"silu".into())?;
@@ -32,10 +38,10 @@ struct Mixture {
 
 impl Mixture {
     fn parse(config: &Config, layers: usize) -> Result<Option<Self>, ArchError> {
-        if config.count_or("num_local_experts", 0, usize::MAX)? == 0 {
+        if config.is_null("num_local_experts") || config.count_or("num_local_experts", EXPERTS[0], usize::MAX)? == 0 {
             return Ok(None);
         }
-        let [experts, top] = expert_counts(config, "num_local_experts", "num_experts_per_tok", layers)?;
+        let [experts, top] = expert_counts(config, "num_local_experts", "num_experts_per_tok", EXPERTS, layers)?;
         Ok(Some(Self { experts, top, width: config.size_within("intermediate_size", WIDTH)? }))
     }
 
@@ -65,19 +71,13 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let (vocabulary, hidden) =
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
-    let width = match config.size_opt("shared_intermediate_size")? {
-        Some(_) => config.size_within("shared_intermediate_size", WIDTH)?,
-        None => config.size_within("intermediate_size", WIDTH)?,
-    };
-    let eps = config.positive_or("rms_norm_eps", 1e-5)? as f32;
-    let sizes @ (.., head) = head_sizes(config, hidden, &[])?;
+    let width = config.size_within_or("shared_intermediate_size", WIDTH, 1024)?;
+    let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
+    let sizes @ (.., head) = head_sizes(config, hidden, &["head_dim"], HeadDefaults::default())?;
     let attention_layers = attention_layers(config, layers, &KINDS)?.unwrap_or_else(|| vec![false; layers]);
     let mamba = match attention_layers.iter().all(|&a| a) {
         true => None,
-        false => Some(Mamba2::parse(
-            config,
-            config.product("mamba_expand", &[config.size("mamba_expand")?, hidden], WIDTH)?,
-        )?),
+        false => Some(Mamba2::parse(config, config.expanded("mamba_expand", hidden, 2.0, WIDTH)?)?),
     };
     let mixture = Mixture::parse(config, layers)?;
     let multiplier = |field: &str| config.number_or(field, 1.0).map(|n| n as f32);
@@ -87,11 +87,12 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
 
     let mut g = GraphBuilder::new();
     let rotary = match config.get("position_embedding_type").and_then(|v| v.as_str()) {
-        Some("rope") => Some(g.rotary(plain_rotary(config, head, 10000.0)?)),
+        Some("rope") => Some(g.rotary(rotary(config, head, &ROTARY)?)),
         Some("nope") | None => None,
         Some(_) => return Err(config.unsupported("position_embedding_type", "\"rope\", \"nope\"").into()),
     };
-    let table = g.table("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, "model.embed_tokens.weight");
+    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, multiplier("embedding_multiplier")?);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
@@ -119,7 +120,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     }
     let norm = g.vector(Part::all("model.norm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let words = Part::all("lm_head.weight", &[vocabulary, hidden]).scaled(logits_scale);
-    logits(&mut g, config, tensors, last, words, table, true)?;
-    Model::new(config, g.finish()?, layers, vocabulary)
+    let words = Part::all(LM_HEAD, &[vocabulary, hidden]).scaled(logits_scale);
+    logits(&mut g, &tie, last, words, table)?;
+    Model::new(config, g.finish()?, layers, vocabulary, ROTARY.context)
 }

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::blocks::logits;
+use super::blocks::{LM_HEAD, RotaryFields, Tie, logits};
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
 use crate::graph::{
@@ -47,9 +47,13 @@ impl Sizes {
             let wanted = format!("such that hidden_size {hidden} gives heads of an even width up to {SMALL}");
             return Err(config.invalid("num_attention_heads", wanted).into());
         }
-        let inner = config.product("mamba_expand", &[config.size("mamba_expand")?, hidden], WIDTH)?;
-        let state = config.size_within("mamba_d_state", SMALL)?;
-        let taps = config.size_within("mamba_d_conv", SMALL)?;
+        let inner = config.expanded("mamba_expand", hidden, 2.0, WIDTH)?;
+        if !inner.is_multiple_of(heads) {
+            let wanted = format!("a factor that gives each of the {heads} heads an integer width");
+            return Err(config.invalid("mamba_expand", wanted).into());
+        }
+        let state = config.size_within_or("mamba_d_state", SMALL, 16)?;
+        let taps = config.size_within_or("mamba_d_conv", SMALL, 4)?;
         if taps < 2 {
             return Err(config.invalid("mamba_d_conv", "at least 2").into());
         }
@@ -66,7 +70,10 @@ impl Sizes {
             inner,
             state,
             taps,
-            dt_rank: config.size_within("mamba_dt_rank", WIDTH)?,
+            dt_rank: match config.get("mamba_dt_rank").filter(|rank| rank.as_str() != Some("auto")) {
+                Some(_) => config.size_within("mamba_dt_rank", WIDTH)?,
+                None => hidden.div_ceil(16),
+            },
             feed_forward: config.size_within("intermediate_size", WIDTH)?,
             meta: config.count_or("num_memory_tokens", 0, SMALL)?,
             window: config.size("sliding_window")?,
@@ -107,24 +114,28 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     Ok(())
 }
 
-/// The fixed rotary base: `ntk` raises it by the ratio of the context lengths, once and for all.
+/// Of `max_position_embeddings`, where a config has none.
+const CONTEXT: usize = 262_144;
+
+/// The fixed rotary base: `ntk` raises it by the ratio of the context lengths, once and for all. The form is a field of
+/// the root, or one of the object into which transformers 5 moves such fields.
 fn rotary(config: &Config, key: usize) -> Result<Rotary, ArchError> {
-    let theta = config.rope_theta(10000.0)?;
-    // transformers 5 moves the rotary fields into an object of their own.
-    let nested = config.nested("rope_parameters").filter(|_| config.get("rope_type").is_none());
-    let holder = nested.as_ref().unwrap_or(config);
-    let kind = if holder.get("rope_type").is_some() { holder.string("rope_type")? } else { "default" };
-    let base = match kind {
-        "ntk" => {
+    const FORMS: &str = "\"ntk\", \"default\"";
+    let fields = RotaryFields::of(config)?;
+    let theta = fields.theta(10000.0)?;
+    let root = if config.get("rope_type").is_some() { Some(config.string("rope_type")?) } else { None };
+    let base = match (fields.form()?.filter(|&form| form != "default"), root) {
+        (Some("ntk"), _) | (None, Some("ntk")) => {
             if key <= 2 {
-                return Err(holder.unsupported("rope_type", "heads wider than 2").into());
+                return Err(config.invalid("num_attention_heads", "such that heads are wider than 2").into());
             }
-            let longest = config.size("max_position_embeddings")? as f64;
+            let longest = config.size_or("max_position_embeddings", CONTEXT)? as f64;
             let original = config.size("orig_max_position_embeddings")? as f64;
             theta * (2.0 * longest / original - 1.0).powf(key as f64 / (key as f64 - 2.0))
         }
-        "default" => theta,
-        _ => return Err(holder.unsupported("rope_type", "\"ntk\", \"default\"").into()),
+        (None, None | Some("default")) => theta,
+        (None, Some(_)) => return Err(config.unsupported("rope_type", FORMS).into()),
+        (Some(_), _) => return Err(fields.unsupported(FORMS).into()),
     };
     if !(base.is_finite() && base > 0.0) {
         return Err(config.invalid("orig_max_position_embeddings", "less than twice max_position_embeddings").into());
@@ -190,7 +201,8 @@ pub(super) fn build(
 
     let mut g = GraphBuilder::new();
     let rotary = g.rotary(rotary(config, s.key)?);
-    let mut table = vec![Part::all("model.embed_tokens.weight", &[s.vocabulary, s.hidden])];
+    let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, "model.embed_tokens.weight");
+    let mut table = vec![Part::all(&*tie.embedding, &[s.vocabulary, s.hidden])];
     if s.meta > 0 {
         table.push(Part::all("model.memory_tokens", &[s.meta, s.hidden]));
     }
@@ -315,8 +327,8 @@ pub(super) fn build(
 
     let norm = g.vector(Part::all("model.final_layernorm.weight", &[s.hidden]));
     let last = g.rms_norm("final_norm", g.whole(hidden), norm, s.eps);
-    let words = Part::all("lm_head.weight", &[s.vocabulary, s.hidden]);
-    logits(&mut g, config, tensors, last, words, table, true)?;
+    let words = Part::all(LM_HEAD, &[s.vocabulary, s.hidden]);
+    logits(&mut g, &tie, last, words, table)?;
     let prelude = s.vocabulary as u32..(s.vocabulary + s.meta) as u32;
-    Ok(Model { prelude, ..Model::new(config, g.finish()?, s.layers, s.vocabulary)? })
+    Ok(Model { prelude, ..Model::new(config, g.finish()?, s.layers, s.vocabulary, CONTEXT)? })
 }

@@ -2,11 +2,16 @@
 //! `lfm2`; the width of the feed-forward follows from three options in one dialect and is plain in the
 //! other.
 
-use super::blocks::logits;
-use super::blocks::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
+use super::blocks::{
+    self, Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, head_sizes, logits, rotary,
+    swiglu,
+};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, StateKind};
+
+/// Where a config says nothing.
+const ROTARY: RotaryDefaults = RotaryDefaults { theta: 1e6, partial: None, context: 128_000 };
 
 /// Whether each layer is attention.
 fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
@@ -31,12 +36,12 @@ fn feed_forward(config: &Config) -> Result<usize, ArchError> {
         return Ok(width);
     }
     let width = 2 * width / 3;
-    let width = match config.get("block_ffn_dim_multiplier") {
-        Some(_) => (config.positive_or("block_ffn_dim_multiplier", 1.0)? * width as f64) as usize,
-        None => return Ok(width),
-    };
-    let multiple =
-        if config.get("block_multiple_of").is_some() { config.size_within("block_multiple_of", WIDTH)? } else { 256 };
+    // A missing factor is 1 and rounds up below, a `null` does neither.
+    if config.is_null("block_ffn_dim_multiplier") {
+        return Ok(width);
+    }
+    let width = (config.positive_or("block_ffn_dim_multiplier", 1.0)? * width as f64) as usize;
+    let multiple = config.size_within_or("block_multiple_of", WIDTH, 256)?;
     let adjusted = width.checked_next_multiple_of(multiple).filter(|adjusted| (1..=WIDTH).contains(adjusted));
     let wanted = || format!("a factor that gives 1 to {WIDTH} columns");
     Ok(adjusted.ok_or_else(|| config.invalid("block_ffn_dim_multiplier", wanted()))?)
@@ -49,15 +54,19 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
     let width = feed_forward(config)?;
-    let taps = at_least_two(config, "conv_L_cache")?;
+    let taps = at_least_two(config, "conv_L_cache", 3)?;
     let conv_bias = config.flag_or("conv_bias", false)?;
     let eps = config.positive_or("norm_eps", 1e-5)? as f32;
-    let sizes @ (heads, _, head) = head_sizes(config, hidden, &["head_dim"])?;
+    let sizes @ (heads, _, head) =
+        head_sizes(config, hidden, &["head_dim"], HeadDefaults { kv_heads: Some(8), head: None })?;
     let attention_layers = attention_layers(config, layers)?;
 
     let mut g = GraphBuilder::new();
-    let rotary = g.rotary(plain_rotary(config, head, 1e6)?);
-    let table = g.table("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let rotary = g.rotary(rotary(config, head, &ROTARY)?);
+    // The older name is asked first.
+    let tied = config.flag_or("tie_embedding", config.flag_or("tie_word_embeddings", true)?)?;
+    let tie = Tie::new(tied, tensors, "model.embed_tokens.weight");
+    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
@@ -99,8 +108,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     // The final norm, despite its name.
     let norm = g.vector(Part::all("model.embedding_norm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    let tied = config.flag_or("tie_embedding", true)?;
-    logits(&mut g, config, tensors, last, words, table, tied)?;
-    Model::new(config, g.finish()?, layers, vocabulary)
+    let words = Part::all(LM_HEAD, &[vocabulary, hidden]);
+    logits(&mut g, &tie, last, words, table)?;
+    Model::new(config, g.finish()?, layers, vocabulary, ROTARY.context)
 }

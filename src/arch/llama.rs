@@ -1,10 +1,10 @@
 //! Dense transformers, what hybrids are measured against: llama, qwen2, qwen3. Source: transformers'
 //! modules of these names.
 
-use super::blocks::{Attention, Names, head_sizes, plain_rotary, swiglu};
+use super::blocks::{Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, head_sizes, rotary, swiglu};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Head, Model, TensorShapes};
-use crate::graph::{GraphBuilder, Part, Rotary};
+use crate::graph::{GraphBuilder, Part};
 
 /// What sets the three apart.
 #[derive(Clone, Copy, PartialEq)]
@@ -14,6 +14,18 @@ enum Kind {
     Qwen2,
     /// RMS norms on the heads of q and k.
     Qwen3,
+}
+
+impl Kind {
+    /// Where a config says nothing.
+    fn defaults(self) -> (HeadDefaults, RotaryDefaults) {
+        let (kv_heads, head, context) = match self {
+            Self::Llama => (None, None, 2048),
+            Self::Qwen2 => (Some(32), None, 32768),
+            Self::Qwen3 => (Some(32), Some(128), 32768),
+        };
+        (HeadDefaults { kv_heads, head }, RotaryDefaults { theta: 10000.0, partial: None, context })
+    }
 }
 
 /// Builds `model_type: "llama"`.
@@ -39,50 +51,6 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     Ok(())
 }
 
-/// The rotary embedding, with Llama 3's scaling where the config asks for it: long waves are stretched by
-/// the factor, short ones left, those between blended.
-fn rotary(config: &Config, head: usize) -> Result<Rotary, ArchError> {
-    // Where both dialects are there, the older key wins.
-    let Some(scaling) = config.nested("rope_scaling").or_else(|| config.nested("rope_parameters")) else {
-        return plain_rotary(config, head, 10000.0);
-    };
-    let kind = match scaling.get("rope_type").or_else(|| scaling.get("type")) {
-        Some(kind) => kind.as_str().unwrap_or_default().to_owned(),
-        None => "default".to_owned(),
-    };
-    let theta = scaling.positive_or("rope_theta", config.rope_theta(10000.0)?)?;
-    if head < 2 || !head.is_multiple_of(2) {
-        return Err(config.invalid("head_dim", "an even number").into());
-    }
-    let mut rotary = Rotary::from_base(theta, head);
-    match kind.as_str() {
-        "default" => Ok(rotary),
-        "llama3" => {
-            let factor = scaling.positive_or("factor", 1.0)?;
-            let low = scaling.positive_or("low_freq_factor", 1.0)?;
-            let high = scaling.positive_or("high_freq_factor", 4.0)?;
-            let original = scaling.size("original_max_position_embeddings")? as f64;
-            if high <= low {
-                return Err(scaling.invalid("high_freq_factor", "more than low_freq_factor").into());
-            }
-            for frequency in &mut rotary.inverse_frequencies {
-                let f = f64::from(*frequency);
-                let wave = 2.0 * std::f64::consts::PI / f;
-                *frequency = if wave < original / high {
-                    f
-                } else if wave > original / low {
-                    f / factor
-                } else {
-                    let blend = (original / wave - low) / (high - low);
-                    (1.0 - blend) * f / factor + blend * f
-                } as f32;
-            }
-            Ok(rotary)
-        }
-        _ => Err(scaling.unsupported("rope_type", "\"default\", \"llama3\"").into()),
-    }
-}
-
 fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<Model, ArchError> {
     refuse_unsupported(config)?;
     let (vocabulary, hidden) =
@@ -90,12 +58,13 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
     let (layers, width) =
         (config.size_within("num_hidden_layers", LAYERS)?, config.size_within("intermediate_size", WIDTH)?);
     let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
-    let widths: &[&str] = if kind == Kind::Qwen2 { &[] } else { &["head_dim"] };
-    let sizes @ (heads, kv_heads, head) = head_sizes(config, hidden, widths)?;
+    let (defaults, rotary_defaults) = kind.defaults();
+    let sizes @ (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"], defaults)?;
 
     let mut g = GraphBuilder::new();
-    let rotary = g.rotary(rotary(config, head)?);
-    let table = g.table("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let rotary = g.rotary(rotary(config, head, &rotary_defaults)?);
+    let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, "model.embed_tokens.weight");
+    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
@@ -121,7 +90,7 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
     }
     let norm = g.vector(Part::all("model.norm.weight", &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    Head::parse(config)?.build(&mut g, config, tensors, last, words, table)?;
-    Model::new(config, g.finish()?, layers, vocabulary)
+    let words = Part::all(LM_HEAD, &[vocabulary, hidden]);
+    Head::parse(config)?.build(&mut g, &tie, last, words, table)?;
+    Model::new(config, g.finish()?, layers, vocabulary, rotary_defaults.context)
 }

@@ -37,6 +37,14 @@ pub enum ArchError {
         /// What there is.
         supported: String,
     },
+    /// A config that wants a tensor for the logits, beside a checkpoint that has none.
+    #[error(
+        "the checkpoint has no `{tensor}`, and config.json does not tie it to the embedding (`tie_word_embeddings` is false there, or missing, which means the same for this family); take the whole checkpoint, or write true where the model was made so"
+    )]
+    NoHead {
+        /// The tensor.
+        tensor: String,
+    },
     /// The config describes something that no machine holds.
     #[error("config.json describes {parameters} parameters, at most {} can be", LARGEST_MODEL)]
     TooLarge {
@@ -88,7 +96,7 @@ pub struct Model {
     pub context: usize,
     /// Ids fed before any text, once a model: Hymba's meta tokens, as rows behind the vocabulary.
     pub prelude: std::ops::Range<u32>,
-    /// `bos_token_id` of the config.
+    /// `bos_token_id` of the config, if it is a word.
     pub bos: Option<u32>,
     /// `eos_token_id` of the config, one or several.
     pub eos: Vec<u32>,
@@ -97,15 +105,16 @@ pub struct Model {
 }
 
 impl Model {
-    /// A model without a prelude; what is not in the graph comes from the config.
-    fn new(config: &Config, graph: Graph, layers: usize, vocabulary: usize) -> Result<Self, ArchError> {
+    /// A model without a prelude; what is not in the graph comes from the config. `context` is the family's, where the
+    /// config has none.
+    fn new(config: &Config, graph: Graph, layers: usize, vocabulary: usize, context: usize) -> Result<Self, ArchError> {
         Ok(Self {
             model_type: config.string("model_type")?.to_owned(),
             graph,
             layers,
             vocabulary,
             head: Head::parse(config)?,
-            context: config.size_opt("max_position_embeddings")?.unwrap_or(8192),
+            context: config.size_or("max_position_embeddings", context)?,
             prelude: 0..0,
             bos: config.bos(vocabulary)?,
             eos: config.token_ids("eos_token_id")?,

@@ -2,7 +2,7 @@
 //! model is the same with a head of several outputs instead of the vocabulary. Source: transformers'
 //! `nemotron`.
 
-use super::blocks::{Attention, Names, head_sizes, plain_rotary, squared_relu};
+use super::blocks::{Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, head_sizes, rotary, squared_relu};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Head, Model, TensorShapes};
 use crate::graph::{GraphBuilder, Map, NormKind, Part, ValueId, View};
@@ -30,21 +30,15 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let (layers, width) =
         (config.size_within("num_hidden_layers", LAYERS)?, config.size_within("intermediate_size", WIDTH)?);
     let eps = config.positive_or("norm_eps", 1e-5)? as f32;
-    let sizes @ (.., head) = head_sizes(config, hidden, &["head_dim", "kv_channels"])?;
-    let nested = config.nested("rope_parameters");
-    let partial = match (config.get("partial_rotary_factor"), config.get("rope_percent"), &nested) {
-        (Some(_), ..) => config.positive_or("partial_rotary_factor", 0.5)?,
-        (None, Some(_), _) => config.positive_or("rope_percent", 0.5)?,
-        (None, None, Some(rope)) => rope.positive_or("partial_rotary_factor", 0.5)?,
-        (None, None, None) => 0.5,
-    };
-    if partial > 1.0 {
-        return Err(config.invalid("partial_rotary_factor", "at most 1").into());
-    }
+    let sizes @ (.., head) = head_sizes(config, hidden, &["head_dim", "kv_channels"], HeadDefaults::default())?;
+    // Files that NeMo's converter wrote name the part of a head in this way.
+    let partial = Some(config.positive_or("rope_percent", 0.5)?);
+    let rotary_defaults = RotaryDefaults { theta: 10000.0, partial, context: 4096 };
 
     let mut g = GraphBuilder::new();
-    let rotary = g.rotary(plain_rotary(config, (head as f64 * partial) as usize, 10000.0)?);
-    let table = g.table("embed", vec![Part::all("model.embed_tokens.weight", &[vocabulary, hidden])]);
+    let rotary = g.rotary(rotary(config, head, &rotary_defaults)?);
+    let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, "model.embed_tokens.weight");
+    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
@@ -61,7 +55,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
     }
     let last = norm(&mut g, "final_norm".into(), View::all(stream, hidden), "model.norm", eps);
-    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    Head::parse(config)?.build(&mut g, config, tensors, last, words, table)?;
-    Model::new(config, g.finish()?, layers, vocabulary)
+    let words = Part::all(LM_HEAD, &[vocabulary, hidden]);
+    Head::parse(config)?.build(&mut g, &tie, last, words, table)?;
+    Model::new(config, g.finish()?, layers, vocabulary, rotary_defaults.context)
 }

@@ -2,12 +2,16 @@
 //! mixture-of-experts blocks, one mixer each. Attention has no position embedding, whatever the config still says about
 //! rotation. Source: transformers' `nemotron_h`; the limits of dt are NVIDIA's own `time_step_limit`.
 
-use super::blocks::logits;
-use super::blocks::{Attention, Mamba2, Names, at_least_two, head_sizes, squared_relu, time_step_limit};
-use super::blocks::{Experts, expert_counts};
+use super::blocks::{
+    Attention, Experts, HeadDefaults, LM_HEAD, Mamba2, Names, Tie, at_least_two, expert_counts, head_sizes, logits,
+    squared_relu, time_step_limit,
+};
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
+
+/// Inner width of an expert where a config says nothing.
+const EXPERT_WIDTH: usize = 7688;
 
 /// What a block mixes with.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,13 +24,15 @@ enum Block {
 
 /// The blocks, from either dialect of the pattern.
 fn blocks(config: &Config) -> Result<Vec<Block>, ArchError> {
-    let found: Vec<Block> = if let Some(names) = config.strings("layers_block_type")? {
+    // One list under two names, of which transformers writes the first.
+    let field = if config.get("layers_block_type").is_some() { "layers_block_type" } else { "layer_types" };
+    let found: Vec<Block> = if let Some(names) = config.strings(field)? {
         let block = |name: &String| match name.as_str() {
             "mamba" | "linear_attention" => Ok(Block::Mamba),
             "attention" | "full_attention" => Ok(Block::Attention),
             "mlp" => Ok(Block::FeedForward),
             "moe" => Ok(Block::Experts),
-            _ => Err(config.unsupported("layers_block_type", "mamba, attention, mlp, moe")),
+            _ => Err(config.unsupported(field, "mamba, attention, mlp, moe")),
         };
         names.iter().map(block).collect::<Result<_, _>>()?
     } else {
@@ -79,7 +85,8 @@ impl Mixture {
     fn parse(config: &Config, blocks: usize) -> Result<Self, ArchError> {
         config.expect("n_shared_experts", &1.into())?;
         config.expect("mlp_bias", &false.into())?;
-        let [experts, top] = expert_counts(config, "n_routed_experts", "num_experts_per_tok", blocks)?;
+        let all = if config.get("n_routed_experts").is_some() { "n_routed_experts" } else { "num_local_experts" };
+        let [experts, top] = expert_counts(config, all, "num_experts_per_tok", [8, 2], blocks)?;
         let groups = config.size_opt("n_group")?.unwrap_or(1);
         if !experts.is_multiple_of(groups) {
             return Err(config.invalid("n_group", format!("a divisor of the {experts} experts")).into());
@@ -104,8 +111,8 @@ impl Mixture {
             experts,
             choice: [groups, top_groups, top],
             routing: Routing::Sigmoid { normed, scale },
-            width: config.size_within("moe_intermediate_size", WIDTH)?,
-            shared: config.size_within("moe_shared_expert_intermediate_size", WIDTH)?,
+            width: config.size_within_or("moe_intermediate_size", WIDTH, EXPERT_WIDTH)?,
+            shared: config.size_within_or("moe_shared_expert_intermediate_size", WIDTH, EXPERT_WIDTH)?,
             latent,
         })
     }
@@ -151,19 +158,26 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let blocks = blocks(config)?;
     let (vocabulary, hidden) =
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
-    let width = config.size_within("intermediate_size", WIDTH)?;
+    let width = config.size_within_or("intermediate_size", WIDTH, 21504)?;
     let eps = match config.get("layer_norm_epsilon") {
         Some(_) => config.positive_or("layer_norm_epsilon", 1e-5)?,
         None => config.positive_or("rms_norm_eps", 1e-5)?,
     } as f32;
-    let sizes = head_sizes(config, hidden, &["head_dim", "attention_head_dim"])?;
+    let sizes = head_sizes(
+        config,
+        hidden,
+        &["head_dim", "attention_head_dim"],
+        HeadDefaults { kv_heads: Some(8), head: Some(128) },
+    )?;
+    // Older names of some fields, which transformers asks first.
+    let named = |older: &'static str, name: &'static str| if config.get(older).is_some() { older } else { name };
     let mamba = Mamba2 {
-        heads: config.size_within("mamba_num_heads", WIDTH)?,
-        columns: config.size_within("mamba_head_dim", SMALL)?,
-        groups: config.size_within("n_groups", SMALL)?,
-        states: config.size_within("ssm_state_size", SMALL)?,
-        taps: at_least_two(config, "conv_kernel")?,
-        conv_bias: config.flag_or("use_conv_bias", true)?,
+        heads: config.size_within_or("mamba_num_heads", WIDTH, 128)?,
+        columns: config.size_within_or("mamba_head_dim", SMALL, 64)?,
+        groups: config.size_within_or(named("mamba_n_groups", "n_groups"), SMALL, 8)?,
+        states: config.size_within_or("ssm_state_size", SMALL, 128)?,
+        taps: at_least_two(config, named("mamba_d_conv", "conv_kernel"), 4)?,
+        conv_bias: config.flag_or(named("mamba_conv_bias", "use_conv_bias"), true)?,
         limit: time_step_limit(config)?,
     };
     mamba.check(config, "mamba_num_heads")?;
@@ -178,7 +192,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let root = if tensors.is_some_and(model_prefix) { "model." } else { "backbone." };
 
     let mut g = GraphBuilder::new();
-    let table = g.table("embed", vec![Part::all(format!("{root}embeddings.weight"), &[vocabulary, hidden])]);
+    let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, format!("{root}embeddings.weight"));
+    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for (layer, block) in blocks.iter().enumerate() {
         let names = Names { layer, prefix: format!("{root}layers.{layer}.") };
@@ -201,7 +216,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     }
     let norm = g.vector(Part::all(format!("{root}norm_f.weight"), &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    logits(&mut g, config, tensors, last, words, table, false)?;
-    Model::new(config, g.finish()?, blocks.len(), vocabulary)
+    let words = Part::all(LM_HEAD, &[vocabulary, hidden]);
+    logits(&mut g, &tie, last, words, table)?;
+    Model::new(config, g.finish()?, blocks.len(), vocabulary, 4096)
 }

@@ -5,14 +5,19 @@
 //! Released files hold a vision tower and heads for several tokens ahead, too. Neither changes what a text
 //! gives, and neither is loaded; multi-axis rotary positions of a text are one position three times.
 
-use super::blocks::logits;
-use super::blocks::{self, Attention, Names, at_least_two, head_sizes, plain_rotary, swiglu};
+use super::blocks::{
+    self, Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, head_sizes, logits, rotary,
+    swiglu,
+};
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
 use crate::graph::{Function, GraphBuilder, Map, NormKind, Op, Part, Rows, StateKind, ValueId};
 
 /// What keeps a norm of zero from dividing by it, in the norms of queries and keys; no option of the config.
 const L2_EPS: f32 = 1e-6;
+
+/// Where a config says nothing.
+const ROTARY: RotaryDefaults = RotaryDefaults { theta: 10000.0, partial: Some(0.25), context: 32768 };
 
 /// The text model's own config: all of a text-only file, or the nested one of a file with a vision tower.
 fn text_config(config: &Config) -> Result<Config, ArchError> {
@@ -61,17 +66,6 @@ fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchErr
     Ok((1..=layers).map(|layer| layer.is_multiple_of(interval)).collect())
 }
 
-/// Columns of a head that are rotated.
-fn rotated(config: &Config, head: usize) -> Result<usize, ArchError> {
-    let nested = config.nested("rope_parameters");
-    let config = nested.as_ref().filter(|rope| rope.get("partial_rotary_factor").is_some()).unwrap_or(config);
-    let partial = config.positive_or("partial_rotary_factor", 0.25)?;
-    if partial > 1.0 {
-        return Err(config.invalid("partial_rotary_factor", "at most 1").into());
-    }
-    Ok((head as f64 * partial) as usize)
-}
-
 /// In front of the text model's tensors. transformers keeps the longer one even beside a text-only config, so
 /// the tensors decide where there are any.
 fn prefix(config: &Config, tensors: Option<&TensorShapes>) -> &'static str {
@@ -101,16 +95,17 @@ struct DeltaNet {
 
 impl DeltaNet {
     fn parse(config: &Config, eps: f32) -> Result<Self, ArchError> {
-        let (key_heads, heads) = (config.size("linear_num_key_heads")?, config.size("linear_num_value_heads")?);
+        let (key_heads, heads) =
+            (config.size_or("linear_num_key_heads", 16)?, config.size_or("linear_num_value_heads", 32)?);
         if !heads.is_multiple_of(key_heads) {
             return Err(config.invalid("linear_num_key_heads", format!("a divisor of the {heads} value heads")).into());
         }
         let net = Self {
             key_heads,
             heads,
-            key: config.size_within("linear_key_head_dim", SMALL)?,
-            value: config.size_within("linear_value_head_dim", SMALL)?,
-            taps: at_least_two(config, "linear_conv_kernel_dim")?,
+            key: config.size_within_or("linear_key_head_dim", SMALL, 128)?,
+            value: config.size_within_or("linear_value_head_dim", SMALL, 128)?,
+            taps: at_least_two(config, "linear_conv_kernel_dim", 4)?,
             eps,
         };
         config.product("linear_num_key_heads", &[key_heads, net.key], WIDTH)?;
@@ -180,7 +175,8 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
     let width = config.size_within("intermediate_size", WIDTH)?;
     let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
-    let sizes @ (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"])?;
+    let sizes @ (heads, kv_heads, head) =
+        head_sizes(config, hidden, &["head_dim"], HeadDefaults { kv_heads: Some(4), head: Some(256) })?;
     let attention_layers = attention_layers(config, layers)?;
     let delta_net = match attention_layers.iter().all(|&a| a) {
         true => None,
@@ -189,8 +185,11 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     let prefix = prefix(whole, tensors);
 
     let mut g = GraphBuilder::new();
-    let rotary = g.rotary(plain_rotary(config, rotated(config, head)?, 1e7)?);
-    let table = g.table("embed", vec![Part::all(format!("{prefix}embed_tokens.weight"), &[vocabulary, hidden])]);
+    let rotary = g.rotary(rotary(config, head, &ROTARY)?);
+    // The text's own config or that around it: whoever ties speaks for both.
+    let tied = config.flag_or("tie_word_embeddings", false)? || whole.flag_or("tie_word_embeddings", false)?;
+    let tie = Tie::new(tied, tensors, format!("{prefix}embed_tokens.weight"));
+    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("{prefix}layers.{layer}.") };
@@ -229,9 +228,9 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     }
     let norm = g.vector(Part::all(format!("{prefix}norm.weight"), &[hidden]).mapped(Map::AddOne));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
-    let words = Part::all("lm_head.weight", &[vocabulary, hidden]);
-    logits(&mut g, config, tensors, last, words, table, false)?;
-    let model = Model::new(config, g.finish()?, layers, vocabulary)?;
+    let words = Part::all(LM_HEAD, &[vocabulary, hidden]);
+    logits(&mut g, &tie, last, words, table)?;
+    let model = Model::new(config, g.finish()?, layers, vocabulary, ROTARY.context)?;
     Ok(Model { model_type: whole.string("model_type")?.to_owned(), stand_ins: stand_ins(whole)?, ..model })
 }
 
@@ -294,7 +293,7 @@ mod tests {
             ("num_experts", json!(8)),
             ("sliding_window", json!(64)),
             ("layer_types", json!(["linear_attention", "full_attention", "mamba", "linear_attention"])),
-            ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
+            ("rope_scaling", json!("yarn")),
             ("linear_num_key_heads", json!(3)),
         ] {
             let mut config = text();
@@ -303,9 +302,9 @@ mod tests {
             assert!(error.contains(&format!("`{field}`")), "{error}");
         }
         let mut config = text();
-        config["rope_parameters"]["rope_type"] = json!("yarn");
+        config["rope_parameters"]["rope_type"] = json!("longrope");
         let error = build_of(&config, None).expect_err("scaled").to_string();
-        assert!(error.contains("`rope_type` = \"yarn\""), "{error}");
+        assert!(error.contains("`rope_type` = \"longrope\""), "{error}");
         let mixture = json!({"model_type": "qwen3_5", "text_config": {"model_type": "qwen3_5_moe_text"}});
         let error = build_of(&mixture, None).expect_err("a mixture of experts").to_string();
         assert!(error.contains("qwen3_5_moe_text"), "{error}");

@@ -10,16 +10,22 @@ pub enum CheckpointError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Not a model folder.
-    #[error("{place}: there is no config.json; a model folder holds config.json and model.safetensors")]
+    #[error("{place}: there is no config.json; a model folder holds config.json and model.safetensors{found}")]
     NoConfig {
         /// Where it was looked for.
         place: String,
+        /// What lies there instead, behind a semicolon.
+        found: String,
     },
     /// A config without weights.
-    #[error("{place}: there are no weights; neither model.safetensors nor model.safetensors.index.json is there")]
+    #[error(
+        "{place}: there are no weights; neither model.safetensors nor model.safetensors.index.json is there{found}"
+    )]
     NoWeights {
         /// Where they were looked for.
         place: String,
+        /// What lies there instead, behind a semicolon.
+        found: String,
     },
     /// A text file that is not what it should be.
     #[error("{file} {what}")]
@@ -47,6 +53,18 @@ pub enum CheckpointError {
         names: Vec<String>,
         /// All of them.
         count: usize,
+    },
+    /// Tensors that the model does not read, though they change what it gives.
+    #[error("{file}: tensor {} {why}", shorten(names, *count))]
+    Unread {
+        /// The file of the first one.
+        file: String,
+        /// The first few.
+        names: Vec<String>,
+        /// All of them.
+        count: usize,
+        /// What the first one is, and what to do.
+        why: String,
     },
     /// A tensor of another shape than the config promises.
     #[error("{file}: tensor `{tensor}` has shape {got:?}, config.json calls for {wanted:?}")]
@@ -141,7 +159,7 @@ pub enum CheckpointError {
 }
 
 /// `a, b and 7 more`
-fn shorten(names: &[String], count: usize) -> String {
+pub(super) fn shorten(names: &[String], count: usize) -> String {
     let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     let more = if count > names.len() { format!(" and {} more", count - names.len()) } else { String::new() };
     list.join(", ") + &more

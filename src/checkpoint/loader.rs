@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::future::LocalBoxFuture;
 
 use super::numbers::{Conversion, Overflow};
-use super::{Checkpoint, CheckpointError, TensorInfo};
+use super::{Checkpoint, CheckpointError, TensorInfo, unread};
 use crate::graph::{Graph, Part, RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
 
 use crate::formats::{Quantised, Rounding};
@@ -14,7 +14,7 @@ use crate::formats::{Quantised, Rounding};
 pub(super) const BLOCK: usize = 16 << 20;
 
 /// Names that an error about missing tensors lists.
-const LISTED: usize = 5;
+pub(super) const LISTED: usize = 5;
 
 /// How matrices are to be stored. Vectors are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,12 +136,14 @@ pub struct LoadReport {
 }
 
 /// How each weight of a graph will be stored, in the graph's order. Checks everything that can be checked without
-/// reading rows: that all tensors are there, with the right shapes, and can be read.
+/// reading rows: that all tensors are there, with the right shapes, and can be read, and that none is there that would
+/// change the result.
 pub fn stored(
     checkpoint: &Checkpoint,
     graph: &Graph,
     choice: WeightChoice,
 ) -> Result<Vec<WeightDesc>, CheckpointError> {
+    unread::refuse_adapters(checkpoint)?;
     let parts = || graph.weights.iter().flat_map(|weight| &weight.parts);
     let missing: BTreeSet<&str> =
         parts().map(|part| part.tensor.as_str()).filter(|name| checkpoint.tensor(name).is_none()).collect();
@@ -149,7 +151,9 @@ pub fn stored(
         let names = missing.iter().take(LISTED).map(|&name| name.to_owned()).collect();
         return Err(CheckpointError::Missing { names, count: missing.len() });
     }
-    graph.weights.iter().map(|recipe| describe(checkpoint, recipe, choice)).collect()
+    let stored = graph.weights.iter().map(|recipe| describe(checkpoint, recipe, choice)).collect::<Result<_, _>>()?;
+    unread::refuse_needed(checkpoint, graph)?;
+    Ok(stored)
 }
 
 fn describe(

@@ -6,12 +6,14 @@
 
 mod convert;
 mod error;
+mod kind;
 mod loader;
 mod numbers;
 mod planes;
 mod rows;
 pub mod safetensors;
 mod source;
+mod unread;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +31,7 @@ pub use loader::{LoadProgress, LoadReport, SinkError, Storage, WeightChoice, Wei
 #[cfg(feature = "native")]
 pub use source::Folder;
 pub use source::{Memory, Source, SourceError};
+pub use unread::notices;
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -146,7 +149,8 @@ impl Checkpoint {
         } else if let Some(index) = read_whole(&source, INDEX, LARGEST_INDEX).await? {
             tensors = read_shards(&source, &index).await?;
         } else {
-            return Err(CheckpointError::NoWeights { place: source.describe("") });
+            let found = kind::what_lies_there(&source).await?;
+            return Err(CheckpointError::NoWeights { place: source.describe(""), found });
         }
         planes::join(&config, &mut tensors, &source)?;
         Ok(Self { source, config, tensors })
@@ -186,10 +190,13 @@ impl Checkpoint {
 /// The text of `config.json`, which is all that a model without weights has.
 pub async fn read_config(source: &dyn Source) -> Result<String, CheckpointError> {
     let Some(bytes) = read_whole(source, CONFIG, LARGEST_CONFIG).await? else {
-        return Err(CheckpointError::NoConfig { place: source.describe("") });
+        let found = kind::what_lies_there(source).await?;
+        return Err(CheckpointError::NoConfig { place: source.describe(""), found });
     };
     let text = |what: String| CheckpointError::Text { file: source.describe(CONFIG), what };
-    String::from_utf8(bytes.into_owned()).map_err(|e| text(format!("is not UTF-8: {}", e.utf8_error())))
+    // Some editors put a mark of their own in front of UTF-8.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    Ok(std::str::from_utf8(bytes).map_err(|e| text(format!("is not UTF-8: {e}")))?.to_owned())
 }
 
 async fn read_whole<'a>(
@@ -202,10 +209,16 @@ async fn read_whole<'a>(
         let what = format!("has {size} bytes; at most {largest} are read");
         return Err(CheckpointError::Text { file: source.describe(file), what });
     }
-    Ok(Some(source.read(file, 0..size).await?))
+    let bytes = source.read(file, 0..size).await?;
+    if bytes.starts_with(kind::LFS) {
+        let what = format!("cannot be read: {}", kind::POINTER);
+        return Err(CheckpointError::Text { file: source.describe(file), what });
+    }
+    Ok(Some(bytes))
 }
 
-/// Reads the headers of all shards and holds the index to them.
+/// Reads the headers of all shards that the index names. A tensor that several shards hold is that of the shard which the
+/// index names for it; one that the index places where it is not is missed when a model needs it.
 async fn read_shards(source: &dyn Source, index: &[u8]) -> Result<BTreeMap<String, TensorInfo>, CheckpointError> {
     #[derive(Deserialize)]
     struct Index {
@@ -213,7 +226,12 @@ async fn read_shards(source: &dyn Source, index: &[u8]) -> Result<BTreeMap<Strin
     }
 
     let fail = |what: String| CheckpointError::Text { file: source.describe(INDEX), what };
-    let Index { weight_map } = serde_json::from_slice(index).map_err(|e| fail(format!("is not an index: {e}")))?;
+    let Index { mut weight_map } = serde_json::from_slice(index).map_err(|e| fail(format!("is not an index: {e}")))?;
+    for shard in weight_map.values_mut() {
+        if let Some(beside) = shard.strip_prefix("./") {
+            *shard = beside.to_owned();
+        }
+    }
     let mut tensors: BTreeMap<String, TensorInfo> = BTreeMap::new();
     for shard in BTreeSet::from_iter(weight_map.values()) {
         if shard.contains(['/', '\\']) || !shard.ends_with(".safetensors") {
@@ -223,15 +241,19 @@ async fn read_shards(source: &dyn Source, index: &[u8]) -> Result<BTreeMap<Strin
             return Err(fail(format!("names the shard `{shard}`, which is not there; is the download complete?")));
         }
         for (name, info) in safetensors::read_header(source, shard).await? {
-            if let Some(first) = tensors.get(&name) {
-                return Err(fail(format!("names `{}` and `{shard}`, which both hold tensor `{name}`", first.file)));
+            let Some(first) = tensors.get(&name) else {
+                tensors.insert(name, info);
+                continue;
+            };
+            let both = format!("names `{}` and `{shard}`, which both hold tensor `{name}`", first.file);
+            if (&first.dtype, &first.shape) != (&info.dtype, &info.shape) {
+                return Err(fail(format!("{both}, in different shapes or dtypes")));
             }
-            tensors.insert(name, info);
-        }
-    }
-    for (name, shard) in &weight_map {
-        if tensors.get(name).is_none_or(|info| info.file != *shard) {
-            return Err(fail(format!("places tensor `{name}` in `{shard}`, which does not hold it")));
+            match weight_map.get(&name) {
+                Some(place) if *place == first.file => {}
+                Some(place) if place == shard => _ = tensors.insert(name, info),
+                _ => return Err(fail(format!("{both}, and does not say which counts"))),
+            }
         }
     }
     Ok(tensors)

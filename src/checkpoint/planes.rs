@@ -40,18 +40,55 @@ pub(super) fn join(config: &str, tensors: &mut Tensors, source: &dyn Source) -> 
     // A config that is no JSON is complained of by those who read it.
     let config = json::parse(config).unwrap_or_default();
     let fail = |method: String| CheckpointError::Quantisation { file: source.describe(CONFIG), method };
-    if let Some(config) = config.get("quantization_config").filter(|config| !config.is_null()) {
-        match config.get("quant_method").and_then(Value::as_str) {
-            Some(METHOD) => quantised(tensors, source)?,
-            Some("modelopt") => match config.get("quant_algo").and_then(Value::as_str) {
-                Some("FP8") | None => {}
-                Some(other) => return Err(fail(format!("`modelopt` with `{other}`"))),
+    let object = |config: &Value, field: &str| {
+        config
+            .get(field)
+            .filter(|value| value.as_object().is_none_or(|fields| !fields.is_empty()) && !value.is_null())
+            .cloned()
+    };
+    let text = config.get("text_config").cloned().unwrap_or_default();
+    let of_config = object(&config, "quantization_config").or_else(|| object(&text, "quantization_config"));
+    match &of_config {
+        Some(of_config) => match of_config.get("quant_method").and_then(Value::as_str) {
+            Some(METHOD) => return quantised(tensors, source).and_then(|()| fp8(tensors, source)),
+            Some("modelopt") => match of_config.get("quant_algo").and_then(Value::as_str) {
+                Some(algorithm) if !algorithm.eq_ignore_ascii_case("FP8") => {
+                    return Err(fail(format!("`modelopt` with `{algorithm}`")));
+                }
+                _ => {}
             },
             Some(other) => return Err(fail(format!("`{other}`"))),
+            None if object(&config, "quantization").is_some() => return Err(fail("MLX does".into())),
+            None if ["load_in_8bit", "load_in_4bit"].iter().any(|field| of_config.get(field).is_some()) => {
+                return Err(fail("`bitsandbytes`".into()));
+            }
             None => return Err(fail("something without `quant_method`".into())),
-        }
+        },
+        None if object(&config, "quantization").is_some() => return Err(fail("MLX does".into())),
+        None if object(&config, "compression_config").is_some() => return Err(fail("`compressed-tensors`".into())),
+        None => {}
+    }
+    if let Some((name, method)) = tensors.keys().find_map(|name| Some((name, method_of(name)?))) {
+        let fail = |method| CheckpointError::Quantisation { file: source.describe(&tensors[name].file), method };
+        return Err(fail(format!("{method} does (tensor `{name}`)")));
     }
     fp8(tensors, source)
+}
+
+/// Ends of the names of tensors by which weights quantised in other ways are known, where no config tells.
+const METHODS: [(&str, &str); 7] = [
+    (".qweight", "GPTQ or AWQ"),
+    (".qzeros", "GPTQ or AWQ"),
+    (".weight_packed", "compressed-tensors"),
+    (".weight.absmax", "bitsandbytes"),
+    (".weight.quant_map", "bitsandbytes"),
+    (".SCB", "bitsandbytes"),
+    (".weight_scale_2", "modelopt with NVFP4"),
+];
+
+/// The method that a tensor's name tells.
+fn method_of(name: &str) -> Option<&'static str> {
+    METHODS.iter().find(|(end, _)| name.ends_with(end)).map(|&(_, method)| method)
 }
 
 /// Joins codes, scales and minimums.

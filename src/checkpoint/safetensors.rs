@@ -12,10 +12,12 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::{CheckpointError, Dtype, Source, TensorInfo};
+use super::{CheckpointError, Dtype, Source, TensorInfo, kind};
 
 /// Longest header that is read, as the format's own readers have it.
 const LONGEST_HEADER: u64 = 100_000_000;
+/// Bytes by which files of other kinds are known.
+const FIRST: u64 = 64;
 
 /// The beginning of a file whose header has this text: the data begins behind it, on an 8-byte boundary.
 pub fn head(mut header: String) -> Vec<u8> {
@@ -27,16 +29,21 @@ pub fn head(mut header: String) -> Vec<u8> {
 pub(super) async fn read_header(source: &dyn Source, file: &str) -> Result<Vec<(String, TensorInfo)>, CheckpointError> {
     let fail = |what: String| CheckpointError::Header { file: source.describe(file), what };
     let size = source.size(file).await?.ok_or_else(|| fail("there is no such file".into()))?;
-    if size < 8 {
-        return Err(fail(format!("{size} bytes are too few for the length of a header")));
+    let first = source.read(file, 0..size.min(FIRST)).await?;
+    let known = || kind::of_bytes(&first).map(|what| fail(what.into()));
+    let Some(length) = first.first_chunk() else {
+        return Err(known().unwrap_or_else(|| fail(format!("{size} bytes are too few for the length of a header"))));
+    };
+    let length = u64::from_le_bytes(*length);
+    let data = length.saturating_add(8);
+    if (length == 0 || length > LONGEST_HEADER || data > size)
+        && let Some(error) = known()
+    {
+        return Err(error);
     }
-    let length = source.read(file, 0..8).await?;
-    let length: [u8; 8] = length.as_ref().try_into().map_err(|_| fail("the length of the header is cut".into()))?;
-    let length = u64::from_le_bytes(length);
     if length > LONGEST_HEADER {
         return Err(fail(format!("a header of {length} bytes; at most {LONGEST_HEADER} are read")));
     }
-    let data = 8 + length;
     if data > size {
         return Err(fail(format!("the header should end at byte {data}, but the file has {size}; is it complete?")));
     }

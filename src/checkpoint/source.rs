@@ -44,6 +44,12 @@ pub trait Source {
     /// The length of a file in bytes; `None` when there is no such file.
     fn size<'a>(&'a self, file: &'a str) -> LocalBoxFuture<'a, Result<Option<u64>, SourceError>>;
 
+    /// Names of the files, as far as they can be told, and of those in folders within (`folder/file`), for errors that
+    /// say what is there. None where files cannot be listed.
+    fn list(&self) -> Vec<String> {
+        vec![]
+    }
+
     /// Exactly the bytes of a range, or an error.
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> LocalBoxFuture<'a, Result<Cow<'a, [u8]>, SourceError>>;
 }
@@ -55,6 +61,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn size<'a>(&'a self, file: &'a str) -> LocalBoxFuture<'a, Result<Option<u64>, SourceError>> {
         (**self).size(file)
+    }
+
+    fn list(&self) -> Vec<String> {
+        (**self).list()
     }
 
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> LocalBoxFuture<'a, Result<Cow<'a, [u8]>, SourceError>> {
@@ -97,6 +107,10 @@ impl Source for Memory {
         Box::pin(ready(Ok(self.files.get(file).map(|bytes| bytes.len() as u64))))
     }
 
+    fn list(&self) -> Vec<String> {
+        self.files.keys().cloned().collect()
+    }
+
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> LocalBoxFuture<'a, Result<Cow<'a, [u8]>, SourceError>> {
         let found = match self.files.get(file) {
             Some(bytes) => slice(self, file, bytes, range).map(Cow::Borrowed),
@@ -134,6 +148,12 @@ mod folder {
         pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
             let path = path.as_ref().to_path_buf();
             let io = |e: std::io::Error| SourceError::Io { file: path.display().to_string(), message: e.to_string() };
+            if path.is_file() {
+                let gguf = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+                let more = if gguf { "; GGUF is not read, take the repository that it was made from" } else { "" };
+                let message = format!("is a file; a model is a folder with config.json and model.safetensors{more}");
+                return Err(SourceError::Io { file: path.display().to_string(), message });
+            }
             let mut files = BTreeMap::new();
             for entry in std::fs::read_dir(&path).map_err(io)? {
                 let entry = entry.map_err(io)?;
@@ -184,6 +204,25 @@ mod folder {
         }
     }
 
+    /// Most names of files in folders within that are listed.
+    const MOST_WITHIN: usize = 1000;
+
+    /// Adds the names of the files in the folders of a folder, so many of them deep; what cannot be read is left out.
+    fn within(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_WITHIN);
+        for entry in entries {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if names.len() > MOST_WITHIN || name.starts_with('.') {
+                continue;
+            }
+            if entry.path().is_dir() && depth > 0 {
+                within(&entry.path(), &format!("{prefix}{name}/"), depth - 1, names);
+            } else if !prefix.is_empty() {
+                names.push(format!("{prefix}{name}"));
+            }
+        }
+    }
+
     impl Source for Folder {
         fn describe(&self, file: &str) -> String {
             let path = if file.is_empty() { self.path.clone() } else { self.path.join(file) };
@@ -192,6 +231,13 @@ mod folder {
 
         fn size<'a>(&'a self, file: &'a str) -> LocalBoxFuture<'a, Result<Option<u64>, SourceError>> {
             Box::pin(ready(self.file(file).map(|opened| opened.map(|(_, size)| *size))))
+        }
+
+        fn list(&self) -> Vec<String> {
+            let mut names = self.files.keys().cloned().collect();
+            within(&self.path, "", 2, &mut names);
+            names.sort();
+            names
         }
 
         fn read<'a>(

@@ -78,22 +78,24 @@ impl View {
 pub struct Rotary {
     /// Radians per position of each rotated pair. f32, as the reference rounds them.
     pub inverse_frequencies: Vec<f32>,
+    /// Factor of `cos` and `sin`: YaRN's attention factor; 1 without scaling.
+    pub scale: f32,
 }
 
 impl Rotary {
     /// `inverse_frequencies[j] = base^(-2j / rotated)` for the `rotated / 2` pairs.
     pub fn from_base(base: f64, rotated: usize) -> Self {
         let frequency = |j| base.powf(-2.0 * j as f64 / rotated as f64) as f32;
-        Self { inverse_frequencies: (0..rotated / 2).map(frequency).collect() }
+        Self { inverse_frequencies: (0..rotated / 2).map(frequency).collect(), scale: 1.0 }
     }
 
-    /// `[cos, sin]` pairs for positions `0..positions`: `f32 [positions, pairs, 2]`.
+    /// `scale * [cos, sin]` pairs for positions `0..positions`: `f32 [positions, pairs, 2]`.
     pub fn table(&self, positions: usize) -> Vec<f32> {
         let mut table = Vec::with_capacity(positions * self.inverse_frequencies.len() * 2);
         for position in 0..positions {
             for &frequency in &self.inverse_frequencies {
                 let (sin, cos) = (position as f64 * f64::from(frequency)).sin_cos();
-                table.extend([cos as f32, sin as f32]);
+                table.extend([cos as f32, sin as f32].map(|x| x * self.scale));
             }
         }
         table

@@ -85,7 +85,8 @@ pub enum Op {
     /// Leaves the last `taps - 1` rows of `x` of every span in `state`. Runs after [`Op::Conv`].
     ConvAppend { x: View, state: StateId },
     /// Rotates the first `2 * pairs` columns of every head by the angle of the row's position, pairing
-    /// column `j` with `j + pairs` (half-split); the other columns pass through.
+    /// column `j` with `j + pairs` (half-split), and multiplies them by the rotary's scale; the other columns pass
+    /// through.
     Rope { x: View, heads: usize, rotary: RotaryId, out: ValueId },
     /// Softmax attention of `heads` query heads over the keys before the span (from `state`) and the
     /// span's own (`k`, `v`). A key at `j` is seen from `i` when `j <= i` and

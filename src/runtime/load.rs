@@ -84,15 +84,17 @@ impl Engine {
         }
         let descs = checkpoint::stored(checkpoint, &model.graph, options.weights)?;
         memory_estimate::check(&model, &descs, &layout, backend.info(), options.budget)?;
+        let mut notices = checkpoint::notices(checkpoint, &model.graph);
         // Small files first: what is wrong with them shows before gigabytes are read.
         let tokenizer = tokenizer(checkpoint).await?;
-        let (ends, notices) = ends(checkpoint, &model).await?;
+        let (ends, more) = ends(checkpoint, &model).await?;
 
         let mut sink = Sink::new(&mut *backend);
         let storage = Storage { choice: options.weights, rounding: options.rounding };
         checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress).await?;
         let bytes = sink.bytes();
         let mut engine = Self::assemble(backend, model, bytes, tokenizer, ends, options)?;
+        notices.extend(more);
         engine.notices.extend(notices);
         // Some devices tell late that an allocation failed.
         engine.backend.settle().await?;

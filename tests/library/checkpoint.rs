@@ -312,16 +312,21 @@ fn bad_shards_are_named() {
         &|files, _| drop(files.remove("model-1.safetensors")),
         &["index.json", "`model-1.safetensors`", "download"],
     );
+    let x = |shape: &[usize]| file(&[("x", "F32", shape, f32s(vec![0.0; shape.iter().product()]))]);
+    let twice = |files: &mut Files, index: &mut Value, shapes: [&[usize]; 2]| {
+        for (name, shape) in ["model-3.safetensors", "model-4.safetensors"].into_iter().zip(shapes) {
+            files.insert(name.into(), x(shape));
+            index["weight_map"][name] = name.into();
+        }
+    };
+    let both = ["`model-3.safetensors`", "`model-4.safetensors`", "both hold tensor `x`"];
+    refused(&|files, index| twice(files, index, [&[2], &[2]]), &[&both[..], &["does not say which"]].concat());
     refused(
-        &|_, index| index["weight_map"]["no.such.tensor"] = "model-0.safetensors".into(),
-        &["`no.such.tensor`", "`model-0.safetensors`", "does not hold it"],
-    );
-    refused(
-        &|files, _| {
-            let copy = files["model-0.safetensors"].clone();
-            files.insert("model-2.safetensors".into(), copy);
+        &|files, index| {
+            twice(files, index, [&[2], &[3]]);
+            index["weight_map"]["x"] = "model-3.safetensors".into();
         },
-        &["`model-0.safetensors`", "`model-2.safetensors`", "both hold tensor"],
+        &[&both[..], &["shapes"]].concat(),
     );
     for name in ["../model-0.safetensors", "/etc/model.safetensors", "a\\b.safetensors", "config.json"] {
         refused(&|_, index| index["weight_map"]["x"] = name.into(), &["`", name]);
@@ -514,7 +519,6 @@ fn bad_configs_are_refused_by_field() {
         (both, "hidden_act", json!("gelu")),
         (both, "tie_word_embeddings", json!("yes")),
         (both, "max_position_embeddings", json!(0)),
-        (both, "bos_token_id", json!(100_000)),
         (both, "bos_token_id", json!("a")),
         (both, "eos_token_id", json!([1, -7])),
         (hymba, "num_attention_heads", json!(7)),
@@ -575,7 +579,7 @@ fn options_that_are_not_there_are_refused_with_those_that_are() {
         ("lfm2-350m", "architectures", json!(["Lfm2ForTokenClassification"]), "ForCausalLM"),
         ("lfm2-350m", "layer_types", json!(vec!["mamba"; 16]), "conv, full_attention"),
         ("llama-3.2-1b", "hidden_act", json!("gelu_pytorch_tanh"), "silu"),
-        ("llama-3.2-1b", "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "llama3"),
+        ("llama-3.2-1b", "rope_scaling", json!({"rope_type": "longrope", "factor": 4.0}), "llama3"),
         ("llama-3.2-1b", "architectures", json!(["LlamaForQuestionAnswering"]), "ForSequenceClassification"),
         ("nemotron-4-340b", "hidden_act", json!("silu"), "relu2"),
         ("nemotron-h-8b", "mlp_hidden_act", json!("gelu"), "relu2"),

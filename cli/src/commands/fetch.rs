@@ -49,7 +49,8 @@ impl Args {
 /// The folder of a model: a folder itself, or a model's name on the hub, which is looked for in the cache and
 /// fetched, with a line that says so, where it is not there.
 pub(crate) fn locate(model: &Path, need: Need, offline: bool) -> Result<PathBuf, CommandError> {
-    if model.is_dir() {
+    // A file is complained of by whoever opens it as a folder.
+    if model.is_dir() || model.is_file() {
         return Ok(model.to_owned());
     }
     let Some(name) = model.to_str().and_then(|name| name.parse::<ModelName>().ok()) else {

@@ -109,18 +109,37 @@ pub(crate) fn attend(
     out
 }
 
-/// Heads, KV heads and the width of a head.
-pub(crate) fn head_sizes(config: &Config, hidden: usize, widths: &[&str]) -> Result<(usize, usize, usize), ArchError> {
+/// Values of the fields about heads that a config lacks.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct HeadDefaults {
+    /// Of `num_key_value_heads`; `None`, and for a `null`: as many as there are heads.
+    pub kv_heads: Option<usize>,
+    /// Of `head_dim`; `None`: `hidden_size / num_attention_heads`.
+    pub head: Option<usize>,
+}
+
+/// Heads, KV heads and the width of a head, for which `widths` are names, the first one there is taken.
+pub(crate) fn head_sizes(
+    config: &Config,
+    hidden: usize,
+    widths: &[&str],
+    defaults: HeadDefaults,
+) -> Result<(usize, usize, usize), ArchError> {
     let heads = config.size("num_attention_heads")?;
-    let kv_heads = config.size_opt("num_key_value_heads")?.unwrap_or(heads);
+    let default = defaults.kv_heads.filter(|_| !config.is_null("num_key_value_heads")).unwrap_or(heads);
+    let kv_heads = config.size_or("num_key_value_heads", default)?;
     if kv_heads > heads || !heads.is_multiple_of(kv_heads) {
-        return Err(config.invalid("num_key_value_heads", format!("a divisor of the {heads} heads")).into());
+        let wanted = format!("a divisor of the {heads} heads (a missing one is {default})");
+        return Err(config.invalid("num_key_value_heads", wanted).into());
     }
     let named = widths.iter().copied().find(|w| config.get(w).is_some());
-    let head = match named {
-        Some(name) => config.size_within(name, SMALL)?,
-        None if hidden.is_multiple_of(heads) => hidden / heads,
-        None => return Err(config.invalid("num_attention_heads", format!("a divisor of hidden_size {hidden}")).into()),
+    let head = match (named, defaults.head) {
+        (Some(name), _) => config.size_within(name, SMALL)?,
+        (None, Some(head)) => head,
+        (None, None) if hidden.is_multiple_of(heads) => hidden / heads,
+        (None, None) => {
+            return Err(config.invalid("num_attention_heads", format!("a divisor of hidden_size {hidden}")).into());
+        }
     };
     config.product("num_attention_heads", &[heads, head], WIDTH)?;
     Ok((heads, kv_heads, head))

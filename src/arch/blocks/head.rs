@@ -50,14 +50,13 @@ impl Head {
     pub(crate) fn build(
         &self,
         g: &mut GraphBuilder,
-        config: &Config,
-        tensors: Option<&TensorShapes>,
+        tie: &Tie,
         last: ValueId,
         words: Part,
         table: WeightId,
     ) -> Result<(), ArchError> {
         match self {
-            Self::Words => logits(g, config, tensors, last, words, table, false),
+            Self::Words => logits(g, tie, last, words, table),
             Self::Scores(labels) => {
                 let last = g.whole(last);
                 let head = g.matrix("score", vec![Part::all("score.weight", &[labels.len(), last.width])]);
@@ -68,20 +67,55 @@ impl Head {
     }
 }
 
+/// The tensor whose rows give logits, in every family.
+pub(crate) const LM_HEAD: &str = "lm_head.weight";
+
+/// Where the rows that give logits come from.
+#[derive(Clone, Copy, PartialEq)]
+enum Words {
+    /// They are the embedding's.
+    Tied,
+    /// A tensor of their own.
+    Own,
+    /// Nowhere: the config does not tie them, and the checkpoint does not have them.
+    Missing,
+}
+
+/// The tensors of the first and of the last layer, which may be one.
+pub(crate) struct Tie {
+    /// The embedding's tensor.
+    pub embedding: String,
+    words: Words,
+}
+
+impl Tie {
+    /// Decides as transformers does: a config that ties is overruled by a checkpoint that has both tensors, and one of
+    /// the two serves as both; a config that does not tie needs both.
+    pub fn new(tied: bool, tensors: Option<&TensorShapes>, embedding: impl Into<String>) -> Self {
+        let embedding = embedding.into();
+        let Some(tensors) = tensors else {
+            return Self { embedding, words: if tied { Words::Tied } else { Words::Own } };
+        };
+        match (tensors.contains_key(&embedding), tensors.contains_key(LM_HEAD)) {
+            (false, true) if tied => Self { embedding: LM_HEAD.into(), words: Words::Tied },
+            (_, true) => Self { embedding, words: Words::Own },
+            (_, false) => Self { embedding, words: if tied { Words::Tied } else { Words::Missing } },
+        }
+    }
+}
+
 /// Appends the logits behind `last`, and the choice among them. Their rows are `words`, or the embedding's `table`
-/// where it is tied, which the tensors tell, or without them the config.
+/// where it is tied.
 pub(crate) fn logits(
     g: &mut GraphBuilder,
-    config: &Config,
-    tensors: Option<&TensorShapes>,
+    tie: &Tie,
     last: ValueId,
     words: Part,
     table: WeightId,
-    tied_by_default: bool,
 ) -> Result<(), ArchError> {
-    let tied = match tensors {
-        Some(tensors) => !tensors.contains_key(&words.tensor),
-        None => config.flag_or("tie_word_embeddings", tied_by_default)?,
+    let tied = match tie.words {
+        Words::Missing => return Err(ArchError::NoHead { tensor: words.tensor }),
+        words => words == Words::Tied,
     };
     let (vocabulary, scale) = (words.rows.len(), words.scale);
     let head = if tied { table } else { g.table("lm_head", vec![words]) };

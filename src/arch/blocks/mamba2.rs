@@ -20,7 +20,7 @@ pub(crate) struct Mamba2 {
 impl Mamba2 {
     /// Reads the sizes under the names that Falcon-H1 and Granite use; `inner` is known already.
     pub fn parse(config: &Config, inner: usize) -> Result<Self, ArchError> {
-        let heads = config.size("mamba_n_heads")?;
+        let heads = config.size_or("mamba_n_heads", 128)?;
         if !inner.is_multiple_of(heads) {
             return Err(config.invalid("mamba_n_heads", format!("a divisor of the inner width {inner}")).into());
         }
@@ -31,7 +31,7 @@ impl Mamba2 {
         {
             return Err(config.invalid("mamba_d_head", format!("{columns} = inner width / mamba_n_heads")).into());
         }
-        let groups = config.size_within("mamba_n_groups", SMALL)?;
+        let groups = config.size_within_or("mamba_n_groups", SMALL, 1)?;
         if !heads.is_multiple_of(groups) {
             return Err(config.invalid("mamba_n_groups", format!("a divisor of the {heads} heads")).into());
         }
@@ -39,8 +39,8 @@ impl Mamba2 {
             heads,
             columns,
             groups,
-            states: config.size_within("mamba_d_state", SMALL)?,
-            taps: at_least_two(config, "mamba_d_conv")?,
+            states: config.size_within_or("mamba_d_state", SMALL, 256)?,
+            taps: at_least_two(config, "mamba_d_conv", 4)?,
             conv_bias: config.flag_or("mamba_conv_bias", true)?,
             limit: time_step_limit(config)?,
         };
@@ -129,7 +129,7 @@ pub(crate) fn time_step_limit(config: &Config) -> Result<(f32, f32), ArchError> 
 }
 
 /// Taps of a convolution.
-pub(crate) fn at_least_two(config: &Config, field: &str) -> Result<usize, ArchError> {
-    let taps = config.size_within(field, SMALL)?;
+pub(crate) fn at_least_two(config: &Config, field: &str, default: usize) -> Result<usize, ArchError> {
+    let taps = config.size_within_or(field, SMALL, default)?;
     if taps < 2 { Err(config.invalid(field, "at least 2").into()) } else { Ok(taps) }
 }

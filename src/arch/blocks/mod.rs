@@ -9,13 +9,13 @@ mod rotary;
 
 use crate::graph::{GraphBuilder, Part, WeightClass, WeightId, WeightRecipe};
 
-pub(crate) use attention::{Attention, attend, attention_layers, head_sizes};
+pub(crate) use attention::{Attention, HeadDefaults, attend, attention_layers, head_sizes};
 pub use head::Head;
-pub(crate) use head::logits;
+pub(crate) use head::{LM_HEAD, Tie, logits};
 pub(crate) use mamba2::{Mamba2, at_least_two, time_step_limit};
 pub(crate) use mlp::{squared_relu, swiglu};
 pub(crate) use moe::{Experts, expert_counts};
-pub(crate) use rotary::plain_rotary;
+pub(crate) use rotary::{RotaryDefaults, RotaryFields, rotary};
 
 /// Names of a layer's tensors and values.
 #[derive(Clone, Debug)]

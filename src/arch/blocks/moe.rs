@@ -7,11 +7,18 @@ use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
 /// Most experts of all layers together.
 const MOST: usize = 1 << 17;
 
-/// How many experts a config has in each of `layers` layers, and how many a row chooses.
-pub(crate) fn expert_counts(config: &Config, all: &str, chosen: &str, layers: usize) -> Result<[usize; 2], ArchError> {
-    let experts = config.size_within(all, MOST)?;
+/// How many experts a config has in each of `layers` layers, and how many a row chooses; without either field, as in
+/// `defaults`.
+pub(crate) fn expert_counts(
+    config: &Config,
+    all: &str,
+    chosen: &str,
+    defaults: [usize; 2],
+    layers: usize,
+) -> Result<[usize; 2], ArchError> {
+    let experts = config.size_within_or(all, MOST, defaults[0])?;
     config.product(all, &[experts, layers.max(1)], MOST)?;
-    Ok([experts, config.size_within(chosen, experts)?])
+    Ok([experts, config.size_within_or(chosen, experts, defaults[1].min(experts))?])
 }
 
 /// A mixture of experts of one layer.

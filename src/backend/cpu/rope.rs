@@ -24,7 +24,7 @@ impl Rope<'_> {
             out.copy_from_slice(self.x.row(r));
             for (j, &frequency) in self.rotary.inverse_frequencies.iter().enumerate() {
                 let (sin, cos) = (position * f64::from(frequency)).sin_cos();
-                let (sin, cos) = (sin as f32, cos as f32);
+                let (sin, cos) = (sin as f32 * self.rotary.scale, cos as f32 * self.rotary.scale);
                 for head in out.chunks_exact_mut(head) {
                     let (a, b) = (head[j], head[j + pairs]);
                     head[j] = a * cos - b * sin;
