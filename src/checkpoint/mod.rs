@@ -6,6 +6,7 @@
 
 mod convert;
 mod error;
+mod finite;
 mod loader;
 mod numbers;
 mod planes;

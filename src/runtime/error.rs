@@ -2,8 +2,8 @@
 
 use crate::arch::{ArchError, ConfigError};
 use crate::backend::{BackendError, StepError};
-use crate::checkpoint::CheckpointError;
-use crate::state::{PagesExhausted, SamplerError};
+use crate::checkpoint::{CheckpointError, WeightChoice};
+use crate::state::{KvFormat, PagesExhausted, SamplerError};
 use crate::text::TextError;
 
 /// What went wrong in an engine.
@@ -128,9 +128,37 @@ pub enum EngineError {
     /// The last chosen token of a slot in which none was chosen.
     #[error("slot {0} cannot go on with the token it chose last: it has not chosen one yet")]
     NothingSampled(u32),
+    /// Logits, or scores, of which at least one is NaN or plus infinity, or that are all minus infinity.
+    #[error(
+        "the model's outputs at position {position} are not finite numbers: {}",
+        overflow_advice(*kv, *weights)
+    )]
+    NotFinite {
+        /// Tokens of the sequence before the one at which they came.
+        position: usize,
+        /// How keys and values are stored.
+        kv: KvFormat,
+        /// How matrices are stored.
+        weights: WeightChoice,
+    },
     /// A value that the graph does not have, or that the engine was not asked to keep.
     #[error("the engine keeps no value `{0}`")]
     NoValue(String),
+}
+
+/// The likeliest cause of outputs that are not finite, where all weights are.
+fn overflow_advice(kv: KvFormat, weights: WeightChoice) -> &'static str {
+    match (kv, weights) {
+        (KvFormat::F16, _) => {
+            "a key or a value is probably beyond what f16 holds (65504); load with f32 keys and values (`--kv f32`)"
+        }
+        (_, WeightChoice::F32) => {
+            "activations overflowed f32, so the checkpoint's weights are probably broken; take another copy of it"
+        }
+        _ => {
+            "activations overflowed; load with f32 weights (`--weights f32`), and if that does not help, the checkpoint's weights are probably broken"
+        }
+    }
 }
 
 /// A fault of the device stays one, whoever reports it.
