@@ -34,7 +34,7 @@ fn every_other_op_agrees_with_its_twin() {
 fn what_is_not_finite_is_the_same_everywhere() {
     not_finite::logits(&mut CpuBackend::twins());
     not_finite::experts(&mut CpuBackend::twins());
-    for place in support::places() {
+    for place in crate::support::places() {
         not_finite::logits(&mut *(place.open)());
         not_finite::keys_and_values(&mut *(place.open)());
         not_finite::experts(&mut *(place.open)());

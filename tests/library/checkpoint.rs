@@ -705,7 +705,8 @@ fn weights_that_are_not_finite_are_refused_by_name_and_place() {
                     bytes[place * x.len()..][..x.len()].copy_from_slice(x);
                     let (checkpoint, mut device) = (of(bytes), Quantises(Keep::default()));
                     let loaded = load(&checkpoint, &graph(class), choice).map(|_| ());
-                    let told = checkpoint::load(&checkpoint, &graph(class), choice, &mut device, &mut |_| {});
+                    let (graph, mut progress) = (graph(class), |_: checkpoint::LoadProgress| {});
+                    let told = checkpoint::load(&checkpoint, &graph, choice, &mut device, &mut progress);
                     for result in [loaded, pollster::block_on(told).map(|_| ())] {
                         let error = result.expect_err("no number");
                         let said = error.to_string();
