@@ -24,6 +24,7 @@ struct Params {
 const LANES = 128u;
 const MOST_EXPERTS = 1024u;
 const NONE = 0xffffffffu;
+const HIGHEST = 3.4e38;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;             // [rows, logits_pitch]
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
@@ -59,7 +60,9 @@ fn main(
         var score = logits[logits_at + expert];
         if params.sigmoid == 1u { score = sigmoid(score); }
         if params.bias_at != NONE { score += vectors[params.bias_at + expert]; }
-        scores[expert] = score;
+        // Every place must be taken: what is not a number beats all others, so that it is not hidden.
+        let is_nan = (bitcast<u32>(logits[logits_at + expert]) & 0x7fffffffu) > 0x7f800000u;
+        scores[expert] = select(clamp(score, -HIGHEST, HIGHEST), HIGHEST, is_nan);
     }
     workgroupBarrier();
     let size = params.experts / params.groups;

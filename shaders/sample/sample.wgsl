@@ -1,6 +1,7 @@
 // sample: chooses a token from a row of logits as its slot says, and leaves it in the slot.
 //   l' = penalties(l);  greedy: argmax l'.  Otherwise x = l' / temperature, and among the x that top-k,
 //   top-p and min-p leave, argmax x - ln(e) with an exponential random number e for every token.
+// Nothing is chosen, and the slot is finished, where a logit is NaN or plus infinity, or all are minus infinity.
 //
 // Every filter is a threshold on x, and so a threshold on its *key*: the bits of x as an unsigned integer
 // of the same order. The k-th largest key, and the key at which the probabilities from the top make up
@@ -19,8 +20,10 @@ struct Params {
 const LANES = 256u;
 const BINS = 2048u;
 const BINS_PER_LANE = BINS / LANES;
-const NO_TOKEN = 0xffffffffu;
-const LOWEST = -3.4e38;
+const FURTHEST = 3.4e38;
+const WORSE = 3.402e38;         // than any x: a logit that is NaN or plus infinity
+const INFINITY = 0x7f800000u;
+const MINUS_INFINITY = 0xff800000u;
 const SEEN = 0x80000000u;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;             // [outputs, pitch]
@@ -67,7 +70,7 @@ fn read_sampler(at: u32) -> Sampler {
     );
 }
 
-// The logit of a token after penalties, over the temperature. What is not a number becomes the lowest.
+// The logit of a token after penalties, over the temperature.
 fn value(s: Sampler, row: u32, slot: u32, id: u32) -> f32 {
     var logit = logits[row * params.pitch + id];
     if s.penalises {
@@ -77,7 +80,7 @@ fn value(s: Sampler, row: u32, slot: u32, id: u32) -> f32 {
         logit -= s.frequency * f32(chosen) + select(0.0, s.presence, chosen > 0u);
     }
     if s.temperature > 0.0 { logit /= s.temperature; }
-    return select(LOWEST, logit, logit > LOWEST);
+    return clamp(logit, -FURTHEST, FURTHEST);
 }
 
 // The bits of x as an integer of the same order.
@@ -112,7 +115,7 @@ fn best_of(lane: u32, mine: Best) -> Best {
         if lane < half {
             let other = best_value[lane + half];
             let other_id = best_id[lane + half];
-            if other_id != NO_TOKEN && (other > best_value[lane] || (other == best_value[lane] && other_id < best_id[lane])) {
+            if other > best_value[lane] || (other == best_value[lane] && other_id < best_id[lane]) {
                 best_value[lane] = other;
                 best_id[lane] = other_id;
             }
@@ -218,7 +221,7 @@ fn draw(lane: u32, row: u32, slot: u32, s: Sampler, largest: f32) -> u32 {
         lowest = threshold(lane, row, slot, s, lowest, 0u, s.top_p, largest, scale);
     }
     if s.min_p > 0.0 { lowest = max(lowest, key(largest + log(s.min_p))); }
-    var mine = Best(LOWEST, NO_TOKEN);
+    var mine = Best(-FURTHEST, NO_TOKEN);
     for (var id = lane; id < params.vocabulary; id += LANES) {
         let x = value(s, row, slot, id);
         if key(x) >= lowest { mine = better(mine, x - log_exponential(s, id), id); }
@@ -236,7 +239,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let at = slot * SAMPLER_WORDS;
     // A span without rows would have fed a finished slot.
     if span.w == 0u {
-        if lane == 0u { sampled[output] = samplers[at + LAST_TOKEN]; }
+        if lane == 0u {
+            sampled[output] = select(samplers[at + LAST_TOKEN], NO_TOKEN, samplers[at + FINISHED] == UNUSABLE);
+        }
         return;
     }
     let last = row + 1u == span.y + span.w;
@@ -246,15 +251,28 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         if last { sampler = read_sampler(at); }
     }
     let s = workgroupUniformLoad(&sampler);
-    var mine = Best(LOWEST, NO_TOKEN);
-    for (var id = lane; id < params.vocabulary; id += LANES) { mine = better(mine, value(s, output, slot, id), id); }
+    var mine = Best(-FURTHEST, NO_TOKEN);
+    for (var id = lane; id < params.vocabulary; id += LANES) {
+        // As bits: WGSL promises nothing of comparisons with what is not finite.
+        let bits = bitcast<u32>(logits[output * params.pitch + id]);
+        if bits == MINUS_INFINITY { continue; }
+        if (bits & INFINITY) == INFINITY {
+            mine = Best(WORSE, NO_TOKEN);
+            break;
+        }
+        mine = better(mine, value(s, output, slot, id), id);
+    }
     let largest = best_of(lane, mine);
     var token = largest.id;
-    if s.temperature > 0.0 { token = draw(lane, output, slot, s, largest.value); }
+    if s.temperature > 0.0 && token != NO_TOKEN { token = draw(lane, output, slot, s, largest.value); }
 
     if lane > 0u { return; }
     sampled[output] = token;
     if !last { return; }
+    if token == NO_TOKEN {
+        samplers[at + FINISHED] = UNUSABLE;
+        return;
+    }
     samplers[at + LAST_TOKEN] = token;
     samplers[at + DRAWN] = s.drawn + 1u;
     if s.penalises { counts[slot * params.vocabulary + token] += 1u; }

@@ -15,3 +15,5 @@ const FINISHED = 12u;
 const LAST_TOKEN = 13u;
 const END_COUNT = 14u;
 const ENDS = 16u;
+const UNUSABLE = 2u;            // in FINISHED: nothing could be chosen
+const NO_TOKEN = 0xffffffffu;   // and in place of the token

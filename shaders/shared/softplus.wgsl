@@ -6,3 +6,6 @@ fn softplus(x: f32) -> f32 {
     if e < 0.0009765625 { return e * (1.0 - 0.5 * e); }
     return log(1.0 + e);
 }
+
+// x within limits; NaN stays NaN, which `clamp` does not promise.
+fn limited(x: f32, low: f32, high: f32) -> f32 { return select(select(x, high, x > high), low, x < low); }

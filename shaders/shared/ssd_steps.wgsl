@@ -6,7 +6,7 @@ var<workgroup> sums: array<f32, CHUNK_ROWS>;
 fn load_steps(lane: u32, head: u32, chunk: vec4<u32>) {
     if lane < chunk.y {
         let raw = dt[(chunk.x + lane) * params.dt_pitch + params.dt_offset + head] + vectors[params.dt_bias_at + head];
-        deltas[lane] = clamp(softplus(raw), params.dt_low, params.dt_high);
+        deltas[lane] = limited(softplus(raw), params.dt_low, params.dt_high);
     }
     workgroupBarrier();
     if lane == 0u {

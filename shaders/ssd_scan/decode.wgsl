@@ -51,7 +51,7 @@ fn main(
         let row = span.y + i;
         let value = x[row * params.x_pitch + params.x_offset + within];
         let raw = projected[row * params.projected_pitch + params.dt_offset + head] + vectors[params.dt_bias_at + head];
-        let delta = clamp(softplus(raw), params.dt_low, params.dt_high);
+        let delta = limited(softplus(raw), params.dt_low, params.dt_high);
         decay[i] = exp(delta * a);
         input[i] = delta * value;
         y[i] = vectors[params.d_at + head] * value;

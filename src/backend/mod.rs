@@ -229,7 +229,9 @@ pub trait Backend {
     fn step(&mut self, program: ProgramId, table: &StepTable) -> Result<Ticket>;
 
     /// The token chosen from each output row of a step, in the table's order. The last output of a slot
-    /// chooses as its [`Sampler`] says, and its token stays in the slot; those before are greedy.
+    /// chooses as its [`Sampler`] says, and its token stays in the slot; those before are greedy. Where a row is
+    /// [`unusable`](crate::state::unusable) it is [`NO_TOKEN`](crate::state::NO_TOKEN), and a slot whose last output
+    /// is so is finished.
     fn sampled(&mut self, ticket: Ticket) -> LocalBoxFuture<'_, Result<Vec<u32>>>;
 
     /// Reads the first `rows` rows of a value that the program keeps (or the logits), as the last step

@@ -162,6 +162,8 @@ struct Target {
     info: TensorInfo,
     /// `None`: as it is.
     format: Option<WeightFormat>,
+    /// The model uses it. What nobody uses may hold anything: masks hold infinities.
+    used: bool,
 }
 
 /// All tensors in the order of the source, each in the finest format that a weight made of it asks for.
@@ -178,8 +180,9 @@ fn targets(checkpoint: &Checkpoint, graph: &Graph, storage: Storage) -> Result<V
     }
     let target = |(name, info): (&String, &TensorInfo)| {
         let own = if let Dtype::Quantised(format) = info.dtype { Some(WeightFormat::Quantised(format)) } else { None };
-        let format = formats.get(name.as_str()).copied().flatten().or(own);
-        Target { name: name.clone(), info: info.clone(), format }
+        let used = formats.get(name.as_str()).copied();
+        let format = used.flatten().or(own);
+        Target { name: name.clone(), info: info.clone(), format, used: used.is_some() }
     };
     let mut targets: Vec<Target> = checkpoint.tensors().iter().map(target).collect();
     targets.sort_by(|a, b| (&a.info.file, a.info.range.start).cmp(&(&b.info.file, b.info.range.start)));
@@ -253,7 +256,7 @@ impl Target {
 
     /// What it is in the file: one tensor, or its planes.
     fn tensors(&self) -> Vec<Tensor> {
-        let Target { name, info, format } = self;
+        let Target { name, info, format, .. } = self;
         let tensor = |suffix: &str, dtype: &str, shape: Vec<usize>, bytes: u64| Tensor {
             name: format!("{name}{suffix}"),
             dtype: dtype.into(),
@@ -292,13 +295,22 @@ impl Target {
         writing: &mut Writing<'_>,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(), CheckpointError> {
-        let Target { name, info, format } = self;
+        let Target { name, info, format, used } = self;
         let Some(format) = *format else {
-            let scale = info.planes.iter().map(|plane| (&plane.file, &plane.range));
-            for (file, range) in [(&info.file, &info.range)].into_iter().chain(scale) {
+            if *used {
+                checkpoint.fp8_scale(name, info).await?;
+            }
+            let scale = info.planes.iter().map(|plane| (&plane.file, &plane.range, false));
+            for (file, range, check) in [(&info.file, &info.range, *used)].into_iter().chain(scale) {
                 for from in range.clone().step_by(BLOCK) {
                     let to = range.end.min(from + BLOCK as u64);
-                    writing.append(&checkpoint.source.read(file, from..to).await?).await?;
+                    let bytes = checkpoint.source.read(file, from..to).await?;
+                    if check {
+                        let number_bytes = (info.row_bytes() / info.columns().max(1)).max(1) as u64;
+                        let first = ((from - range.start) / number_bytes) as usize;
+                        checkpoint.check_finite(name, info, first, &bytes)?;
+                    }
+                    writing.append(&bytes).await?;
                     proceed(progress(to - from))?;
                 }
             }

@@ -110,6 +110,20 @@ pub enum CheckpointError {
         /// What is wrong.
         what: String,
     },
+    /// A weight that is NaN or infinite.
+    #[error(
+        "{file}: tensor `{tensor}` holds {value} at {index:?}, and weights must be finite numbers; the file is damaged, or was written after a training or a conversion had failed: take another copy of the checkpoint"
+    )]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// The file it lies in.
+        file: String,
+        /// The place of the first such number, in every dimension.
+        index: Vec<usize>,
+        /// The number.
+        value: f32,
+    },
     /// A number too large for the format in which it should be stored.
     #[error(
         "{file}: tensor `{tensor}` holds {value:e} in row {row}, which {} cannot hold; {advice}",

@@ -6,6 +6,7 @@
 
 mod convert;
 mod error;
+mod finite;
 mod kind;
 mod loader;
 mod numbers;

@@ -26,8 +26,8 @@ impl TensorInfo {
 }
 
 impl Checkpoint {
-    /// Rows of a tensor, one after the other. Those of a quantised one are put together from their planes: codes,
-    /// scales, minimums. Faults name it `tensor`.
+    /// Rows of a tensor, one after the other, all of whose numbers are finite. Those of a quantised one are put together
+    /// from their planes: codes, scales, minimums. Faults name it `tensor`.
     pub async fn rows<'a>(
         &'a self,
         tensor: &str,
@@ -35,7 +35,9 @@ impl Checkpoint {
         rows: Range<usize>,
     ) -> Result<Cow<'a, [u8]>, CheckpointError> {
         let Dtype::Quantised(format) = info.dtype else {
-            return self.plane_rows(&info.file, &info.range, info.row_bytes(), &rows).await;
+            let bytes = self.plane_rows(&info.file, &info.range, info.row_bytes(), &rows).await?;
+            self.check_finite(tensor, info, rows.start * info.columns(), &bytes)?;
+            return Ok(bytes);
         };
         let [codes, scales, minimums] = format.planes(info.columns());
         let mut planes = vec![(self.plane_rows(&info.file, &info.range, codes, &rows).await?, codes)];

@@ -65,6 +65,8 @@ pub struct Generation {
     ends: Vec<u32>,
     cancel: Cancel,
     finished: Option<FinishReason>,
+    /// The logits were not finite: nothing comes any more.
+    failed: bool,
 }
 
 impl Generation {
@@ -91,7 +93,7 @@ impl Generation {
         let ends = sampler.ends.clone();
         sampler.ends = watched(&ends).to_vec();
         sampler.check()?;
-        let mut this = Self { slot, in_flight: VecDeque::new(), left, ends, cancel, finished: None };
+        let mut this = Self { slot, in_flight: VecDeque::new(), left, ends, cancel, finished: None, failed: false };
         if left == 0 {
             this.finished = Some(FinishReason::Length);
         }
@@ -120,9 +122,10 @@ impl Generation {
     }
 
     /// The next token, end tokens included; `None` when there are no more. After [`Cancel`] the tokens that
-    /// are under way still come.
+    /// are under way still come. After [`EngineError::NotFinite`] there are no more: what the slot remembers is not
+    /// finite either, so it is of no use until it is opened anew or gets a memory that was saved before.
     pub async fn next(&mut self, engine: &mut Engine) -> Result<Option<u32>, EngineError> {
-        if self.finished.is_some() {
+        if self.finished.is_some() || self.failed {
             return Ok(None);
         }
         let cancelled = self.cancel.is_cancelled();
@@ -141,7 +144,14 @@ impl Generation {
             });
             return Ok(None);
         };
-        let token = engine.sampled(&step).await?.first().copied();
+        let sampled = engine.sampled(&step).await;
+        self.failed = matches!(sampled, Err(EngineError::NotFinite { .. }));
+        if self.failed {
+            // The steps under way found the slot frozen.
+            engine.rewind(self.slot, self.in_flight.len())?;
+            self.in_flight.clear();
+        }
+        let token = sampled?.first().copied();
         engine.token_came();
         if token.is_some_and(|token| self.ends.contains(&token)) {
             self.finished = Some(FinishReason::Stop);

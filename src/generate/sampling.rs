@@ -9,7 +9,7 @@ use crate::state::Sampler;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SamplingOverrides {
-    /// 0 is greedy.
+    /// 0 is greedy, and so is what is below [`GREEDY_BELOW`](crate::state::GREEDY_BELOW).
     pub temperature: Option<f32>,
     /// 0: all.
     pub top_k: Option<u32>,

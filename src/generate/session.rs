@@ -61,7 +61,8 @@ impl Session {
             self.slot = engine.open()?;
         }
         (self.fed, self.prompt, self.checkpoint) = (prompt.to_vec(), prompt.len(), None);
-        let generation = Generation::resume(engine, self.slot, prompt, kept, options).await?;
+        let generation = Generation::resume(engine, self.slot, prompt, kept, options).await;
+        let generation = self.unless_spoilt(generation)?;
         if undo && engine.length(self.slot)? == prompt.len() {
             self.checkpoint = Some(engine.export(self.slot).await?);
         }
@@ -70,7 +71,8 @@ impl Session {
 
     /// The next token of a turn.
     pub async fn next(&mut self, engine: &mut Engine, generation: &mut Generation) -> Result<Option<u32>, EngineError> {
-        let token = generation.next(engine).await?;
+        let token = generation.next(engine).await;
+        let token = self.unless_spoilt(token)?;
         self.fed.extend(token);
         Ok(token)
     }
@@ -80,10 +82,21 @@ impl Session {
         self.fed.clear();
     }
 
+    /// Forgets what was read where it led to what is not finite: the next turn reads its whole prompt.
+    fn unless_spoilt<T>(&mut self, result: Result<T, EngineError>) -> Result<T, EngineError> {
+        if matches!(result, Err(EngineError::NotFinite { .. })) {
+            self.fed.clear();
+            self.checkpoint = None;
+        }
+        result
+    }
+
     /// Ends a turn before its end, at a stop string: what was chosen beyond is taken back with the rest of the
     /// reply, so that the slot has read the turn's prompt and nothing else.
     pub async fn take_back(&mut self, engine: &mut Engine, generation: &mut Generation) -> Result<(), EngineError> {
-        self.fed.extend(generation.stop(engine).await?);
+        let rest = generation.stop(engine).await;
+        let rest = self.unless_spoilt(rest)?;
+        self.fed.extend(rest);
         if let Some(state) = self.checkpoint.take() {
             engine.import(self.slot, &state, self.prompt)?;
             self.fed.truncate(self.prompt);

@@ -22,7 +22,8 @@ impl Function {
         match self {
             Self::Identity => x,
             Self::Silu => x / (1.0 + (-x).exp()),
-            Self::SquaredRelu => x.max(0.0).powi(2),
+            // NaN stays NaN.
+            Self::SquaredRelu => (if x < 0.0 { 0.0 } else { x }).powi(2),
             Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::arch::{ArchError, ConfigError};
 use crate::backend::{BackendError, StepError};
-use crate::checkpoint::CheckpointError;
-use crate::state::{PagesExhausted, SamplerError};
+use crate::checkpoint::{CheckpointError, WeightChoice};
+use crate::state::{KvFormat, PagesExhausted, SamplerError};
 use crate::text::TextError;
 
 /// What went wrong in an engine.
@@ -128,13 +128,26 @@ pub enum EngineError {
     /// The last chosen token of a slot in which none was chosen.
     #[error("slot {0} cannot go on with the token it chose last: it has not chosen one yet")]
     NothingSampled(u32),
+    /// Logits, or scores, of which at least one is NaN or plus infinity, or that are all minus infinity.
+    #[error(
+        "the model's outputs at position {position} are not finite numbers: {}",
+        overflow_advice(*kv, *weights)
+    )]
+    NotFinite {
+        /// Tokens of the sequence before the one at which they came.
+        position: usize,
+        /// How keys and values are stored.
+        kv: KvFormat,
+        /// How matrices are stored.
+        weights: WeightChoice,
+    },
     /// A value that the graph does not have, or that the engine was not asked to keep.
     #[error("the engine keeps no value `{0}`")]
     NoValue(String),
 }
 
 impl EngineError {
-    /// A text was refused: the engine and its conversations are as they were, and another text may pass.
+    /// A text was refused: the engine and its other conversations are as they were, and another text may pass.
     pub fn refuses_text(&self) -> bool {
         matches!(
             self,
@@ -143,7 +156,23 @@ impl EngineError {
                 | Self::UnknownToken { .. }
                 | Self::StandIn { .. }
                 | Self::EmptyPrompt
+                | Self::NotFinite { .. }
         )
+    }
+}
+
+/// The likeliest cause of outputs that are not finite, where all weights are.
+fn overflow_advice(kv: KvFormat, weights: WeightChoice) -> &'static str {
+    match (kv, weights) {
+        (KvFormat::F16, _) => {
+            "a key or a value is probably beyond what f16 holds (65504); load with f32 keys and values (`--kv f32`)"
+        }
+        (_, WeightChoice::F32) => {
+            "activations overflowed f32, so the checkpoint's weights are probably broken; take another copy of it"
+        }
+        _ => {
+            "activations overflowed; load with f32 weights (`--weights f32`), and if that does not help, the checkpoint's weights are probably broken"
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::backend::{
 };
 use crate::checkpoint::WeightChoice;
 use crate::graph::{Op, Rows, ValueId};
-use crate::state::{Sampler, SlotId, SlotState, StateLayout};
+use crate::state::{NO_TOKEN, Sampler, SlotId, SlotState, StateLayout, unusable};
 use crate::text::Tokenizer;
 
 pub use cancel::Cancel;
@@ -66,18 +66,19 @@ pub struct Engine {
 }
 
 /// A step under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Running {
     program: ProgramId,
     ticket: Ticket,
     rows: usize,
-    outputs: usize,
+    /// Position of each row whose logits the step gives, counted with the prelude.
+    outputs: Vec<usize>,
 }
 
 impl Running {
     /// Rows whose logits the step gives.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.outputs.len()
     }
 }
 
@@ -197,7 +198,9 @@ impl Engine {
         for span in &step.spans {
             self.slots.advance(span)?;
         }
-        Ok(Running { program, ticket, rows: table.rows.len(), outputs: table.outputs.len() })
+        let position = |&row: &u32| table.rows[row as usize][2] as usize;
+        let outputs = table.outputs.iter().map(position).collect();
+        Ok(Running { program, ticket, rows: table.rows.len(), outputs })
     }
 
     /// Refuses spans that do not continue their slot, that do not fit, or whose tokens are no words.
@@ -334,15 +337,34 @@ impl Engine {
     }
 
     /// The token chosen from each output of a step. Waits for the step; it can be asked once, and only of
-    /// a step that has outputs.
+    /// a step that has outputs. [`EngineError::NotFinite`] where the logits of any are; see
+    /// [`sampled_each`](Self::sampled_each).
     pub async fn sampled(&mut self, step: &Running) -> Result<Vec<u32>, EngineError> {
-        Ok(self.backend.sampled(step.ticket).await?)
+        self.sampled_each(step).await?.into_iter().collect()
+    }
+
+    /// The same, each output for itself: a sequence whose logits are not finite is frozen, and those beside it go on.
+    pub async fn sampled_each(&mut self, step: &Running) -> Result<Vec<Result<u32, EngineError>>, EngineError> {
+        let tokens = self.backend.sampled(step.ticket).await?;
+        let each = tokens.into_iter().enumerate();
+        Ok(each.map(|(i, token)| if token == NO_TOKEN { Err(self.not_finite(step, i)) } else { Ok(token) }).collect())
     }
 
     /// The logits of a step's outputs, `f32 [outputs, vocabulary]`. Ask before the next step is run.
+    /// [`EngineError::NotFinite`] where no token could be chosen from a row of them.
     pub async fn logits(&mut self, step: &Running) -> Result<Vec<f32>, EngineError> {
-        let logits = self.model.graph.logits.ok_or_else(|| EngineError::NoValue("logits".into()))?;
-        self.read(step, logits).await
+        let value = self.model.graph.logits.ok_or_else(|| EngineError::NoValue("logits".into()))?;
+        let logits = self.read(step, value).await?;
+        let columns = self.model.graph.value(value).width.max(1);
+        match logits.chunks_exact(columns).position(unusable) {
+            Some(output) => Err(self.not_finite(step, output)),
+            None => Ok(logits),
+        }
+    }
+
+    fn not_finite(&self, step: &Running, output: usize) -> EngineError {
+        let position = step.outputs.get(output).map_or(0, |position| position - self.model.prelude.len());
+        EngineError::NotFinite { position, kv: self.layout.kv_format, weights: self.weights }
     }
 
     /// A value that the engine keeps (see [`EngineOptions::keep`]), `f32 [rows, width]`. Ask before the
@@ -355,7 +377,7 @@ impl Engine {
     async fn read(&mut self, step: &Running, value: ValueId) -> Result<Vec<f32>, EngineError> {
         let rows = match self.model.graph.value(value).rows {
             Rows::All => step.rows,
-            Rows::Outputs => step.outputs,
+            Rows::Outputs => step.outputs.len(),
         };
         Ok(self.backend.read(step.program, value, rows).await?)
     }

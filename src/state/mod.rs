@@ -11,10 +11,14 @@ mod pages;
 mod sampler;
 mod slot_state;
 
+use half::f16;
+
 use crate::graph::{Graph, KvSpec, StateKind, StateSpec};
 
 pub use pages::{PageAllocator, PagesExhausted};
-pub use sampler::{LAST_TOKEN, MOST_ENDS, SAMPLER_WORDS, SEEN, Sampler, SamplerError, token_counts};
+pub use sampler::{
+    GREEDY_BELOW, LAST_TOKEN, MOST_ENDS, NO_TOKEN, SAMPLER_WORDS, SEEN, Sampler, SamplerError, token_counts, unusable,
+};
 pub use slot_state::{SlotState, StateTensor};
 
 /// Index of a slot. The origin's is `StateLayout::slots`.
@@ -41,6 +45,14 @@ impl KvFormat {
             Self::F16 => 2,
         }
     }
+}
+
+/// A key or a value as [`KvFormat::F16`] keeps it, rounded to nearest even. What f16 does not hold, from 65520 on,
+/// becomes NaN on every backend: with an infinity a score may be minus infinity, and the key would be passed over in
+/// silence; NaN reaches the logits, which are then refused.
+pub fn kv_f16(x: f32) -> f16 {
+    let half = f16::from_f32(x);
+    if half.is_infinite() { f16::NAN } else { half }
 }
 
 /// Rows of a page, and the positions it covers.

@@ -4,7 +4,8 @@
 //! 1. **Penalties.** Where a token was seen: `l / repetition` if `l > 0`, else `l * repetition` (Keskar et al.
 //!    2019, arXiv 1909.05858, section 4.1). Then `l - frequency * n - presence * [n > 0]` where the slot chose it
 //!    `n` times.
-//! 2. **Temperature** 0: the largest, the lowest id among equals. Otherwise `x = l / temperature`.
+//! 2. **Temperature** 0, or below [`GREEDY_BELOW`]: the largest, the lowest id among equals. Otherwise
+//!    `x = l / temperature`, no further from 0 than 3.4e38.
 //! 3. **top-k**: what is smaller than the k-th largest `x` is out.
 //! 4. **top-p**: of what is left, the fewest of the most probable that make up `top_p` of its probability
 //!    (Holtzman et al. 2019, arXiv 1904.09751).
@@ -14,11 +15,14 @@
 //!    exponential random number `e` for every token. It follows from seed, draw and token alone.
 //!
 //! At the edge of 3 and 4 equals stay together.
+//!
+//! From a row that is [`unusable`] nothing is chosen: [`NO_TOKEN`] comes back in place of a token, and the slot is
+//! finished.
 
 /// How a slot chooses its tokens. Until it is told, a slot is greedy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampler {
-    /// 0 is greedy.
+    /// 0 is greedy, and so is what is below [`GREEDY_BELOW`].
     pub temperature: f32,
     /// 0: all.
     pub top_k: u32,
@@ -78,7 +82,8 @@ pub const MOST_ENDS: usize = 16;
 ///  3 min_p          7 penalties?  11 limit            15 0
 /// 16 .. 32 ends
 /// ```
-/// All zeros is greedy, without limit.
+/// All zeros is greedy, without limit. *Finished* is 0 while the slot goes on, 1 after an end token or the limit, and 2
+/// where its logits were not usable: the token chosen last then stays what it was, so that it can be read again.
 pub const SAMPLER_WORDS: usize = 32;
 
 /// Word of the record that holds the token chosen last.
@@ -92,6 +97,20 @@ impl SamplerError {
     pub fn wanted(&self) -> &'static str {
         self.wanted
     }
+}
+
+/// In place of a sampled token: the row's logits are [`unusable`]. No vocabulary has so many ids.
+pub const NO_TOKEN: u32 = u32::MAX;
+
+/// Temperatures below this one are greedy, as in vLLM: quotients by smaller ones leave f32, where devices disagree, and
+/// long before that the most probable token has all of the probability. `transformers` takes any above 0.
+pub const GREEDY_BELOW: f32 = 1e-5;
+
+/// Whether no token can be chosen from a row of logits: one of them is NaN or plus infinity, or all are minus infinity.
+/// Fewer of those are tokens that somebody took out.
+pub fn unusable(logits: &[f32]) -> bool {
+    let overflowed = logits.iter().fold(false, |any, x| any | x.is_nan() | (*x == f32::INFINITY));
+    overflowed || logits.iter().all(|x| *x == f32::NEG_INFINITY)
 }
 
 impl Sampler {
@@ -122,6 +141,11 @@ impl Sampler {
         Ok(())
     }
 
+    /// Whether the largest logit is taken, without chance.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature < GREEDY_BELOW
+    }
+
     /// Whether what was seen and chosen matters.
     pub fn penalises(&self) -> bool {
         self.repetition != 1.0 || self.frequency != 0.0 || self.presence != 0.0
@@ -131,7 +155,7 @@ impl Sampler {
     pub fn words(&self) -> [u32; SAMPLER_WORDS] {
         let mut words = [0; SAMPLER_WORDS];
         words[..12].copy_from_slice(&[
-            self.temperature.to_bits(),
+            if self.is_greedy() { 0 } else { self.temperature.to_bits() },
             self.top_k,
             self.top_p.to_bits(),
             self.min_p.to_bits(),
@@ -164,7 +188,27 @@ pub fn token_counts(vocabulary: usize, seen: &[u32]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::Sampler;
+    use super::{GREEDY_BELOW, Sampler, unusable};
+
+    #[test]
+    fn next_to_no_temperature_is_none() {
+        let word = |temperature| Sampler { temperature, ..Sampler::default() }.words()[0];
+        for greedy in [0.0, f32::from_bits(1), 1e-37, GREEDY_BELOW.next_down()] {
+            assert_eq!(word(greedy), 0, "{greedy:e}");
+        }
+        assert_eq!(word(GREEDY_BELOW), GREEDY_BELOW.to_bits());
+    }
+
+    #[test]
+    fn a_row_is_usable_with_some_tokens_taken_out() {
+        const INF: f32 = f32::INFINITY;
+        for good in [&[1.0, -INF][..], &[-INF, -INF, f32::MIN], &[f32::MAX]] {
+            assert!(!unusable(good), "{good:?}");
+        }
+        for bad in [&[1.0, f32::NAN, 2.0][..], &[-f32::NAN], &[1.0, INF], &[-INF, -INF], &[INF, -INF]] {
+            assert!(unusable(bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn what_cannot_be_meant_is_refused_by_name() {

@@ -54,6 +54,7 @@ fn engine_code(error: &EngineError) -> &'static str {
         EngineError::Pages(_) | EngineError::Budget { .. } => "out-of-memory",
         EngineError::NoTokenizer | EngineError::NoTemplate(_) | EngineError::GivesScores(_) => "unsupported-model",
         EngineError::ContextFull { .. } => "context-full",
+        EngineError::NotFinite { .. } => "not-finite",
         EngineError::EmptyPrompt
         | EngineError::UnknownToken { .. }
         | EngineError::StandIn { .. }

@@ -455,6 +455,8 @@ fn samplers() -> Vec<(&'static str, Sampler)> {
     let penalties = Sampler { repetition: 1.3, frequency: 0.2, presence: -0.1, ..Sampler::default() };
     vec![
         ("temperature", hot.clone()),
+        ("temperature of next to nothing", Sampler { temperature: 1e-39, ..Sampler::default() }),
+        ("temperature of very little", Sampler { temperature: 1e-5, top_p: 0.9, ..Sampler::default() }),
         ("top-k", Sampler { top_k: 9, ..hot.clone() }),
         ("top-k of one", Sampler { top_k: 1, ..hot.clone() }),
         ("top-k beyond", Sampler { top_k: 5000, ..hot.clone() }),

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test program uses its own part of this")]
 
 pub mod cases;
+pub mod not_finite;
 mod random;
 pub mod refusals;
 mod script;

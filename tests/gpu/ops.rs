@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::common::cases::{cases, fewer, looking_back};
-use crate::common::{CaseResult, OpCase, compare, run_case};
+use crate::common::{CaseResult, OpCase, compare, not_finite, run_case};
 use proptest::prelude::*;
 use selvedge::backend::cpu::CpuBackend;
 
@@ -28,6 +28,17 @@ fn every_op_with_a_matrix_agrees_with_its_twin() {
 #[test]
 fn every_other_op_agrees_with_its_twin() {
     agree(|op| !WITH_MATRICES.contains(&op));
+}
+
+#[test]
+fn what_is_not_finite_is_the_same_everywhere() {
+    not_finite::logits(&mut CpuBackend::twins());
+    not_finite::experts(&mut CpuBackend::twins());
+    for place in crate::support::places() {
+        not_finite::logits(&mut *(place.open)());
+        not_finite::keys_and_values(&mut *(place.open)());
+        not_finite::experts(&mut *(place.open)());
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 mod child;
 
 use crate::common::cases::unquantised;
-use crate::common::{compare, refusals};
+use crate::common::{compare, not_finite, refusals};
 use crate::support::{Golden, Place, Setting, Worst, checkpoint, folder, load, wait};
 use child::on_emulator;
 use selvedge::arch::HymbaWindow;
@@ -120,6 +120,15 @@ fn what_contradicts_an_earlier_call_is_refused() {
         refusals::slots(open);
         refusals::memories(open);
         refusals::tables(open);
+    });
+}
+
+#[test]
+fn what_is_not_finite_is_the_same_here() {
+    on_emulator("cuda::what_is_not_finite_is_the_same_here", "random1", || {
+        not_finite::logits(&mut *open());
+        not_finite::keys_and_values(&mut *open());
+        not_finite::experts(&mut *open());
     });
 }
 

@@ -1,12 +1,13 @@
 //! What an engine promises besides the right numbers: slots, pages, contexts, ends, refusals.
 
-use crate::support::{Golden, Setting, Worst, checkpoint, cpu, load, places, wait};
+use crate::support::{Golden, Setting, Worst, changed, checkpoint, cpu, load, places, wait};
 use selvedge::arch::HymbaWindow;
 use selvedge::backend::{Outputs, Step, Tokens};
 use selvedge::checkpoint::WeightChoice;
-use selvedge::generate::{FinishReason, GenerateOptions, Generation};
-use selvedge::runtime::{Cancel, Engine, EngineError, EngineOptions};
-use selvedge::state::{KvFormat, SlotId};
+use selvedge::eval::perplexity;
+use selvedge::generate::{FinishReason, GenerateOptions, Generation, Session};
+use selvedge::runtime::{Cancel, Engine, EngineError, EngineOptions, Purpose};
+use selvedge::state::{KvFormat, Sampler, SlotId};
 
 const CASE: &str = "hymba/caseA";
 
@@ -224,5 +225,133 @@ fn smaller_formats_stay_close() {
             let same = logits.iter().zip(wanted).filter(|(a, b)| (*a - *b).abs() < 1e-4).count();
             assert!(same < wanted.len() / 2, "{what}: nothing was rounded");
         }
+    }
+}
+
+/// Weights, all of them finite, with which a model overflows f32 on the way: the head's, or those of the norm before it.
+const OVERFLOWING: [(&str, &str); 5] = [
+    ("hymba/caseA", "model.final_layernorm.weight"),
+    ("falcon_h1", "lm_head.weight"),
+    ("lfm2_bias", "model.embedding_norm.weight"),
+    ("nemotron_h_bias", "lm_head.weight"),
+    ("nemotron_h_bias", "backbone.layers.2.mixer.v_proj.weight"),
+];
+
+#[test]
+fn outputs_that_are_not_finite_are_an_error_everywhere() {
+    let ids = [4, 8, 15, 16, 23, 42];
+    let hot = Sampler { temperature: 1.0, top_k: 20, top_p: 0.9, seed: 1, ..Sampler::default() };
+    for (case, tensor) in OVERFLOWING {
+        let broken = changed(case, |name, numbers| {
+            if name == tensor {
+                numbers.fill(3e38)
+            }
+        });
+        for place in places() {
+            let mut engine = load(&place, &broken, Setting { slots: 2, ..Setting::default() });
+            let check = |error: EngineError, at: usize| {
+                let what = format!("{case} on {}: {error}", place.name);
+                assert!(matches!(error, EngineError::NotFinite { position, .. } if position == at), "{what}");
+                assert!(error.to_string().contains("--weights f32"), "{what}");
+            };
+            for sampler in [Sampler::default(), hot.clone()] {
+                let slot = engine.open().expect("a slot");
+                let options = GenerateOptions { sampler, ..GenerateOptions::default() };
+                let mut generation = wait(Generation::start(&mut engine, slot, &ids, &options)).expect("a prompt");
+                check(refusal(wait(generation.next(&mut engine))), 5);
+                assert_eq!(wait(generation.next(&mut engine)).expect("nothing more"), None);
+                assert_eq!(engine.length(slot).expect("an open slot"), ids.len(), "{case} on {}", place.name);
+                engine.close(slot).expect("an open slot");
+                // In several spans, the first is told of.
+                let slot = engine.open().expect("a slot");
+                let options = GenerateOptions { chunk: 2, ..options };
+                check(refusal(wait(Generation::start(&mut engine, slot, &ids, &options))), 1);
+                engine.close(slot).expect("an open slot");
+            }
+            check(refusal(wait(perplexity(&mut engine, None, &ids, 8, &mut |_| true))), 0);
+        }
+    }
+    // Scores.
+    let head = |name: &str, numbers: &mut [f32]| {
+        if name.starts_with("score") {
+            numbers.fill(3e38)
+        }
+    };
+    for place in places() {
+        let setting = Setting { purpose: Purpose::Score, ..Setting::default() };
+        let mut engine = load(&place, &changed("nemotron_reward", head), setting);
+        let slot = engine.open().expect("a slot");
+        let error = refusal(wait(engine.score(slot, &ids)));
+        assert!(matches!(error, EngineError::NotFinite { position: 5, .. }), "{error}");
+    }
+}
+
+#[test]
+fn keys_beyond_f16_are_told_of_as_such() {
+    let ids = [4, 8, 15, 16, 23, 42];
+    let loud = |name: &str, numbers: &mut [f32]| {
+        if name.contains("self_attn.k_proj") {
+            numbers.iter_mut().for_each(|x| *x *= 1e6);
+        }
+    };
+    for place in places() {
+        for (kv_f16, chunk) in [(false, 6), (true, 6), (true, 1)] {
+            let mut engine = load(&place, &changed("falcon_h1", loud), Setting { kv_f16, ..Setting::default() });
+            let slot = engine.open().expect("a slot");
+            let options = GenerateOptions { max_tokens: 4, chunk, ..GenerateOptions::default() };
+            let tokens = wait(async {
+                let mut generation = Generation::start(&mut engine, slot, &ids, &options).await?;
+                let mut tokens = vec![];
+                while let Some(token) = generation.next(&mut engine).await? {
+                    tokens.push(token);
+                }
+                Ok(tokens)
+            });
+            match tokens {
+                Ok(tokens) => assert!(!kv_f16 && tokens.len() == 4, "{}: {tokens:?}", place.name),
+                Err(error) => {
+                    // A span's own keys are f32: the first that reads them from the pool finds out.
+                    let first = if chunk == 1 { 1 } else { ids.len() };
+                    let what = format!("{}, spans of {chunk}: {error}", place.name);
+                    assert!(matches!(error, EngineError::NotFinite { position, .. } if position == first), "{what}");
+                    assert!(kv_f16 && error.to_string().contains("--kv f32"), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_conversation_reads_its_prompt_again_after_what_was_not_finite() {
+    // One token alone is beyond all bounds.
+    const POISON: usize = 50;
+    let change = |name: &str, numbers: &mut [f32]| {
+        if name == "model.embed_tokens.weight" {
+            numbers[POISON * 60..][..60].fill(3e38);
+        }
+    };
+    for place in places() {
+        let mut engine = load(&place, &changed("falcon_h1", change), Setting::default());
+        let mut session = Session::open(&mut engine).expect("a slot");
+        let options = GenerateOptions { max_tokens: 3, ..GenerateOptions::default() };
+        let mut turn = |prompt: &[u32]| {
+            wait(async {
+                let (mut generation, read) = session.begin(&mut engine, prompt, &options, true).await?;
+                let mut tokens = vec![];
+                while let Some(token) = session.next(&mut engine, &mut generation).await? {
+                    tokens.push(token);
+                }
+                Ok((read, tokens))
+            })
+        };
+        let (_, first) = turn(&[4, 8, 15]).expect("a turn");
+        let longer = [&[4, 8, 15][..], &first, &[16]].concat();
+        let error = refusal(turn(&[&longer[..], &[POISON as u32]].concat()));
+        assert!(matches!(error, EngineError::NotFinite { position: 7, .. }), "{}: {error}", place.name);
+        let (read, second) = turn(&longer).expect("a turn");
+        assert_eq!(read, longer.len(), "{}: what was read is forgotten", place.name);
+        let mut fresh = load(&place, &changed("falcon_h1", change), Setting::default());
+        let slot = fresh.open().expect("a slot");
+        assert_eq!(crate::support::generate(&mut fresh, slot, &longer, &options).0, second, "{}", place.name);
     }
 }

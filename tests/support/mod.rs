@@ -14,10 +14,10 @@ use selvedge::arch::HymbaWindow;
 use selvedge::backend::Backend;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
-use selvedge::checkpoint::{Checkpoint, Folder};
+use selvedge::checkpoint::{Checkpoint, Folder, Memory};
 use selvedge::generate::{FinishReason, GenerateOptions, Generation};
 use selvedge::runtime::{Engine, EngineOptions, Purpose};
-use selvedge::state::SlotId;
+use selvedge::state::{KvFormat, SlotId};
 
 /// The folder of the repository, from whichever of its packages.
 pub fn repository() -> PathBuf {
@@ -84,6 +84,22 @@ pub fn checkpoint(name: &str) -> Checkpoint {
     wait(Checkpoint::open(Folder::open(folder(name)).expect("a folder"))).expect("a checkpoint")
 }
 
+/// The checkpoint of a golden, whose tensors are all f32, with what `change` does to each tensor's numbers.
+pub fn changed(name: &str, change: impl Fn(&str, &mut [f32])) -> Checkpoint {
+    let read = |file: &str| std::fs::read(folder(name).join(file)).expect("a golden's file");
+    let mut weights = read("model.safetensors");
+    let (length, header) = safetensors::SafeTensors::read_metadata(&weights).expect("a header");
+    for (tensor, info) in header.tensors() {
+        assert_eq!(info.dtype, safetensors::Dtype::F32, "{tensor}");
+        let bytes = &mut weights[8 + length..][info.data_offsets.0..info.data_offsets.1];
+        let mut numbers: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        change(&tensor, &mut numbers);
+        bytes.copy_from_slice(&numbers.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>());
+    }
+    let source = Memory::new().with("config.json", read("config.json")).with("model.safetensors", weights);
+    wait(Checkpoint::open(source)).expect("a checkpoint")
+}
+
 /// How a test's engine differs from the usual.
 #[derive(Clone, Default)]
 pub struct Setting {
@@ -92,6 +108,8 @@ pub struct Setting {
     pub window: HymbaWindow,
     pub keep: Vec<String>,
     pub purpose: Purpose,
+    /// Keys and values in 16 bits.
+    pub kv_f16: bool,
 }
 
 /// Loads a checkpoint.
@@ -103,6 +121,9 @@ pub fn load(place: &Place, checkpoint: &Checkpoint, setting: Setting) -> Engine 
     options.hymba_window = setting.window;
     options.keep = setting.keep;
     options.purpose = setting.purpose;
+    if setting.kv_f16 {
+        options.kv_format = KvFormat::F16;
+    }
     wait(Engine::load(checkpoint, (place.open)(), options)).expect("the model loads")
 }
 

@@ -19,6 +19,8 @@ export type ErrorCode =
   | 'device-lost'
   /** The conversation is longer than the context. */
   | 'context-full'
+  /** The model's outputs are not finite numbers: something overflowed on the way, or the weights are broken. */
+  | 'not-finite'
   /** Someone asked for it to stop. */
   | 'aborted'
   /** An argument that cannot be meant. */

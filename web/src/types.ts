@@ -137,7 +137,7 @@ export interface Message {
 export interface GenerateOptions {
   /** Most tokens of the reply. */
   readonly maxTokens?: number;
-  /** How much chance there is; 0 always takes the most probable token. */
+  /** How much chance there is; 0, or less than 0.00001, always takes the most probable token. */
   readonly temperature?: number;
   /** Choose among so many of the most probable tokens; 0: all. */
   readonly topK?: number;

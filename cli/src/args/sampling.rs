@@ -9,7 +9,7 @@ use selvedge::state::Sampler;
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Choice of tokens")]
 pub(crate) struct SamplingArgs {
-    /// How much chance there is: 0 always takes the most probable token [default: 0, or 1 with another option of these]
+    /// How much chance there is: 0, or less than 0.00001, always takes the most probable token [default: 0, or 1 with another option of these]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Choose among the K most probable tokens; 0: all

@@ -276,3 +276,34 @@ fn fp8_is_read_with_its_scale() {
     let blocks = [("w", "F8_E4M3", &[2_usize, 34][..], codes.clone()), ("w_scale_inv", "F32", &[1, 1], scale(1.0))];
     assert!(memory(&config, &blocks).map(|_| ()).expect_err("blocks").to_string().contains("w_scale_inv"));
 }
+
+#[test]
+fn what_is_not_finite_is_not_converted() {
+    let options = ["--weights", "q8"];
+    // A matrix that is quantised, a vector that is copied, and a tensor that nobody reads.
+    for (tensor, refused_as) in [
+        ("lm_head.weight", Some("at [0, 3]")),
+        ("model.final_layernorm.weight", Some("at [3]")),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", None),
+    ] {
+        let (source, out) = (tempdir().expect("a folder"), tempdir().expect("a folder"));
+        let weights = fs::read(support::folder("falcon_h1").join("model.safetensors")).expect("a golden");
+        let sound = safetensors::SafeTensors::deserialize(&weights).expect("a sound file");
+        let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> =
+            sound.iter().map(|(name, it)| (name.to_owned(), (it.shape().to_vec(), it.data().to_vec()))).collect();
+        let changed = tensors.entry(tensor.into()).or_insert_with(|| (vec![8], vec![0; 32]));
+        changed.1[12..16].copy_from_slice(&f32::NAN.to_le_bytes());
+        let list: Vec<_> = tensors.iter().map(|(name, (shape, b))| (&name[..], "F32", &shape[..], b.clone())).collect();
+        fs::write(source.path().join("model.safetensors"), file(&list)).expect("it can be written");
+        fs::copy(support::folder("falcon_h1").join("config.json"), source.path().join("config.json"))
+            .expect("a config");
+        match refused_as {
+            None => converted(source.path(), out.path(), &options),
+            Some(place) => {
+                let said = refused(source.path(), out.path(), &options, 1);
+                assert!(said.contains(tensor) && said.contains("NaN") && said.contains(place), "{said}");
+                assert!(!out.path().join("config.json").exists(), "no model");
+            }
+        }
+    }
+}

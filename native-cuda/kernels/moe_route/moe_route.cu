@@ -9,6 +9,7 @@
 #include "prelude.cuh"
 
 constexpr u32 MOST_EXPERTS = 1024;
+constexpr float HIGHEST = 3.4e38f;
 
 struct MoeRouteParams {
     Step step;
@@ -36,7 +37,9 @@ KERNEL(128, moe_route_f32, MoeRouteParams) {
     float* out = p.out.row(r);
     for (u32 expert = threadIdx.x; expert < experts; expert += blockDim.x) {
         const float score = p.sigmoid ? apply(3, logits[expert]) : logits[expert];
-        scores[expert] = p.bias ? score + p.bias[expert] : score;
+        const float sum = p.bias ? score + p.bias[expert] : score;
+        // Every place must be taken: what is not a number beats all others, so that it is not hidden.
+        scores[expert] = sum < HIGHEST ? fmaxf(sum, -HIGHEST) : HIGHEST;
     }
     for (u32 i = threadIdx.x; i < top; i += blockDim.x) weights[i] = 0.0f;
     __syncthreads();

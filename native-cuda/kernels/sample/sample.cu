@@ -2,6 +2,7 @@
 // step, and goes to `results` for the host.
 //   l' = penalties(l);  greedy: argmax l'.  Otherwise x = l' / temperature, and among the x that top-k,
 //   top-p and min-p leave, argmax x - ln(e) with an exponential random number e for every token.
+// Nothing is chosen, and the slot is finished, where a logit is NaN or plus infinity, or all are minus infinity.
 // sample_freeze, before a step: takes the rows out of spans that would feed a finished slot its own token,
 // so that kernels that go over a span's rows change nothing there.
 //
@@ -27,6 +28,7 @@ struct SampleParams {
 constexpr u32 THREADS = 1024;
 constexpr u32 BINS = 2048;
 constexpr u32 SEEN = 0x80000000u;
+constexpr float FURTHEST = 3.4e38f;
 
 struct Best {
     float value;
@@ -65,7 +67,7 @@ struct Choice {
     u32 vocabulary;
     Sampler sampler;
 
-    // The logit of a token after penalties, over the temperature. What is not a number becomes the lowest.
+    // The logit of a token after penalties, over the temperature.
     DEVICE_METHOD float value(u32 id) const {
         float logit = logits[id];
         if (sampler.penalises) {
@@ -75,7 +77,7 @@ struct Choice {
             if (chosen) logit -= sampler.presence;
         }
         if (sampler.temperature > 0.0f) logit /= sampler.temperature;
-        return logit > -INFINITY ? logit : -INFINITY;
+        return fminf(fmaxf(logit, -FURTHEST), FURTHEST);
     }
 };
 
@@ -162,7 +164,7 @@ DEVICE u32 draw(const Choice& row, float most) {
         const u32 least = key(most + logf(s.min_p));
         lowest = least > lowest ? least : lowest;
     }
-    Best mine = {-INFINITY, 0xffffffffu};
+    Best mine = {-INFINITY, NO_TOKEN};
     for (u32 id = threadIdx.x; id < row.vocabulary; id += THREADS) {
         const float x = row.value(id);
         if (key(x) >= lowest) mine = better(mine, {x - log_exponential(s, id), id});
@@ -178,7 +180,7 @@ KERNEL(1024, sample_f32, SampleParams) {
     Sampler* sampler = p.samplers + span.slot;
     // A span without rows would have fed a finished slot.
     if (span.rows == 0) {
-        if (threadIdx.x == 0) p.results[o] = sampler->last_token;
+        if (threadIdx.x == 0) p.results[o] = sampler->finished == UNUSABLE ? NO_TOKEN : sampler->last_token;
         return;
     }
     const bool last = r + 1 == span.first_row + span.rows;
@@ -187,15 +189,27 @@ KERNEL(1024, sample_f32, SampleParams) {
     Choice row = {p.logits.row(o), counts, p.logits.width, {}};
     if (last) row.sampler = *sampler;
 
-    // Where nothing is larger than minus infinity, the answer is id 0.
-    Best best = {-INFINITY, threadIdx.x};
-    for (u32 id = threadIdx.x; id < row.vocabulary; id += THREADS) best = better(best, {row.value(id), id});
+    Best best = {-INFINITY, NO_TOKEN};
+    for (u32 id = threadIdx.x; id < row.vocabulary; id += THREADS) {
+        const float logit = row.logits[id];
+        if (logit == -INFINITY) continue;
+        if (!(logit < INFINITY)) {
+            best = {INFINITY, NO_TOKEN};  // wins against all
+            break;
+        }
+        best = better(best, {row.value(id), id});
+    }
     best = block_best(best);
-    const u32 token = row.sampler.temperature > 0.0f ? draw(row, best.value) : best.id;
+    const bool drawn = row.sampler.temperature > 0.0f && best.id != NO_TOKEN;
+    const u32 token = drawn ? draw(row, best.value) : best.id;
     if (threadIdx.x > 0) return;
 
     p.results[o] = token;
     if (!last) return;
+    if (token == NO_TOKEN) {
+        sampler->finished = UNUSABLE;
+        return;
+    }
     sampler->last_token = token;
     sampler->drawn++;
     if (row.sampler.penalises) counts[token]++;

@@ -42,7 +42,8 @@ KERNEL(128, ssd_scan_f32, SsdScanParams) {
         for (u32 i = 0; i < STATES; i++) s[i] = lane + i * WARP < n ? state[lane + i * WARP] : 0.0f;
         for (u32 r = span.first_row; r < span.first_row + span.rows; r++) {
             const float x = p.x.row(r)[column];
-            const float delta = fminf(fmaxf(softplus(p.dt.row(r)[head] + dt_bias), p.least), p.most);
+            const float step = softplus(p.dt.row(r)[head] + dt_bias);
+            const float delta = step < p.least ? p.least : step > p.most ? p.most : step;  // NaN stays
             const float decay = expf(delta * a);
             const float *b = p.b.row(r) + group * n, *c = p.c.row(r) + group * n;
             float y = 0.0f;

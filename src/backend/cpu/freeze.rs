@@ -36,12 +36,12 @@ impl Frozen {
         Some(Self { frozen, thawed, tokens: kept })
     }
 
-    /// The tokens of all outputs of the whole step, from those of the rest: frozen slots give their last again.
+    /// The tokens of all outputs of the whole step, from those of the rest: frozen slots give theirs again.
     pub fn merge(&self, table: &StepTable, rest: Vec<u32>, samplers: &[SlotSampler]) -> Vec<u32> {
         let mut rest = rest.into_iter();
         let token = |&row: &u32| {
             let [_, slot, _, span] = table.rows[row as usize];
-            if self.frozen[span as usize] { samplers[slot as usize].last } else { rest.next() }
+            if self.frozen[span as usize] { samplers[slot as usize].again() } else { rest.next() }
         };
         table.outputs.iter().filter_map(token).collect()
     }

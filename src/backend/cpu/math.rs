@@ -64,7 +64,8 @@ struct SquaredRelu;
 impl Pointwise for SquaredRelu {
     #[inline(always)]
     fn of<V: Lanes>(self, x: V) -> V {
-        let positive = x.max(V::splat(0.0));
+        // NaN stays NaN: it is the second of the two.
+        let positive = V::splat(0.0).max(x);
         positive.mul(positive)
     }
 }

@@ -8,7 +8,7 @@ use super::simd::{self, Lanes, Portable};
 use crate::backend::refusals::{check_rows, check_shape, check_slot, find};
 use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
-use crate::state::{KvFormat, KvLayout, Sampler, SlotId, SlotState, StateLayout, StateTensor, token_counts};
+use crate::state::{KvFormat, KvLayout, Sampler, SlotId, SlotState, StateLayout, StateTensor, kv_f16, token_counts};
 
 /// `rows * width` zeros, or an error instead of an abort.
 pub(super) fn zeros<T: Zeroable>(rows: usize, width: usize, what: &str) -> Result<Vec<T>> {
@@ -57,7 +57,7 @@ impl Pool {
             PoolNumbers::F32(n) => n[at..at + data.len()].copy_from_slice(data),
             PoolNumbers::F16(n) => {
                 for (stored, &x) in n[at..at + data.len()].iter_mut().zip(data) {
-                    *stored = f16::from_f32(x);
+                    *stored = kv_f16(x);
                 }
             }
         }

@@ -3,6 +3,9 @@
 use super::rows::{Input, Output};
 use crate::graph::{Function, Routing};
 
+/// How far from 0 a compared score gets.
+const HIGHEST: f32 = 3.4e38;
+
 /// A choice for every row.
 pub(super) struct MoeRoute<'a> {
     /// `[count, experts]`
@@ -49,7 +52,9 @@ impl MoeRoute<'_> {
     fn choose(&self, logits: &[f32]) -> Vec<usize> {
         let score = |(expert, &logit): (usize, &f32)| {
             let score = if self.routing == Routing::Softmax { logit } else { Function::Sigmoid.apply(logit) };
-            score + self.bias.map_or(0.0, |bias| bias[expert])
+            let score = score + self.bias.map_or(0.0, |bias| bias[expert]);
+            // What is not a number is chosen, so that it is not hidden.
+            if score.is_nan() { HIGHEST } else { score.clamp(-HIGHEST, HIGHEST) }
         };
         let scores: Vec<f32> = logits.iter().enumerate().map(score).collect();
         let size = scores.len() / self.groups;

@@ -19,7 +19,7 @@ use super::moe_route::MoeRoute;
 use super::norm::Norm;
 use super::rope::Rope;
 use super::rows::{Input, Output};
-use super::sample::argmax;
+use super::sample::greedy;
 use super::selective_scan::SelectiveScan;
 use super::spans::SpanRows;
 use super::ssd_scan::SsdScan;
@@ -222,7 +222,7 @@ impl Program {
                         // Rows before a span's last choose for the host alone.
                         let last = row + 1 == first + count;
                         let slot = &mut memory.samplers[slot as usize];
-                        sampled.push(if last { slot.choose(logits) } else { argmax(logits) });
+                        sampled.push(if last { slot.choose(logits) } else { greedy(logits) });
                     }
                 }
             }

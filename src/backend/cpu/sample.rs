@@ -1,6 +1,9 @@
 //! The choice of a token from logits, as [`Sampler`] describes it. See [`Op::Sample`](crate::graph::Op::Sample).
 
-use crate::state::{SEEN, Sampler};
+use crate::state::{NO_TOKEN, SEEN, Sampler, unusable};
+
+/// How far from 0 a logit over a temperature gets.
+const FURTHEST: f32 = 3.4e38;
 
 /// How one slot chooses, and what it chose.
 #[derive(Clone, Debug, Default)]
@@ -10,10 +13,13 @@ pub(super) struct SlotSampler {
     counts: Vec<u32>,
     /// Tokens chosen.
     drawn: u32,
-    /// The last of them.
+    /// The last of them, or one that can be read where there was none to choose.
     pub last: Option<u32>,
-    /// An end token was chosen, or as many as there may be: what the slot remembers no longer changes.
+    /// An end token was chosen, or as many as there may be, or the logits were unusable: what the slot remembers no
+    /// longer changes.
     pub finished: bool,
+    /// The logits were unusable.
+    failed: bool,
 }
 
 /// What the draw is made from: tokens that are left, with `x` of each, by ascending id.
@@ -22,11 +28,21 @@ type Left = Vec<(u32, f32)>;
 impl SlotSampler {
     /// Begins a text. The token chosen last stays; `counts` are needed where something is penalised.
     pub fn begin(&mut self, sampler: &Sampler, counts: Vec<u32>) {
-        *self = Self { sampler: sampler.clone(), counts, drawn: 0, last: self.last, finished: false };
+        *self = Self { sampler: sampler.clone(), counts, drawn: 0, last: self.last, finished: false, failed: false };
+    }
+
+    /// What a finished slot gives again.
+    pub fn again(&self) -> Option<u32> {
+        if self.failed { Some(NO_TOKEN) } else { self.last }
     }
 
     /// Chooses from a row of logits, and remembers it.
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
+        if unusable(logits) {
+            self.last.get_or_insert(0);
+            (self.finished, self.failed) = (true, true);
+            return NO_TOKEN;
+        }
         let token = self.pick(logits);
         self.last = Some(token);
         self.drawn = self.drawn.wrapping_add(1);
@@ -38,8 +54,8 @@ impl SlotSampler {
     }
 
     fn pick(&self, logits: &[f32]) -> u32 {
-        let Sampler { temperature, seed, .. } = self.sampler;
-        if temperature == 0.0 {
+        let seed = self.sampler.seed;
+        if self.sampler.is_greedy() {
             return if self.counts.is_empty() { argmax(logits) } else { argmax(&self.penalised(logits)) };
         }
         let left = self.left(logits);
@@ -64,7 +80,7 @@ impl SlotSampler {
         let Sampler { temperature, top_k, top_p, min_p, .. } = self.sampler;
         let penalised = if self.counts.is_empty() { None } else { Some(self.penalised(logits)) };
         let logits = penalised.as_deref().unwrap_or(logits);
-        let scaled = logits.iter().map(|&logit| if logit.is_nan() { f32::NEG_INFINITY } else { logit / temperature });
+        let scaled = logits.iter().map(|&logit| (logit / temperature).clamp(-FURTHEST, FURTHEST));
         let mut left: Left = (0..).zip(scaled).collect();
 
         let k = top_k as usize;
@@ -91,8 +107,13 @@ impl SlotSampler {
     }
 }
 
+/// The choice from a row that no slot remembers.
+pub(super) fn greedy(logits: &[f32]) -> u32 {
+    if unusable(logits) { NO_TOKEN } else { argmax(logits) }
+}
+
 /// The place of the largest number. The lowest wins a tie; what is not a number never wins.
-pub(super) fn argmax(numbers: &[f32]) -> u32 {
+fn argmax(numbers: &[f32]) -> u32 {
     let (mut best, mut largest) = (0, f32::NEG_INFINITY);
     for (place, &number) in numbers.iter().enumerate() {
         if number > largest {
@@ -129,7 +150,19 @@ fn hash(words: [u32; 4]) -> [u32; 4] {
 #[cfg(test)]
 mod tests {
     use super::{SlotSampler, argmax};
-    use crate::state::{SEEN, Sampler};
+    use crate::state::{NO_TOKEN, SEEN, Sampler};
+
+    #[test]
+    fn unusable_logits_finish_a_slot_until_its_next_text() {
+        let mut slot = SlotSampler::default();
+        assert_eq!((slot.choose(&[0.0, f32::NAN]), slot.last), (NO_TOKEN, Some(0)), "a token that can be read");
+        slot.begin(&Sampler::default(), vec![]);
+        assert_eq!((slot.choose(&[0.0, 1.0, f32::NEG_INFINITY]), slot.finished), (1, false));
+        assert_eq!((slot.choose(&[0.0, f32::INFINITY]), slot.finished, slot.last), (NO_TOKEN, true, Some(1)));
+        assert_eq!(slot.again(), Some(NO_TOKEN));
+        slot.begin(&Sampler::default(), vec![]);
+        assert_eq!((slot.finished, slot.again()), (false, Some(1)));
+    }
 
     #[test]
     fn the_lowest_of_the_largest_wins() {

@@ -37,7 +37,13 @@ pub(super) struct SsdScan<'a> {
 impl SsdScan<'_> {
     /// The step of a head in a row.
     fn delta(&self, row: usize, head: usize) -> f32 {
-        softplus(self.dt.row(row)[head] + self.dt_bias[head]).max(self.limit.0).min(self.limit.1)
+        let step = softplus(self.dt.row(row)[head] + self.dt_bias[head]);
+        // NaN stays NaN.
+        match step {
+            _ if step < self.limit.0 => self.limit.0,
+            _ if step > self.limit.1 => self.limit.1,
+            _ => step,
+        }
     }
 
     /// The formula.

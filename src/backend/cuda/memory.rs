@@ -12,7 +12,7 @@ use crate::backend::{Result, StepTable};
 use crate::graph::{KvSpec, StateId, StateKind};
 use crate::state::{
     Addressing, KvFormat, KvLayout, LAST_TOKEN, PAGE_ROWS, Run, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout,
-    StateTensor, token_counts,
+    StateTensor, kv_f16, token_counts,
 };
 
 // The kernels find rows by the same rule.
@@ -292,7 +292,7 @@ impl Memory {
                     let bytes = match self.layout.kv_format {
                         KvFormat::F32 => bytemuck::cast_slice(&rows).to_vec(),
                         KvFormat::F16 => {
-                            let halves: Vec<f16> = rows.iter().map(|&x| f16::from_f32(x)).collect();
+                            let halves: Vec<f16> = rows.iter().map(|&x| kv_f16(x)).collect();
                             bytemuck::cast_slice(&halves).to_vec()
                         }
                     };

@@ -8,7 +8,7 @@ use super::gpu::Gpu;
 use crate::backend::{BackendError, Result};
 use crate::graph::{KvSpec, StateId, StateKind};
 use crate::state::{
-    KvFormat, KvLayout, LAST_TOKEN, Run, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, StateTensor,
+    KvFormat, KvLayout, LAST_TOKEN, Run, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, StateTensor, kv_f16,
     token_counts,
 };
 
@@ -214,8 +214,7 @@ impl Memory {
                             match self.layout.kv_format {
                                 KvFormat::F32 => gpu.queue.write_buffer(buffer, offset, bytemuck::cast_slice(these)),
                                 KvFormat::F16 => {
-                                    let halves: Vec<half::f16> =
-                                        these.iter().map(|&x| half::f16::from_f32(x)).collect();
+                                    let halves: Vec<half::f16> = these.iter().map(|&x| kv_f16(x)).collect();
                                     gpu.queue.write_buffer(buffer, offset, bytemuck::cast_slice(&halves));
                                 }
                             }

@@ -261,6 +261,7 @@ export class App {
       'faulty-device': [onCpu, another],
       'out-of-memory': [another, onCpu],
       'context-full': [fresh],
+      'not-finite': [fresh, another],
       'bad-request': [again, another],
     };
     this.#notices.trouble(what, remedies[what.code] ?? [again, another]);

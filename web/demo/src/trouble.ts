@@ -36,6 +36,10 @@ const WORDS: Record<ErrorCode, [title: string, advice: string]> = {
     'The conversation is as long as the model can remember',
     'Begin a new conversation, or edit an earlier message to go on from there.',
   ],
+  'not-finite': [
+    'The model’s numbers grew beyond all bounds',
+    'Load it with more precise weights, or choose another copy of it.',
+  ],
   aborted: ['Stopped', 'It can be begun again at any time.'],
   'bad-request': ['That cannot be done', 'Try it in another way.'],
   disposed: ['The model was unloaded', 'Load it again; what was said is still here.'],

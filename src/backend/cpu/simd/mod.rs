@@ -44,9 +44,9 @@ pub(super) trait Lanes: Copy {
     fn div(self, b: Self) -> Self;
     /// `self * b + c`, with one rounding where the processor has it.
     fn mul_add(self, b: Self, c: Self) -> Self;
-    /// The larger ones.
+    /// The larger ones; those of `b` where either is NaN.
     fn max(self, b: Self) -> Self;
-    /// The smaller ones.
+    /// The smaller ones; those of `b` where either is NaN.
     fn min(self, b: Self) -> Self;
     /// `2^n`, where `n` is the signed integer in the lowest bits of each number.
     fn power_of_two(self) -> Self;
@@ -55,12 +55,12 @@ pub(super) trait Lanes: Copy {
 
     /// `exp(x)` within two units in the last place, for `x` clamped to -87.3 ... 88: `2^n * exp(r)` with
     /// `|r| <= ln(2) / 2`, where `ln(2)` is taken as `355 / 512 - 2.12e-4` lest digits are lost, and the
-    /// polynomial of the Cephes library for `exp(r)`.
+    /// polynomial of the Cephes library for `exp(r)`. NaN stays NaN.
     #[inline(always)]
     fn exp(self) -> Self {
         /// Added to a small number, it leaves that number's nearest integer in the lowest bits.
         const ROUND: f32 = 12_582_912.0;
-        let x = self.max(Self::splat(-87.3)).min(Self::splat(88.0));
+        let x = Self::splat(88.0).min(Self::splat(-87.3).max(self));
         let rounded = x.mul_add(Self::splat(std::f32::consts::LOG2_E), Self::splat(ROUND));
         let n = rounded.sub(Self::splat(ROUND));
         let r = n.mul_add(Self::splat(-355.0 / 512.0), x);
@@ -367,6 +367,10 @@ mod tests {
             }
             let ends = of(V::load(&[-1000.0, 1000.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]).exp());
             assert!(ends[0] < 1.3e-38 && ends[1].is_finite() && ends[2] == 1.0, "{ends:?}");
+            let nan = V::splat(f32::NAN);
+            assert!(of(nan.exp()).into_iter().all(f32::is_nan), "NaN is not hidden");
+            assert_eq!((of(nan.max(x)), of(nan.min(x))), (a, a));
+            assert!(of(x.max(nan)).into_iter().chain(of(x.min(nan))).all(f32::is_nan));
             worst
         }
     }

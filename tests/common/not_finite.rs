@@ -1,0 +1,249 @@
+//! What is not finite reaches the host, on every backend in the same way: logits of which none can be chosen, keys and
+//! values beyond f16, experts chosen by what is not a number.
+
+use pollster::block_on;
+use selvedge::backend::cpu::CpuBackend;
+use selvedge::backend::{Backend, Outputs, ProgramId, ProgramSpec, Span, Step, StepTable, Tokens};
+use selvedge::graph::{
+    Graph, GraphBuilder, KvSpec, Op, Part, Routing, RowBlock, Rows, ValueId, WeightClass, WeightDesc, WeightFormat,
+    WeightId,
+};
+use selvedge::state::{KvFormat, NO_TOKEN, Sampler, SlotId, StateLayout, StateTensor};
+
+/// Rows of logits are longer than a workgroup has lanes.
+const VOCABULARY: usize = 300;
+const INFINITY: f32 = f32::INFINITY;
+
+/// A backend with a graph on it, of one input, whose weights are zeros.
+struct Loaded<'b> {
+    backend: &'b mut dyn Backend,
+    layout: StateLayout,
+    program: ProgramId,
+    input: ValueId,
+    /// Next position of each slot.
+    positions: [usize; 2],
+}
+
+impl<'b> Loaded<'b> {
+    fn new(backend: &'b mut dyn Backend, graph: &Graph, keep: Option<ValueId>, kv: KvFormat) -> Self {
+        for (index, recipe) in graph.weights.iter().enumerate() {
+            let id = WeightId(index as u32);
+            let (name, rows, columns) = (recipe.name.clone(), recipe.rows, recipe.columns);
+            let desc = WeightDesc { name, rows, columns, format: WeightFormat::F32, class: WeightClass::Matrix };
+            backend.create_weight(id, &desc).expect("a weight");
+            let bytes = vec![0; 4 * rows * columns];
+            block_on(backend.write_weight(id, RowBlock { first: 0, bytes: &bytes })).expect("rows");
+        }
+        let layout = StateLayout::new(graph, 2, 64, kv);
+        backend.allocate(&layout).expect("slots");
+        if layout.pages > 0 {
+            backend.set_pages(SlotId(0), &[0]).expect("pages");
+            backend.set_pages(SlotId(1), &[1]).expect("pages");
+        }
+        let spec = ProgramSpec { keep: keep.into_iter().collect(), ..ProgramSpec::new(4, 4) };
+        let program = backend.compile(graph, &spec).expect("a program");
+        Self { backend, layout, program, input: graph.inputs[0], positions: [0; 2] }
+    }
+
+    /// A step of spans of so many rows; `None`: of the slot's own token.
+    fn step(&mut self, spans: &[(usize, Option<usize>)], outputs: Outputs, input: &[f32]) -> StepTable {
+        let spans = spans.iter().map(|&(slot, rows)| {
+            let tokens = rows.map_or(Tokens::Sampled, |rows| Tokens::Given(vec![1; rows]));
+            let first = self.positions[slot];
+            self.positions[slot] += tokens.len();
+            Span { slot: SlotId(slot as u32), first, tokens, outputs }
+        });
+        let table = StepTable::new(&Step { spans: spans.collect() }, &self.layout).expect("a table");
+        self.backend.write(self.program, self.input, input).expect("an input");
+        table
+    }
+
+    fn sampled(&mut self, spans: &[(usize, Option<usize>)], outputs: Outputs, rows: &[&[f32]]) -> Vec<u32> {
+        let table = self.step(spans, outputs, &rows.concat());
+        let ticket = self.backend.step(self.program, &table).expect("a step");
+        block_on(self.backend.sampled(ticket)).expect("tokens")
+    }
+}
+
+/// Logits that are the input, but for an embedding of zeros, which reads the slot's own token.
+fn logits_graph() -> Graph {
+    let mut b = GraphBuilder::new();
+    let table = b.matrix("table", vec![Part::all("table", &[VOCABULARY, VOCABULARY])]);
+    let (input, hidden) = (b.input("input", VOCABULARY), b.embed("hidden", table, 1.0));
+    let x = b.add("sum", b.whole(hidden), b.whole(input), 1.0);
+    let logits = b.value("logits", VOCABULARY, Rows::Outputs);
+    b.push(Op::Gather { x: b.whole(x), out: logits });
+    b.sample(logits);
+    b.finish().expect("a graph")
+}
+
+/// Logits with the largest at 7, and with what `change` does to them.
+fn row(change: impl Fn(&mut [f32])) -> Vec<f32> {
+    let mut row: Vec<f32> = (0..VOCABULARY).map(|i| -0.01 * (i as f32 - 7.0).abs()).collect();
+    change(&mut row);
+    row
+}
+
+/// Rows from which nothing can be chosen give no token and freeze their slot, and no other.
+pub fn logits(backend: &mut dyn Backend) {
+    let graph = logits_graph();
+    let drawn = Sampler { temperature: 0.7, top_k: 40, top_p: 0.9, min_p: 0.01, seed: 5, ..Sampler::default() };
+    let penalised = Sampler { repetition: 1.3, frequency: 0.5, presence: 0.1, ..Sampler::default() };
+    let mut bad = vec![row(|row| row.fill(-INFINITY)), row(|row| row.fill(f32::NAN))];
+    for at in [0, 7, 255, 256, VOCABULARY - 1] {
+        for x in [f32::NAN, -f32::NAN, f32::from_bits(0x7f80_0001), INFINITY] {
+            bad.push(row(|row| row[at] = x));
+        }
+    }
+    bad.push(row(|row| (row[3], row[200]) = (-INFINITY, INFINITY)));
+    let good = [
+        row(|_| {}),
+        // Tokens that somebody took out.
+        row(|row| row[8..].fill(-INFINITY)),
+        row(|row| row[..7].fill(-INFINITY)),
+        row(|row| row.iter_mut().enumerate().filter(|(i, _)| *i != 7).for_each(|(_, x)| *x = -INFINITY)),
+    ];
+    let plain = row(|_| {});
+    for sampler in [Sampler::default(), drawn, penalised] {
+        let greedy = sampler.is_greedy();
+        let rows = bad.iter().map(|row| (row, false)).chain(good.iter().map(|row| (row, true)));
+        let mut loaded = Loaded::new(backend, &graph, None, KvFormat::F32);
+        for (i, (row, usable)) in rows.enumerate() {
+            let what = format!("row {i} at temperature {}", sampler.temperature);
+            for slot in [0, 1] {
+                loaded.backend.reset(SlotId(slot)).expect("a slot");
+                loaded.backend.set_sampler(SlotId(slot), &sampler, &[3]).expect("a sampler");
+            }
+            loaded.positions = [0; 2];
+            let is_token = |token: u32| if greedy { token == 7 } else { (token as usize) < VOCABULARY };
+            let first = loaded.sampled(&[(0, Some(1)), (1, Some(1))], Outputs::Last, &[row, &plain]);
+            assert!(if usable { is_token(first[0]) } else { first[0] == NO_TOKEN }, "{what}: {first:?}");
+            assert!(is_token(first[1]), "{what}: beside it {first:?}");
+            // Steps that were under way.
+            for _ in 0..2 {
+                let next = loaded.sampled(&[(0, None), (1, None)], Outputs::Last, &[&plain, &plain]);
+                assert!(next[1] != NO_TOKEN && (next[0] == NO_TOKEN) != usable, "{what}: then {next:?}");
+            }
+            // The slot's next text.
+            loaded.backend.set_sampler(SlotId(0), &sampler, &[]).expect("a sampler");
+            let again = loaded.sampled(&[(0, None)], Outputs::Last, &[&plain]);
+            assert!((again[0] as usize) < VOCABULARY, "{what}: at last {again:?}");
+        }
+        // Rows that choose for the host alone freeze nothing.
+        loaded.positions = [0; 2];
+        let tokens = loaded.sampled(&[(0, Some(3))], Outputs::All, &[&plain, &bad[2], &plain]);
+        assert!(tokens[0] == 7 && tokens[1] == NO_TOKEN && tokens[2] != NO_TOKEN, "{tokens:?}");
+        assert_ne!(loaded.sampled(&[(0, None)], Outputs::Last, &[&plain]), [NO_TOKEN]);
+    }
+}
+
+/// Numbers around the end of f16, and whether it holds them.
+const EDGE: [(f32, bool); 10] = [
+    (1.0 / 3.0, true),
+    (65504.0, true),
+    (-65519.99, true),
+    (65520.0, false),
+    (-65520.0, false),
+    (70_000.0, false),
+    (-1e30, false),
+    (INFINITY, false),
+    (-INFINITY, false),
+    (f32::NAN, false),
+];
+
+/// Keys and values that f16 does not hold are NaN in the pool, and in what attends to them.
+pub fn keys_and_values(backend: &mut dyn Backend) {
+    const WIDTH: usize = 4;
+    let mut b = GraphBuilder::new();
+    let input = b.input("input", 3 * WIDTH);
+    let [q, k, v] = b.split(input, [WIDTH; 3]);
+    let state = b.kv(0, KvSpec { heads: 1, key_width: WIDTH, value_width: WIDTH, pinned: 0, window: None });
+    let out = b.value("out", WIDTH, Rows::All);
+    b.push(Op::Attention { q, k, v, state, heads: 1, scale: 0.5, window: None, decode_window: None, out });
+    b.push(Op::KvAppend { k, v, state });
+    let graph = b.finish().expect("a graph");
+    // The twins too: what is written is the same everywhere, to the bit.
+    let mut twins = CpuBackend::twins();
+    for backend in [backend, &mut twins as &mut dyn Backend] {
+        for format in [KvFormat::F16, KvFormat::F32] {
+            let mut loaded = Loaded::new(backend, &graph, Some(out), format);
+            for (x, held) in EDGE {
+                for at in [0, 3, 4, 7] {
+                    loaded.positions = [0; 2];
+                    let mut row = [1.0; 3 * WIDTH];
+                    row[WIDTH + at] = x;
+                    let table = loaded.step(&[(0, Some(1))], Outputs::None, &row);
+                    loaded.backend.step(loaded.program, &table).expect("a step");
+                    let saved = block_on(loaded.backend.export(SlotId(0), 1)).expect("a memory");
+                    let kept: Vec<f32> = saved.tensors.iter().flat_map(|tensor| &tensor.data).copied().collect();
+                    let wanted = match format {
+                        KvFormat::F32 => x,
+                        KvFormat::F16 if held => half::f16::from_f32(x).to_f32(),
+                        KvFormat::F16 => f32::NAN,
+                    };
+                    assert!(same(kept[at], wanted), "{x} in {format:?} became {}", kept[at]);
+                    assert!(kept.iter().enumerate().all(|(i, y)| i == at || *y == 1.0), "{x}: its neighbours");
+                    // A query that all keys beyond f16 repel.
+                    let mut next = [0.5; 3 * WIDTH];
+                    next[..WIDTH].fill(if x < 0.0 { 1.0 } else { -1.0 });
+                    let table = loaded.step(&[(0, Some(1))], Outputs::None, &next);
+                    loaded.backend.step(loaded.program, &table).expect("a step");
+                    let seen = block_on(loaded.backend.read(loaded.program, out, 1)).expect("attention");
+                    if format == KvFormat::F16 {
+                        let lost = if at < WIDTH { 0 } else { at - WIDTH };
+                        assert_eq!(seen[lost].is_finite(), held, "{x} at {at}: {seen:?}");
+                    }
+                }
+            }
+            // A memory from where they are f32.
+            let data = EDGE.iter().flat_map(|(x, _)| [*x; WIDTH]).collect::<Vec<_>>();
+            let positions: Vec<u32> = (0..EDGE.len() as u32).collect();
+            let mut saved = block_on(loaded.backend.export(SlotId(0), 0)).expect("a memory");
+            saved.position = EDGE.len();
+            for tensor in &mut saved.tensors {
+                let (name, shape) = (tensor.name.clone(), vec![EDGE.len(), 1, WIDTH]);
+                *tensor = StateTensor { name, shape, positions: positions.clone(), data: data.clone() };
+            }
+            loaded.backend.import(SlotId(1), &saved).expect("it fits");
+            let back = block_on(loaded.backend.export(SlotId(1), EDGE.len())).expect("a memory");
+            for (i, y) in back.tensors[0].data.iter().enumerate() {
+                let (x, held) = EDGE[i / WIDTH];
+                assert_eq!(y.is_nan(), x.is_nan() || format == KvFormat::F16 && !held, "{x} came back as {y}");
+            }
+        }
+    }
+}
+
+fn same(a: f32, b: f32) -> bool {
+    a == b || a.is_nan() && b.is_nan()
+}
+
+/// Experts are chosen, each once, whatever their logits are; weights then are not numbers either.
+pub fn experts(backend: &mut dyn Backend) {
+    const EXPERTS: usize = 12;
+    let sigmoid = Routing::Sigmoid { normed: true, scale: 1.5 };
+    for (routing, top) in [(Routing::Softmax, [1, 1, 5]), (sigmoid, [4, 2, 6])] {
+        let mut b = GraphBuilder::new();
+        let input = b.input("logits", EXPERTS);
+        let routes = b.moe_route("routes", b.whole(input), None, routing, top);
+        let graph = b.finish().expect("a graph");
+        let mut loaded = Loaded::new(backend, &graph, Some(routes), KvFormat::F32);
+        for lost in [vec![0], vec![11], vec![2, 3, 9], (0..EXPERTS).collect()] {
+            for x in [f32::NAN, -f32::NAN] {
+                let mut row: Vec<f32> = (0..EXPERTS).map(|i| (i * 5 % EXPERTS) as f32).collect();
+                lost.iter().for_each(|&expert| row[expert] = x);
+                let table = loaded.step(&[(0, Some(1))], Outputs::None, &row);
+                loaded.backend.step(loaded.program, &table).expect("a step");
+                let routes = block_on(loaded.backend.read(loaded.program, routes, 1)).expect("routes");
+                let (ids, weights) = routes.split_at(top[2]);
+                let mut seen: Vec<usize> = ids.iter().map(|id| *id as usize).collect();
+                assert!(seen.iter().any(|id| lost.contains(id)), "{lost:?} are hidden: {routes:?}");
+                seen.sort_unstable();
+                seen.dedup();
+                assert!(seen.len() == top[2] && seen.iter().all(|&id| id < EXPERTS), "{routes:?}");
+                assert!(weights.iter().any(|weight| !weight.is_finite()), "{routes:?}");
+            }
+            loaded.positions = [0; 2];
+        }
+    }
+}
