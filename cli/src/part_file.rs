@@ -185,14 +185,16 @@ pub(crate) fn check_not_input(path: &Path, inputs: &[&Path]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether two names stand for one file.
 #[cfg(unix)]
-fn is_same(_: &Path, a: &Metadata, _: &Path, b: &Metadata) -> bool {
+pub(crate) fn is_same(_: &Path, a: &Metadata, _: &Path, b: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
+/// Whether two names stand for one file.
 #[cfg(not(unix))]
-fn is_same(a: &Path, _: &Metadata, b: &Path, _: &Metadata) -> bool {
+pub(crate) fn is_same(a: &Path, _: &Metadata, b: &Path, _: &Metadata) -> bool {
     a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
 }
 
@@ -296,7 +298,8 @@ mod tests {
         let node = Command::new("mknod").arg(at("node")).args(["c", "1", "3"]).stderr(std::process::Stdio::null());
         let node = node.status().is_ok_and(|status| status.success());
         let before = names(folder.path());
-        let cases = [("link", "link"), ("dangling", "link"), ("socket", "socket"), ("fifo", "FIFO"), ("node", "device")];
+        let cases =
+            [("link", "link"), ("dangling", "link"), ("socket", "socket"), ("fifo", "FIFO"), ("node", "device")];
         for (name, said) in cases.iter().filter(|(name, _)| node || *name != "node") {
             let error = write(&at(name), b"x").expect_err(name).to_string();
             assert!(error.contains(said), "{name}: {error}");

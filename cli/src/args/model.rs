@@ -85,7 +85,7 @@ impl ModelArgs {
     }
 
     /// The model's folder, fetched if it has to be.
-    pub(super) fn folder(&self) -> Result<PathBuf, CommandError> {
+    pub(crate) fn folder(&self) -> Result<PathBuf, CommandError> {
         locate(&self.model, Need::All, self.offline)
     }
 

@@ -6,3 +6,5 @@ mod support;
 mod chat;
 mod commands;
 mod convert;
+mod convert_folders;
+mod outputs;
