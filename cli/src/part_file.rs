@@ -295,8 +295,9 @@ mod tests {
         let made = Command::new("mkfifo").arg(at("fifo")).status().expect("mkfifo runs");
         assert!(made.success());
         // A node of its own, with the numbers of /dev/null. Only root may make one.
-        let node = Command::new("mknod").arg(at("node")).args(["c", "1", "3"]).stderr(std::process::Stdio::null());
-        let node = node.status().is_ok_and(|status| status.success());
+        let mut mknod = Command::new("mknod");
+        mknod.arg(at("node")).args(["c", "1", "3"]).stderr(std::process::Stdio::null());
+        let node = mknod.status().is_ok_and(|status| status.success());
         let before = names(folder.path());
         let cases =
             [("link", "link"), ("dangling", "link"), ("socket", "socket"), ("fifo", "FIFO"), ("node", "device")];
