@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use selvedge::checkpoint::COMPANIONS;
 use tempfile::{Builder, NamedTempFile};
 
 const PREFIX: &str = ".selvedge-";
@@ -150,14 +151,15 @@ pub(crate) fn kind(found: &Metadata) -> &'static str {
     }
 }
 
-/// Refuses an output file that is one of the command's inputs, under whatever name, or that lies in an input folder:
-/// there it might be taken for a part of the model.
+/// Refuses an output file that is one of the command's inputs, under whatever name: a file, or one in an input folder. A
+/// new file there is refused where its name would make it a part of the model.
 pub(crate) fn check_not_input(path: &Path, inputs: &[&Path]) -> io::Result<()> {
     let refuse = |input: &Path, what: &str| {
         let said = format!("{what} {}, which this command reads; name another file", input.display());
         Err(io::Error::new(io::ErrorKind::InvalidInput, said))
     };
     let place = folder(path).canonicalize().ok();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let found = fs::metadata(path).ok();
     let same = |input: &Path| {
         let input_found = fs::metadata(input).ok();
@@ -171,8 +173,8 @@ pub(crate) fn check_not_input(path: &Path, inputs: &[&Path]) -> io::Result<()> {
             continue;
         }
         let root = input.canonicalize()?;
-        if place.as_ref().is_some_and(|place| place.starts_with(&root)) {
-            return refuse(input, "lies in");
+        if is_model_file(&name) && place.as_ref() == Some(&root) {
+            return refuse(input, "would become a part of");
         }
         // Through links: the files of the hub's cache lie elsewhere.
         for entry in fs::read_dir(input)? {
@@ -183,6 +185,16 @@ pub(crate) fn check_not_input(path: &Path, inputs: &[&Path]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Names of files that a model consists of: what loaders read and `convert` writes.
+pub(crate) fn is_model_file(name: &str) -> bool {
+    let numbers = name.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors"));
+    let numbers = numbers.and_then(|numbers| numbers.split_once("-of-"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(a, b)| digits(a) && digits(b))
+        || ["config.json", "model.safetensors", "model.safetensors.index.json"].contains(&name)
+        || COMPANIONS.contains(&name)
 }
 
 /// Whether two names stand for one file.
@@ -365,20 +377,19 @@ mod tests {
         let check = |name: &str| check_not_input(&at(name), &[&model, &cached, &ids]);
         for name in [
             "model/model.safetensors",
-            "model/new",
-            "model/deep/new",
-            "model/deep/../new",
-            "alias/new",
+            "model/tokenizer.json",
+            "model/deep/../config.json",
+            "alias/model-00001-of-00002.safetensors",
             "alias/model.safetensors",
             "twin",
             "blobs/abc",
-            "cached/new",
+            "cached/config.json",
             "ids.txt",
         ] {
             let error = check(name).expect_err(name).to_string();
             assert!(error.contains("reads"), "{error}");
         }
-        for name in ["out", "new", "blobs/new", "no/such/folder"] {
+        for name in ["out", "new", "model/new", "config.json", "model/deep/config.json", "no/such/folder"] {
             check(name).expect(name);
         }
     }

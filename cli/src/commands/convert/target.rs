@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 
 use futures::future::{LocalBoxFuture, ready};
 use indicatif::ProgressBar;
-use selvedge::checkpoint::{COMPANIONS, FileSink, SinkError};
+use selvedge::checkpoint::{FileSink, SinkError};
 use sha2::{Digest, Sha256};
 
 use super::record::{LARGEST, RECORD, Record, Written, hexadecimal};
 use crate::commands::fetch::say;
 use crate::error::CommandError;
-use crate::part_file::{PartFile, is_part, is_same, kind};
+use crate::part_file::{PartFile, is_model_file, is_part, is_same, kind};
 
 /// Held as long as a conversion is at work, removed when it is finished. The system frees it when the program ends.
 const LOCK: &str = ".selvedge-convert.lock";
@@ -140,7 +140,7 @@ impl TargetFolder {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             let found = entry.metadata()?;
-            if is_ours(&name) && !(found.is_file() && self.record.files.contains_key(&name)) {
+            if is_model_file(&name) && !(found.is_file() && self.record.files.contains_key(&name)) {
                 return Err(foreign(&name, if found.is_file() { "a file" } else { kind(&found) }));
             }
         }
@@ -263,16 +263,6 @@ fn hash(path: &Path, head: &[u8]) -> io::Result<(String, bool)> {
     }
 }
 
-/// Whether a conversion writes files of this name, and a loader reads them.
-fn is_ours(name: &str) -> bool {
-    let numbers = name.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors"));
-    let numbers = numbers.and_then(|numbers| numbers.split_once("-of-"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    numbers.is_some_and(|(a, b)| digits(a) && digits(b))
-        || [CONFIG, "model.safetensors", "model.safetensors.index.json"].contains(&name)
-        || COMPANIONS.contains(&name)
-}
-
 fn foreign(name: &str, kind: &str) -> io::Error {
     io::Error::other(format!(
         "it holds {name}, {kind} that this conversion did not make and a model's folder would be read with; remove it, or \
@@ -349,7 +339,7 @@ fn read_record(path: &Path) -> Result<Option<Record>, CommandError> {
     }
     let record = Record::parse(&fs::read(&path).map_err(CommandError::file(&path))?).map_err(damaged)?;
     // What it lists may be removed.
-    match record.files.keys().find(|name| !is_ours(name)) {
+    match record.files.keys().find(|name| !is_model_file(name)) {
         Some(name) => Err(damaged(format!("it lists `{name}`, which no conversion writes"))),
         None => Ok(Some(record)),
     }
