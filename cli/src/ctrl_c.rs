@@ -4,6 +4,7 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::error::CommandError;
+use crate::part_file::remove_unfinished;
 use crate::terminal::status;
 
 /// Exit code of what Ctrl-C ended, as shells have it.
@@ -27,12 +28,13 @@ pub(crate) fn on_ctrl_c(answer: impl FnMut() + Send + 'static) -> Result<(), Com
     Ok(())
 }
 
-/// From now on Ctrl-C ends the program at once, after some last words.
+/// From now on Ctrl-C ends the program at once, after some last words; output files that are not whole are removed.
 pub(crate) fn ctrl_c_ends(words: &'static str) -> Result<(), CommandError> {
     on_ctrl_c(move || {
         if !words.is_empty() {
             status!("\n{words}");
         }
+        remove_unfinished();
         std::process::exit(INTERRUPTED.into());
     })
 }

@@ -5,6 +5,8 @@ mod commands;
 mod ctrl_c;
 mod error;
 mod input;
+mod licences;
+mod output;
 mod part_file;
 mod terminal;
 

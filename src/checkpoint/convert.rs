@@ -15,15 +15,15 @@ use super::loader::{BLOCK, overflow};
 use super::numbers::Conversion;
 use super::planes::{FP8_SCALE, METHOD, MINIMUMS, SCALES};
 use super::{
-    CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo,
-    safetensors, stored,
+    CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LARGEST_FILE, LoadProgress, SINGLE, SinkError, Storage,
+    TensorInfo, check_size, safetensors, stored,
 };
 use crate::formats::{GROUP, Quantised, Rounding};
 use crate::graph::{Graph, SourceBlock, WeightClass, WeightFormat};
 use crate::json;
 
 /// Small files of a model folder that go along as they are.
-const COMPANIONS: [&str; 14] = [
+pub const COMPANIONS: [&str; 14] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -42,7 +42,7 @@ const COMPANIONS: [&str; 14] = [
 
 /// Takes files: a folder, a browser's store.
 pub trait FileSink {
-    /// Whether a finished file of this name has `size` bytes and begins with `head`.
+    /// Whether a finished file of this name, from this source with these options, has `size` bytes and begins with `head`.
     fn has<'a>(&'a mut self, name: &'a str, size: u64, head: &'a [u8]) -> LocalBoxFuture<'a, Result<bool, SinkError>>;
 
     /// Begins a file, in place of one that may be there.
@@ -89,6 +89,10 @@ pub async fn convert(
     let config = config(checkpoint, options.storage)?;
     let targets = targets(checkpoint, graph, options.storage)?;
     let shards = shards(targets, options.shard);
+    for name in COMPANIONS {
+        // Hours before it would be read.
+        check_size(&checkpoint.source, name, LARGEST_FILE).await?;
+    }
     let names: Vec<String> = match shards.len() {
         1 => vec![SINGLE.into()],
         count => (1..=count).map(|i| format!("model-{i:05}-of-{count:05}.safetensors")).collect(),
@@ -101,6 +105,7 @@ pub async fn convert(
         let size = head.len() as u64 + size;
         if writing.has(name, size, &head).await? {
             done += shard.iter().map(Target::source_bytes).sum::<u64>();
+            proceed(progress(LoadProgress { done, total, tensor: name }))?;
             continue;
         }
         writing.begin(name, size).await?;

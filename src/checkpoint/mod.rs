@@ -26,7 +26,7 @@ use serde::Deserialize;
 use crate::formats::Quantised;
 use crate::graph::WeightFormat;
 
-pub use convert::{ConvertOptions, FileSink, RowQuantiser, convert};
+pub use convert::{COMPANIONS, ConvertOptions, FileSink, RowQuantiser, convert};
 pub use error::CheckpointError;
 pub use loader::{LoadProgress, LoadReport, SinkError, Storage, WeightChoice, WeightSink, load, stored};
 #[cfg(feature = "native")]
@@ -205,17 +205,25 @@ async fn read_whole<'a>(
     file: &'a str,
     largest: u64,
 ) -> Result<Option<Cow<'a, [u8]>>, CheckpointError> {
-    let Some(size) = source.size(file).await? else { return Ok(None) };
-    if size > largest {
-        let what = format!("has {size} bytes; at most {largest} are read");
-        return Err(CheckpointError::Text { file: source.describe(file), what });
-    }
+    let Some(size) = check_size(source, file, largest).await? else { return Ok(None) };
     let bytes = source.read(file, 0..size).await?;
     if bytes.starts_with(kind::LFS) {
         let what = format!("cannot be read: {}", kind::POINTER);
         return Err(CheckpointError::Text { file: source.describe(file), what });
     }
     Ok(Some(bytes))
+}
+
+/// The size of a file that is to be read whole; `None` when there is no such file.
+async fn check_size(source: &dyn Source, file: &str, largest: u64) -> Result<Option<u64>, CheckpointError> {
+    let size = source.size(file).await?;
+    match size.filter(|&size| size > largest) {
+        Some(size) => {
+            let what = format!("has {size} bytes; at most {largest} are read");
+            Err(CheckpointError::Text { file: source.describe(file), what })
+        }
+        None => Ok(size),
+    }
 }
 
 /// Reads the headers of all shards that the index names. A tensor that several shards hold is that of the shard which the

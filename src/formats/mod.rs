@@ -17,7 +17,7 @@ mod round;
 
 use half::f16;
 
-pub use round::{Rounding, quantise_row};
+pub use round::{ROUNDING_VERSION, Rounding, quantise_row};
 
 /// Numbers that share a scale.
 pub const GROUP: usize = 32;

@@ -23,6 +23,10 @@ pub enum Rounding {
     Plain,
 }
 
+/// Version of what rounding makes of given numbers: raised when the same numbers get other bytes, so that a conversion
+/// that was cut is not gone on with by another version.
+pub const ROUNDING_VERSION: u32 = 1;
+
 /// Scales that the search tries in each direction.
 const TRIED: usize = 12;
 

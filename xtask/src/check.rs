@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{setup, shell, web};
+use crate::{licences, papers, setup, shell, web};
 
-/// Formatting, lints on every target, documentation, file lengths, types and sizes of the npm package, the page.
+/// Formatting, lints on every target, documentation, file lengths, licences, types and sizes of the npm package,
+/// files of the packages, the page.
 #[derive(clap::Args)]
 pub struct Arguments {}
 
@@ -23,7 +24,9 @@ pub fn run(_: &Arguments) -> Result<()> {
     let mut doc = shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     lengths()?;
+    licences::check()?;
     web::package()?;
+    papers::check()?;
     web::page()?;
     println!("all checks passed");
     Ok(())

@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask setup | demo | test | check | bench | wasm`.
+//! The project's own verbs: `cargo xtask setup | demo | test | check | bench | wasm | release`.
 
 mod bench;
 mod check;
@@ -6,7 +6,10 @@ mod debian;
 mod demo;
 mod drivers;
 mod f16_browser;
+mod licences;
+mod papers;
 mod pretrained;
+mod release;
 mod serve;
 mod setup;
 mod shell;
@@ -29,6 +32,7 @@ enum Verb {
     Check(check::Arguments),
     Bench(bench::Arguments),
     Wasm(wasm::Arguments),
+    Release(release::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Wasm(arguments) => wasm::run(&arguments),
+        Verb::Release(arguments) => release::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

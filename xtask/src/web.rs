@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::licences::{self, Build, NOTICES};
 use crate::{setup, shell, wasm};
 
 /// Most bytes of the package's JavaScript, all of it together and gzipped, before any bundler makes it smaller.
@@ -19,6 +20,7 @@ pub fn package() -> Result<()> {
         // What is no longer compiled must not be shipped.
         std::fs::remove_dir_all(&dist)?;
     }
+    licences::write(Build::Module, &shell::root().join("web").join(NOTICES))?;
     typescript(&node, "web")?;
     typescript(&node, "web/tests")?;
     let mut files = scripts(&dist)?;

@@ -85,6 +85,11 @@ impl ModelArgs {
         Self { model: model.to_owned(), offline: self.offline, load: LoadArgs { weights, ..self.load.clone() } }
     }
 
+    /// The model's folder, fetched if it has to be.
+    pub(crate) fn folder(&self) -> Result<PathBuf, CommandError> {
+        locate(&self.model, Need::All, self.offline)
+    }
+
     fn open(&self, need: Need) -> Result<Folder, CommandError> {
         Ok(Folder::open(locate(&self.model, need, self.offline)?)?)
     }

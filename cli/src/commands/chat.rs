@@ -14,6 +14,7 @@ use crate::args::sampling::{SamplingArgs, chance};
 use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
 use crate::input::{self, Line};
+use crate::part_file::{PartFile, check_not_input, check_target};
 use crate::terminal::{self, status};
 use selvedge::checkpoint::{Checkpoint, Folder};
 use selvedge::demo_model;
@@ -31,7 +32,7 @@ const HELP: &str = "\
 /edit TEXT    say TEXT instead of what you said last
 /new          begin another conversation
 /think WORD   on, off or auto: thinking aloud, where the model's template has a switch for it
-/save FILE    write the conversation as JSON
+/save FILE    write the conversation as JSON; /save! FILE replaces a file
 /quit         leave (also the end of the input)
 Ctrl-C stops an answer; twice while nothing is being said, it leaves.";
 
@@ -87,8 +88,9 @@ impl Args {
     }
 
     async fn talk(self) -> Result<ExitCode, CommandError> {
-        let checkpoint = match &self.model {
-            Some(model) => Checkpoint::open(Folder::open(locate(model, Need::All, self.offline)?)?).await?,
+        let folder = self.model.as_ref().map(|model| locate(model, Need::All, self.offline)).transpose()?;
+        let checkpoint = match &folder {
+            Some(folder) => Checkpoint::open(Folder::open(folder)?).await?,
             None => Checkpoint::open(demo_model::files()).await?,
         };
         // What is wrong with the template shows before gigabytes are read.
@@ -112,6 +114,7 @@ impl Args {
             messages: opening.clone(),
             opening,
             interrupt,
+            model: folder,
             terminal: io::stdin().is_terminal(),
             verbose: self.verbose,
             refused: false,
@@ -148,6 +151,8 @@ struct Chat {
     opening: Vec<ChatMessage>,
     interrupt: Interrupt,
     terminal: bool,
+    /// The model's folder, unless it is the one that the binary carries.
+    model: Option<PathBuf>,
     verbose: bool,
     /// A line was not followed.
     refused: bool,
@@ -194,7 +199,7 @@ impl Chat {
             ("/edit", text) if !text.is_empty() => {
                 self.ask(self.last_question().unwrap_or(self.messages.len()), text.to_owned()).await?;
             }
-            ("/save", file) if !file.is_empty() => match self.save(Path::new(file)) {
+            ("/save" | "/save!", file) if !file.is_empty() => match self.save(Path::new(file), word == "/save!") {
                 Ok(()) => status!("saved in {file}"),
                 Err(error) => self.refuse(format_args!("error: {error}")),
             },
@@ -209,9 +214,21 @@ impl Chat {
         self.messages.iter().rposition(|message| message.role == "user")
     }
 
-    fn save(&self, file: &Path) -> Result<(), CommandError> {
-        let json = serde_json::to_string_pretty(&self.messages).map_err(io::Error::from);
-        json.and_then(|json| std::fs::write(file, json + "\n")).map_err(CommandError::file(file))
+    /// Writes the conversation; in place of a file only if `replace` says so, and never of one of the model's.
+    fn save(&self, file: &Path, replace: bool) -> Result<(), CommandError> {
+        let model: Vec<&Path> = self.model.as_deref().into_iter().collect();
+        let write = || {
+            let found = check_target(file)?;
+            check_not_input(file, &model)?;
+            if found.is_some() && !replace {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "is there already; /save! replaces it"));
+            }
+            let mut part = PartFile::create(file)?;
+            serde_json::to_writer_pretty(&mut part, &self.messages)?;
+            part.write_all(b"\n")?;
+            if replace { part.finish() } else { part.finish_new() }
+        };
+        write().map_err(CommandError::file(file))
     }
 
     /// Puts a question after the first `kept` messages and says the answer. If it is refused, the conversation stays as

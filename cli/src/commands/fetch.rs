@@ -119,7 +119,7 @@ fn show(bar: &ProgressBar, event: FetchEvent) {
 }
 
 /// A line above the bar; a plain one where there is no bar.
-fn say(bar: &ProgressBar, line: &str) {
+pub(super) fn say(bar: &ProgressBar, line: &str) {
     if io::stderr().is_terminal() {
         bar.println(terminal::shown(line));
     } else {

@@ -1,13 +1,13 @@
 //! `selvedge logits`: the model's raw answers, to compare with other implementations.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::args::model::ModelArgs;
 use crate::error::CommandError;
 use crate::input;
-use crate::part_file::PartFile;
+use crate::output::Destination;
 use selvedge::backend::Outputs;
 use selvedge::checkpoint::safetensors;
 use selvedge::runtime::{EngineError, PREFILL_ROWS};
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Tokens of a span
     #[arg(long, value_name = "N", default_value_t = PREFILL_ROWS, value_parser = at_least_one)]
     chunk: usize,
-    /// File to write: safetensors with one F32 tensor `logits` of shape [tokens, vocabulary]
+    /// File to write: safetensors with one F32 tensor `logits` of shape [tokens, vocabulary]; `-` is stdout
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -70,6 +70,9 @@ impl Args {
     }
 
     async fn write_logits(self) -> Result<ExitCode, CommandError> {
+        let model = self.model.folder()?;
+        let inputs = [Some(model.as_path()), self.sequence.tokens_file.as_deref()];
+        let out = Destination::check(self.out, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
         let ids = self.sequence.ids()?;
         let mut engine = self.model.load().await?;
         engine.check_tokens(&ids)?;
@@ -80,27 +83,27 @@ impl Args {
             return Err(EngineError::ContextFull { tokens: ids.len(), used: 0, context: engine.context() }.into());
         }
         let slot = engine.open()?;
-        let fault = CommandError::file(&self.out);
-        let mut out = create(&self.out, ids.len(), engine.model().vocabulary).map_err(&fault)?;
+        let mut file = out.create()?;
+        let head = head(ids.len(), engine.model().vocabulary);
+        file.write_all(&head).map_err(|e| out.fault(e))?;
         let (prompt, rest) = ids.split_at(self.prefill.unwrap_or(ids.len()).min(ids.len()));
         for span in prompt.chunks(self.chunk).chain(rest.chunks(1)) {
             let step = engine.feed(slot, span, Outputs::All)?;
             for number in engine.logits(&step).await? {
-                out.write_all(&number.to_le_bytes()).map_err(&fault)?;
+                file.write_all(&number.to_le_bytes()).map_err(|e| out.fault(e))?;
             }
         }
-        out.finish().map_err(&fault)?;
+        file.finish().map_err(|e| out.fault(e))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// A safetensors file with one tensor, to be written row by row: the logits of a long text may not fit in memory.
-fn create(path: &Path, rows: usize, columns: usize) -> io::Result<PartFile> {
+/// The beginning of a safetensors file with one tensor, whose rows follow one by one: the logits of a long text may not
+/// fit in memory.
+fn head(rows: usize, columns: usize) -> Vec<u8> {
     let bytes = rows * columns * size_of::<f32>();
     let header = serde_json::json!({
         "logits": { "dtype": "F32", "shape": [rows, columns], "data_offsets": [0, bytes] },
     });
-    let mut file = PartFile::create(path)?;
-    file.write_all(&safetensors::head(header.to_string()))?;
-    Ok(file)
+    safetensors::head(header.to_string())
 }

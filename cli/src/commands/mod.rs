@@ -18,12 +18,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::licences;
 use crate::terminal::{self, status};
 
 /// Runs hybrid language models (attention and state-space layers woven together).
 #[derive(Parser)]
-#[command(name = "selvedge", version)]
+#[command(name = "selvedge", version, args_conflicts_with_subcommands = true)]
 struct Cli {
+    /// Print the licences of the program and of all that it contains
+    #[arg(long)]
+    licenses: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -50,19 +54,20 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| misuse(&error));
     // Nothing asked for: talk.
     let talk = || Cli::parse_from(["selvedge", "chat"]).command;
-    let Some(command) = cli.command.or_else(talk) else { return ExitCode::FAILURE };
-    let result = match command {
-        Command::Chat(args) => args.run(),
-        Command::Generate(args) => args.run(),
-        Command::Logits(args) => args.run(),
-        Command::Score(args) => args.run(),
-        Command::Inspect(args) => args.run(),
-        Command::Convert(args) => args.run(),
-        Command::Perplexity(args) => args.run(),
-        Command::Devices(args) => args.run(),
-        Command::Bench(args) => args.run(),
-        Command::Fetch(args) => args.run(),
-        Command::Cache(args) => args.run(),
+    let Cli { licenses, command } = cli;
+    let result = match command.or_else(|| if licenses { None } else { talk() }) {
+        Some(Command::Chat(args)) => args.run(),
+        Some(Command::Generate(args)) => args.run(),
+        Some(Command::Logits(args)) => args.run(),
+        Some(Command::Score(args)) => args.run(),
+        Some(Command::Inspect(args)) => args.run(),
+        Some(Command::Convert(args)) => args.run(),
+        Some(Command::Perplexity(args)) => args.run(),
+        Some(Command::Devices(args)) => args.run(),
+        Some(Command::Bench(args)) => args.run(),
+        Some(Command::Fetch(args)) => args.run(),
+        Some(Command::Cache(args)) => args.run(),
+        None => licences::print(),
     };
     result.unwrap_or_else(|error| {
         if !error.reader_is_gone() {

@@ -167,7 +167,7 @@ fn a_conversion_goes_on_where_it_was_cut() {
     // As if it had stopped inside the second shard; the third is of another conversion.
     let path = |name: &str| cut.path().join(name);
     fs::remove_file(path("config.json")).expect("it was there");
-    fs::rename(path(shards[1]), path(&format!("{}.part", shards[1]))).expect("it was there");
+    fs::rename(path(shards[1]), path(".selvedge-convert-1a2b3c4d.part")).expect("it was there");
     fs::write(path(shards[2]), &wanted[shards[0]]).expect("it can be written");
     let modified = |name: &str| fs::metadata(path(name)).expect("a file").modified().expect("a time");
     let first = modified(shards[0]);

@@ -7,3 +7,5 @@ mod chat;
 mod chat_models;
 mod commands;
 mod convert;
+mod convert_folders;
+mod outputs;

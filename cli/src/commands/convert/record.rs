@@ -1,0 +1,199 @@
+//! Record of a conversion, kept in the folder that it fills: source, options, and the files that are finished.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use selvedge::checkpoint::{Checkpoint, ConvertOptions, SourceError};
+use selvedge::formats::{ROUNDING_VERSION, Rounding};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Name of the file.
+pub(super) const RECORD: &str = "selvedge-conversion.json";
+/// Most bytes of a record that is read.
+pub(super) const LARGEST: u64 = 1 << 26;
+
+/// Version of the record's own layout.
+const VERSION: u32 = 1;
+/// Bytes of weights up to which all of them are hashed. Larger models are sampled in every tensor.
+const HASHED_WHOLE: u64 = 1 << 30;
+/// Bytes of a sample; a tensor has three.
+const SAMPLE: u64 = 1 << 12;
+/// Bytes that are read at once.
+const BLOCK: usize = 1 << 20;
+
+/// Identity and state of a conversion.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    source: Source,
+    options: Options,
+    /// Files that this conversion has begun, and what they are once they are finished.
+    pub(super) files: BTreeMap<String, Option<Written>>,
+}
+
+/// A finished file.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Written {
+    pub(super) size: u64,
+    pub(super) sha256: String,
+}
+
+/// Fingerprint of the model that is converted; the place where it lies is no part of it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Source {
+    /// SHA-256 of config.json.
+    config: String,
+    /// SHA-256 of names, dtypes, shapes and places of all tensors.
+    tensors: String,
+    /// Files of weights.
+    files: BTreeMap<String, Weights>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Weights {
+    size: u64,
+    /// SHA-256 of the tensors' bytes, or of samples of each, see [`HASHED_WHOLE`].
+    sha256: String,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Options {
+    weights: String,
+    rounding: String,
+    /// Bytes.
+    shard: u64,
+    /// See [`ROUNDING_VERSION`].
+    quantiser: u32,
+}
+
+impl Record {
+    /// The record of a conversion that has not begun. `files` gives the bytes of the model's files of weights.
+    pub(super) async fn new(
+        checkpoint: &Checkpoint,
+        files: &dyn selvedge::checkpoint::Source,
+        options: &ConvertOptions,
+    ) -> Result<Self, SourceError> {
+        let options = Options {
+            weights: options.storage.choice.name(),
+            rounding: if options.storage.rounding == Rounding::Plain { "plain" } else { "searched" }.into(),
+            shard: options.shard,
+            quantiser: ROUNDING_VERSION,
+        };
+        let source = Source::of(checkpoint, files).await?;
+        Ok(Self { version: VERSION, source, options, files: BTreeMap::new() })
+    }
+
+    /// Reads a record; an error says why it is none.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let this: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        if this.version != VERSION {
+            return Err(format!("it has version {}, and this program knows version {VERSION}", this.version));
+        }
+        Ok(this)
+    }
+
+    pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Differences of source and options between an earlier conversion and this one, for people; none if this one can
+    /// go on with the files of the earlier.
+    pub(super) fn differences(&self, earlier: &Self) -> Vec<String> {
+        let mut found = vec![];
+        let (before, now) = (&earlier.options, &self.options);
+        for (name, before, now) in [
+            ("--weights", before.weights.clone(), now.weights.clone()),
+            ("--rounding", before.rounding.clone(), now.rounding.clone()),
+            ("--shard", mebibytes(before.shard), mebibytes(now.shard)),
+            ("the version of the rounding", before.quantiser.to_string(), now.quantiser.to_string()),
+        ] {
+            if before != now {
+                found.push(format!("{name} was {before} and is {now}"));
+            }
+        }
+        let (before, now) = (&earlier.source, &self.source);
+        if before.config != now.config {
+            found.push("the source has another config.json".into());
+        }
+        let names: BTreeSet<&String> = before.files.keys().chain(now.files.keys()).collect();
+        let other = names.into_iter().filter(|name| before.files.get(*name) != now.files.get(*name));
+        let other: Vec<&str> = other.map(String::as_str).collect();
+        match other.as_slice() {
+            [] if before.tensors != now.tensors => found.push("the source's tensors lie otherwise".into()),
+            [] => {}
+            [name] => found.push(format!("the source's {name} holds other weights")),
+            [name, rest @ ..] => found.push(format!("the source's {name} and {} more hold other weights", rest.len())),
+        }
+        found
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+impl Source {
+    async fn of(checkpoint: &Checkpoint, files: &dyn selvedge::checkpoint::Source) -> Result<Self, SourceError> {
+        let mut table = Sha256::new();
+        let mut ranges: BTreeMap<&str, Vec<Range<u64>>> = BTreeMap::new();
+        for (name, info) in checkpoint.tensors() {
+            table.update(format!("{name:?} {} {:?}", info.dtype, info.shape));
+            let planes = info.planes.iter().map(|plane| (&plane.file, &plane.range));
+            for (file, range) in [(&info.file, &info.range)].into_iter().chain(planes) {
+                table.update(format!(" {file:?} {range:?}\n"));
+                ranges.entry(file).or_default().push(range.clone());
+            }
+        }
+        let total: u64 = ranges.values().flatten().map(|range| range.end - range.start).sum();
+        let mut weights = BTreeMap::new();
+        for (file, mut ranges) in ranges {
+            ranges.sort_by_key(|range| range.start);
+            let size = files.size(file).await?.unwrap_or(0);
+            let mut hash = Sha256::new();
+            for range in ranges {
+                let parts = if total > HASHED_WHOLE { samples(range) } else { vec![range] };
+                for part in parts {
+                    for from in part.clone().step_by(BLOCK) {
+                        hash.update(&files.read(file, from..part.end.min(from + BLOCK as u64)).await?);
+                    }
+                }
+            }
+            weights.insert(file.to_owned(), Weights { size, sha256: hexadecimal(hash) });
+        }
+        let config = hexadecimal(Sha256::new_with_prefix(checkpoint.config()));
+        Ok(Self { config, tensors: hexadecimal(table), files: weights })
+    }
+}
+
+/// Beginning, middle and end of a range, or all of a short one.
+fn samples(range: Range<u64>) -> Vec<Range<u64>> {
+    let length = range.end - range.start;
+    if length <= 3 * SAMPLE {
+        return vec![range];
+    }
+    let middle = range.start + (length - SAMPLE) / 2;
+    [range.start, middle, range.end - SAMPLE].map(|from| from..from + SAMPLE).to_vec()
+}
+
+/// A hash as text.
+pub(super) fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_lie_in_the_range() {
+        for (range, count) in [(5..5, 1), (5..6, 1), (0..3 * SAMPLE, 1), (7..7 + 3 * SAMPLE + 1, 3), (9..1 << 40, 3)] {
+            let found = samples(range.clone());
+            assert_eq!(found.len(), count, "{range:?}");
+            assert_eq!((found[0].start, found[count - 1].end), (range.start, range.end));
+            assert!(found.is_sorted_by(|a, b| a.end <= b.start), "{found:?}");
+        }
+    }
+}
