@@ -15,8 +15,8 @@ use super::loader::{BLOCK, overflow};
 use super::numbers::Conversion;
 use super::planes::{FP8_SCALE, METHOD, MINIMUMS, SCALES};
 use super::{
-    CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LARGEST_FILE, LoadProgress, SINGLE, SinkError, Storage,
-    TensorInfo, check_size, safetensors, stored,
+    CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo,
+    check_size, safetensors, stored,
 };
 use crate::formats::{GROUP, Quantised, Rounding};
 use crate::graph::{Graph, SourceBlock, WeightClass, WeightFormat};
@@ -91,7 +91,7 @@ pub async fn convert(
     let shards = shards(targets, options.shard);
     for name in COMPANIONS {
         // Hours before it would be read.
-        check_size(&checkpoint.source, name, LARGEST_FILE).await?;
+        check_size(&checkpoint.source, name, largest(name)).await?;
     }
     let names: Vec<String> = match shards.len() {
         1 => vec![SINGLE.into()],

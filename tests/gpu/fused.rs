@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Place, Worst, folder, places, wait};
+use crate::support::{Place, Worst, folder, places, skipped, wait, webgpu_or_skipped};
 use safetensors::Dtype;
 use selvedge::arch::{self, ArchOptions, Config};
 use selvedge::backend::cpu::CpuBackend;
@@ -229,8 +229,9 @@ fn in_segments<const BYTES: u64>() -> Box<dyn Backend> {
 
 #[test]
 fn matrices_may_lie_in_segments() {
-    // Where kernels take a second to compile, whole matrices are enough.
-    if !places().iter().any(|place| place.name == "webgpu" && !place.slow) {
+    let Some(place) = webgpu_or_skipped() else { return };
+    if place.slow {
+        skipped("matrices in segments: kernels take seconds to compile here");
         return;
     }
     // How many dispatches the pairs of all layers (or what reads a norm by groups) take in each format: the rows
@@ -280,7 +281,7 @@ fn kernels(place: &Place, config: &str) -> Vec<String> {
 
 #[test]
 fn every_kind_of_block_decodes_in_few_kernels() {
-    let Some(place) = places().into_iter().find(|p| p.name == "webgpu") else { return };
+    let Some(place) = webgpu_or_skipped() else { return };
     let config = |base: &str, field: &str, value: Value| {
         let mut config: Value = serde_json::from_str(base).expect("JSON");
         config[field] = value;

@@ -1,12 +1,12 @@
 //! Quantising on the device against quantising on the host: the same codes and scales, but where the last bits of a
 //! division or a sum lead a search another way.
 
-use crate::support::{bell, checkpoint, squared_error, wait};
+use crate::support::{adapter_or_skipped, bell, checkpoint, squared_error, wait};
 use futures::future::LocalBoxFuture;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
+use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
 use selvedge::checkpoint::{
     self, Checkpoint, ConvertOptions, FileSink, Memory, RowQuantiser, SinkError, Storage, WeightChoice, WeightSink,
@@ -104,9 +104,7 @@ fn compare(
 
 #[test]
 fn the_device_rounds_as_the_host_does() {
-    if wait(webgpu::adapters()).is_empty() {
-        assert!(std::env::var_os("VK_DRIVER_FILES").is_none(), "the chosen Vulkan driver offers no adapter");
-        println!("not tested: there is no adapter");
+    if !adapter_or_skipped() {
         return;
     }
     let (mut groups, mut others) = (0, 0);
@@ -170,8 +168,7 @@ impl FileSink for Files {
 
 #[test]
 fn a_checkpoint_converted_on_the_device_is_the_hosts() {
-    if wait(webgpu::adapters()).is_empty() {
-        println!("not tested: there is no adapter");
+    if !adapter_or_skipped() {
         return;
     }
     // Matrices of widths that end within a word and within a group, and rows that end within a quad.
@@ -217,8 +214,7 @@ fn a_checkpoint_converted_on_the_device_is_the_hosts() {
 
 #[test]
 fn what_cannot_be_quantised_is_refused() {
-    if wait(webgpu::adapters()).is_empty() {
-        println!("not tested: there is no adapter");
+    if !adapter_or_skipped() {
         return;
     }
     let options = WebGpuOptions { self_test: false, ..Default::default() };
@@ -250,8 +246,7 @@ fn logits(quantise: bool, weights: WeightChoice) -> Vec<f32> {
 
 #[test]
 fn a_model_that_the_device_quantised_computes_the_same() {
-    if wait(webgpu::adapters()).is_empty() {
-        println!("not tested: there is no adapter");
+    if !adapter_or_skipped() {
         return;
     }
     for weights in [WeightChoice::Q8, WeightChoice::Q4, WeightChoice::Q4m] {

@@ -1,7 +1,7 @@
 //! WebGPU's own promises: kernels are tested when a device is opened, on what every browser has; decode
 //! makes nothing new, and starts few kernels.
 
-use crate::support::{Setting, checkpoint, load, places, wait};
+use crate::support::{Setting, adapter_or_skipped, checkpoint, load, wait, webgpu_or_skipped};
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
 use selvedge::graph::{GraphBuilder, Part, WeightClass, WeightDesc, WeightFormat, WeightId};
@@ -10,9 +10,7 @@ use selvedge::state::{KvFormat, SlotId, StateLayout};
 
 #[test]
 fn the_self_test_passes_with_and_without_more_than_the_defaults() {
-    if wait(webgpu::adapters()).is_empty() {
-        assert!(std::env::var_os("VK_DRIVER_FILES").is_none(), "the chosen Vulkan driver offers no adapter");
-        println!("not tested: there is no adapter");
+    if !adapter_or_skipped() {
         return;
     }
     for default_limits in [false, true] {
@@ -37,8 +35,7 @@ fn an_adapter_of_another_name_is_an_error_that_lists_the_ones_there_are() {
 
 #[test]
 fn a_program_ends_with_the_memory_it_was_compiled_for() {
-    if wait(webgpu::adapters()).is_empty() {
-        println!("not tested: there is no adapter");
+    if !adapter_or_skipped() {
         return;
     }
     let options = WebGpuOptions { self_test: false, ..Default::default() };
@@ -97,7 +94,7 @@ fn decode(engine: &mut Engine) -> Vec<String> {
 
 #[test]
 fn decode_makes_nothing_and_starts_few_kernels() {
-    let Some(place) = places().into_iter().find(|p| p.name == "webgpu") else { return };
+    let Some(place) = webgpu_or_skipped() else { return };
     // Kernels of a layer.
     for (name, budget) in [("hymba/caseA", 8), ("falcon_h1", 8)] {
         let mut engine = load(&place, &checkpoint(name), Setting::default());

@@ -17,7 +17,6 @@ mod device_memory;
 mod engine;
 mod foreign_models;
 mod fuzz_checkpoint;
-mod pretrained;
 mod published;
 mod quantisation;
 mod quantised;

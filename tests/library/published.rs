@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::support::skipped;
 use selvedge::arch::{self, ArchOptions, Config};
 use selvedge::text::{ChatMessage, ChatTemplate, Tokenizer};
 
@@ -10,7 +11,7 @@ use selvedge::text::{ChatMessage, ChatTemplate, Tokenizer};
 fn published() -> Option<PathBuf> {
     let folder = std::env::var_os("SELVEDGE_DATA").map(|data| Path::new(&data).join("hymba-1.5b"));
     if folder.is_none() {
-        println!("Hymba's published files are not tested: SELVEDGE_DATA names no folder with hymba-1.5b");
+        skipped("Hymba's published files: SELVEDGE_DATA names no folder with hymba-1.5b");
     }
     folder
 }

@@ -47,35 +47,96 @@ pub fn cpu() -> Place {
     Place { name: "cpu", open: || Box::new(CpuBackend::new()), slack: 1.0, slow: false }
 }
 
-/// Every backend of this machine. Which driver stands behind WebGPU is the environment's choice
-/// (`VK_DRIVER_FILES`); where one was chosen it has to be there.
+/// Reports that the calling test returns without having run: `cargo xtask test` counts the line instead of the test.
+pub fn skipped(reason: &str) {
+    println!("skipped: {reason}");
+}
+
+const NO_ADAPTER: &str = "WebGPU: there is no adapter";
+
+/// Whether WebGPU has an adapter; where a driver was chosen (`VK_DRIVER_FILES`) it must.
+pub fn has_adapter() -> bool {
+    let found = !wait(webgpu::adapters()).is_empty();
+    assert!(found || std::env::var_os("VK_DRIVER_FILES").is_none(), "the chosen Vulkan driver offers no adapter");
+    found
+}
+
+/// The same; without an adapter the calling test is reported as skipped.
+pub fn adapter_or_skipped() -> bool {
+    let found = has_adapter();
+    if !found {
+        skipped(NO_ADAPTER);
+    }
+    found
+}
+
+/// WebGPU, whichever driver stands behind it; without an adapter the calling test is reported as skipped.
+pub fn webgpu_or_skipped() -> Option<Place> {
+    adapter_or_skipped().then(webgpu_place)
+}
+
+fn webgpu_place() -> Place {
+    let adapters = wait(webgpu::adapters());
+    let adapter = adapters.first().expect("an adapter");
+    println!("webgpu runs on {} ({})", adapter.adapter, adapter.driver);
+    let open = || -> Box<dyn Backend> {
+        // tests/gpu/webgpu.rs runs the self-test; here it would only take time, at every load. And what is compared
+        // are kernels on the same codes: tests/gpu/quantise_on_device.rs has those that a device makes.
+        let options = WebGpuOptions { self_test: false, quantise: false, ..Default::default() };
+        Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
+    };
+    Place { name: "webgpu", open, slack: 2.0, slow: adapter.adapter.contains("SwiftShader") }
+}
+
+/// Every backend of this machine. Which driver stands behind WebGPU is the environment's choice.
 pub fn places() -> Vec<Place> {
     let mut places = vec![cpu()];
-    let adapters = wait(webgpu::adapters());
-    if let Some(adapter) = adapters.first() {
-        println!("webgpu runs on {} ({})", adapter.adapter, adapter.driver);
-        let open = || -> Box<dyn Backend> {
-            // tests/webgpu.rs runs the self-test; here it would only take time, at every load. And what is compared
-            // are kernels on the same codes: tests/quantise_on_device.rs has those that a device makes.
-            let options = WebGpuOptions { self_test: false, quantise: false, ..Default::default() };
-            Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
-        };
-        let slow = adapter.adapter.contains("SwiftShader");
-        places.push(Place { name: "webgpu", open, slack: 2.0, slow });
+    if has_adapter() {
+        places.push(webgpu_place());
     } else {
-        assert!(std::env::var_os("VK_DRIVER_FILES").is_none(), "the chosen Vulkan driver offers no adapter");
-        println!("webgpu is not tested: there is no adapter");
+        println!("skipped in part: {NO_ADAPTER}");
     }
     places
 }
 
-/// The folder of a case: below `tests/goldens`, or below `families` in the folder that SELVEDGE_GOLDENS names,
-/// for cases too large for the repository.
+/// The folder of a golden.
 pub fn folder(name: &str) -> PathBuf {
-    let ours = repository().join("tests/goldens").join(name);
-    match std::env::var_os("SELVEDGE_GOLDENS") {
-        Some(more) if !ours.exists() => Path::new(&more).join("families").join(name),
-        _ => ours,
+    repository().join("tests/goldens").join(name)
+}
+
+/// Further goldens, in the layout of `tests/goldens`: the folders below `families` in the folder that SELVEDGE_GOLDENS
+/// names. `None` where it names none.
+pub fn further_goldens() -> Option<Vec<PathBuf>> {
+    let families = Path::new(&std::env::var_os("SELVEDGE_GOLDENS")?).join("families");
+    let entries = std::fs::read_dir(&families).unwrap_or_else(|error| panic!("{}: {error}", families.display()));
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    folders.sort();
+    Some(folders)
+}
+
+/// Goldens of every family but Hymba that gives words: attention, short convolutions, Mamba-2, experts, the gated
+/// delta rule.
+pub const ATTENTION: [&str; 5] = ["granite_rope", "llama", "nemotron", "qwen2", "qwen3"];
+pub const CONVOLUTIONS: [&str; 3] = ["lfm2", "lfm2_25", "lfm2_bias"];
+pub const MAMBA: [&str; 6] =
+    ["falcon_h1", "falcon_h1_rms", "granite_h", "nemotron_h", "nemotron_h_bf16", "nemotron_h_bias"];
+pub const EXPERTS: [&str; 3] = ["granite_moe", "nemotron_h_latent", "nemotron_h_moe"];
+pub const GATED_DELTA: [&str; 2] = ["qwen3_5", "qwen3_5_gva"];
+/// Goldens of the models that give scores.
+pub const REWARDS: [&str; 4] = ["llama_reward", "nemotron_reward", "qwen2_reward", "qwen3_reward"];
+
+/// Every golden that gives words, but Hymba's.
+pub fn families() -> impl Iterator<Item = &'static str> {
+    ATTENTION.into_iter().chain(CONVOLUTIONS).chain(MAMBA).chain(EXPERTS).chain(GATED_DELTA)
+}
+
+/// Largest difference of a logit on the CPU: what `transformers` in f32 is away from the same formulas in f64, times
+/// ten. The norm behind the gated delta rule divides by numbers that may be small.
+pub fn tolerance(golden: &str) -> f32 {
+    match golden {
+        name if name.starts_with("qwen3_5") => 8e-4,
+        name if ["lfm2", "llama", "qwen"].iter().any(|family| name.starts_with(family)) => 3e-4,
+        _ => 2e-4,
     }
 }
 

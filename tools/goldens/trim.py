@@ -1,10 +1,10 @@
-"""Copies reference cases into tests/goldens, leaving out the tensors that no test reads.
+"""Copies Hymba's reference cases into tests/goldens, leaving out the tensors that no test reads.
 
     python tools/goldens/trim.py FROM [TO]
 
-FROM holds `hymba/case{A,B,C}` and `families/{falcon_h1,falcon_h1_rms,lfm2_bias,nemotron_h_bias}` as the reference runs wrote them; TO is
-`tests/goldens` when not given. Models and configs are copied byte for byte; only `golden.safetensors`
-loses tensors, and none of the kept ones changes. Needs numpy and safetensors.
+FROM holds `hymba/case{A,B,C}` as the reference runs wrote them; TO is `tests/goldens` when not given. Models
+and configs are copied byte for byte; only `golden.safetensors` loses tensors, and none of the kept ones changes.
+Needs numpy and safetensors.
 """
 
 import re
@@ -32,12 +32,8 @@ DROPPED = {
         # These prompts end before the two decode windows differ.
         r"p[0-2]\.gen_logits_official_cache",
     ],
-    "families/falcon_h1": [r"full_recompute_logits", r"cache_prefill\..*"],
-    "families/falcon_h1_rms": [r"full_recompute_logits", r"cache_prefill\..*"],
-    "families/lfm2_bias": [r"full_recompute_logits", r"cache_prefill\..*", r"hidden\..*"],
-    "families/nemotron_h_bias": [r"full_recompute_logits", r"cache_prefill\..*"],
 }
-COPIED = ["config.json", "config.v5.json", "meta.json", "model.safetensors"]
+COPIED = ["config.json", "meta.json", "model.safetensors"]
 
 
 def trim(source: Path, target: Path, dropped: list[str]) -> None:
@@ -64,7 +60,7 @@ def main() -> None:
     source = Path(sys.argv[1])
     target = Path(sys.argv[2] if len(sys.argv) == 3 else "tests/goldens")
     for case, dropped in DROPPED.items():
-        trim(source / case, target / case.removeprefix("families/"), dropped)
+        trim(source / case, target / case, dropped)
     total = sum(f.stat().st_size for f in target.rglob("*") if f.is_file())
     print(f"{total / 1e6:.2f} MB in {target}")
 

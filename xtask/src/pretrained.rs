@@ -1,4 +1,4 @@
-//! Random models as Python's `transformers` writes them, for the long tier.
+//! The goldens of every family anew, by the `transformers` of today, for the long tier.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use crate::shell;
 /// A virtual environment, and what the script needs.
 const PYTHON: &str = "target/python";
 const PACKAGES: [&str; 3] = ["torch", "transformers>=5.0", "safetensors"];
-const SCRIPT: &str = "tools/goldens/pretrained.py";
+const SCRIPT: &str = "tools/goldens/families.py";
 const MADE: &str = "target/pretrained";
 
-/// Makes them anew; gives their folder.
+/// Makes them; gives the folder for SELVEDGE_GOLDENS.
 pub fn make() -> Result<PathBuf> {
     let python = shell::root().join(PYTHON).join("bin/python");
     if !python.exists() {
@@ -27,6 +27,7 @@ pub fn make() -> Result<PathBuf> {
         std::fs::remove_dir_all(&folder)?;
     }
     std::fs::create_dir_all(&folder)?;
-    shell::run(&mut shell::program(&python, &[SCRIPT, MADE]))?;
+    let mut script = shell::program(&python, &[SCRIPT, &format!("{MADE}/families")]);
+    shell::run(script.env("TRANSFORMERS_VERBOSITY", "error").env("HF_HUB_DISABLE_PROGRESS_BARS", "1"))?;
     Ok(folder)
 }

@@ -1,50 +1,85 @@
-//! Counts of tests, read from the closing lines of the test runners.
+//! Counts of tests, read from what test runners print.
 
-/// Tests that ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+use std::collections::BTreeMap;
+
+/// Tests by outcome, and the reasons of those that were skipped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Tests that passed.
-    pub passed: u64,
+    /// Tests of which the runner says that they passed, among them those that were skipped early.
+    ended_well: u64,
+    /// Tests that ended at once, saying why.
+    ended_early: u64,
     /// Tests that failed.
     pub failed: u64,
+    /// Tests that did not run, and parts of tests that did not.
+    pub skipped: u64,
+    /// How often each reason was given.
+    pub reasons: BTreeMap<String, u64>,
 }
 
 impl Tally {
-    /// Counts what a closing line of `cargo test` or of node's runner says; other lines say nothing.
+    /// Counts what a line says; most say nothing.
+    ///
+    /// `cargo test` knows of no test that decides by itself to be skipped: such a test prints `skipped: REASON` and
+    /// passes, and counts here as skipped instead. `skipped in part: REASON` is of a test whose rest ran.
     pub fn read(&mut self, line: &str) {
+        if let Some(reason) = line.strip_prefix("skipped: ") {
+            self.ended_early += 1;
+            self.skip(reason);
+        }
+        if let Some(reason) = line.strip_prefix("skipped in part: ") {
+            self.skip(reason);
+        }
         // `test result: ok. 3 passed; 0 failed; 0 ignored; …`
         if let Some(counts) = line.strip_prefix("test result: ") {
             for part in counts.split([';', '.']) {
-                match part.trim().split_once(' ') {
-                    Some((count, "passed")) => self.passed += count.parse().unwrap_or(0),
-                    Some((count, "failed")) => self.failed += count.parse().unwrap_or(0),
-                    _ => {}
-                }
+                let Some((count, word)) = part.trim().split_once(' ') else { continue };
+                self.add(word, count);
             }
         }
         // `ℹ pass 3`
         if let Some((word, count)) = line.strip_prefix("ℹ ").and_then(|rest| rest.split_once(' ')) {
-            let count = count.parse().unwrap_or(0);
-            match word {
-                "pass" => self.passed += count,
-                "fail" | "cancelled" => self.failed += count,
-                _ => {}
-            }
+            self.add(word, count);
         }
+    }
+
+    fn add(&mut self, word: &str, count: &str) {
+        let to = match word {
+            "passed" | "pass" => &mut self.ended_well,
+            "failed" | "fail" | "cancelled" => &mut self.failed,
+            "ignored" | "skipped" | "todo" => &mut self.skipped,
+            _ => return,
+        };
+        *to += count.parse().unwrap_or(0);
+    }
+
+    /// Tests that passed.
+    pub fn passed(&self) -> u64 {
+        self.ended_well.saturating_sub(self.ended_early)
+    }
+
+    fn skip(&mut self, reason: &str) {
+        self.skipped += 1;
+        *self.reasons.entry(reason.to_owned()).or_default() += 1;
     }
 }
 
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
+impl std::ops::AddAssign<&Tally> for Tally {
+    fn add_assign(&mut self, other: &Self) {
+        self.ended_well += other.ended_well;
+        self.ended_early += other.ended_early;
         self.failed += other.failed;
+        self.skipped += other.skipped;
+        for (reason, count) in &other.reasons {
+            *self.reasons.entry(reason.clone()).or_default() += count;
+        }
     }
 }
 
 /// The plain line that any reader of test output understands.
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
+        write!(f, "{} passed, {} failed, {} skipped", self.passed(), self.failed, self.skipped)
     }
 }
 
@@ -52,10 +87,10 @@ impl std::fmt::Display for Tally {
 mod tests {
     use super::*;
 
-    fn tally(lines: &[&str]) -> Tally {
+    fn tally(lines: &[&str]) -> (u64, u64, u64) {
         let mut tally = Tally::default();
         lines.iter().for_each(|line| tally.read(line));
-        tally
+        (tally.passed(), tally.failed, tally.skipped)
     }
 
     #[test]
@@ -64,14 +99,35 @@ mod tests {
             "running 3 tests",
             "test passed ... ok",
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s",
-            "test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 1 filtered out; finished in 1.50s",
+            "test result: FAILED. 5 passed; 2 failed; 1 ignored; 0 measured; 1 filtered out; finished in 1.50s",
         ];
-        assert_eq!(tally(&lines), Tally { passed: 8, failed: 2 });
+        assert_eq!(tally(&lines), (8, 2, 1));
     }
 
     #[test]
     fn reads_node_test() {
-        let lines = ["✔ adds (1.2ms)", "ℹ tests 4", "ℹ pass 3", "ℹ fail 1", "ℹ cancelled 0", "ℹ duration_ms 12.5"];
-        assert_eq!(tally(&lines), Tally { passed: 3, failed: 1 });
+        let lines = ["✔ adds (1.2ms)", "ℹ tests 6", "ℹ pass 3", "ℹ fail 1", "ℹ cancelled 0", "ℹ skipped 2", "ℹ todo 0"];
+        assert_eq!(tally(&lines), (3, 1, 2));
+    }
+
+    #[test]
+    fn a_test_that_was_skipped_did_not_pass() {
+        let lines = [
+            "---- webgpu::self_test stdout ----",
+            "skipped: WebGPU: there is no adapter",
+            "skipped in part: WebGPU: there is no adapter",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s",
+        ];
+        assert_eq!(tally(&lines), (2, 0, 2));
+    }
+
+    #[test]
+    fn tallies_add_up_with_their_reasons() {
+        let mut one = Tally::default();
+        one.read("skipped in part: no driver");
+        let mut two = one.clone();
+        two += &one;
+        assert_eq!((two.skipped, two.reasons["no driver"]), (2, 2));
+        assert_eq!(two.to_string(), "0 passed, 0 failed, 2 skipped");
     }
 }

@@ -15,7 +15,7 @@ use crate::{pretrained, shell, web};
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Also the long tier: every family and a checkpoint of gigabytes in a browser, the package in Firefox, every question to the demo model in every format, minutes of fuzzing.
+    /// Also the long tier: a checkpoint of gigabytes in a browser, the package in Firefox, every question to the demo model in every format, minutes of fuzzing.
     #[arg(long)]
     all: bool,
 }
@@ -50,7 +50,7 @@ const FUZZ_SECONDS: &str = "240";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let Tools { drivers: gpus, browser, node } = setup::tools()?;
-    let mut report = Report::default();
+    let mut report = Report::new(arguments.all);
     let first = gpus.first();
     let on = first.map_or("the system's adapter", |driver| driver.name);
     report.stage(&format!("workspace, GPU tests on {on}"), |tally| {
@@ -75,6 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         web::package()?;
         count(node_test(&node, ENGINE).env("CHROMIUM", &browser), tally)
     });
+    report.stage("every family in Chromium", |tally| count(node_test(&node, GOLDENS).env("CHROMIUM", &browser), tally));
     report.stage("the browser's store", |tally| count(node_test(&node, STORE).env("CHROMIUM", &browser), tally));
     report.stage("the page in Chromium", |tally| {
         web::page()?;
@@ -89,56 +90,51 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         count(&mut node, tally)
     });
-    if arguments.all {
-        report.stage("every family in Chromium", |tally| {
-            count(node_test(&node, GOLDENS).env("CHROMIUM", &browser), tally)
-        });
-        report.stage("the package in Chromium with shader-f16", |tally| {
-            let chromium = F16Browser::new(&gpus)?;
-            for tests in [F16, ENGINE, GOLDENS] {
-                let mut node = node_test(&node, tests);
-                chromium.choose(&mut node);
-                count(&mut node, tally)?;
-            }
-            Ok(())
-        });
-        report.stage("the heap while loading", |tally| {
-            let folder = shell::root().join("target/large");
-            if !folder.join("config.json").is_file() {
-                let example = ["run", "--release", "--example", "random_checkpoint", "--", "hymba-1.5b"];
-                shell::run(shell::cargo(&example).arg(&folder))?;
-            }
-            // SwiftShader takes a quarter of an hour for a token.
-            let mut node = node_test_within(&node, HEAP, 60);
-            F16Browser::new(&gpus)?.choose(&mut node);
-            count(node.env("SELVEDGE_LARGE", folder), tally)
-        });
-        report.stage("the web example that needs the registry", |tally| {
-            count(node_test(&node, REACT).env("CHROMIUM", &browser), tally)
-        });
-        report.stage("the package in Firefox", |tally| {
-            let mut node = node_test(&node, ENGINE);
-            if let Some(driver) = first {
-                driver.choose(&mut node);
-            }
-            count(node.env("FIREFOX", drivers::firefox()?), tally)
-        });
-        report.stage("all questions to the demo model", |tally| {
-            let mut questions = cargo_test(&LIBRARY, &["demo_model::", "quantisation::"], first);
-            count(questions.env("SELVEDGE_DEMO_QUESTIONS", "all"), tally)
-        });
-        report.stage("promised and taken memory in every format", |tally| {
-            count(cargo_test(&LIBRARY, &["device_memory::"], first).env("SELVEDGE_LONG", "1"), tally)
-        });
-        report.stage("checkpoints as transformers writes them", |tally| {
-            let folder = pretrained::make()?;
-            count(cargo_test(&LIBRARY, &["pretrained::"], first).env("SELVEDGE_PRETRAINED", folder), tally)
-        });
-        report.stage("long fuzzing", |tally| {
-            let mut fuzz = cargo_test(&LIBRARY, &["fuzz_checkpoint::"], first);
-            count(fuzz.env("SELVEDGE_FUZZ_SECONDS", FUZZ_SECONDS), tally)
-        });
-    }
+    report.long("the package in Chromium with shader-f16", |tally| {
+        let chromium = F16Browser::new(&gpus)?;
+        for tests in [F16, ENGINE, GOLDENS] {
+            let mut node = node_test(&node, tests);
+            chromium.choose(&mut node);
+            count(&mut node, tally)?;
+        }
+        Ok(())
+    });
+    report.long("the heap while loading", |tally| {
+        let folder = shell::root().join("target/large");
+        if !folder.join("config.json").is_file() {
+            let example = ["run", "--release", "--example", "random_checkpoint", "--", "hymba-1.5b"];
+            shell::run(shell::cargo(&example).arg(&folder))?;
+        }
+        // SwiftShader takes a quarter of an hour for a token.
+        let mut node = node_test_within(&node, HEAP, 60);
+        F16Browser::new(&gpus)?.choose(&mut node);
+        count(node.env("SELVEDGE_LARGE", folder), tally)
+    });
+    report.long("the web example that needs the registry", |tally| {
+        count(node_test(&node, REACT).env("CHROMIUM", &browser), tally)
+    });
+    report.long("the package in Firefox", |tally| {
+        let mut node = node_test(&node, ENGINE);
+        if let Some(driver) = first {
+            driver.choose(&mut node);
+        }
+        count(node.env("FIREFOX", drivers::firefox()?), tally)
+    });
+    report.long("all questions to the demo model", |tally| {
+        let mut questions = cargo_test(&LIBRARY, &["demo_model::", "quantisation::"], first);
+        count(questions.env("SELVEDGE_DEMO_QUESTIONS", "all"), tally)
+    });
+    report.long("promised and taken memory in every format", |tally| {
+        count(cargo_test(&LIBRARY, &["device_memory::"], first).env("SELVEDGE_LONG", "1"), tally)
+    });
+    report.long("checkpoints as transformers writes them", |tally| {
+        let folder = pretrained::make()?;
+        count(cargo_test(&GPU, &["further_goldens"], first).env("SELVEDGE_GOLDENS", folder), tally)
+    });
+    report.long("long fuzzing", |tally| {
+        let mut fuzz = cargo_test(&LIBRARY, &["fuzz_checkpoint::"], first);
+        count(fuzz.env("SELVEDGE_FUZZ_SECONDS", FUZZ_SECONDS), tally)
+    });
     report.close()
 }
 
@@ -170,20 +166,25 @@ fn node_test_within(node: &Path, file: &str, minutes: u32) -> Command {
 /// Runs tests and counts them; none at all is an error.
 fn count(command: &mut Command, tally: &mut Tally) -> Result<()> {
     shell::watch(command, |line| tally.read(line))?;
-    if tally.passed == 0 {
+    if tally.passed() == 0 {
         bail!("no test ran");
     }
     Ok(())
 }
 
 /// What the stages came to.
-#[derive(Default)]
 struct Report {
+    /// Whether the long tier runs, too.
+    all: bool,
     lines: Vec<String>,
     total: Tally,
 }
 
 impl Report {
+    fn new(all: bool) -> Self {
+        Self { all, lines: vec![], total: Tally::default() }
+    }
+
     /// Runs a stage. A failed one is reported at once and again at the end; the others still run.
     fn stage(&mut self, name: &str, run: impl FnOnce(&mut Tally) -> Result<()>) {
         eprintln!("\n=== {name}");
@@ -196,8 +197,20 @@ impl Report {
             tally.failed = tally.failed.max(1);
         }
         let verdict = if done.is_ok() { "ok" } else { "FAILED" };
-        self.lines.push(format!("{verdict:6}  {tally}  {name}  ({} s)", began.elapsed().as_secs()));
-        self.total += tally;
+        self.lines.push(format!("{verdict:7}  {tally}  {name}  ({} s)", began.elapsed().as_secs()));
+        for (reason, count) in &tally.reasons {
+            self.lines.push(format!("skipped  {count} x {reason}"));
+        }
+        self.total += &tally;
+    }
+
+    /// A stage of the long tier.
+    fn long(&mut self, name: &str, run: impl FnOnce(&mut Tally) -> Result<()>) {
+        if self.all {
+            self.stage(name, run);
+        } else {
+            self.lines.push(format!("not run  {name}  (--all)"));
+        }
     }
 
     fn close(self) -> Result<()> {
