@@ -16,7 +16,7 @@ use super::numbers::Conversion;
 use super::planes::{FP8_SCALE, METHOD, MINIMUMS, SCALES};
 use super::{
     CONFIG, Checkpoint, CheckpointError, Dtype, INDEX, LoadProgress, SINGLE, SinkError, Storage, TensorInfo,
-    check_size, safetensors, stored,
+    check_size, largest, safetensors, stored,
 };
 use crate::formats::{GROUP, Quantised, Rounding};
 use crate::graph::{Graph, SourceBlock, WeightClass, WeightFormat};

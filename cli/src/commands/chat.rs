@@ -1,7 +1,7 @@
 //! `selvedge chat`: a conversation in the terminal, or with a script on stdin.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,6 +1,6 @@
 //! `selvedge logits`: the model's raw answers, to compare with other implementations.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
