@@ -216,6 +216,7 @@ fn granite_4_0_h_1b() -> Value {
         "torch_dtype": "bfloat16",
         "vocab_size": 100352,
         "hidden_size": 1536,
+        "num_local_experts": 0,
         "shared_intermediate_size": 4096,
         "num_hidden_layers": 40,
         "layer_types": (0..40).map(layer).collect::<Vec<_>>(),

@@ -29,17 +29,18 @@ pub fn head(mut header: String) -> Vec<u8> {
 pub(super) async fn read_header(source: &dyn Source, file: &str) -> Result<Vec<(String, TensorInfo)>, CheckpointError> {
     let fail = |what: String| CheckpointError::Header { file: source.describe(file), what };
     let size = source.size(file).await?.ok_or_else(|| fail("there is no such file".into()))?;
-    let first = source.read(file, 0..size.min(FIRST)).await?;
-    let known = || kind::of_bytes(&first).map(|what| fail(what.into()));
-    let Some(length) = first.first_chunk() else {
-        return Err(known().unwrap_or_else(|| fail(format!("{size} bytes are too few for the length of a header"))));
-    };
-    let length = u64::from_le_bytes(*length);
+    if size < 8 {
+        return Err(fail(format!("{size} bytes are too few for the length of a header")));
+    }
+    let length = source.read(file, 0..8).await?;
+    let length: [u8; 8] = length.as_ref().try_into().map_err(|_| fail("the length of the header is cut".into()))?;
+    let length = u64::from_le_bytes(length);
     let data = length.saturating_add(8);
-    if (length == 0 || length > LONGEST_HEADER || data > size)
-        && let Some(error) = known()
-    {
-        return Err(error);
+    if length == 0 || length > LONGEST_HEADER || data > size {
+        let first = source.read(file, 0..size.min(FIRST)).await?;
+        if let Some(what) = kind::of_bytes(&first) {
+            return Err(fail(what.into()));
+        }
     }
     if length > LONGEST_HEADER {
         return Err(fail(format!("a header of {length} bytes; at most {LONGEST_HEADER} are read")));

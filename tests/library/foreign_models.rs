@@ -38,7 +38,7 @@ type Defaults = Vec<(&'static str, Value, Value)>;
 fn families() -> Vec<(Value, Defaults)> {
     let base = |family: &str, more: Value| {
         let mut config = json!({
-            "model_type": family, "vocab_size": 50, "hidden_size": 64, "intermediate_size": 48,
+            "model_type": family, "vocab_size": 50, "hidden_size": 128, "intermediate_size": 48,
             "num_attention_heads": 32, "num_hidden_layers": 2,
         });
         config.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
@@ -64,15 +64,15 @@ fn families() -> Vec<(Value, Defaults)> {
     vec![
         (
             base("llama", json!({})),
-            [usual(2048), rotary(), eps(1e-6), sliding(), vec![("head_dim", json!(2), json!(4))]].concat(),
+            [usual(2048), rotary(), eps(1e-6), sliding(), vec![("head_dim", json!(4), json!(8))]].concat(),
         ),
         (
             base("qwen2", json!({})),
-            [usual(32768), rotary(), eps(1e-6), sliding(), vec![("head_dim", json!(2), json!(4))]].concat(),
+            [usual(32768), rotary(), eps(1e-6), sliding(), vec![("head_dim", json!(4), json!(8))]].concat(),
         ),
         (
             base("qwen3", json!({})),
-            [usual(32768), rotary(), eps(1e-6), sliding(), vec![("head_dim", json!(128), json!(4))]].concat(),
+            [usual(32768), rotary(), eps(1e-6), sliding(), vec![("head_dim", json!(128), json!(8))]].concat(),
         ),
         (
             base("nemotron", json!({"head_dim": 16})),
@@ -90,7 +90,7 @@ fn families() -> Vec<(Value, Defaults)> {
                 usual(4096),
                 vec![
                     ("num_key_value_heads", json!(8), json!(4)),
-                    ("head_dim", json!(128), json!(4)),
+                    ("head_dim", json!(128), json!(8)),
                     ("mamba_num_heads", json!(128), json!(64)),
                     ("mamba_head_dim", json!(64), json!(8)),
                     ("n_groups", json!(8), json!(4)),
