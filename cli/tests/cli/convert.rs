@@ -287,7 +287,7 @@ fn what_is_not_finite_is_not_converted() {
         ("model.layers.0.self_attn.rotary_emb.inv_freq", None),
     ] {
         let (source, out) = (tempdir().expect("a folder"), tempdir().expect("a folder"));
-        let weights = fs::read(support::folder("falcon_h1").join("model.safetensors")).expect("a golden");
+        let weights = fs::read(crate::support::folder("falcon_h1").join("model.safetensors")).expect("a golden");
         let sound = safetensors::SafeTensors::deserialize(&weights).expect("a sound file");
         let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> =
             sound.iter().map(|(name, it)| (name.to_owned(), (it.shape().to_vec(), it.data().to_vec()))).collect();
@@ -295,7 +295,7 @@ fn what_is_not_finite_is_not_converted() {
         changed.1[12..16].copy_from_slice(&f32::NAN.to_le_bytes());
         let list: Vec<_> = tensors.iter().map(|(name, (shape, b))| (&name[..], "F32", &shape[..], b.clone())).collect();
         fs::write(source.path().join("model.safetensors"), file(&list)).expect("it can be written");
-        fs::copy(support::folder("falcon_h1").join("config.json"), source.path().join("config.json"))
+        fs::copy(crate::support::folder("falcon_h1").join("config.json"), source.path().join("config.json"))
             .expect("a config");
         match refused_as {
             None => converted(source.path(), out.path(), &options),
