@@ -38,7 +38,8 @@ fn chat(model: &Path, lines: &[String]) -> String {
     stdin.write_all((lines.join("\n") + "\n").as_bytes()).expect("it reads");
     drop(stdin);
     let output = child.wait_with_output().expect("an end");
-    assert!(output.status.success(), "{}", said(&output));
+    // 1 where a line was refused.
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", said(&output));
     said(&output)
 }
 
