@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::{FinishReason, GenerateOptions, Generation, Session};
 use crate::checkpoint::Checkpoint;
 use crate::runtime::{Cancel, Engine, EngineError};
 use crate::state::Sampler;
-use crate::text::{ChatMessage, ChatTemplate, ControlToken, Piece, ReplyParser, Tokenizer};
+use crate::text::{ChatMessage, ChatTemplate, ControlToken, Piece, RenderRequest, ReplyParser, Tokenizer};
 
 /// The chat template among a checkpoint's files.
 pub async fn chat_template(checkpoint: &Checkpoint) -> Result<Option<ChatTemplate>, EngineError> {
@@ -29,7 +31,13 @@ pub struct ChatRequest {
     pub max_tokens: usize,
     /// Texts that end the answer, besides those of the template; within the thinking they end nothing.
     pub stops: Vec<String>,
-    /// Thinking aloud: the template's `enable_thinking`; `None` leaves it to the template.
+    /// Functions that the model may call, each a JSON schema in OpenAI's shape; `None`: the template finds no tools.
+    pub tools: Option<Vec<Value>>,
+    /// Documents to answer from, for templates that read them.
+    pub documents: Option<Vec<Value>>,
+    /// More variables of the template (`chat_template_kwargs`).
+    pub template_kwargs: Map<String, Value>,
+    /// Thinking on or off, given to the template as `enable_thinking`; `None`: as the template decides.
     pub thinking: Option<bool>,
     /// Stops early.
     pub cancel: Cancel,
@@ -41,7 +49,32 @@ impl ChatRequest {
     /// The most probable reply to a conversation, as long as it gets.
     pub fn new(messages: Vec<ChatMessage>) -> Self {
         let (sampler, cancel) = (Sampler::default(), Cancel::default());
-        Self { messages, sampler, max_tokens: usize::MAX, stops: vec![], thinking: None, cancel, emitted: vec![] }
+        Self {
+            messages,
+            sampler,
+            max_tokens: usize::MAX,
+            stops: vec![],
+            tools: None,
+            documents: None,
+            template_kwargs: Map::new(),
+            thinking: None,
+            cancel,
+            emitted: vec![],
+        }
+    }
+
+    /// The prompt of its messages as they are to be read, up to where the reply begins.
+    fn prompt(&self, template: &ChatTemplate, messages: &[ChatMessage]) -> Result<String, EngineError> {
+        let mut kwargs = self.template_kwargs.clone();
+        if let Some(thinking) = self.thinking {
+            kwargs.insert("enable_thinking".into(), Value::Bool(thinking));
+        }
+        Ok(template.render_text(&RenderRequest {
+            tools: self.tools.as_deref(),
+            documents: self.documents.as_deref(),
+            kwargs: Some(&kwargs),
+            ..RenderRequest::new(messages, true)
+        })?)
     }
 }
 
@@ -106,7 +139,7 @@ impl Chat {
     /// Reads a conversation, as far as it was not read before. [`Chat::end`] must follow.
     pub async fn begin(&mut self, engine: &mut Engine, request: &ChatRequest) -> Result<Turn, EngineError> {
         let messages: Vec<ChatMessage> = request.messages.iter().map(|message| self.verbatim(message)).collect();
-        let prompt = self.template.render(&messages, true, request.thinking)?;
+        let prompt = request.prompt(&self.template, &messages)?;
         let mut ids = self.tokenizer.encode_prompt(&prompt)?;
         let length = ids.len();
         ids.extend(&request.emitted);
@@ -182,9 +215,9 @@ impl Chat {
     /// A message in which control tokens that are spelled out are text, unless the model wrote it itself. Otherwise
     /// whoever types `<|im_end|>`, or has a tool's result that holds it, ends the turn and begins one of another role.
     fn verbatim(&self, message: &ChatMessage) -> ChatMessage {
-        match message.role.as_str() {
+        match message.role() {
             "assistant" => message.clone(),
-            role => ChatMessage::new(role, self.tokenizer.verbatim(&message.content)),
+            _ => message.map_texts(&|text| self.tokenizer.verbatim(text).into_owned()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Text to token ids and back, and conversations to text.
 
 mod checks;
+mod jinja;
 mod markers;
 mod reply;
 mod stream;
@@ -10,7 +11,7 @@ mod verbatim;
 
 pub use reply::{Piece, ReplyParser, ReplySplitter};
 pub use stream::Detokenizer;
-pub use template::{ChatMessage, ChatTemplate};
+pub use template::{ChatMessage, ChatTemplate, RenderRequest};
 pub use tokenizer::{ControlToken, Tokenizer};
 
 /// What is wrong with a tokenizer, or with what it was given.
@@ -23,8 +24,16 @@ pub enum TextError {
     #[error("tokenizer_config.json is broken: {0}")]
     Config(String),
     /// The chat template cannot be used, or refuses a conversation.
-    #[error("the chat template fails: {0}")]
-    Template(String),
+    #[error("the chat template in {file} fails: {why}")]
+    Template {
+        /// Where it is from.
+        file: &'static str,
+        /// What is wrong, and in which line.
+        why: String,
+    },
+    /// A message that no template or model can take.
+    #[error("a message of the conversation cannot be used: {0}")]
+    Message(String),
     /// A text that the tokenizer has no ids for.
     #[error("the tokenizer refuses the text: {0}")]
     Encode(String),

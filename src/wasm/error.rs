@@ -92,7 +92,7 @@ fn arch_code(error: &ArchError) -> &'static str {
 fn text_code(error: &TextError) -> &'static str {
     match error {
         TextError::Tokenizer(_) | TextError::Config(_) => "corrupt-weights",
-        TextError::Template(_) | TextError::Encode(_) => "bad-request",
+        TextError::Template { .. } | TextError::Message(_) | TextError::Encode(_) => "bad-request",
         TextError::Decode(_) => "internal",
     }
 }

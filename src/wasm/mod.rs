@@ -18,9 +18,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use self::error::WasmError;
-use self::requests::{
-    Device, DeviceStats, LoadRequest, Message, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats,
-};
+use self::requests::{Device, DeviceStats, LoadRequest, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats};
 use self::source::{Asking, PageSource, Thrown};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::webgpu::WebGpuBackend;
@@ -196,9 +194,13 @@ impl Inner {
             self.engine.tokenizer()?;
             return Err(EngineError::NoTemplate(self.place.clone()).into());
         };
-        let message = |Message { role, content }: Message| ChatMessage::new(&role, content);
+        let messages = request.messages.into_iter().map(ChatMessage::from_json);
+        let messages = messages.collect::<Result<_, _>>().map_err(EngineError::Text)?;
         let request = ChatRequest {
-            messages: request.messages.into_iter().map(message).collect(),
+            messages,
+            tools: request.tools,
+            documents: request.documents,
+            template_kwargs: request.template_kwargs,
             sampler: request.sampling.sampler(&self.recommended, || request.chance),
             max_tokens: request.max_tokens.unwrap_or(usize::MAX),
             stops: request.stop,

@@ -62,18 +62,15 @@ pub(super) struct ConvertRequest {
     pub shard: u64,
 }
 
-/// A message of a conversation.
-#[derive(Deserialize)]
-pub(super) struct Message {
-    pub role: String,
-    pub content: String,
-}
-
 /// A reply to make.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReplyRequest {
-    pub messages: Vec<Message>,
+    pub messages: Vec<serde_json::Value>,
+    pub tools: Option<Vec<serde_json::Value>>,
+    pub documents: Option<Vec<serde_json::Value>>,
+    #[serde(default)]
+    pub template_kwargs: serde_json::Map<String, serde_json::Value>,
     pub max_tokens: Option<usize>,
     #[serde(flatten)]
     pub sampling: SamplingOverrides,

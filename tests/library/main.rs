@@ -22,3 +22,4 @@ mod quantisation;
 mod quantised;
 mod sampling;
 mod structure;
+mod templates;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::skipped;
 use selvedge::arch::{self, ArchOptions, Config};
-use selvedge::text::{ChatMessage, ChatTemplate, Tokenizer};
+use selvedge::text::{ChatMessage, ChatTemplate, RenderRequest, Tokenizer};
 
 /// The folder with the published files, where there is one.
 fn published() -> Option<PathBuf> {
@@ -78,7 +78,7 @@ fn hymbas_chat_template_agrees_token_for_token() {
     let tokenizer = Tokenizer::from_bytes(&read(&folder, "tokenizer.json"), Some(&config)).expect("a tokenizer");
     for Case { messages, prompt } in cases() {
         let ids = |reply| {
-            let text = template.render(&messages, reply, Some(true)).expect("a prompt");
+            let text = template.render(&RenderRequest::new(&messages, reply)).expect("a prompt");
             tokenizer.encode_prompt(&text).expect("ids")
         };
         assert_eq!(ids(true), prompt, "{messages:?}");

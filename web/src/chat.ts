@@ -8,13 +8,14 @@ import type {
   ChatCompletionCreateParams,
   ChatCompletionMessageParam,
   ChatCompletionStream,
+  ChatCompletionTool,
   CompletionUsage,
 } from './openai.js';
 import type { Replier } from './reply.js';
 import type { FinishReason, GenerateOptions, Message, Reply, ReplyUsage } from './types.js';
 
 /** Things of OpenAI's that change what a reply is and that are not served: asking for them must not pass silently. */
-const REFUSED = ['tools', 'functions', 'response_format', 'logprobs', 'audio', 'logit_bias'] as const;
+const REFUSED = ['functions', 'response_format', 'logprobs', 'audio', 'logit_bias'] as const;
 
 export function completions(replier: Replier): Chat {
   // One function for the three declared ones: which it is, the request says.
@@ -107,18 +108,32 @@ function messages(body: ChatCompletionCreateParams): Message[] {
   return body.messages.map(message);
 }
 
-function message({ role, content }: ChatCompletionMessageParam, index: number): Message {
-  const known = { system: 'system', developer: 'system', user: 'user', assistant: 'assistant' } as const;
+function message(message: ChatCompletionMessageParam, index: number): Message {
+  const known = { system: 'system', developer: 'system', user: 'user', assistant: 'assistant', tool: 'tool' } as const;
+  const { role, content } = message;
   const told = known[role] as Message['role'] | undefined;
   const where = `messages[${index}]`;
-  if (!told) throw new SelvedgeError('bad-request', `${where}: the role \`${role}\` is not supported`);
-  if (typeof content === 'string') return { role: told, content };
-  if (!Array.isArray(content)) throw new SelvedgeError('bad-request', `${where}: \`content\` must be a text`);
-  const texts = content.map((part) => {
-    if (part.type === 'text') return part.text;
-    throw new SelvedgeError('bad-request', `${where}: a part of the type \`${String(part.type)}\` is not supported`);
-  });
-  return { role: told, content: texts.join('') };
+  const refuse = (why: string) => new SelvedgeError('bad-request', `${where}: ${why}`);
+  if (!told) throw refuse(`the role \`${role}\` is not supported`);
+  if (told === 'tool' && typeof message.tool_call_id !== 'string') throw refuse('`tool_call_id` must be a text');
+  if (Array.isArray(content)) {
+    for (const part of content) {
+      if (part.type !== 'text') throw refuse(`a part of the type \`${String(part.type)}\` is not supported`);
+    }
+  } else if (typeof content !== 'string' && !(told === 'assistant' && Array.isArray(message.tool_calls))) {
+    throw refuse('`content` must be a text');
+  }
+  return { ...message, role: told };
+}
+
+function tools(tools: ChatCompletionCreateParams['tools']): ChatCompletionCreateParams['tools'] {
+  if (tools === undefined || tools === null) return tools;
+  const sound = (tool: ChatCompletionTool) =>
+    (tool?.type as string) === 'function' && typeof tool.function?.name === 'string';
+  if (!Array.isArray(tools) || !tools.every(sound)) {
+    throw new SelvedgeError('bad-request', '`tools` must be a list of functions, each with a name');
+  }
+  return tools;
 }
 
 function wishes(body: ChatCompletionCreateParams): GenerateOptions {
@@ -134,6 +149,9 @@ function wishes(body: ChatCompletionCreateParams): GenerateOptions {
     seed: body.seed,
     stop: body.stop,
     thinking: body.enable_thinking,
+    tools: tools(body.tools),
+    documents: body.documents,
+    templateKwargs: body.chat_template_kwargs,
   };
   const said = Object.entries(wishes).filter(([, value]) => value !== undefined && value !== null);
   return Object.fromEntries(said) as GenerateOptions;

@@ -20,7 +20,11 @@ export interface ReplyRequest {
   seed?: number;
   chance: number;
   stop: readonly string[];
+  /** Not said: as the model's template decides. */
   thinking?: boolean;
+  tools?: readonly object[];
+  documents?: readonly object[];
+  templateKwargs?: Readonly<Record<string, unknown>>;
   said: readonly number[];
 }
 

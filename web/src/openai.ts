@@ -6,11 +6,28 @@ export interface ContentText {
   text: string;
 }
 
-/** One message of the conversation. */
+/** A call that the assistant made. */
+export interface ChatCompletionMessageToolCall {
+  id: string;
+  type: 'function';
+  /** `arguments` is JSON as a text; an object is taken as well, for templates that want one. */
+  function: { name: string; arguments: string | Record<string, unknown> };
+}
+
+/** A function that the model may call. */
+export interface ChatCompletionTool {
+  type: 'function';
+  function: { name: string; description?: string; parameters?: Record<string, unknown>; strict?: boolean | null };
+}
+
+/** One message of the conversation. Fields beyond these reach the model's chat template too. */
 export interface ChatCompletionMessageParam {
-  role: 'system' | 'developer' | 'user' | 'assistant';
-  content: string | ContentText[];
+  role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
+  content?: string | ContentText[] | null;
   name?: string;
+  tool_calls?: ChatCompletionMessageToolCall[];
+  tool_call_id?: string;
+  reasoning_content?: string;
 }
 
 /** What to complete, and how. Names and meanings are OpenAI's; those after `seed` are as other local servers have them. */
@@ -35,6 +52,12 @@ export interface ChatCompletionCreateParams {
   repetition_penalty?: number;
   /** Thinking aloud, of models that can; where it is not said, as the model's template has it. */
   enable_thinking?: boolean;
+  /** Described to the model by its template. Its calls come as text, in the model's own form. */
+  tools?: ChatCompletionTool[] | null;
+  /** More variables of the model's chat template. */
+  chat_template_kwargs?: Record<string, unknown> | null;
+  /** Documents to answer from, for templates that read them. */
+  documents?: Record<string, unknown>[] | null;
   /** Stops it. May also be given beside, as in OpenAI's client. */
   signal?: AbortSignal;
 }

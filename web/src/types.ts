@@ -127,10 +127,18 @@ export interface LoadOptions {
   readonly wasm?: string | URL | BufferSource | WebAssembly.Module;
 }
 
-/** `system`, `user`, `assistant`, and what was said. */
+/** `system`, `user`, `assistant` or `tool`, and what was said. Every field reaches the model's chat template. */
 export interface Message {
-  readonly role: 'system' | 'user' | 'assistant';
-  readonly content: string;
+  readonly role: 'system' | 'user' | 'assistant' | 'tool';
+  /** A text, or parts of the type `text`. */
+  readonly content?: string | readonly { readonly type: 'text'; readonly text: string }[] | null;
+  /** Calls that the assistant made, in OpenAI's shape. */
+  readonly tool_calls?: readonly object[];
+  /** Which call a `tool` message answers. */
+  readonly tool_call_id?: string;
+  readonly name?: string;
+  /** What the assistant thought before it answered. */
+  readonly reasoning_content?: string;
 }
 
 /** How to generate. What is not said is as the model's makers recommend (`generation_config.json`). */
@@ -154,6 +162,12 @@ export interface GenerateOptions {
   readonly stop?: string | readonly string[];
   /** Thinking aloud, of models that can: asked for or asked not to; by default as the model's template has it. */
   readonly thinking?: boolean;
+  /** Functions that the model may call, in OpenAI's shape, as its template describes them to it. */
+  readonly tools?: readonly object[];
+  /** Documents to answer from, for templates that read them. */
+  readonly documents?: readonly object[];
+  /** More variables of the model's template. */
+  readonly templateKwargs?: Readonly<Record<string, unknown>>;
   /** Stops the reply: the iterator then throws a `SelvedgeError` with the code `aborted`. */
   readonly signal?: AbortSignal;
 }

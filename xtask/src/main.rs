@@ -14,6 +14,7 @@ mod serve;
 mod setup;
 mod shell;
 mod tally;
+mod templates;
 mod test;
 mod wasm;
 mod web;

@@ -14,14 +14,7 @@ const MADE: &str = "target/pretrained";
 
 /// Makes them; gives the folder for SELVEDGE_GOLDENS.
 pub fn make() -> Result<PathBuf> {
-    let python = shell::root().join(PYTHON).join("bin/python");
-    if !python.exists() {
-        shell::run(&mut shell::program("python3", &["-m", "venv", PYTHON]))
-            .context("install Python 3 with its venv module (Debian: python3-venv)")?;
-    }
-    let python = python.to_string_lossy().into_owned();
-    let install = [&["-m", "pip", "install", "--quiet"][..], &PACKAGES].concat();
-    shell::run(&mut shell::program(&python, &install))?;
+    let python = python(&PACKAGES)?;
     let folder = shell::root().join(MADE);
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
@@ -30,4 +23,17 @@ pub fn make() -> Result<PathBuf> {
     let mut script = shell::program(&python, &[SCRIPT, &format!("{MADE}/families")]);
     shell::run(script.env("TRANSFORMERS_VERBOSITY", "error").env("HF_HUB_DISABLE_PROGRESS_BARS", "1"))?;
     Ok(folder)
+}
+
+/// A Python in a virtual environment that has these packages.
+pub fn python(packages: &[&str]) -> Result<String> {
+    let python = shell::root().join(PYTHON).join("bin/python");
+    if !python.exists() {
+        shell::run(&mut shell::program("python3", &["-m", "venv", PYTHON]))
+            .context("install Python 3 with its venv module (Debian: python3-venv)")?;
+    }
+    let python = python.to_string_lossy().into_owned();
+    let install = [&["-m", "pip", "install", "--quiet"][..], packages].concat();
+    shell::run(&mut shell::program(&python, &install))?;
+    Ok(python)
 }

@@ -10,7 +10,7 @@ use crate::drivers::{self, Driver};
 use crate::f16_browser::F16Browser;
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
-use crate::{pretrained, shell, web};
+use crate::{pretrained, shell, templates, web};
 
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
@@ -130,6 +130,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report.long("checkpoints as transformers writes them", |tally| {
         let folder = pretrained::make()?;
         count(cargo_test(&GPU, &["further_goldens"], first).env("SELVEDGE_GOLDENS", folder), tally)
+    });
+    report.long("published chat templates against jinja2", |tally| {
+        let renderings = templates::make()?;
+        count(cargo_test(&LIBRARY, &["templates::"], first).env("SELVEDGE_TEMPLATES", renderings), tally)
     });
     report.long("long fuzzing", |tally| {
         let mut fuzz = cargo_test(&LIBRARY, &["fuzz_checkpoint::"], first);

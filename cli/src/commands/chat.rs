@@ -22,7 +22,7 @@ use selvedge::generate::{self, ChatRequest, Delta, FinishReason, Recommended, Tu
 use selvedge::hub::Need;
 use selvedge::runtime::{Cancel, Engine, EngineError, Purpose};
 use selvedge::state::Sampler;
-use selvedge::text::{ChatMessage, ChatTemplate, Piece, TextError};
+use selvedge::text::{ChatMessage, ChatTemplate, Piece, RenderRequest, TextError};
 
 /// What the model is told first.
 const SYSTEM: &str = "You are a helpful assistant.";
@@ -193,7 +193,7 @@ impl Chat {
                 Err(_) => self.refuse(format_args!("/think takes on, off or auto, and no `{word}`")),
             },
             ("/regenerate", "") => match self.last_question() {
-                Some(last) => self.ask(last, self.messages[last].content.clone()).await?,
+                Some(last) => self.ask(last, self.messages[last].content()).await?,
                 None => self.refuse(format_args!("nothing was asked yet")),
             },
             ("/edit", text) if !text.is_empty() => {
@@ -211,7 +211,7 @@ impl Chat {
 
     /// Where the last question is.
     fn last_question(&self) -> Option<usize> {
-        self.messages.iter().rposition(|message| message.role == "user")
+        self.messages.iter().rposition(|message| message.role() == "user")
     }
 
     /// Writes the conversation; in place of a file only if `replace` says so, and never of one of the model's.
@@ -297,10 +297,11 @@ async fn say(engine: &mut Engine, turn: &mut Turn) -> Result<String, CommandErro
 /// question is an error.
 fn opening(template: &ChatTemplate) -> Result<Vec<ChatMessage>, TextError> {
     let (system, question) = (ChatMessage::new("system", SYSTEM), ChatMessage::new("user", "Hello."));
-    if template.render(&[system.clone(), question.clone()], true, None).is_ok() {
+    let both = [system.clone(), question.clone()];
+    if template.render(&RenderRequest::new(&both, true)).is_ok() {
         return Ok(vec![system]);
     }
-    template.render(&[question], true, None).map(|_| vec![])
+    template.render(&RenderRequest::new(&[question], true)).map(|_| vec![])
 }
 
 /// Says a reply on stdout as it comes. Thinking is dim; where that cannot be shown, it goes to stderr.
