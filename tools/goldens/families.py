@@ -148,7 +148,7 @@ def save(model, dtype, target):
     saved = target / "config.json"
     config = json.loads(saved.read_text())
     saved.rename(target / "config.v5.json")
-    saved.write_text(json.dumps(released(config), indent=2) + "\n")
+    saved.write_text(json.dumps(released(config), indent=1) + "\n")
 
 
 def released(config):
@@ -165,8 +165,6 @@ def released(config):
         config["rope_scaling"] = None if rope["rope_type"] == "default" else rope
     elif rope:
         config["rope_parameters"] = rope
-    if "time_step_limit" in config:
-        config["time_step_limit"] = [0.0, float("inf")]
     layers = config.pop("layer_types", None)
     if kind == "granitemoehybrid":
         config["layer_types"] = ["attention" if "attention" in layer and "linear" not in layer else "mamba" for layer in layers]
@@ -187,7 +185,9 @@ def released(config):
         letters = dict(linear_attention="M", mamba="M", mlp="-", full_attention="*", attention="*", moe="E")
         pattern = [letters[layer] for layer in config.pop("layers_block_type")]
         config.pop("mtp_layers_block_type", None)
-        config |= dict(hybrid_override_pattern="".join(pattern), num_hidden_layers=len(pattern))
+        config |= dict(hybrid_override_pattern="".join(pattern), num_hidden_layers=len(pattern),
+                       # As Python writes it: no JSON.
+                       time_step_limit=[0.0, float("inf")])
     config["torch_dtype"] = config.pop("dtype")
     return config
 
