@@ -20,9 +20,5 @@ pub(crate) fn print() -> Result<ExitCode, CommandError> {
     let own = concat!("selvedge ", env!("CARGO_PKG_VERSION"), " is under ", env!("CARGO_PKG_LICENSE"), ".\n\n");
     let mut out = io::stdout().lock();
     let written = out.write_all(own.as_bytes()).and_then(|()| out.write_all(NOTICES.as_bytes()));
-    match written.and_then(|()| out.flush()) {
-        // A pager that was left before the end.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        other => other.map(|()| ExitCode::SUCCESS).map_err(CommandError::Stdout),
-    }
+    written.and_then(|()| out.flush()).map(|()| ExitCode::SUCCESS).map_err(CommandError::Stdout)
 }
