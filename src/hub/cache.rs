@@ -6,6 +6,7 @@
 //! models--owner--name/blobs/HASH.incomplete        as much of it as has come
 //! models--owner--name/snapshots/COMMIT/NAME        a link to its blob
 //! models--owner--name/.no_exist/COMMIT/NAME        a file that the model does not have
+//! models--owner--name/.selvedge/verified/HASH      what a blob was like when it was last held to its hash (ours)
 //! .locks/models--owner--name/HASH.lock             held while that blob is fetched
 //! ```
 
@@ -13,11 +14,15 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use serde::Deserialize;
 
+use super::files::{
+    in_place, is_folder, length, make_folder, names, open_to_append, read_small, resolved, size_of, write_new,
+};
+use super::limits::{LARGEST_TEXT, LONGEST_NAME, MOST_SHARDS};
+use super::redact::printable;
 use super::{HubError, MAIN, ModelName, is_commit};
 
 pub(super) const CONFIG: &str = "config.json";
@@ -98,7 +103,11 @@ impl Cache {
     /// nothing of it is there.
     pub fn size(&self, repo: &str) -> Result<u64, HubError> {
         let folder = self.repo(repo).folder;
-        if !folder.is_dir() {
+        // A link to a folder elsewhere is removed as a link.
+        if fs::symlink_metadata(&folder).is_ok_and(|folder| folder.is_symlink()) {
+            return Ok(0);
+        }
+        if !is_folder(&folder) {
             return Err(HubError::NotCached { repo: repo.into(), cache: self.root.clone() });
         }
         size_of(&folder)
@@ -115,6 +124,9 @@ impl Cache {
         let doomed = PathBuf::from(doomed);
         fs::rename(&repo.folder, &doomed).map_err(HubError::io(&repo.folder))?;
         fs::remove_dir_all(&doomed).map_err(HubError::io(&doomed))?;
+        if !is_folder(&self.root.join(".locks")) {
+            return Ok(());
+        }
         match fs::remove_dir_all(&repo.locks) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(HubError::io(&repo.locks)(error)),
             _ => Ok(()),
@@ -123,17 +135,58 @@ impl Cache {
 
     pub(super) fn repo(&self, repo: &str) -> Repo {
         let name = format!("models--{}", repo.replace('/', "--"));
-        Repo { locks: self.root.join(".locks").join(&name), folder: self.root.join(name) }
+        let locks = self.root.join(".locks").join(&name);
+        Repo { root: self.root.clone(), locks, folder: self.root.join(name) }
     }
 }
 
 /// One model's part of the cache.
 pub(super) struct Repo {
+    /// The whole cache's folder.
+    root: PathBuf,
     folder: PathBuf,
     locks: PathBuf,
 }
 
+/// Where the bytes of a snapshot's file lie.
+pub(super) enum Place {
+    /// In a blob, whose name is the file's entity tag.
+    Blob { path: PathBuf, etag: String },
+    /// In the snapshot itself, where there are no symbolic links.
+    Snapshot(PathBuf),
+}
+
 impl Repo {
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a file of a snapshot lies: in this model's part of the cache and nowhere else, wherever links lead.
+    pub(super) fn place(&self, commit: &str, file: &str) -> Option<Place> {
+        let (within, path) = resolved(&self.snapshot(commit).join(file))?;
+        let folder = fs::canonicalize(&self.folder).ok()?;
+        if within == folder.join("blobs") {
+            let etag = path.file_name()?.to_str()?.to_owned();
+            return Some(Place::Blob { path, etag });
+        }
+        (within == folder.join("snapshots").join(commit)).then_some(Place::Snapshot(path))
+    }
+
+    /// The bytes of a snapshot's file that is read as text.
+    pub(super) fn read(&self, commit: &str, file: &str) -> Result<Vec<u8>, HubError> {
+        match self.place(commit, file) {
+            Some(Place::Blob { path, .. } | Place::Snapshot(path)) => read_small(&path, LARGEST_TEXT),
+            None => {
+                let path = self.snapshot(commit).join(file);
+                Err(HubError::io(&path)(io::Error::from(io::ErrorKind::NotFound)))
+            }
+        }
+    }
+
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
     }
@@ -147,7 +200,9 @@ impl Repo {
         if is_commit(revision) {
             return Some(revision.to_owned());
         }
-        let commit = fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
+        // As Python's library writes it; a longer file is something else.
+        let commit = read_small(&self.folder.join("refs").join(revision), 256).ok()?;
+        let commit = String::from_utf8(commit).ok()?;
         Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
@@ -157,12 +212,12 @@ impl Repo {
             return Ok(());
         }
         let file = self.folder.join("refs").join(revision);
-        in_place(&file, |part| fs::write(part, commit))
+        in_place(&self.root, &file, |part| write_new(part, commit))
     }
 
     /// Remembers that the model has no such file.
     pub(super) fn set_absent(&self, commit: &str, file: &str) -> Result<(), HubError> {
-        in_place(&self.absent(commit, file), |part| fs::write(part, ""))
+        in_place(&self.root, &self.absent(commit, file), |part| write_new(part, ""))
     }
 
     fn absent(&self, commit: &str, file: &str) -> PathBuf {
@@ -170,31 +225,30 @@ impl Repo {
     }
 
     fn has(&self, commit: &str, need: Need) -> bool {
-        let folder = self.snapshot(commit);
-        // Through links: one without a blob leads nowhere.
-        let there = |file: &str| folder.join(file).is_file();
+        let there = |file: &str| self.place(commit, file).is_some();
         let weights = || {
             there(SINGLE)
-                || fs::read(folder.join(INDEX))
+                || self
+                    .read(commit, INDEX)
                     .is_ok_and(|index| shards(&index).is_ok_and(|shards| shards.iter().all(|shard| there(shard))))
         };
-        let tokenizer = || there(TOKENIZER) || self.absent(commit, TOKENIZER).exists();
+        let tokenizer = || there(TOKENIZER) || length(&self.absent(commit, TOKENIZER)).is_some();
         there(CONFIG) && (need < Need::Weights || weights()) && (need < Need::All || tokenizer())
     }
 
     /// Puts a blob in its place in a snapshot.
     pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
         let blob = self.blob(etag);
-        in_place(&self.snapshot(commit).join(file), |part| link_file(&blob, etag, part))
+        in_place(&self.root, &self.snapshot(commit).join(file), |part| link_file(&blob, etag, part))
     }
 
     /// Waits until nobody else fetches this blob, and keeps others from it as long as the result lives. Files
     /// are locked as Python's library does, so its downloads are waited for too.
     pub(super) fn lock(&self, etag: &str, mut waiting: impl FnMut()) -> Result<File, HubError> {
-        fs::create_dir_all(&self.locks).map_err(HubError::io(&self.locks))?;
+        make_folder(&self.root, &self.locks)?;
         let path = self.locks.join(format!("{etag}.lock"));
         let io = HubError::io(&path);
-        let file = File::options().create(true).append(true).open(&path).map_err(&io)?;
+        let file = open_to_append(&path)?;
         let locked = match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 waiting();
@@ -218,7 +272,8 @@ impl Repo {
                 let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
                 match self.commit(&name) {
                     Some(commit) => refs.entry(commit).or_default().push(name),
-                    None => folders.push(name),
+                    None if is_folder(&self.folder.join("refs").join(&name)) => folders.push(name),
+                    None => {}
                 }
             }
         }
@@ -231,14 +286,13 @@ impl Repo {
 
     fn cached(&self, repo: &str, commit: String, refs: &BTreeMap<String, Vec<String>>) -> Result<Cached, HubError> {
         let path = self.snapshot(&commit);
-        let (mut bytes, mut last_used) = (0, None);
+        let (mut bytes, mut last_used) = (0_u64, None);
         for file in names(&path)? {
-            let Ok(metadata) = fs::metadata(path.join(file)) else { continue };
-            if metadata.is_file() {
-                bytes += metadata.len();
-                // Some file systems do not note when files are read.
-                last_used = last_used.max(metadata.accessed().ok()).max(metadata.modified().ok());
-            }
+            let Some(Place::Blob { path, .. } | Place::Snapshot(path)) = self.place(&commit, &file) else { continue };
+            let Ok(metadata) = fs::metadata(path) else { continue };
+            bytes = metadata.len().saturating_add(bytes);
+            // Some file systems do not note when files are read.
+            last_used = last_used.max(metadata.accessed().ok()).max(metadata.modified().ok());
         }
         Ok(Cached {
             repo: repo.into(),
@@ -266,30 +320,18 @@ pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     shards.dedup();
     for shard in &shards {
         let plain = shard.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) && !shard.starts_with('.');
-        if !plain || !shard.ends_with(".safetensors") {
+        if !plain || !shard.ends_with(".safetensors") || shard.len() > LONGEST_NAME {
+            let shard = printable(shard);
             return Err(format!("{INDEX} names the shard `{shard}`, which is not a safetensors file beside it"));
         }
+    }
+    if shards.len() > MOST_SHARDS {
+        return Err(format!("{INDEX} names {} shards, and no model has more than {MOST_SHARDS}", shards.len()));
     }
     match shards.is_empty() {
         true => Err(format!("{INDEX} names no shards")),
         false => Ok(shards),
     }
-}
-
-/// Makes a file under another name and moves it to its own, which it so has whole or not at all.
-fn in_place(file: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<(), HubError> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let part = file.with_added_extension(format!("part-{}-{count}", std::process::id()));
-    let make = || {
-        fs::create_dir_all(file.parent().unwrap_or(Path::new("")))?;
-        make(&part)?;
-        fs::rename(&part, file)
-    };
-    make().map_err(|error| {
-        let _ = fs::remove_file(&part);
-        HubError::io(file)(error)
-    })
 }
 
 /// From a snapshot to its blob. A symbolic link, which may be moved with the folder.
@@ -302,38 +344,4 @@ fn link_file(_blob: &Path, etag: &str, link: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn link_file(blob: &Path, _etag: &str, link: &Path) -> io::Result<()> {
     fs::hard_link(blob, link)
-}
-
-/// What lies in a folder, in order; nothing, if there is no such folder.
-fn names(folder: &Path) -> Result<Vec<String>, HubError> {
-    let io = HubError::io(folder);
-    let entries = match fs::read_dir(folder) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(vec![]);
-        }
-        other => other.map_err(&io)?,
-    };
-    let mut names = vec![];
-    for entry in entries {
-        names.extend(entry.map_err(&io)?.file_name().into_string());
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Bytes of the files below a folder. Links are not followed, so that each file counts once.
-fn size_of(folder: &Path) -> Result<u64, HubError> {
-    let mut bytes = 0;
-    for name in names(folder)? {
-        let path = folder.join(name);
-        let metadata = fs::symlink_metadata(&path).map_err(HubError::io(&path))?;
-        bytes += if metadata.is_dir() {
-            size_of(&path)?
-        } else if metadata.is_file() {
-            metadata.len()
-        } else {
-            0
-        };
-    }
-    Ok(bytes)
 }

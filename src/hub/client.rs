@@ -2,27 +2,20 @@
 
 use std::io::ErrorKind;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy, Timeout};
 
-use super::{FetchEvent, HubError, ModelName, Settings, is_commit};
+use super::limits::{LARGEST_FILE, LARGEST_LIST};
+use super::patience::Patience;
+use super::redact::Shown;
+use super::{FetchEvent, HubError, Limits, ModelName, Settings, is_commit};
 
-/// Time for a connection to come about.
-const CONNECT: Duration = Duration::from_secs(15);
-/// Silence after which a connection is taken to be dead.
-const SILENCE: Duration = Duration::from_secs(30);
-/// Failures in a row, without a byte between them, after which the network is taken to be down.
-const ATTEMPTS: u32 = 5;
-/// Longest that a hub may ask to wait; its own limits count requests over five minutes.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How often an address may lead to another one.
 const REDIRECTS: u32 = 5;
-/// Largest list of a model's files, in bytes.
-const LARGEST_LIST: u64 = 1 << 25;
 
 /// What the hub says of a file that lies elsewhere.
 const LINKED_ETAG: &str = "x-linked-etag";
@@ -32,15 +25,23 @@ const LINKED_SIZE: &str = "x-linked-size";
 pub(super) struct Client {
     /// Made when something is first asked.
     agent: OnceLock<Agent>,
+    /// The hub's address, without a user and a password.
     endpoint: String,
+    /// `user:password`, where the address held one. It goes where the token would go, and instead of it, as with
+    /// Python's library.
+    user: Option<String>,
     token: Option<String>,
     pause: Duration,
+    limits: Limits,
 }
 
 /// What of an address is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     Head,
+    /// The answer to a question.
+    List,
+    /// All bytes of a file.
     All,
     /// All bytes from this one on.
     From(u64),
@@ -61,12 +62,21 @@ pub(super) struct FileInfo {
 }
 
 impl Client {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { agent: OnceLock::new(), endpoint: settings.endpoint, token: settings.token, pause: settings.pause }
+    pub(super) fn new(settings: Settings, limits: Limits) -> Self {
+        let (endpoint, user) = without_user(&settings.endpoint);
+        Self { agent: OnceLock::new(), endpoint, user, token: settings.token, pause: settings.pause, limits }
     }
 
-    fn agent(&self) -> &Agent {
-        self.agent.get_or_init(connect)
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn agent(&self) -> Result<&Agent, HubError> {
+        if let Some(agent) = self.agent.get() {
+            return Ok(agent);
+        }
+        check_proxies()?;
+        Ok(self.agent.get_or_init(|| connect(&self.limits)))
     }
 
     /// The files of a model, and the commit that its revision is now.
@@ -84,20 +94,19 @@ impl Client {
         let url = format!("{}/api/models/{}/revision/{}", self.endpoint, model.repo(), escaped(model.revision()));
         let mut patience = self.patience();
         let text = loop {
-            let text = self.ask(&url, What::All).and_then(|mut response| {
+            let text = self.ask(&url, What::List).and_then(|mut response| {
                 let body = response.body_mut().with_config().limit(LARGEST_LIST).read_to_vec();
-                body.map_err(|error| network(&url, error))
+                body.map_err(|error| self.network(&url, error))
             });
             match text {
                 Ok(text) => break text,
                 Err(error) => patience.bear(error, events)?,
             }
         };
-        let strange = |what: String| HubError::Answer { url: url.clone(), what };
-        let answer: Answer =
-            serde_json::from_slice(&text).map_err(|e| strange(format!("the answer is not a list of files ({e})")))?;
+        let answer: Answer = serde_json::from_slice(&text)
+            .map_err(|e| HubError::answer(&url, &format!("the answer is not a list of files ({e})")))?;
         if !is_commit(&answer.sha) {
-            return Err(strange(format!("`{}` is not a commit", answer.sha)));
+            return Err(HubError::answer(&url, &format!("`{}` is not a commit", answer.sha)));
         }
         let files = answer.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
         Ok(Listing { commit: answer.sha, files })
@@ -113,7 +122,7 @@ impl Client {
             }
         };
         let headers = response.headers();
-        let strange = |what: &str| HubError::Answer { url: url.into(), what: what.into() };
+        let strange = |what: &str| HubError::answer(url, what);
         let etag = text(headers, LINKED_ETAG).or_else(|| text(headers, "etag"));
         let etag = etag.ok_or_else(|| strange("the answer has no entity tag"))?;
         let etag = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"');
@@ -125,6 +134,9 @@ impl Client {
         let size = text(headers, LINKED_SIZE).or_else(|| text(headers, "content-length"));
         let size =
             size.and_then(|size| size.parse().ok()).ok_or_else(|| strange("the answer does not tell the size"))?;
+        if size > LARGEST_FILE {
+            return Err(strange(&format!("the answer promises {size} bytes, and no file can be that large")));
+        }
         Ok(FileInfo { name: name.into(), etag: etag.into(), size })
     }
 
@@ -139,24 +151,38 @@ impl Client {
     }
 
     pub(super) fn patience(&self) -> Patience {
-        Patience { failures: 0, pause: self.pause }
+        Patience::new(self.pause)
     }
 
-    /// Follows redirects to the answer.
+    /// Follows redirects to the answer. An answer to a question has one deadline for all that is on the way to
+    /// its last byte; of a file's bytes, the headers have it.
     fn ask(&self, url: &str, what: What) -> Result<Response<Body>, HubError> {
+        let deadline = Instant::now() + self.limits.answer;
         let mut at = url.to_owned();
         for _ in 0..REDIRECTS {
-            let request = if what == What::Head { self.agent().head(&at) } else { self.agent().get(&at) };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(HubError::network(url, &self.no_answer()));
+            }
+            let ours = self.is_ours(&at);
+            let address = self.user.as_deref().filter(|_| ours).map_or_else(|| at.clone(), |user| with_user(&at, user));
+            let agent = self.agent()?;
+            let request = if what == What::Head { agent.head(&address) } else { agent.get(&address) };
             let mut request = request.header(header::ACCEPT_ENCODING, "identity");
             if let What::From(start) = what {
                 request = request.header(header::RANGE, format!("bytes={start}-"));
             }
-            if let Some(token) = self.token_for(&at) {
+            if let Some(token) = self.token.as_deref().filter(|_| ours && self.user.is_none()) {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
             }
-            let response = request.call().map_err(|error| network(&at, error))?;
-            match self.next(&at, &response)? {
-                None => return self.judged(url, response),
+            let limits = request.config().timeout_recv_response(Some(left));
+            let limits = match what {
+                What::Head | What::List => limits.timeout_global(Some(left)),
+                What::All | What::From(_) => limits.timeout_recv_body(Some(self.limits.body)),
+            };
+            let response = limits.build().call().map_err(|error| self.network(&at, error))?;
+            match next(&at, &response)? {
+                None => return self.judged(url, &at, response),
                 // Large files lie elsewhere, at addresses that say less of them than the hub does.
                 Some(next) if what == What::Head && (!self.is_ours(&next) || is_promise(response.headers())) => {
                     return Ok(response);
@@ -164,7 +190,7 @@ impl Client {
                 Some(next) => at = next,
             }
         }
-        Err(HubError::Answer { url: url.into(), what: "it leads from one address to the next without an end".into() })
+        Err(HubError::answer(url, "it leads from one address to the next without an end"))
     }
 
     /// Whether an address is the hub's own.
@@ -172,61 +198,79 @@ impl Client {
         url.strip_prefix(&self.endpoint).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// The token, for the hub's own eyes.
-    fn token_for(&self, url: &str) -> Option<&str> {
-        self.token.as_deref().filter(|_| self.is_ours(url))
-    }
-
-    /// Where an answer leads, if it leads on.
-    fn next(&self, url: &str, response: &Response<Body>) -> Result<Option<String>, HubError> {
-        if !response.status().is_redirection() {
-            return Ok(None);
-        }
-        let strange = |what: String| HubError::Answer { url: url.into(), what };
-        let to = text(response.headers(), "location").ok_or_else(|| strange("it leads nowhere".into()))?;
-        let origin = url.match_indices('/').nth(2).map_or(url, |(at, _)| &url[..at]);
-        let next = if to.starts_with('/') && !to.starts_with("//") { format!("{origin}{to}") } else { to.to_owned() };
-        let safe = next.starts_with("https://") || (next.starts_with("http://") && url.starts_with("http://"));
-        if safe { Ok(Some(next)) } else { Err(strange(format!("it leads to `{to}`, which is not taken for safe"))) }
-    }
-
-    /// An answer with what was asked for, or why there is none.
-    fn judged(&self, url: &str, response: Response<Body>) -> Result<Response<Body>, HubError> {
+    /// An answer with what was asked for, or why there is none. `at`: where redirects have led.
+    fn judged(&self, url: &str, at: &str, response: Response<Body>) -> Result<Response<Body>, HubError> {
         let status = response.status();
         if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(response);
         }
-        let refused = |advice: String| HubError::Refused { url: url.into(), status: status.as_u16(), advice };
+        if let code @ (408 | 429 | 500..=599) = status.as_u16() {
+            let after = text(response.headers(), "retry-after").and_then(|after| after.trim().parse().ok());
+            return Err(HubError::Status {
+                url: Shown::address(url),
+                status: code,
+                after: after.map(Duration::from_secs),
+            });
+        }
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED || !self.is_ours(at) {
+            return Err(refused_elsewhere(url, at, status));
+        }
+        let refused = |advice: String| HubError::Refused { url: Shown::address(url), status: status.as_u16(), advice };
         let page = url[self.endpoint.len().min(url.len())..].trim_start_matches("/api/models").trim_start_matches('/');
         let page = page.split('/').take(2).collect::<Vec<_>>().join("/");
-        let page = format!("{}/{page}", self.endpoint);
+        let page = Shown::address(&format!("{}/{page}", self.endpoint));
         let reason = text(response.headers(), "x-error-code").unwrap_or_default();
         Err(match status.as_u16() {
             _ if reason == "GatedRepo" => {
                 refused(format!("the model is gated; accept its terms at {page}, then {}", self.login()))
             }
             401 => refused(format!("there is no such model, or it is private; if it is yours, {}", self.login())),
+            403 if self.user.is_none() && self.token.is_none() => {
+                refused(format!("it may not be read by everybody; see {page}, or {}", self.login()))
+            }
             403 => refused(format!("this token may not read the model; see {page}, or {}", self.login())),
             404 if reason == "RevisionNotFound" => refused(format!("the model has no such revision; see {page}")),
             404 => refused("there is no such model, revision or file; is the name spelt right?".into()),
-            code @ (408 | 429 | 500..=599) => {
-                let after = text(response.headers(), "retry-after").and_then(|after| after.parse().ok());
-                HubError::Status { url: url.into(), status: code, after: after.map(Duration::from_secs) }
-            }
             _ => refused("this is not expected".into()),
         })
     }
 
     fn login(&self) -> &'static str {
         match self.token {
+            _ if self.user.is_some() => "check the user and the password in HF_ENDPOINT",
             Some(_) => "check the token (HF_TOKEN, or the file that `hf auth login` writes)",
             None => "set HF_TOKEN to a token of yours, or run `hf auth login`",
+        }
+    }
+
+    fn no_answer(&self) -> String {
+        format!("no whole answer comes within {} s", self.limits.answer.as_secs_f64())
+    }
+
+    /// What no answer came for, and whether that may pass.
+    fn network(&self, url: &str, error: ureq::Error) -> HubError {
+        match error {
+            // What the TLS library says of a certificate.
+            ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+                HubError::Untrusted { url: Shown::address(url), what: Shown::new(&error.to_string()) }
+            }
+            ureq::Error::Io(error) => HubError::network(url, &format!("the network fails: {error}")),
+            ureq::Error::Timeout(Timeout::Global | Timeout::RecvResponse) => HubError::network(url, &self.no_answer()),
+            ureq::Error::Http(_)
+            | ureq::Error::BadUri(_)
+            | ureq::Error::BodyExceedsLimit(_)
+            | ureq::Error::LargeResponseHeader(..) => HubError::answer(url, &error.to_string()),
+            ureq::Error::ConnectProxyFailed(what) => HubError::network(
+                url,
+                &format!("the proxy lets nobody through: {what}; HTTPS_PROXY may hold user:password@ before its host"),
+            ),
+            error => HubError::network(url, &format!("the network fails: {error}")),
         }
     }
 }
 
 /// An agent that waits for as long as is reasonable, and trusts whom this machine trusts.
-fn connect() -> Agent {
+fn connect(limits: &Limits) -> Agent {
     // Networks with a certificate of their own have it in the system's store, or in SSL_CERT_FILE. A machine
     // that has none at all gets those that browsers trust, which come with the program.
     let system: Vec<_> = rustls_native_certs::load_native_certs().certs;
@@ -235,9 +279,11 @@ fn connect() -> Agent {
     Agent::config_builder()
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .user_agent(concat!("selvedge/", env!("CARGO_PKG_VERSION")))
-        .timeout_connect(Some(CONNECT))
-        .timeout_per_read(Some(SILENCE))
-        .timeout_per_write(Some(SILENCE))
+        .timeout_resolve(Some(limits.connect))
+        .timeout_connect(Some(limits.connect))
+        .timeout_send_request(Some(limits.window))
+        .timeout_per_read(Some(limits.window))
+        .timeout_per_write(Some(limits.window))
         .http_status_as_error(false)
         // Followed here, where it is known who may see the token.
         .max_redirects(0)
@@ -246,49 +292,66 @@ fn connect() -> Agent {
         .into()
 }
 
-/// Bears failures that may pass, up to a point.
-pub(super) struct Patience {
-    failures: u32,
-    pause: Duration,
+/// The variables that name a proxy are ones that do: a connection past the proxy is not what was asked for.
+fn check_proxies() -> Result<(), HubError> {
+    for variable in ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+        match std::env::var(variable) {
+            Ok(proxy) if !proxy.trim().is_empty() && Proxy::new(&proxy).is_err() => {
+                return Err(HubError::Proxy { variable });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
-impl Patience {
-    /// Waits for as long as another attempt should wait, or gives the error back.
-    pub(super) fn bear(&mut self, error: HubError, events: &mut dyn FnMut(FetchEvent)) -> Result<(), HubError> {
-        let asked = match &error {
-            HubError::Network { .. } => None,
-            HubError::Status { after, .. } => *after,
-            _ => return Err(error),
-        };
-        self.failures += 1;
-        if self.failures >= ATTEMPTS || asked > Some(LONGEST_WAIT) {
-            return Err(error);
-        }
-        let wait = asked.unwrap_or(self.pause * (1 << (self.failures - 1)));
-        let why = match &error {
-            HubError::Status { status, .. } => format!("the hub answers {status}"),
-            HubError::Network { what, .. } => what.clone(),
-            other => other.to_string(),
-        };
-        events(FetchEvent::Notice(&format!("{why}; trying again in {} s", wait.as_secs_f64())));
-        std::thread::sleep(wait);
-        Ok(())
+/// Where an answer leads, if it leads on.
+fn next(url: &str, response: &Response<Body>) -> Result<Option<String>, HubError> {
+    if !response.status().is_redirection() {
+        return Ok(None);
+    }
+    let to = text(response.headers(), "location").ok_or_else(|| HubError::answer(url, "it leads nowhere"))?;
+    let origin = url.match_indices('/').nth(2).map_or(url, |(at, _)| &url[..at]);
+    let next = if to.starts_with('/') && !to.starts_with("//") { format!("{origin}{to}") } else { to.to_owned() };
+    let safe = next.starts_with("https://") || (next.starts_with("http://") && url.starts_with("http://"));
+    let unsafe_ =
+        || HubError::answer(url, &format!("it leads to `{}`, which is not taken for safe", Shown::address(to)));
+    if safe { Ok(Some(next)) } else { Err(unsafe_()) }
+}
+
+/// A refusal by somebody who has not been shown the token, and so says nothing about it.
+fn refused_elsewhere(url: &str, at: &str, status: StatusCode) -> HubError {
+    let (url, at) = (Shown::address(url), Shown::address(at).to_string());
+    let host = at.split('/').nth(2).unwrap_or(&at);
+    let (who, advice) = match status.as_u16() {
+        407 => (
+            "the proxy".to_owned(),
+            "it asks for a user and a password, which HTTPS_PROXY may hold as http://user:password@host:port",
+        ),
+        401 | 403 => (
+            format!("{host}, to which the hub leads,"),
+            "the hub's permission to read there has run out, or a firewall or a proxy forbids it; the same command \
+             asks for a new one. The token has no part in this",
+        ),
+        404 | 410 => (format!("{host}, to which the hub leads,"), "it does not have the file that the hub promised"),
+        _ => (format!("{host}, to which the hub leads,"), "this is not expected"),
+    };
+    HubError::RefusedElsewhere { url, who: Shown::new(&who), status: status.as_u16(), advice }
+}
+
+/// An address, and the user and password that it held.
+fn without_user(url: &str) -> (String, Option<String>) {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+    match url[start..end].rsplit_once('@') {
+        Some((user, host)) => (format!("{}{host}{}", &url[..start], &url[end..]), Some(user.to_owned())),
+        None => (url.to_owned(), None),
     }
 }
 
-/// What no answer came for, and whether that may pass.
-fn network(url: &str, error: ureq::Error) -> HubError {
-    // An address may carry a signature, which nobody needs to see.
-    let url = url.split('?').next().unwrap_or_default().to_owned();
-    match error {
-        // What the TLS library says of a certificate.
-        ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
-            HubError::Untrusted { url, what: error.to_string() }
-        }
-        ureq::Error::Io(error) => HubError::Network { url, what: format!("the network fails: {error}") },
-        ureq::Error::Http(_) | ureq::Error::BadUri(_) => HubError::Answer { url, what: error.to_string() },
-        error => HubError::Network { url, what: format!("the network fails: {error}") },
-    }
+fn with_user(url: &str, user: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    format!("{}{user}@{}", &url[..start], &url[start..])
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

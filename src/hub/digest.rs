@@ -33,6 +33,11 @@ impl Digest {
         }
     }
 
+    /// Whether the bytes so far are those that an entity tag promises; of a tag that is no hash, any are.
+    pub(super) fn matches(&self, etag: &str) -> bool {
+        self.clone().finish().is_none_or(|hash| hash.eq_ignore_ascii_case(etag))
+    }
+
     /// The hash in hexadecimal.
     pub(super) fn finish(self) -> Option<String> {
         let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -4,13 +4,16 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
+use super::cache::Repo;
 use super::client::{Client, FileInfo};
 use super::digest::Digest;
-use super::{FetchEvent, HubError};
+use super::files::{has_other_names, make_folder, open_to_append};
+use super::{FetchEvent, HubError, Limits};
 
 /// Bytes that are read at once.
 const BLOCK: usize = 1 << 18;
@@ -21,11 +24,11 @@ pub(super) fn download(
     client: &Client,
     url: &str,
     info: &FileInfo,
-    blob: &Path,
+    repo: &Repo,
     before: u64,
     events: &mut dyn FnMut(FetchEvent),
 ) -> Result<(), HubError> {
-    let mut part = Part::open(blob, info, before)?;
+    let mut part = Part::open(repo, info, before)?;
     let resumed = part.length > 0;
     part.complete(client, url, events)?;
     if resumed && !part.is_sound() {
@@ -37,12 +40,33 @@ pub(super) fn download(
         part.restart()?;
         part.complete(client, url, events)?;
     }
-    part.finish(blob)
+    part.finish(repo)
 }
 
 /// Where a blob's bytes are until they are all there.
 pub(super) fn part_of(blob: &Path) -> PathBuf {
     blob.with_added_extension("incomplete")
+}
+
+/// The pace at which a file's bytes come.
+struct Pace<'l> {
+    limits: &'l Limits,
+    /// The beginning of the window that is measured, and what has come in it.
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace<'_> {
+    /// Counts bytes that came; whether a window has passed in which too few did.
+    fn stalls(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes as u64;
+        if self.since.elapsed() < self.limits.window {
+            return false;
+        }
+        let stalls = self.bytes < self.limits.least;
+        (self.since, self.bytes) = (Instant::now(), 0);
+        stalls
+    }
 }
 
 /// As much of a file as has come.
@@ -57,21 +81,24 @@ struct Part<'i> {
 }
 
 impl<'i> Part<'i> {
-    fn open(blob: &Path, info: &'i FileInfo, before: u64) -> Result<Self, HubError> {
-        let path = part_of(blob);
-        let open = || {
-            fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
-            let mut file = File::options().create(true).read(true).append(true).open(&path)?;
+    fn open(repo: &Repo, info: &'i FileInfo, before: u64) -> Result<Self, HubError> {
+        let path = part_of(&repo.blob(&info.etag));
+        make_folder(repo.root(), path.parent().unwrap_or(repo.root()))?;
+        let mut file = open_to_append(&path)?;
+        if file.metadata().is_ok_and(|metadata| has_other_names(&metadata)) {
+            return Err(HubError::Planted { path, expected: "a file" });
+        }
+        let mut read = || {
             let (mut length, mut digest, mut block) = (0, Digest::of(&info.etag, info.size), vec![0; BLOCK]);
             loop {
                 match file.read(&mut block)? {
-                    0 => return io::Result::Ok((file, length, digest)),
+                    0 => return io::Result::Ok((length, digest)),
                     count => digest.update(&block[..count]),
                 }
                 length = file.stream_position()?;
             }
         };
-        let (file, length, digest) = open().map_err(HubError::io(&path))?;
+        let (length, digest) = read().map_err(HubError::io(&path))?;
         let mut part = Self { info, path, file, length, digest, before };
         if length > info.size {
             part.restart()?;
@@ -104,13 +131,14 @@ impl<'i> Part<'i> {
     /// Asks until all bytes are there.
     fn complete(&mut self, client: &Client, url: &str, events: &mut dyn FnMut(FetchEvent)) -> Result<(), HubError> {
         let mut patience = client.patience();
+        // Bytes that have come for good: a server that always begins anew brings nothing.
         let mut most = self.length;
         while self.length < self.info.size {
             if let Err(error) = self.stream(client, url, events) {
-                if self.length > most {
-                    most = self.length;
-                    patience = client.patience();
+                if self.length >= most.saturating_add(client.limits().least) {
+                    patience.renew();
                 }
+                most = most.max(self.length);
                 patience.bear(error, events)?;
             }
         }
@@ -119,7 +147,7 @@ impl<'i> Part<'i> {
 
     /// Asks once, from the first missing byte on, and takes what comes.
     fn stream(&mut self, client: &Client, url: &str, events: &mut dyn FnMut(FetchEvent)) -> Result<(), HubError> {
-        let broken = |what: String| HubError::Network { url: url.into(), what };
+        let broken = |what: String| HubError::network(url, &what);
         let response = client.bytes(url, self.length)?;
         if self.beginning(url, &response)? < self.length {
             self.restart()?;
@@ -129,10 +157,16 @@ impl<'i> Part<'i> {
         }
         let mut body = response.into_body().into_reader();
         let mut block = vec![0; BLOCK];
+        let mut pace = Pace { limits: client.limits(), since: Instant::now(), bytes: 0 };
         while self.length < self.info.size {
             match body.read(&mut block) {
                 Ok(0) => return Err(broken(self.ended("the connection was closed"))),
-                Ok(count) => self.append(&block[..count])?,
+                Ok(count) => {
+                    self.append(&block[..count])?;
+                    if pace.stalls(count) && self.length < self.info.size {
+                        return Err(broken(self.ended("the connection all but stands still")));
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(broken(self.ended(&error.to_string()))),
             }
@@ -159,9 +193,8 @@ impl<'i> Part<'i> {
         if let Some(total) = total.filter(|&total| total != self.info.size) {
             return Err(self.corrupt(format!("the hub promised {} bytes and sends a file of {total}", self.info.size)));
         }
-        start.filter(|&start| start == 0 || start == self.length).ok_or_else(|| HubError::Answer {
-            url: url.into(),
-            what: format!("bytes from {} on were asked for, and others came", self.length),
+        start.filter(|&start| start == 0 || start == self.length).ok_or_else(|| {
+            HubError::answer(url, &format!("bytes from {} on were asked for, and others came", self.length))
         })
     }
 
@@ -174,18 +207,22 @@ impl<'i> Part<'i> {
     }
 
     fn is_sound(&self) -> bool {
-        self.hash().is_none_or(|hash| hash == self.info.etag)
+        self.digest.matches(&self.info.etag)
     }
 
     /// Gives the whole file its name, if it is what the hub promised.
-    fn finish(self, blob: &Path) -> Result<(), HubError> {
+    fn finish(self, repo: &Repo) -> Result<(), HubError> {
         if !self.is_sound() {
             let (hash, promised) = (self.hash().unwrap_or_default(), &self.info.etag);
             return Err(self.corrupt(format!("its hash is {hash}, and the hub promised {promised}")));
         }
         // After a power cut, too, a name must stand for a whole file.
         self.file.sync_all().map_err(HubError::io(&self.path))?;
-        fs::rename(&self.path, blob).map_err(HubError::io(blob))
+        let blob = repo.blob(&self.info.etag);
+        fs::rename(&self.path, &blob).map_err(HubError::io(&blob))?;
+        // Of the file that was written, whatever bears the name by now.
+        repo.note_sound(&self.info.etag, &self.file.metadata().map_err(HubError::io(&blob))?);
+        Ok(())
     }
 
     /// What has come is not the file; it goes.

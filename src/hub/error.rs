@@ -4,14 +4,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why a model could not be found or fetched. No message holds the token.
+use super::redact::Shown;
+
+/// Why a model could not be found or fetched. No message holds the token, a password or an address's signature.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Not the name of a model.
     #[error("`{text}` is not a model's name on the hub, which is owner/name or owner/name@revision")]
     Name {
         /// What was given instead.
-        text: String,
+        text: Shown,
     },
     /// The network is needed and must not be asked.
     #[error(
@@ -37,11 +39,29 @@ pub enum HubError {
     #[error("{url}: the hub answers {status}: {advice}")]
     Refused {
         /// What was asked for.
-        url: String,
+        url: Shown,
         /// The HTTP status.
         status: u16,
         /// What it means and what to do.
         advice: String,
+    },
+    /// Where the hub leads to, or a proxy on the way, somebody says no.
+    #[error("{url}: {who} answers {status}: {advice}")]
+    RefusedElsewhere {
+        /// What was asked of the hub.
+        url: Shown,
+        /// Who answers.
+        who: Shown,
+        /// The HTTP status.
+        status: u16,
+        /// What it may mean and what to do.
+        advice: &'static str,
+    },
+    /// A variable of the environment that names no proxy.
+    #[error("{variable} is not the address of a proxy, which is http://host:port or http://user:password@host:port")]
+    Proxy {
+        /// The variable.
+        variable: &'static str,
     },
     /// The hub cannot answer now (429, 5xx), or not at all.
     #[error("{url}: the hub answers {status}{}", after.map_or_else(String::new, |after| {
@@ -49,7 +69,7 @@ pub enum HubError {
     }))]
     Status {
         /// What was asked for.
-        url: String,
+        url: Shown,
         /// The HTTP status.
         status: u16,
         /// How long the hub asks to wait.
@@ -59,9 +79,9 @@ pub enum HubError {
     #[error("{url}: {what}; what has come is kept, and the same command goes on from there")]
     Network {
         /// What was asked for.
-        url: String,
+        url: Shown,
         /// What happened.
-        what: String,
+        what: Shown,
     },
     /// A connection with somebody who cannot prove to be the hub.
     #[error(
@@ -70,17 +90,17 @@ pub enum HubError {
     )]
     Untrusted {
         /// What was asked for.
-        url: String,
+        url: Shown,
         /// What is wrong.
-        what: String,
+        what: Shown,
     },
     /// An answer that makes no sense.
     #[error("{url}: {what}; is this address a hub's?")]
     Answer {
         /// What was asked for.
-        url: String,
+        url: Shown,
         /// What is wrong.
-        what: String,
+        what: Shown,
     },
     /// A model that lacks what is needed.
     #[error("{model}: {what}")]
@@ -88,7 +108,7 @@ pub enum HubError {
         /// The model.
         model: String,
         /// What is wrong.
-        what: String,
+        what: Shown,
     },
     /// Bytes that are not those that the hub promised.
     #[error("{file}: {what}; nothing of it is kept. Try again, and if it stays so, the hub's copy is broken")]
@@ -97,6 +117,18 @@ pub enum HubError {
         file: String,
         /// What is wrong.
         what: String,
+    },
+    /// Something else than the cache puts where it would write.
+    #[error(
+        "{}: it is not {expected} of the cache's own but a link or something else, and is not written through: \
+         remove it, or set HF_HUB_CACHE to a folder to which nobody else writes",
+        path.display()
+    )]
+    Planted {
+        /// Where.
+        path: PathBuf,
+        /// What should be there.
+        expected: &'static str,
     },
     /// Not enough room on the disk.
     #[error(
@@ -123,6 +155,16 @@ pub enum HubError {
 }
 
 impl HubError {
+    /// An answer that makes no sense.
+    pub(super) fn answer(url: &str, what: &str) -> Self {
+        Self::Answer { url: Shown::address(url), what: Shown::new(what) }
+    }
+
+    /// A failure of the network.
+    pub(super) fn network(url: &str, what: &str) -> Self {
+        Self::Network { url: Shown::address(url), what: Shown::new(what) }
+    }
+
     /// For `map_err` of what is done to a file.
     pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
         move |error| Self::Io { path: path.to_owned(), error }

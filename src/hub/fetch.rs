@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::cache::{CONFIG, INDEX, Repo, SINGLE, TOKENIZER, shards};
+use super::cache::{CONFIG, INDEX, Place, Repo, SINGLE, TOKENIZER, shards};
 use super::client::{FileInfo, Listing};
 use super::download::{download, part_of};
+use super::files::length;
+use super::limits::LARGEST_TEXT;
+use super::redact::Shown;
 use super::{Hub, HubError, ModelName, Need};
 
 /// What a model needs beside its config and its weights, where it has them.
@@ -112,12 +115,12 @@ impl Job<'_> {
     }
 
     fn lacks(&self, what: &str) -> HubError {
-        HubError::Model { model: self.model.to_string(), what: what.into() }
+        HubError::Model { model: self.model.to_string(), what: Shown::new(what) }
     }
 
     fn shards(&self) -> Result<Vec<String>, HubError> {
-        let path = self.repo.snapshot(&self.listing.commit).join(INDEX);
-        let shards = shards(&fs::read(&path).map_err(HubError::io(&path))?).map_err(|what| self.lacks(&what))?;
+        let index = self.repo.read(&self.listing.commit, INDEX)?;
+        let shards = shards(&index).map_err(|what| self.lacks(&what))?;
         match shards.iter().find(|shard| !self.exists(shard)) {
             Some(shard) => Err(self.lacks(&format!("{INDEX} names the shard `{shard}`, which the hub does not have"))),
             None => Ok(shards),
@@ -127,13 +130,28 @@ impl Job<'_> {
     /// Fetches those of the files that are not there.
     fn get(&self, files: &[impl AsRef<str>], events: &mut dyn FnMut(FetchEvent)) -> Result<(), HubError> {
         let (client, commit) = (&self.hub.client, &self.listing.commit);
-        let snapshot = self.repo.snapshot(commit);
         let mut missing = vec![];
-        for file in files.iter().map(AsRef::as_ref).filter(|file| !snapshot.join(file).is_file()) {
+        for file in files.iter().map(AsRef::as_ref) {
+            let place = self.repo.place(commit, file);
+            if let Some(Place::Blob { path, etag }) = &place
+                && self.repo.is_sound(path, etag, events)?
+            {
+                continue;
+            }
             let url = client.address(self.model, commit, file);
             let info = client.info(&url, file, events)?;
+            if !file.ends_with(".safetensors") && info.size > LARGEST_TEXT {
+                let size = info.size;
+                return Err(self.lacks(&format!("{file} has {size} bytes; more than {LARGEST_TEXT} are not read")));
+            }
+            if let Some(Place::Snapshot(path)) = &place
+                && length(path) == Some(info.size)
+                && self.repo.is_sound(path, &info.etag, events)?
+            {
+                continue;
+            }
             // Another commit may have the same file.
-            match self.has_blob(&info) {
+            match self.has_blob(&info, events)? {
                 true => self.repo.link(commit, file, &info.etag)?,
                 false => missing.push(self.missing(url, info)),
             }
@@ -141,7 +159,13 @@ impl Job<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        let total = missing.iter().map(|file| file.info.size).sum::<u64>();
+        let total = missing.iter().try_fold(0_u64, |total, file| total.checked_add(file.info.size));
+        let total = total.ok_or_else(|| {
+            let largest = missing.iter().max_by_key(|file| file.info.size).map(|file| &file.info);
+            let (name, size) = largest.map_or(("", 0), |info| (info.name.as_str(), info.size));
+            self.lacks(&format!("the hub promises more bytes than can be counted, {size} of them in {name}"))
+        })?;
+        // Each at most what the file has, and so no more than `total` together.
         let mut done = missing.iter().map(|file| file.there).sum::<u64>();
         self.check_space(total - done)?;
         events(FetchEvent::Start { files: missing.len(), total, done });
@@ -160,19 +184,20 @@ impl Job<'_> {
         let _lock = self.repo.lock(&info.etag, || {
             events(FetchEvent::Notice(&format!("{}: another program is fetching it; waiting for it", info.name)));
         })?;
-        if !self.has_blob(info) {
-            download(&self.hub.client, url, info, &self.repo.blob(&info.etag), before, events)?;
+        if !self.has_blob(info, events)? {
+            download(&self.hub.client, url, info, &self.repo, before, events)?;
         }
         self.repo.link(&self.listing.commit, &info.name, &info.etag)
     }
 
-    /// Whether a file is there under its hash. A blob that somebody has cut is not it.
-    fn has_blob(&self, info: &FileInfo) -> bool {
-        fs::metadata(self.repo.blob(&info.etag)).is_ok_and(|blob| blob.len() == info.size)
+    /// Whether a file is there under its hash. A blob that somebody has cut or changed is not it.
+    fn has_blob(&self, info: &FileInfo, events: &mut dyn FnMut(FetchEvent)) -> Result<bool, HubError> {
+        let blob = self.repo.blob(&info.etag);
+        Ok(length(&blob) == Some(info.size) && self.repo.is_sound(&blob, &info.etag, events)?)
     }
 
     fn missing(&self, url: String, info: FileInfo) -> Missing {
-        let there = fs::metadata(part_of(&self.repo.blob(&info.etag))).map_or(0, |part| part.len());
+        let there = length(&part_of(&self.repo.blob(&info.etag))).unwrap_or(0);
         Missing { url, there: if there > info.size { 0 } else { there }, info }
     }
 

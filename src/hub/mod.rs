@@ -6,6 +6,10 @@
 //! A file gets its place only when its size and its hash are those that the hub promised, by one `rename`; so
 //! whatever happens on the way there (a cut connection, a full disk, a killed process) leaves no partial file
 //! where a complete one should be, and the next attempt goes on from what came so far.
+//!
+//! A server may be slow, lie, or be somebody else: [`Limits`] bound the time, `limits` the bytes, and errors hold
+//! its words only as [`Shown`]. The cache may be shared: `files` writes through nothing that others planted there,
+//! and a fetch holds what others left to its hash, once (`verified`).
 
 mod cache;
 mod client;
@@ -13,7 +17,12 @@ mod digest;
 mod download;
 mod error;
 mod fetch;
+mod files;
+mod limits;
+mod patience;
+mod redact;
 mod settings;
+mod verified;
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,6 +30,8 @@ use std::str::FromStr;
 pub use cache::{Cache, Cached, Need};
 pub use error::HubError;
 pub use fetch::FetchEvent;
+pub use limits::Limits;
+pub use redact::Shown;
 pub use settings::Settings;
 
 /// The hub, as this machine's settings see it, and its cache.
@@ -33,8 +44,13 @@ pub struct Hub {
 impl Hub {
     /// Nothing is asked of the network yet.
     pub fn new(settings: Settings) -> Self {
+        Self::with_limits(settings, Limits::default())
+    }
+
+    /// A hub that is waited for as `limits` say.
+    pub fn with_limits(settings: Settings, limits: Limits) -> Self {
         let cache = Cache::new(settings.cache.clone());
-        Self { offline: settings.offline, client: client::Client::new(settings), cache }
+        Self { offline: settings.offline, client: client::Client::new(settings, limits), cache }
     }
 
     /// What lies on this machine.
@@ -90,13 +106,16 @@ impl FromStr for ModelName {
         let (repo, revision) = text.split_once('@').unwrap_or((text, MAIN));
         let plain = |part: &str| {
             let allowed = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            allowed && !part.is_empty() && !part.starts_with('.') && !part.contains("..")
+            let named = !part.is_empty() && part.len() <= limits::LONGEST_NAME;
+            allowed && named && !part.starts_with('.') && !part.contains("..")
         };
         let owner_and_name = repo.split('/').count() == 2;
         // In the cache, `--` stands for the slash between owner and name.
-        let sound = owner_and_name && !repo.contains("--") && repo.split('/').chain(revision.split('/')).all(plain);
+        let short = repo.len() <= limits::LONGEST_NAME && revision.len() <= 5 * limits::LONGEST_NAME;
+        let sound =
+            owner_and_name && short && !repo.contains("--") && repo.split('/').chain(revision.split('/')).all(plain);
         if !sound {
-            return Err(HubError::Name { text: text.into() });
+            return Err(HubError::Name { text: Shown::new(text) });
         }
         Ok(Self { repo: repo.into(), revision: revision.into() })
     }
@@ -146,9 +165,13 @@ mod tests {
             "a/b@c@d",
             "a/b@c:d",
             "https://a/b",
+            &format!("a/{}", "b".repeat(201)),
+            &format!("a/b@{}", "c".repeat(201)),
+            &format!("a/b@{}c", "c/".repeat(1000)),
+            "a/b\u{1b}[2J",
         ] {
             let error = text.parse::<ModelName>().expect_err(text).to_string();
-            assert!(error.contains("owner/name"), "{error}");
+            assert!(error.contains("owner/name") && !error.contains('\u{1b}'), "{error}");
         }
     }
 }

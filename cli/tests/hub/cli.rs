@@ -239,6 +239,26 @@ fn the_cache_is_shown_and_cleared() {
     assert!(error.contains("not in the cache"), "{error}");
 }
 
+#[test]
+fn proxies_are_used_and_their_passwords_not_printed() {
+    let place = Place::new();
+    let server = Server::new(demo());
+    server.mischief(|_, answer| answer.refuse(407, ""));
+    let proxied = |variable: &str, proxy: &str| {
+        let output = command(&place, &server, &["fetch", DEMO]).env(variable, proxy).output().expect("runs");
+        let error = failure(&output);
+        assert!(!text(&output.stderr).contains("hush"), "{error}");
+        error
+    };
+    let address = server.endpoint().replace("//", "//me:hush@");
+    let error = proxied("HTTP_PROXY", &address);
+    assert!(error.contains("407") && error.contains("HTTPS_PROXY"), "{error}");
+    for broken in ["http://me:hush@", "nonsense://me:hush@host:1"] {
+        let error = proxied("HTTPS_PROXY", broken);
+        assert!(error.contains("HTTPS_PROXY is not the address of a proxy"), "{error}");
+    }
+}
+
 /// Waits until something is so.
 fn until(what: impl Fn() -> bool) {
     let begun = Instant::now();

@@ -1,6 +1,8 @@
 //! The hub, against a server that is one in all that matters and misbehaves when it is asked to.
 
 mod cli;
+mod hostile;
+mod planted;
 mod server;
 mod trouble;
 
@@ -8,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use selvedge::hub::{FetchEvent, Hub, HubError, ModelName, Need, Settings};
+use selvedge::hub::{FetchEvent, Hub, HubError, Limits, ModelName, Need, Settings};
 use server::{Answer, Repo, Request, Server, etag};
 
 const NAME: &str = "weavers/tiny";
@@ -63,14 +65,18 @@ impl Place {
         self.folder.path().join("cache")
     }
 
-    fn hub(&self, server: &Server) -> Hub {
-        Hub::new(Settings {
+    fn settings(&self, server: &Server) -> Settings {
+        Settings {
             endpoint: server.endpoint(),
             cache: self.cache(),
             token: Some("hf_secret".into()),
             offline: false,
             pause: Duration::from_millis(5),
-        })
+        }
+    }
+
+    fn hub(&self, server: &Server) -> Hub {
+        Hub::new(self.settings(server))
     }
 
     fn fetch(&self, server: &Server) -> Result<PathBuf, HubError> {
@@ -125,11 +131,12 @@ fn name() -> ModelName {
     NAME.parse().expect("a name")
 }
 
-/// All files below a folder, links too.
+/// All files below a folder, and links, which are not followed.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return vec![] };
     let paths = entries.map(|entry| entry.expect("an entry").path());
-    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|there| there.is_dir());
+    paths.flat_map(|path| if is_folder(&path) { files(&path) } else { vec![path] }).collect()
 }
 
 /// Mischief with the bytes of one file, as long as `times` lasts.

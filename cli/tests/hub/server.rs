@@ -50,8 +50,14 @@ pub struct Answer {
     pub endless: bool,
     /// Close the connection after so many bytes of the body.
     pub cut: Option<usize>,
-    /// Send the body slowly: wait so long after each 16 KiB.
+    /// Send the body slowly: wait so long after each block.
     pub wait: Duration,
+    /// Bytes of a block; 16 KiB where it is 0.
+    pub block: usize,
+    /// Send the head byte by byte, and wait so long after each.
+    pub head_wait: Duration,
+    /// Send the body in chunks, and after it, for ever, trailers.
+    pub trailers: bool,
 }
 
 impl Answer {
@@ -215,15 +221,32 @@ fn serve(mut stream: &TcpStream, at_store: bool, store: SocketAddr, state: &Mute
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    if !answer.endless && !answer.headers.iter().any(|(name, _)| *name == "Content-Length") {
+    if answer.trailers {
+        head.push_str("Transfer-Encoding: chunked\r\n");
+    } else if !answer.endless && !answer.headers.iter().any(|(name, _)| *name == "Content-Length") {
         head.push_str(&format!("Content-Length: {}\r\n", answer.body.len()));
     }
-    stream.write_all((head + "\r\n").as_bytes())?;
+    head.push_str("\r\n");
+    if answer.head_wait.is_zero() {
+        stream.write_all(head.as_bytes())?;
+    } else {
+        for byte in head.bytes() {
+            stream.write_all(&[byte])?;
+            thread::sleep(answer.head_wait);
+        }
+    }
     if request.method == "HEAD" {
         return Ok(());
     }
     let body = &answer.body[..answer.cut.unwrap_or(answer.body.len()).min(answer.body.len())];
-    for block in body.chunks(1 << 14) {
+    if answer.trailers {
+        stream.write_all(&[format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n0\r\n"].concat())?;
+        loop {
+            stream.write_all(b"x: y\r\n")?;
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    for block in body.chunks(if answer.block == 0 { 1 << 14 } else { answer.block }) {
         stream.write_all(block)?;
         thread::sleep(answer.wait);
     }
