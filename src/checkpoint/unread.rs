@@ -78,7 +78,7 @@ impl<'a> Read<'a> {
         let ends = |end: &&str| name.ends_with(*end);
         // Masks and counters are of these types, weights and codes of others.
         let buffer = matches!(&info.dtype, Dtype::Other(dtype) if dtype == "BOOL" || dtype == "I64");
-        if IDLE.iter().any(|end| ends(end)) || info.shape.contains(&0) {
+        if IDLE.iter().any(ends) || info.shape.contains(&0) {
             return Kind::Idle;
         }
         if let Some((_, what)) = ASIDE.iter().find(|(begin, _)| name.starts_with(begin)) {

@@ -234,7 +234,7 @@ fn rope() -> Vec<OpCase> {
     for (heads, head, rotated, base) in [(1, 2, 2, 1e4), (5, 13, 6, 1e4), (3, 64, 64, 74534.83), (4, 64, 16, 1e11)] {
         let mut b = GraphBuilder::new();
         let x = input_behind(&mut b, "x", 7, heads * head);
-        let rotary = b.rotary(Rotary::from_base(base, rotated));
+        let rotary = b.rotary(Rotary { scale: 1.25, ..Rotary::from_base(base, rotated) });
         let out = b.rope("out", x, heads, rotary);
         let detail = format!("{heads} heads of {head}, {rotated} rotated, base {base}");
         cases.push(row_counts(Script::new("rope", detail, b, &[out])));
