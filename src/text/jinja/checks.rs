@@ -124,12 +124,8 @@ pub(super) fn apply(
         ),
         "lower" | "upper" => {
             let text = interpreter.text_of(value)?;
-            let (wanted, other): (fn(char) -> bool, fn(char) -> bool) = if name == "lower" {
-                (char::is_lowercase, char::is_uppercase)
-            } else {
-                (char::is_uppercase, char::is_lowercase)
-            };
-            text.chars().any(wanted) && !text.chars().any(other)
+            let (lower, upper) = (text.chars().any(char::is_lowercase), text.chars().any(char::is_uppercase));
+            if name == "lower" { lower && !upper } else { upper && !lower }
         }
         _ => return Err(Fault::new(format!("the test `{name}` is unknown"))),
     })

@@ -390,7 +390,7 @@ fn of_text(interpreter: &mut Interpreter, own: &Arc<str>, name: &str, arguments:
             for c in own.chars() {
                 match c {
                     '\t' => {
-                        let spaces = size.checked_sub(column % size.max(1)).unwrap_or(0);
+                        let spaces = size.saturating_sub(column % size.max(1));
                         interpreter.meter.make(spaces)?;
                         out.push_str(&" ".repeat(spaces));
                         column += spaces;

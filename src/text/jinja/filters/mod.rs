@@ -89,7 +89,7 @@ pub(super) fn apply(
                 return Err(super::evaluate::undefined(of));
             }
             let found = interpreter.own_attribute(&value, &attribute)?;
-            Ok(found.unwrap_or_else(|| Value::Undefined(Some(attribute))))
+            Ok(found.unwrap_or(Value::Undefined(Some(attribute))))
         }
         "default" | "d" => {
             let [default, boolean] = arguments.bind(name, ["default_value", "boolean"], 0)?;
