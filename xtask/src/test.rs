@@ -75,7 +75,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         web::package()?;
         count(node_test(&node, ENGINE).env("CHROMIUM", &browser), tally)
     });
-    report.stage("every family in Chromium", |tally| count(node_test(&node, GOLDENS).env("CHROMIUM", &browser), tally));
     report.stage("the browser's store", |tally| count(node_test(&node, STORE).env("CHROMIUM", &browser), tally));
     report.stage("the page in Chromium", |tally| {
         web::page()?;
@@ -90,6 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         count(&mut node, tally)
     });
+    report.long("every family in Chromium", |tally| count(node_test(&node, GOLDENS).env("CHROMIUM", &browser), tally));
     report.long("the package in Chromium with shader-f16", |tally| {
         let chromium = F16Browser::new(&gpus)?;
         for tests in [F16, ENGINE, GOLDENS] {
