@@ -370,7 +370,7 @@ mod tests {
             let model = model.display().to_string();
             Args { model, offline: true, context: None, weights, kv: KvFormat::F32, json: false }.report()
         };
-        let golden = Path::new("tests/goldens/falcon_h1");
+        let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/goldens/falcon_h1"));
         let report = inspect(golden, WeightChoice::Auto).expect("a model");
         assert_eq!((report.parameters, report.context), (59_652, 4096));
         assert_eq!(report.bytes.weights, 59_652 * 4, "all of it is f32");
