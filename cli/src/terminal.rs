@@ -4,7 +4,7 @@
 //! goes on. Results go to stdout; where that cannot be written the command ends.
 //!
 //! Names of models and files, texts of tokens and words of servers may hold control characters, which a terminal
-//! obeys: it moves the cursor, changes its title, or answers as if somebody typed. So they are shown as `\x1b`:
+//! obeys: it moves the cursor, changes its title, or answers as if somebody typed. So they are shown as `\u{1b}`:
 //! in messages always (also with the characters that turn the direction of writing, so that no file name
 //! looks like another one), in results where stdout is a terminal. To a file or a pipe a result goes as it is.
 
@@ -78,11 +78,7 @@ fn escaped(text: &str, escapes: fn(char) -> bool) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        match u32::from(c) {
-            _ if !escapes(c) => out.push(c),
-            code @ 0..=0xff => out.push_str(&format!("\\x{code:02x}")),
-            code => out.push_str(&format!("\\u{{{code:x}}}")),
-        }
+        if escapes(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
     }
     Cow::Owned(out)
 }
@@ -95,10 +91,10 @@ mod tests {
     fn what_a_terminal_obeys_is_shown() {
         for (text, seen) in [
             ("plain é 日本 🦊\n\tindented", "plain é 日本 🦊\n\tindented"),
-            ("\x1b]0;title\x07\x1b[2J", "\\x1b]0;title\\x07\\x1b[2J"),
-            ("a\rb\0\x08\x7f", "a\\x0db\\x00\\x08\\x7f"),
+            ("\x1b]0;title\x07\x1b[2J", "\\u{1b}]0;title\\u{7}\\u{1b}[2J"),
+            ("a\rb\0\x08\x7f", "a\\u{d}b\\u{0}\\u{8}\\u{7f}"),
             // The same sequences may begin with one character of C1.
-            ("\u{9b}2J\u{90}x\u{9c}", "\\x9b2J\\x90x\\x9c"),
+            ("\u{9b}2J\u{90}x\u{9c}", "\\u{9b}2J\\u{90}x\\u{9c}"),
         ] {
             assert_eq!(escaped(text, is_control), seen);
             assert_eq!(escaped(text, is_unseen), seen);

@@ -142,9 +142,9 @@ fn a_template_without_a_place_for_a_system_message_does_without() {
 #[test]
 fn a_hostile_template_is_an_error_with_its_line() {
     for (template, line) in [
-        ("a\n{{ messages", ":2"),
-        ("{% for a in range(9999) %}\n{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}", ":2"),
-        ("{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}", ":1"),
+        ("a\n{{ messages", "line 2"),
+        ("{% for a in range(9999) %}\n{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}", "line 2"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}", "line 1"),
     ] {
         let folder = templated(template);
         let model = folder.path().to_str().expect("a plain path");

@@ -332,7 +332,7 @@ mod streams {
             let err = text(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{err}");
             assert!(!err.contains(|c: char| c != '\n' && c.is_control()) && !err.contains('\u{202e}'), "{err:?}");
-            assert!(err.contains("\\x1b]0;owned\\x07such\\x9b2J\\u{202e}folder"), "{err:?}");
+            assert!(err.contains("\\u{1b}]0;owned\\u{7}such\\u{9b}2J\\u{202e}folder"), "{err:?}");
         }
         let output = Command::new(env!("CARGO_BIN_EXE_selvedge")).args(["devices", odd]).output().expect("it runs");
         let err = text(&output.stderr);

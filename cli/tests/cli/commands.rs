@@ -128,7 +128,8 @@ fn a_seed_gives_its_text_again_and_nonsense_is_refused() {
 fn json_has_the_keys_that_scripts_rely_on() {
     let output = generate(&demo(), &["--prompt", "One sunny morning", "--max-tokens", "4", "--json"]);
     let result = json(&output);
-    let keys: Vec<&str> = result.as_object().expect("an object").keys().map(String::as_str).collect();
+    let mut keys: Vec<&str> = result.as_object().expect("an object").keys().map(String::as_str).collect();
+    keys.sort_unstable();
     assert_eq!(keys, ["finish_reason", "prompt_tokens", "seed", "text", "timings", "tokens"]);
     assert_eq!(result["finish_reason"], "length");
     assert_eq!(result["tokens"].as_array().map(Vec::len), Some(4));
@@ -145,7 +146,7 @@ fn json_has_the_keys_that_scripts_rely_on() {
     let dashed = json(&generate(&demo(), &["--prompt", "-- Hi", "--max-tokens", "1", "--json"]));
     assert_eq!(dashed["tokens"].as_array().map(Vec::len), Some(1));
 
-    let full = json(&generate(&folder("falcon_h1"), &["--tokens", "30", "--context", "64", "--json"]));
+    let full = json(&generate(&folder("falcon_h1"), &["--tokens", "5", "--context", "64", "--json"]));
     assert_eq!(full["finish_reason"], "context");
     assert_eq!(full["text"], Value::Null, "without a tokenizer there is no text");
     assert_eq!(full["tokens"].as_array().map(Vec::len), Some(64));
@@ -343,10 +344,10 @@ fn misuse_exits_with_2() {
 #[test]
 fn ctrl_c_ends_a_generation_and_keeps_what_there_is() {
     use std::io::Read;
-    // This text goes on until the context is full, which takes seconds.
+    // This text goes on for 1211 tokens.
     let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
     command.arg("generate").arg(folder("falcon_h1"));
-    command.args(["--device", "cpu", "--tokens", "30", "--max-tokens", "100000"]);
+    command.args(["--device", "cpu", "--tokens", "11", "--max-tokens", "100000"]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
     let mut pipe = child.stdout.take().expect("a pipe");
     let mut printed = vec![0; 1];
@@ -356,5 +357,5 @@ fn ctrl_c_ends_a_generation_and_keeps_what_there_is() {
     pipe.read_to_end(&mut printed).expect("the rest");
     assert_eq!(child.wait().expect("an end").code(), Some(130));
     let tokens = text(&printed).trim_end().split(',').count();
-    assert!(printed.ends_with(b"\n") && tokens < 4096, "{tokens} tokens");
+    assert!(printed.ends_with(b"\n") && tokens < 1211, "{tokens} tokens");
 }
