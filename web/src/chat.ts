@@ -115,12 +115,12 @@ function message(message: ChatCompletionMessageParam, index: number): Message {
   const where = `messages[${index}]`;
   const refuse = (why: string) => new SelvedgeError('bad-request', `${where}: ${why}`);
   if (!told) throw refuse(`the role \`${role}\` is not supported`);
-  if (told === 'tool' && typeof message.tool_call_id !== 'string') throw refuse('`tool_call_id` must be a text');
+  if (message.role === 'tool' && typeof message.tool_call_id !== 'string') throw refuse('`tool_call_id` must be a text');
   if (Array.isArray(content)) {
     for (const part of content) {
       if (part.type !== 'text') throw refuse(`a part of the type \`${String(part.type)}\` is not supported`);
     }
-  } else if (typeof content !== 'string' && !(told === 'assistant' && Array.isArray(message.tool_calls))) {
+  } else if (typeof content !== 'string' && !(message.role === 'assistant' && Array.isArray(message.tool_calls))) {
     throw refuse('`content` must be a text');
   }
   return { ...message, role: told };

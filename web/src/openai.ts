@@ -10,8 +10,8 @@ export interface ContentText {
 export interface ChatCompletionMessageToolCall {
   id: string;
   type: 'function';
-  /** `arguments` is JSON as a text; an object is taken as well, for templates that want one. */
-  function: { name: string; arguments: string | Record<string, unknown> };
+  /** `arguments` is JSON as a text. */
+  function: { name: string; arguments: string };
 }
 
 /** A function that the model may call. */
@@ -21,14 +21,18 @@ export interface ChatCompletionTool {
 }
 
 /** One message of the conversation. Fields beyond these reach the model's chat template too. */
-export interface ChatCompletionMessageParam {
-  role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
-  content?: string | ContentText[] | null;
-  name?: string;
-  tool_calls?: ChatCompletionMessageToolCall[];
-  tool_call_id?: string;
-  reasoning_content?: string;
-}
+export type ChatCompletionMessageParam =
+  | { role: 'system'; content: string | ContentText[]; name?: string }
+  | { role: 'developer'; content: string | ContentText[]; name?: string }
+  | { role: 'user'; content: string | ContentText[]; name?: string }
+  | {
+      role: 'assistant';
+      content?: string | ContentText[] | null;
+      name?: string;
+      tool_calls?: ChatCompletionMessageToolCall[];
+      reasoning_content?: string;
+    }
+  | { role: 'tool'; content: string | ContentText[]; tool_call_id: string };
 
 /** What to complete, and how. Names and meanings are OpenAI's; those after `seed` are as other local servers have them. */
 export interface ChatCompletionCreateParams {
@@ -53,7 +57,7 @@ export interface ChatCompletionCreateParams {
   /** Thinking aloud, of models that can; where it is not said, as the model's template has it. */
   enable_thinking?: boolean;
   /** Described to the model by its template. Its calls come as text, in the model's own form. */
-  tools?: ChatCompletionTool[] | null;
+  tools?: ChatCompletionTool[];
   /** More variables of the model's chat template. */
   chat_template_kwargs?: Record<string, unknown> | null;
   /** Documents to answer from, for templates that read them. */

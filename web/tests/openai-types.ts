@@ -11,7 +11,15 @@ export const chunk = (ours: ChatCompletionChunk): OpenAI.Chat.ChatCompletionChun
 
 /** What ours takes, theirs takes, but for what other local servers have beside it. */
 type Theirs = OpenAI.Chat.ChatCompletionCreateParams;
-type Local = 'top_k' | 'min_p' | 'repetition_penalty' | 'enable_thinking' | 'signal' | 'model';
+type Local =
+  | 'top_k'
+  | 'min_p'
+  | 'repetition_penalty'
+  | 'enable_thinking'
+  | 'chat_template_kwargs'
+  | 'documents'
+  | 'signal'
+  | 'model';
 export const request = (ours: Omit<ChatCompletionCreateParams, Local>): Omit<Theirs, 'model'> =>
   ours as Omit<ChatCompletionCreateParams, Local> satisfies Omit<Theirs, 'model' | 'stream'> as Omit<Theirs, 'model'>;
 
