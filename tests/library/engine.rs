@@ -348,7 +348,11 @@ fn a_conversation_reads_its_prompt_again_after_what_was_not_finite() {
         let (_, first) = turn(&[4, 8, 15]).expect("a turn");
         let longer = [&[4, 8, 15][..], &first, &[16]].concat();
         let error = refusal(turn(&[&longer[..], &[POISON as u32]].concat()));
-        assert!(matches!(error, EngineError::NotFinite { position, .. } if position == longer.len()), "{}: {error}", place.name);
+        assert!(
+            matches!(error, EngineError::NotFinite { position, .. } if position == longer.len()),
+            "{}: {error}",
+            place.name
+        );
         let (read, second) = turn(&longer).expect("a turn");
         assert_eq!(read, longer.len(), "{}: what was read is forgotten", place.name);
         let mut fresh = load(&place, &changed("falcon_h1", change), Setting::default());
