@@ -36,6 +36,8 @@ var<workgroup> weights: array<f32, MOST_EXPERTS>;   // of the chosen, in their o
 
 fn beats(other: f32, id: u32, mine: f32, me: u32) -> bool { return other > mine || (other == mine && id < me); }
 
+fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
+
 // Groups better than this one are fewer than are looked at.
 fn is_seen(group: u32) -> bool {
     if params.top_groups == params.groups { return true; }
@@ -61,8 +63,7 @@ fn main(
         if params.sigmoid == 1u { score = sigmoid(score); }
         if params.bias_at != NONE { score += vectors[params.bias_at + expert]; }
         // Every place must be taken: what is not a number beats all others, so that it is not hidden.
-        let is_nan = (bitcast<u32>(logits[logits_at + expert]) & 0x7fffffffu) > 0x7f800000u;
-        scores[expert] = select(clamp(score, -HIGHEST, HIGHEST), HIGHEST, is_nan);
+        scores[expert] = select(clamp(score, -HIGHEST, HIGHEST), HIGHEST, is_nan(logits[logits_at + expert]));
     }
     workgroupBarrier();
     let size = params.experts / params.groups;
@@ -110,6 +111,7 @@ fn main(
             weight = sigmoid(weights[i]) * params.scale;
             if params.normed == 1u { weight /= sum + 1e-20; }
         }
-        out[out_at + params.top + i] = weight;
+        // A driver whose exp(NaN) is a number must not hide it.
+        out[out_at + params.top + i] = select(weight, weights[i], is_nan(weights[i]));
     }
 }
