@@ -6,6 +6,7 @@
 
 mod host;
 mod refusals;
+mod state_io;
 mod step;
 
 pub mod cpu;
@@ -246,10 +247,11 @@ pub trait Backend {
         Box::pin(ready(Ok(())))
     }
 
-    /// Copies a slot's memory out; `position` is the slot's next position.
+    /// Copies a slot's memory out, with its sampler; `position` is the slot's next position.
     fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>>;
 
-    /// Puts a memory into a slot whose pages are set. Pinned rows are written too.
+    /// Puts a memory into a slot whose pages are set. Pinned rows are written too. The slot goes on choosing as the
+    /// memory's sampler says.
     fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()>;
 
     /// Counts so far.

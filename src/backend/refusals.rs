@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{BackendError, ProgramId, ProgramSpec, Result, StepTable};
 use crate::graph::{StateKind, StateSpec};
-use crate::state::{Addressing, PAGE_ROWS, SlotId, SlotState, StateLayout, StateTensor};
+use crate::state::{Addressing, PAGE_ROWS, SlotId, StateLayout};
 
 /// A fault of the caller.
 pub(super) fn misuse<T>(what: String) -> Result<T> {
@@ -74,18 +74,4 @@ pub(super) fn check_step(
         return misuse(format!("{next} of {rows} rows of the step table belong to a span"));
     }
     Ok(())
-}
-
-/// A tensor of a saved memory.
-pub(super) fn find<'s>(saved: &'s SlotState, name: &str) -> Result<&'s StateTensor> {
-    saved.tensor(name).ok_or_else(|| BackendError::Misuse(format!("a slot's memory without `{name}`")))
-}
-
-/// Checks that a tensor of a saved memory is what its name and its shape say.
-pub(super) fn check_shape(tensor: &StateTensor, shape: &[usize]) -> Result<()> {
-    if tensor.shape == shape && tensor.data.len() == shape.iter().product::<usize>() {
-        return Ok(());
-    }
-    let (name, got, numbers) = (&tensor.name, &tensor.shape, tensor.data.len());
-    misuse(format!("`{name}` is {got:?} with {numbers} numbers, must be {shape:?}"))
 }

@@ -139,6 +139,14 @@ pub struct StepTable {
 }
 
 impl StepTable {
+    /// Notes in which slots a step chooses a token.
+    pub(super) fn note_outputs(&self, has_token: &mut [bool]) {
+        for &row in &self.outputs {
+            let [_, slot, ..] = self.rows[row as usize];
+            has_token[slot as usize] = true;
+        }
+    }
+
     /// Words in front.
     pub const HEADER: usize = 4;
 

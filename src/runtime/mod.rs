@@ -382,7 +382,7 @@ impl Engine {
         Ok(self.backend.read(step.program, value, rows).await?)
     }
 
-    /// Puts a memory of `tokens` tokens into a sequence, which goes on from there. It has chosen nothing yet.
+    /// Puts a memory of `tokens` tokens into a sequence, which goes on from there, its choice of tokens included.
     pub fn import(&mut self, slot: SlotId, state: &SlotState, tokens: usize) -> Result<(), EngineError> {
         let end = self.model.prelude.len() + tokens;
         if tokens > self.context() {
@@ -392,10 +392,10 @@ impl Engine {
             self.backend.set_pages(slot, pages)?;
         }
         self.backend.import(slot, state)?;
-        self.slots.skip(slot, end)
+        self.slots.restore(slot, end, state.sampler.last.is_some())
     }
 
-    /// Copies a sequence's memory out.
+    /// Copies a sequence's memory out, with its sampler.
     pub async fn export(&mut self, slot: SlotId) -> Result<SlotState, EngineError> {
         let position = self.slots.position(slot)?;
         Ok(self.backend.export(slot, position).await?)

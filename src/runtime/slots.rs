@@ -66,6 +66,13 @@ impl Slots {
         Ok(())
     }
 
+    /// Makes `end` a slot's next position, with a token chosen in it or none.
+    pub(super) fn restore(&mut self, slot: SlotId, end: usize, sampled: bool) -> Result<(), EngineError> {
+        let slot = self.get_mut(slot)?;
+        (slot.position, slot.sampled) = (end, sampled);
+        Ok(())
+    }
+
     /// Takes the pages that positions up to `end` need; all of the slot's pages when there are new ones.
     pub(super) fn reserve(&mut self, slot: SlotId, end: usize) -> Result<Option<&[u32]>, EngineError> {
         let needed = end.saturating_sub(self.first).div_ceil(PAGE_ROWS);

@@ -17,7 +17,8 @@ use crate::graph::{Graph, KvSpec, StateKind, StateSpec};
 
 pub use pages::{PageAllocator, PagesExhausted};
 pub use sampler::{
-    GREEDY_BELOW, LAST_TOKEN, MOST_ENDS, NO_TOKEN, SAMPLER_WORDS, SEEN, Sampler, SamplerError, token_counts, unusable,
+    GREEDY_BELOW, LAST_TOKEN, MOST_ENDS, NO_TOKEN, SAMPLER_WORDS, SEEN, Sampler, SamplerError, SamplerState,
+    token_counts, unusable,
 };
 pub use slot_state::{SlotState, StateTensor};
 

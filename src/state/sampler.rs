@@ -169,9 +169,79 @@ impl Sampler {
             self.limit,
         ]);
         let ends = self.ends.len().min(MOST_ENDS);
-        words[14] = ends as u32;
-        words[16..16 + ends].copy_from_slice(&self.ends[..ends]);
+        words[ENDS] = ends as u32;
+        words[FIRST_END..FIRST_END + ends].copy_from_slice(&self.ends[..ends]);
         words
+    }
+}
+
+/// A slot's sampler and what it has chosen since it was told to choose so: the slot's record and its counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SamplerState {
+    /// How tokens are chosen.
+    pub sampler: Sampler,
+    /// Tokens chosen.
+    pub chosen: u32,
+    /// An end token was chosen, or as many as there may be, or the logits were unusable: what the slot remembers no
+    /// longer changes.
+    pub finished: bool,
+    /// The logits were [`unusable`].
+    pub failed: bool,
+    /// The token chosen last, which the slot may have to read yet, or one that can be read where there was none to
+    /// choose.
+    pub last: Option<u32>,
+    /// Of each token of the vocabulary: how often the slot chose it, and [`SEEN`]. Empty where nothing is
+    /// penalised.
+    pub counts: Vec<u32>,
+}
+
+/// Words of the record: tokens chosen, limit, finished, number of ends, the first end.
+const CHOSEN: usize = 10;
+const LIMIT: usize = 11;
+const FINISHED: usize = 12;
+const ENDS: usize = 14;
+const FIRST_END: usize = 16;
+/// *Finished* where the logits were not usable.
+const UNUSABLE: u32 = 2;
+
+impl SamplerState {
+    /// The slot's record.
+    pub fn words(&self) -> [u32; SAMPLER_WORDS] {
+        let mut words = self.sampler.words();
+        words[CHOSEN] = self.chosen;
+        words[FINISHED] = if self.failed { UNUSABLE } else { u32::from(self.finished) };
+        words[LAST_TOKEN] = self.last.unwrap_or(0);
+        words
+    }
+
+    /// What a record says; the counts lie elsewhere. A record does not tell whether a token was chosen at all.
+    pub fn from_words(words: &[u32; SAMPLER_WORDS]) -> Self {
+        let number = |word: usize| f32::from_bits(words[word]);
+        let ends = (words[ENDS] as usize).min(MOST_ENDS);
+        let mut sampler = Sampler {
+            temperature: number(0),
+            top_k: words[1],
+            top_p: number(2),
+            min_p: number(3),
+            repetition: number(4),
+            frequency: number(5),
+            presence: number(6),
+            seed: u64::from(words[8]) | u64::from(words[9]) << 32,
+            ends: words[FIRST_END..FIRST_END + ends].to_vec(),
+            limit: words[LIMIT],
+        };
+        // Nobody has told it how to choose yet.
+        if words[..8].iter().all(|&word| word == 0) {
+            sampler = Sampler { ends: sampler.ends, limit: sampler.limit, ..Sampler::default() };
+        }
+        Self {
+            sampler,
+            chosen: words[CHOSEN],
+            finished: words[FINISHED] != 0,
+            failed: words[FINISHED] == UNUSABLE,
+            last: Some(words[LAST_TOKEN]),
+            counts: vec![],
+        }
     }
 }
 
@@ -188,7 +258,7 @@ pub fn token_counts(vocabulary: usize, seen: &[u32]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GREEDY_BELOW, Sampler, unusable};
+    use super::{GREEDY_BELOW, SAMPLER_WORDS, Sampler, SamplerState, unusable};
 
     #[test]
     fn next_to_no_temperature_is_none() {
@@ -208,6 +278,29 @@ mod tests {
         for bad in [&[1.0, f32::NAN, 2.0][..], &[-f32::NAN], &[1.0, INF], &[-INF, -INF], &[INF, -INF]] {
             assert!(unusable(bad), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn records_are_read_as_they_are_written() {
+        let sampler = Sampler {
+            temperature: 0.7,
+            top_k: 40,
+            top_p: 0.9,
+            min_p: 0.05,
+            repetition: 1.1,
+            frequency: -0.5,
+            presence: 0.25,
+            seed: 0x0123_4567_89ab_cdef,
+            ends: vec![7, 0, 9],
+            limit: 12,
+        };
+        let state = SamplerState { sampler, chosen: 5, finished: true, failed: true, last: Some(3), counts: vec![] };
+        for (finished, failed, word) in [(false, false, 0), (true, false, 1), (true, true, 2)] {
+            let state = SamplerState { finished, failed, ..state.clone() };
+            assert_eq!((SamplerState::from_words(&state.words()), state.words()[12]), (state, word));
+        }
+        let untold = SamplerState::from_words(&[0; SAMPLER_WORDS]);
+        assert_eq!(untold, SamplerState { last: Some(0), ..SamplerState::default() });
     }
 
     #[test]

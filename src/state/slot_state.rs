@@ -1,5 +1,7 @@
 //! A slot's memory taken out of a device, in a canonical layout that no device's limits show in.
 
+use super::SamplerState;
+
 /// One tensor of a slot's memory, in f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateTensor {
@@ -20,6 +22,8 @@ pub struct SlotState {
     pub position: usize,
     /// In the graph's order of states; two tensors for a KV state.
     pub tensors: Vec<StateTensor>,
+    /// How the slot chooses its tokens, and what it has chosen: a text goes on as if it had never been interrupted.
+    pub sampler: SamplerState,
 }
 
 impl SlotState {

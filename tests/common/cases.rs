@@ -500,6 +500,8 @@ fn outputs() -> Vec<OpCase> {
                 let script = script("sample", name).sampler(&[0, 1], &sampler).outputs(Outputs::All);
                 let script = script.step(&[(0, 7), (2, 1)]).outputs(Outputs::Last).step(&[(1, 65)]);
                 let script = script.decode(&[0]).decode(&[1, 0]).decode(&[2, 0, 1]).decode(&[0]).decode(&[0, 1]);
+                // What a slot has chosen goes with its memory.
+                let script = script.copy(0, 2).decode(&[2, 0]).decode(&[1, 2]);
                 cases.push(script.sampler(&[0], &sampler).decode(&[0]).finish());
             }
             // Two tokens and no more, beside a slot that goes on; then the slot is fed by the host again.

@@ -205,6 +205,9 @@ impl CaseResult {
             return Err(format!("{:?}, wanted {:?}", names(self), names(wanted)));
         }
         for (state, wanted) in self.states.iter().zip(&wanted.states) {
+            if state.sampler != wanted.sampler {
+                return Err(format!("{:?}, wanted {:?}", state.sampler, wanted.sampler));
+            }
             for (tensor, wanted) in state.tensors.iter().zip(&wanted.tensors) {
                 if (&tensor.shape, &tensor.positions) != (&wanted.shape, &wanted.positions) {
                     return Err(format!("`{}` has another shape or other positions", tensor.name));

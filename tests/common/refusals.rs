@@ -193,6 +193,12 @@ pub fn memories(open: Open) {
     });
     fault("position", &|state| state.tensors[1].positions.reverse());
     fault("context", &|state| state.position = 41);
+    fault("do not ascend", &|state| state.tensors[1].positions[5] = 7);
+    fault("must be", &|state| state.tensors[0].shape = vec![usize::MAX, 2]);
+    fault("top-p of 2", &|state| state.sampler.sampler.top_p = 2.0);
+    fault("counts 0 tokens", &|state| state.sampler.sampler.presence = 1.0);
+    fault("counts 1 tokens", &|state| state.sampler.counts = vec![0]);
+    fault("chose token 11 of 11", &|state| state.sampler.last = Some(11));
     for (what, state) in faults {
         let message = refused(backend.import(slot, &state));
         assert!(message.contains(what), "{message}");

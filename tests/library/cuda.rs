@@ -22,6 +22,14 @@ fn every_op_agrees_with_its_twin() {
     });
 }
 
+#[test]
+fn a_text_goes_on_in_another_slot() {
+    on_emulator("cuda::a_text_goes_on_in_another_slot", "random1", || {
+        let place = Place { name: "cuda", open, slack: 2.0, slow: true };
+        crate::sampling::moves_in_the_middle(&place, "hymba/caseA");
+    });
+}
+
 /// The first prompt of a golden: its logits in spans, then its decoded logits, one by one.
 fn golden(case: &str, prefix: &str, decoded: (&str, &str), tolerance: f32) {
     let place = Place { name: "cuda", open, slack: 2.0, slow: true };

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Setting, checkpoint, generate, load, places, wait};
+use crate::support::{Place, Setting, checkpoint, generate, load, places, wait};
 use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
 use selvedge::generate::{FinishReason, GenerateOptions, Generation, Session};
 use selvedge::graph::{GraphBuilder, Op, Rows};
 use selvedge::runtime::{Cancel, Engine};
-use selvedge::state::{KvFormat, Sampler, SlotId, StateLayout};
+use selvedge::state::{KvFormat, SEEN, Sampler, SlotId, StateLayout};
 
 const VOCABULARY: usize = 40;
 const SLOTS: usize = 48;
@@ -181,7 +181,72 @@ fn a_finished_slot_remembers_what_it_had_read() {
                 engine.feed(other, &[token], Outputs::Last).expect("a step");
             }
             let (memory, wanted) = (wait(engine.export(slot)), wait(engine.export(other)));
-            assert_eq!(memory.expect("a memory"), wanted.expect("a memory"), "{} {model}", place.name);
+            let (memory, wanted) = (memory.expect("a memory").tensors, wanted.expect("a memory").tensors);
+            assert_eq!(memory, wanted, "{} {model}", place.name);
+        }
+    }
+}
+
+/// A text with a seed, penalties and a limit, moved to another slot after some of its tokens: both slots choose the
+/// tokens of the text that was not interrupted, and come to its end where it does.
+pub fn moves_in_the_middle(place: &Place, model: &str) {
+    let mut engine = load(place, &checkpoint(model), Setting { slots: 2, ..Setting::default() });
+    let slot = engine.open().expect("a slot");
+    let sampler = Sampler {
+        temperature: 1.3,
+        top_k: 30,
+        repetition: 1.3,
+        frequency: 0.4,
+        presence: 0.2,
+        seed: 0x0012_3456_789a_bcde,
+        limit: 12,
+        ..Sampler::default()
+    };
+    let decode = |engine: &mut Engine, slot| {
+        let step = engine.decode(slot).expect("a step");
+        wait(engine.sampled(&step)).expect("a token")[0]
+    };
+    let begin = |engine: &mut Engine, slot| {
+        engine.set_sampler(slot, &sampler, &PROMPT).expect("a sampler");
+        let step = engine.feed(slot, &PROMPT, Outputs::Last).expect("a step");
+        wait(engine.sampled(&step)).expect("a token")[0]
+    };
+    let mut whole = vec![begin(&mut engine, slot)];
+    // Two more than the limit: a finished slot gives its last token again.
+    whole.extend((0..13).map(|_| decode(&mut engine, slot)));
+    assert_eq!(whole[11..], [whole[11]; 3], "{}: the limit is an end", place.name);
+    engine.close(slot).expect("an open slot");
+
+    for stop in [1, 6, 12] {
+        let (slot, other) = (engine.open().expect("a slot"), engine.open().expect("a slot"));
+        let mut tokens = vec![begin(&mut engine, slot)];
+        tokens.extend((1..stop).map(|_| decode(&mut engine, slot)));
+        let state = wait(engine.export(slot)).expect("a memory");
+        assert_eq!((state.sampler.chosen as usize, state.sampler.last), (stop, tokens.last().copied()));
+        assert_eq!(state.sampler.sampler, sampler, "{}", place.name);
+        let chosen: u32 = state.sampler.counts.iter().map(|count| count & !SEEN).sum();
+        assert_eq!((chosen as usize, state.sampler.finished), (stop, stop == 12), "{}", place.name);
+
+        // The other slot has another text's choices to forget.
+        engine
+            .set_sampler(other, &Sampler { temperature: 0.5, presence: 1.0, ..Sampler::default() }, &[1, 2])
+            .expect("a sampler");
+        engine.feed(other, &PROMPT[..2], Outputs::Last).expect("a step");
+        engine.import(other, &state, PROMPT.len() + stop - 1).expect("a memory that fits");
+        assert_eq!(wait(engine.export(other)).expect("a memory"), state, "{}: nothing is lost", place.name);
+        for slot in [slot, other] {
+            let rest: Vec<u32> = (stop..whole.len()).map(|_| decode(&mut engine, slot)).collect();
+            assert_eq!(rest, whole[stop..], "{} {model}: after {stop} tokens", place.name);
+            engine.close(slot).expect("an open slot");
+        }
+    }
+}
+
+#[test]
+fn a_text_goes_on_in_another_slot_as_if_nothing_had_been() {
+    for place in places() {
+        for model in ["hymba/caseA", "falcon_h1", "lfm2_bias"] {
+            moves_in_the_middle(&place, model);
         }
     }
 }

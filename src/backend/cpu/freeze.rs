@@ -1,7 +1,7 @@
 //! Finished slots: a step is run without the spans that would feed them their own token.
 
-use super::sample::SlotSampler;
 use crate::backend::{StepTable, TOKEN_OF_SLOT};
+use crate::state::SamplerState;
 
 /// A step with frozen spans.
 pub(super) struct Frozen {
@@ -15,7 +15,7 @@ pub(super) struct Frozen {
 
 impl Frozen {
     /// Takes a step apart, whose rows have these `tokens`; `None` where nothing is frozen.
-    pub fn find(table: &StepTable, tokens: &[u32], samplers: &[SlotSampler]) -> Option<Self> {
+    pub fn find(table: &StepTable, tokens: &[u32], samplers: &[SamplerState]) -> Option<Self> {
         let is_frozen = |&[slot, first, ..]: &[u32; 4]| {
             table.rows[first as usize][0] == TOKEN_OF_SLOT && samplers[slot as usize].finished
         };
@@ -37,7 +37,7 @@ impl Frozen {
     }
 
     /// The tokens of all outputs of the whole step, from those of the rest: frozen slots give theirs again.
-    pub fn merge(&self, table: &StepTable, rest: Vec<u32>, samplers: &[SlotSampler]) -> Vec<u32> {
+    pub fn merge(&self, table: &StepTable, rest: Vec<u32>, samplers: &[SamplerState]) -> Vec<u32> {
         let mut rest = rest.into_iter();
         let token = |&row: &u32| {
             let [_, slot, _, span] = table.rows[row as usize];

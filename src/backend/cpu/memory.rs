@@ -1,14 +1,18 @@
 //! What all slots remember: pools of keys and values, convolution columns, recurrent states.
 
+use std::future::{Future, ready};
+
 use bytemuck::Zeroable;
 use half::f16;
 
-use super::sample::SlotSampler;
-use super::simd::{self, Lanes, Portable};
-use crate::backend::refusals::{check_rows, check_shape, check_slot, find};
+use super::simd::{self, Lanes};
+use crate::backend::refusals::{check_rows, check_slot, misuse};
+use crate::backend::state_io::{StateBuffer, StateIo};
 use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
-use crate::state::{KvFormat, KvLayout, Sampler, SlotId, SlotState, StateLayout, StateTensor, kv_f16, token_counts};
+use crate::state::{
+    KvFormat, KvLayout, SAMPLER_WORDS, Sampler, SamplerState, SlotId, StateLayout, kv_f16, token_counts,
+};
 
 /// `rows * width` zeros, or an error instead of an abort.
 pub(super) fn zeros<T: Zeroable>(rows: usize, width: usize, what: &str) -> Result<Vec<T>> {
@@ -63,10 +67,17 @@ impl Pool {
         }
     }
 
-    fn bytes(&self) -> usize {
+    fn as_bytes(&self) -> &[u8] {
         match &self.numbers {
-            PoolNumbers::F32(n) => size_of_val(n.as_slice()),
-            PoolNumbers::F16(n) => size_of_val(n.as_slice()),
+            PoolNumbers::F32(n) => bytemuck::cast_slice(n),
+            PoolNumbers::F16(n) => bytemuck::cast_slice(n),
+        }
+    }
+
+    fn as_bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.numbers {
+            PoolNumbers::F32(n) => bytemuck::cast_slice_mut(n),
+            PoolNumbers::F16(n) => bytemuck::cast_slice_mut(n),
         }
     }
 }
@@ -125,7 +136,7 @@ pub(super) struct Memory {
     states: Vec<State>,
     pages: Vec<Vec<u32>>,
     /// How each slot chooses its tokens.
-    pub samplers: Vec<SlotSampler>,
+    pub samplers: Vec<SamplerState>,
 }
 
 impl Memory {
@@ -147,14 +158,14 @@ impl Memory {
             layout: layout.clone(),
             states: layout.states.iter().map(state).collect::<Result<_>>()?,
             pages: vec![vec![]; layout.slots + 1],
-            samplers: vec![SlotSampler::default(); layout.slots + 1],
+            samplers: vec![SamplerState::default(); layout.slots + 1],
         })
     }
 
     /// Bytes of all pools and states.
     pub fn bytes(&self) -> usize {
         let bytes = |state: &State| match state {
-            State::Kv(kv) => kv.keys.bytes() + kv.values.bytes(),
+            State::Kv(kv) => kv.keys.as_bytes().len() + kv.values.as_bytes().len(),
             State::Slots(slots) => size_of_val(slots.data.as_slice()),
         };
         self.states.iter().map(bytes).sum()
@@ -192,6 +203,14 @@ impl Memory {
         }
     }
 
+    fn piece(&self, buffer: StateBuffer) -> Option<&State> {
+        self.states.get(buffer.state()?)
+    }
+
+    fn piece_mut(&mut self, buffer: StateBuffer) -> Option<&mut State> {
+        self.states.get_mut(buffer.state()?)
+    }
+
     /// The page tables of all slots.
     pub fn pages(&self) -> &[Vec<u32>] {
         &self.pages
@@ -216,7 +235,7 @@ impl Memory {
                 states.data.copy_within(from..from + states.elements, slot * states.elements);
             }
         }
-        self.samplers[slot] = SlotSampler::default();
+        self.samplers[slot] = SamplerState::default();
         Ok(())
     }
 
@@ -232,84 +251,63 @@ impl Memory {
     pub fn check_rows(&self, slot: SlotId, end: usize) -> Result<()> {
         check_rows(&self.layout, &self.pages, slot, end)
     }
+}
 
-    /// Copies a slot's memory out.
-    pub fn export(&self, slot: SlotId, position: usize) -> Result<SlotState> {
-        self.check_rows(slot, position)?;
-        let index = slot.0 as usize;
-        let mut tensors = Vec::new();
-        for (spec, state) in self.layout.states.iter().zip(&self.states) {
-            match state {
-                State::Kv(kv) => {
-                    let positions = remembered(&kv.layout, position);
-                    for (suffix, pool) in [("k", &kv.keys), ("v", &kv.values)] {
-                        let mut data = vec![0.0; positions.len() * pool.width];
-                        for (&position, out) in positions.iter().zip(data.chunks_exact_mut(pool.width)) {
-                            pool.read::<Portable>(kv.layout.row(slot, &self.pages[index], position as usize), 0, out);
-                        }
-                        tensors.push(StateTensor {
-                            name: format!("{}.{suffix}", spec.name),
-                            shape: vec![positions.len(), kv.heads, pool.width / kv.heads],
-                            positions: positions.clone(),
-                            data,
-                        });
-                    }
-                }
-                State::Slots(states) => tensors.push(StateTensor {
-                    name: spec.name.clone(),
-                    shape: StateLayout::shape(&spec.kind),
-                    positions: vec![],
-                    data: states.of(index).to_vec(),
-                }),
-            }
-        }
-        Ok(SlotState { position, tensors })
+impl StateIo for Memory {
+    fn layout(&self) -> &StateLayout {
+        &self.layout
     }
 
-    /// Puts a memory into a slot. Nothing is changed when it does not fit.
-    pub fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        self.check_rows(slot, state.position)?;
-        let index = slot.0 as usize;
-        for (spec, own) in self.layout.states.iter().zip(&self.states) {
-            match own {
-                State::Kv(kv) => {
-                    let wanted = remembered(&kv.layout, state.position);
-                    for (suffix, pool) in [("k", &kv.keys), ("v", &kv.values)] {
-                        let name = format!("{}.{suffix}", spec.name);
-                        let tensor = find(state, &name)?;
-                        let shape = [tensor.positions.len(), kv.heads, pool.width / kv.heads];
-                        check_shape(tensor, &shape)?;
-                        if let Some(lost) = wanted.iter().find(|p| tensor.positions.binary_search(p).is_err()) {
-                            return Err(BackendError::Misuse(format!("`{name}` lacks position {lost}")));
-                        }
-                    }
+    fn pages(&self) -> &[Vec<u32>] {
+        &self.pages
+    }
+
+    fn has_token(&self, slot: usize) -> bool {
+        self.samplers[slot].last.is_some()
+    }
+
+    fn read(&self, buffer: StateBuffer, start: usize, bytes: usize) -> impl Future<Output = Result<Vec<u8>>> {
+        let read = || {
+            Ok(match (buffer, self.piece(buffer)) {
+                (StateBuffer::Keys(_), Some(State::Kv(kv))) => kv.keys.as_bytes()[start..start + bytes].to_vec(),
+                (StateBuffer::Values(_), Some(State::Kv(kv))) => kv.values.as_bytes()[start..start + bytes].to_vec(),
+                (StateBuffer::Slots(_), Some(State::Slots(slots))) => {
+                    bytemuck::cast_slice(&slots.data)[start..start + bytes].to_vec()
                 }
-                State::Slots(_) => check_shape(find(state, &spec.name)?, &StateLayout::shape(&spec.kind))?,
-            }
-        }
-        let pages = &self.pages[index];
-        for (spec, own) in self.layout.states.iter().zip(&mut self.states) {
-            match own {
-                State::Kv(kv) => {
-                    let wanted = remembered(&kv.layout, state.position);
-                    for (suffix, pool) in [("k", &mut kv.keys), ("v", &mut kv.values)] {
-                        let tensor = find(state, &format!("{}.{suffix}", spec.name))?;
-                        for (position, row) in tensor.positions.iter().zip(tensor.data.chunks_exact(pool.width)) {
-                            if wanted.binary_search(position).is_ok() {
-                                pool.write(kv.layout.row(slot, pages, *position as usize), row);
-                            }
-                        }
-                    }
+                (StateBuffer::Samplers, _) => {
+                    bytemuck::cast_slice(&self.samplers[start / bytes.max(1)].words()).to_vec()
                 }
-                State::Slots(states) => states.of_mut(index).copy_from_slice(&find(state, &spec.name)?.data),
+                (StateBuffer::Counts, _) => bytemuck::cast_slice(&self.samplers[start / bytes.max(1)].counts).to_vec(),
+                _ => return no_piece(buffer),
+            })
+        };
+        ready(read())
+    }
+
+    fn write(&mut self, buffer: StateBuffer, start: usize, bytes: &[u8]) -> Result<()> {
+        let slot = start / bytes.len().max(1);
+        match (buffer, self.piece_mut(buffer)) {
+            (StateBuffer::Keys(_), Some(State::Kv(kv))) => replace(kv.keys.as_bytes_mut(), start, bytes),
+            (StateBuffer::Values(_), Some(State::Kv(kv))) => replace(kv.values.as_bytes_mut(), start, bytes),
+            (StateBuffer::Slots(_), Some(State::Slots(slots))) => {
+                replace(bytemuck::cast_slice_mut(&mut slots.data), start, bytes);
             }
+            (StateBuffer::Samplers, _) => {
+                let mut words = [0; SAMPLER_WORDS];
+                words.copy_from_slice(&bytemuck::pod_collect_to_vec::<u8, u32>(bytes));
+                self.samplers[slot] = SamplerState::from_words(&words);
+            }
+            (StateBuffer::Counts, _) => self.samplers[slot].counts = bytemuck::pod_collect_to_vec(bytes),
+            _ => return no_piece(buffer),
         }
-        self.samplers[index] = SlotSampler::default();
         Ok(())
     }
 }
 
-/// Positions that have a row when `position` is the next, ascending.
-fn remembered(layout: &KvLayout, position: usize) -> Vec<u32> {
-    (0..layout.pinned.min(position)).chain(layout.oldest(position)..position).map(|p| p as u32).collect()
+fn replace(all: &mut [u8], start: usize, bytes: &[u8]) {
+    all[start..start + bytes.len()].copy_from_slice(bytes);
+}
+
+fn no_piece<T>(buffer: StateBuffer) -> Result<T> {
+    misuse(format!("no state has the buffer {buffer:?}"))
 }

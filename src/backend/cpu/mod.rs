@@ -40,6 +40,7 @@ use futures::future::{LocalBoxFuture, ready};
 use super::refusals::{no_program, not_allocated};
 use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
+    state_io,
 };
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
@@ -205,11 +206,14 @@ impl Backend for CpuBackend {
     }
 
     fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
-        Box::pin(ready(self.memory().and_then(|memory| memory.export(slot, position))))
+        Box::pin(async move { state_io::export(self.memory()?, slot, position).await })
     }
 
     fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        self.memory_mut()?.import(slot, state)
+        let memory = self.memory_mut()?;
+        state_io::import(memory, slot, state)?;
+        memory.samplers[slot.0 as usize].last = state.sampler.last;
+        Ok(())
     }
 
     fn counters(&self) -> Counters {

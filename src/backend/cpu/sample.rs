@@ -1,43 +1,26 @@
 //! The choice of a token from logits, as [`Sampler`] describes it. See [`Op::Sample`](crate::graph::Op::Sample).
 
-use crate::state::{NO_TOKEN, SEEN, Sampler, unusable};
+use crate::state::{NO_TOKEN, SEEN, Sampler, SamplerState, unusable};
 
 /// How far from 0 a logit over a temperature gets.
 const FURTHEST: f32 = 3.4e38;
 
-/// How one slot chooses, and what it chose.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SlotSampler {
-    sampler: Sampler,
-    /// Of each token: how often the slot chose it, and [`SEEN`]. Empty where nothing is penalised.
-    counts: Vec<u32>,
-    /// Tokens chosen.
-    drawn: u32,
-    /// The last of them, or one that can be read where there was none to choose.
-    pub last: Option<u32>,
-    /// An end token was chosen, or as many as there may be, or the logits were unusable: what the slot remembers no
-    /// longer changes.
-    pub finished: bool,
-    /// The logits were unusable.
-    failed: bool,
-}
-
 /// What the draw is made from: tokens that are left, with `x` of each, by ascending id.
 type Left = Vec<(u32, f32)>;
 
-impl SlotSampler {
+impl SamplerState {
     /// Begins a text. The token chosen last stays; `counts` are needed where something is penalised.
-    pub fn begin(&mut self, sampler: &Sampler, counts: Vec<u32>) {
-        *self = Self { sampler: sampler.clone(), counts, drawn: 0, last: self.last, finished: false, failed: false };
+    pub(super) fn begin(&mut self, sampler: &Sampler, counts: Vec<u32>) {
+        *self = Self { sampler: sampler.clone(), counts, chosen: 0, last: self.last, finished: false, failed: false };
     }
 
     /// What a finished slot gives again.
-    pub fn again(&self) -> Option<u32> {
+    pub(super) fn again(&self) -> Option<u32> {
         if self.failed { Some(NO_TOKEN) } else { self.last }
     }
 
     /// Chooses from a row of logits, and remembers it.
-    pub fn choose(&mut self, logits: &[f32]) -> u32 {
+    pub(super) fn choose(&mut self, logits: &[f32]) -> u32 {
         if unusable(logits) {
             self.last.get_or_insert(0);
             (self.finished, self.failed) = (true, true);
@@ -45,11 +28,11 @@ impl SlotSampler {
         }
         let token = self.pick(logits);
         self.last = Some(token);
-        self.drawn = self.drawn.wrapping_add(1);
+        self.chosen = self.chosen.wrapping_add(1);
         if let Some(count) = self.counts.get_mut(token as usize) {
             *count += 1;
         }
-        self.finished = self.sampler.ends.contains(&token) || self.drawn == self.sampler.limit;
+        self.finished = self.sampler.ends.contains(&token) || self.chosen == self.sampler.limit;
         token
     }
 
@@ -59,7 +42,7 @@ impl SlotSampler {
             return if self.counts.is_empty() { argmax(logits) } else { argmax(&self.penalised(logits)) };
         }
         let left = self.left(logits);
-        let scores = left.iter().map(|&(id, x)| x - exponential(seed, self.drawn, id).ln()).collect::<Vec<_>>();
+        let scores = left.iter().map(|&(id, x)| x - exponential(seed, self.chosen, id).ln()).collect::<Vec<_>>();
         left.get(argmax(&scores) as usize).map_or(0, |&(id, _)| id)
     }
 
@@ -149,12 +132,12 @@ fn hash(words: [u32; 4]) -> [u32; 4] {
 
 #[cfg(test)]
 mod tests {
-    use super::{SlotSampler, argmax};
-    use crate::state::{NO_TOKEN, SEEN, Sampler};
+    use super::argmax;
+    use crate::state::{NO_TOKEN, SEEN, Sampler, SamplerState};
 
     #[test]
     fn unusable_logits_finish_a_slot_until_its_next_text() {
-        let mut slot = SlotSampler::default();
+        let mut slot = SamplerState::default();
         assert_eq!((slot.choose(&[0.0, f32::NAN]), slot.last), (NO_TOKEN, Some(0)), "a token that can be read");
         slot.begin(&Sampler::default(), vec![]);
         assert_eq!((slot.choose(&[0.0, 1.0, f32::NEG_INFINITY]), slot.finished), (1, false));
@@ -171,7 +154,7 @@ mod tests {
     }
 
     fn left(sampler: Sampler, counts: &[u32], logits: &[f32]) -> Vec<u32> {
-        let mut slot = SlotSampler::default();
+        let mut slot = SamplerState::default();
         slot.begin(&Sampler { temperature: 1.0, ..sampler }, counts.to_vec());
         slot.left(logits).into_iter().map(|(id, _)| id).collect()
     }
@@ -193,7 +176,7 @@ mod tests {
 
     #[test]
     fn penalties_lower_what_was_seen_or_chosen() {
-        let mut slot = SlotSampler::default();
+        let mut slot = SamplerState::default();
         let sampler = Sampler { repetition: 2.0, frequency: 0.5, presence: 0.25, ..Sampler::default() };
         slot.begin(&sampler, vec![0, SEEN, 3, SEEN | 1]);
         assert_eq!(slot.penalised(&[1.0, 1.0, -1.0, 1.0]), [1.0, 0.5, -2.0 - 1.5 - 0.25, 0.5 - 0.5 - 0.25]);
@@ -201,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_finished_by_an_end_or_by_its_limit() {
-        let mut slot = SlotSampler::default();
+        let mut slot = SamplerState::default();
         slot.begin(&Sampler { ends: vec![1], limit: 3, ..Sampler::default() }, vec![]);
         assert_eq!((slot.choose(&[1.0, 0.0]), slot.finished), (0, false));
         assert_eq!((slot.choose(&[0.0, 1.0]), slot.finished), (1, true));

@@ -1,18 +1,18 @@
 //! The slots on the device: KV pools, convolution columns, recurrent states, page tables, samplers.
 
+use std::future::{Future, ready};
 use std::rc::Rc;
 
-use half::f16;
 use selvedge_cuda::ops::{self, KvRows};
 use selvedge_cuda::{Buffer, Device};
 
 use super::naming;
-use crate::backend::refusals::{check_rows, check_shape, check_slot, find, misuse};
+use crate::backend::refusals::{check_rows, check_slot, misuse};
+use crate::backend::state_io::{self, StateBuffer, StateIo};
 use crate::backend::{Result, StepTable};
 use crate::graph::{KvSpec, StateId, StateKind};
 use crate::state::{
-    Addressing, KvFormat, KvLayout, LAST_TOKEN, PAGE_ROWS, Run, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout,
-    StateTensor, kv_f16, token_counts,
+    Addressing, KvFormat, LAST_TOKEN, PAGE_ROWS, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, token_counts,
 };
 
 // The kernels find rows by the same rule.
@@ -209,106 +209,56 @@ impl Memory {
 
     /// Notes that a step samples in the slots of its outputs.
     pub fn sampled(&mut self, table: &StepTable) {
-        for &row in &table.outputs {
-            let [_, slot, ..] = table.rows[row as usize];
-            self.has_token[slot as usize] = true;
-        }
+        table.note_outputs(&mut self.has_token);
     }
 
-    fn runs(&self, layout: &KvLayout, slot: SlotId, position: usize) -> Vec<Run> {
-        layout.runs(slot, &self.page_tables[slot.0 as usize], position)
-    }
-
-    /// Copies a slot's memory out.
-    pub fn export(&self, slot: SlotId, position: usize) -> Result<SlotState> {
-        self.check_rows(slot, position)?;
-        let mut tensors = Vec::new();
-        for (state, piece) in self.layout.states.iter().zip(&self.pieces) {
-            match (&state.kind, piece) {
-                (StateKind::Kv(kv), Piece::Kv { keys, values }) => {
-                    let runs = self.runs(&self.layout.kv(kv), slot, position);
-                    let positions: Vec<u32> = runs.iter().flat_map(Run::positions).collect();
-                    for (suffix, pool, width) in [("k", keys, kv.key_width), ("v", values, kv.value_width)] {
-                        let mut data = Vec::new();
-                        for run in &runs {
-                            data.extend(self.read_rows(pool, run, kv.heads * width)?);
-                        }
-                        let (name, shape) =
-                            (format!("{}.{suffix}", state.name), vec![positions.len(), kv.heads, width]);
-                        tensors.push(StateTensor { name, shape, positions: positions.clone(), data });
-                    }
-                }
-                (kind, Piece::Slots(buffer)) => {
-                    let mut data = vec![0.0; StateLayout::elements(kind)];
-                    let start = slot.0 as usize * size_of_val(data.as_slice());
-                    self.device.read(buffer, start, bytemuck::cast_slice_mut(&mut data))?;
-                    let (name, shape) = (state.name.clone(), StateLayout::shape(kind));
-                    tensors.push(StateTensor { name, shape, positions: vec![], data });
-                }
-                (_, Piece::Kv { .. }) => return misuse(format!("`{}` changed its kind", state.name)),
-            }
-        }
-        Ok(SlotState { position, tensors })
-    }
-
-    fn read_rows(&self, pool: &Buffer, run: &Run, columns: usize) -> Result<Vec<f32>> {
-        let mut bytes = vec![0; run.rows * columns * self.layout.kv_format.bytes()];
-        let start = run.row * columns * self.layout.kv_format.bytes();
-        self.device.read(pool, start, &mut bytes)?;
-        Ok(match self.layout.kv_format {
-            KvFormat::F32 => bytemuck::pod_collect_to_vec(&bytes),
-            KvFormat::F16 => bytemuck::pod_collect_to_vec::<u8, f16>(&bytes).into_iter().map(f16::to_f32).collect(),
-        })
-    }
-
-    /// Puts a memory into a slot. Nothing is changed when it does not fit.
+    /// Puts a memory into a slot.
     pub fn import(&mut self, slot: SlotId, saved: &SlotState) -> Result<()> {
-        self.check_rows(slot, saved.position)?;
-        // First what is to be written where, then the writing.
-        let mut writes: Vec<(usize, bool, usize, Vec<u8>)> = Vec::new();
-        for (index, state) in self.layout.states.iter().enumerate() {
-            let StateKind::Kv(kv) = &state.kind else {
-                let tensor = find(saved, &state.name)?;
-                check_shape(tensor, &StateLayout::shape(&state.kind))?;
-                let bytes = bytemuck::cast_slice::<f32, u8>(&tensor.data).to_vec();
-                writes.push((index, false, slot.0 as usize * bytes.len(), bytes));
-                continue;
-            };
-            let runs = self.runs(&self.layout.kv(kv), slot, saved.position);
-            for (suffix, is_value, width) in [("k", false, kv.key_width), ("v", true, kv.value_width)] {
-                let tensor = find(saved, &format!("{}.{suffix}", state.name))?;
-                check_shape(tensor, &[tensor.positions.len(), kv.heads, width])?;
-                let columns = kv.heads * width;
-                for run in &runs {
-                    let mut rows = Vec::with_capacity(run.rows * columns);
-                    for position in run.positions() {
-                        // It may hold more than is remembered here.
-                        let Ok(row) = tensor.positions.binary_search(&position) else {
-                            return misuse(format!("`{}` lacks position {position}", tensor.name));
-                        };
-                        rows.extend_from_slice(&tensor.data[row * columns..][..columns]);
-                    }
-                    let start = run.row * columns * self.layout.kv_format.bytes();
-                    let bytes = match self.layout.kv_format {
-                        KvFormat::F32 => bytemuck::cast_slice(&rows).to_vec(),
-                        KvFormat::F16 => {
-                            let halves: Vec<f16> = rows.iter().map(|&x| kv_f16(x)).collect();
-                            bytemuck::cast_slice(&halves).to_vec()
-                        }
-                    };
-                    writes.push((index, is_value, start, bytes));
-                }
-            }
-        }
-        for (index, is_value, start, bytes) in writes {
-            let buffer = match &mut self.pieces[index] {
-                Piece::Kv { values, .. } if is_value => values,
-                Piece::Kv { keys, .. } => keys,
-                Piece::Slots(buffer) => buffer,
-            };
-            self.device.write(buffer, start, &bytes)?;
-        }
-        self.has_token[slot.0 as usize] = false;
+        state_io::import(self, slot, saved)?;
+        self.has_token[slot.0 as usize] = saved.sampler.last.is_some();
         Ok(())
+    }
+}
+
+impl StateIo for Memory {
+    fn layout(&self) -> &StateLayout {
+        &self.layout
+    }
+
+    fn pages(&self) -> &[Vec<u32>] {
+        &self.page_tables
+    }
+
+    fn has_token(&self, slot: usize) -> bool {
+        self.has_token[slot]
+    }
+
+    fn read(&self, buffer: StateBuffer, start: usize, bytes: usize) -> impl Future<Output = Result<Vec<u8>>> {
+        let read = || {
+            let from = match (buffer, buffer.state().and_then(|state| self.pieces.get(state))) {
+                (StateBuffer::Keys(_), Some(Piece::Kv { keys, .. })) => keys,
+                (StateBuffer::Values(_), Some(Piece::Kv { values, .. })) => values,
+                (StateBuffer::Slots(_), Some(Piece::Slots(slots))) => slots,
+                (StateBuffer::Samplers, _) => &self.samplers,
+                (StateBuffer::Counts, _) => &self.counts,
+                _ => return misuse(format!("no state has the buffer {buffer:?}")),
+            };
+            let mut found = vec![0; bytes];
+            self.device.read(from, start, &mut found)?;
+            Ok(found)
+        };
+        ready(read())
+    }
+
+    fn write(&mut self, buffer: StateBuffer, start: usize, bytes: &[u8]) -> Result<()> {
+        let to = match (buffer, buffer.state().and_then(|state| self.pieces.get_mut(state))) {
+            (StateBuffer::Keys(_), Some(Piece::Kv { keys, .. })) => keys,
+            (StateBuffer::Values(_), Some(Piece::Kv { values, .. })) => values,
+            (StateBuffer::Slots(_), Some(Piece::Slots(slots))) => slots,
+            (StateBuffer::Samplers, _) => &mut self.samplers,
+            (StateBuffer::Counts, _) => &mut self.counts,
+            _ => return misuse(format!("no state has the buffer {buffer:?}")),
+        };
+        Ok(self.device.write(to, start, bytes)?)
     }
 }

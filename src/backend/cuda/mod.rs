@@ -22,6 +22,7 @@ use self::weights::Weights;
 use super::refusals::{no_program, not_allocated};
 use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
+    state_io,
 };
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
@@ -214,7 +215,7 @@ impl Backend for CudaBackend {
     }
 
     fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
-        Box::pin(ready(self.memory().and_then(|memory| memory.export(slot, position))))
+        Box::pin(async move { state_io::export(self.memory()?, slot, position).await })
     }
 
     fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {

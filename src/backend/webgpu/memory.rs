@@ -5,12 +5,11 @@
 //! neighbouring words.
 
 use super::gpu::Gpu;
+use crate::backend::refusals::{check_slot, misuse};
+use crate::backend::state_io::{self, StateBuffer, StateIo};
 use crate::backend::{BackendError, Result};
-use crate::graph::{KvSpec, StateId, StateKind};
-use crate::state::{
-    KvFormat, KvLayout, LAST_TOKEN, Run, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, StateTensor, kv_f16,
-    token_counts,
-};
+use crate::graph::{StateId, StateKind};
+use crate::state::{LAST_TOKEN, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, token_counts};
 
 /// One state of all slots.
 pub(super) enum Piece {
@@ -27,6 +26,8 @@ pub(super) struct Memory {
     /// `u32 [slots, pages_per_slot]`
     pub pages: wgpu::Buffer,
     page_tables: Vec<Vec<u32>>,
+    /// Which slots have chosen a token since they were reset.
+    pub has_token: Vec<bool>,
     /// How each slot chooses its tokens: `u32 [slots + 1, SAMPLER_WORDS]`
     pub samplers: wgpu::Buffer,
     /// How often each slot chose each token: `u32 [slots + 1, vocabulary]`
@@ -65,7 +66,8 @@ impl Memory {
             layout: layout.clone(),
             pieces,
             pages: gpu.storage("pages", table as u64 * 4)?,
-            page_tables: vec![vec![]; layout.slots],
+            page_tables: vec![vec![]; slots],
+            has_token: vec![false; slots],
             samplers: gpu.storage("samplers", (slots * SAMPLER_WORDS * 4) as u64)?,
             counts: gpu.storage("token counts", (slots * layout.vocabulary * 4) as u64)?,
             detour: gpu.storage("detour", (largest * 4) as u64)?,
@@ -91,7 +93,9 @@ impl Memory {
         Ok(())
     }
 
-    pub fn reset(&self, gpu: &Gpu, slot: SlotId) -> Result<()> {
+    pub fn reset(&mut self, gpu: &Gpu, slot: SlotId) -> Result<()> {
+        let index = check_slot(&self.layout, slot)?;
+        self.has_token[index] = false;
         self.write_sampler(gpu, slot, 0, &[0; SAMPLER_WORDS]);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (state, piece) in self.layout.states.iter().zip(&self.pieces) {
@@ -122,142 +126,60 @@ impl Memory {
         gpu.check("setting a slot's sampler")
     }
 
+    /// Puts a memory into a slot.
+    pub fn import(&mut self, gpu: &Gpu, slot: SlotId, saved: &SlotState) -> Result<()> {
+        state_io::import(&mut Io { gpu, memory: self }, slot, saved)?;
+        self.has_token[slot.0 as usize] = saved.sampler.last.is_some();
+        gpu.submit([]);
+        gpu.check("restoring a slot")
+    }
+
     fn write_sampler(&self, gpu: &Gpu, slot: SlotId, first: usize, words: &[u32]) {
         let at = (slot.0 as usize * SAMPLER_WORDS + first) * 4;
         gpu.queue.write_buffer(&self.samplers, at as u64, bytemuck::cast_slice(words));
     }
+}
 
-    fn runs(&self, layout: &KvLayout, slot: SlotId, position: usize) -> Vec<Run> {
-        let pages = self.page_tables.get(slot.0 as usize).map_or(&[][..], Vec::as_slice);
-        layout.runs(slot, pages, position)
-    }
+/// The state buffers, on their device.
+pub(super) struct Io<'m> {
+    pub gpu: &'m Gpu,
+    pub memory: &'m Memory,
+}
 
-    pub async fn export(&self, gpu: &Gpu, slot: SlotId, position: usize) -> Result<SlotState> {
-        let mut tensors = Vec::new();
-        for (state, piece) in self.layout.states.iter().zip(&self.pieces) {
-            match (&state.kind, piece) {
-                (StateKind::Kv(kv), Piece::Kv { keys, values }) => {
-                    for (suffix, buffer, width) in [("k", keys, kv.key_width), ("v", values, kv.value_width)] {
-                        tensors.push(
-                            self.export_kv(gpu, &format!("{}.{suffix}", state.name), kv, buffer, width, slot, position)
-                                .await?,
-                        );
-                    }
-                }
-                (kind, Piece::Fixed(buffer)) => {
-                    let elements = StateLayout::elements(kind);
-                    let bytes = (elements * 4) as u64;
-                    let data = gpu.download(buffer, u64::from(slot.0) * bytes, bytes).await?;
-                    let data = bytemuck::pod_collect_to_vec::<u8, f32>(&data);
-                    let (shape, data) = match kind {
-                        StateKind::Conv { channels, taps } => (vec![taps - 1, *channels], data),
-                        StateKind::Recurrent { shape, channels_last: true } => (shape.clone(), data),
-                        StateKind::Recurrent { shape, channels_last: false } => {
-                            (shape.clone(), exchange(&data, &exchanged(shape)))
-                        }
-                        StateKind::Kv(_) => unreachable!("a KV state is never fixed"),
-                    };
-                    tensors.push(StateTensor { name: state.name.clone(), shape, positions: vec![], data });
-                }
-                (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
-            }
+impl Io<'_> {
+    fn buffer(&self, buffer: StateBuffer) -> Result<&wgpu::Buffer> {
+        match (buffer, buffer.state().and_then(|state| self.memory.pieces.get(state))) {
+            (StateBuffer::Keys(_), Some(Piece::Kv { keys, .. })) => Ok(keys),
+            (StateBuffer::Values(_), Some(Piece::Kv { values, .. })) => Ok(values),
+            (StateBuffer::Slots(_), Some(Piece::Fixed(buffer))) => Ok(buffer),
+            (StateBuffer::Samplers, _) => Ok(&self.memory.samplers),
+            (StateBuffer::Counts, _) => Ok(&self.memory.counts),
+            _ => misuse(format!("no state has the buffer {buffer:?}")),
         }
-        Ok(SlotState { position, tensors })
-    }
-
-    async fn export_kv(
-        &self,
-        gpu: &Gpu,
-        name: &str,
-        kv: &KvSpec,
-        buffer: &wgpu::Buffer,
-        width: usize,
-        slot: SlotId,
-        position: usize,
-    ) -> Result<StateTensor> {
-        let columns = kv.heads * width;
-        let row_bytes = (columns * self.layout.kv_format.bytes()) as u64;
-        let (mut data, mut positions) = (Vec::new(), Vec::new());
-        for run in self.runs(&self.layout.kv(kv), slot, position) {
-            let bytes = gpu.download(buffer, run.row as u64 * row_bytes, run.rows as u64 * row_bytes).await?;
-            match self.layout.kv_format {
-                KvFormat::F32 => data.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)),
-                KvFormat::F16 => {
-                    let halves = bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes);
-                    data.extend(halves.into_iter().map(half::f16::to_f32));
-                }
-            }
-            positions.extend(run.positions());
-        }
-        Ok(StateTensor { name: name.to_owned(), shape: vec![positions.len(), kv.heads, width], positions, data })
-    }
-
-    pub fn import(&self, gpu: &Gpu, slot: SlotId, saved: &SlotState) -> Result<()> {
-        let find = |name: &str, numbers: usize| match saved.tensor(name) {
-            Some(tensor) if tensor.data.len() == numbers => Ok(tensor),
-            Some(t) => Err(BackendError::Misuse(format!("`{name}` holds {} numbers, must be {numbers}", t.data.len()))),
-            None => Err(BackendError::Misuse(format!("a saved state without `{name}`"))),
-        };
-        for (state, piece) in self.layout.states.iter().zip(&self.pieces) {
-            match (&state.kind, piece) {
-                (StateKind::Kv(kv), Piece::Kv { keys, values }) => {
-                    for (suffix, buffer, width) in [("k", keys, kv.key_width), ("v", values, kv.value_width)] {
-                        let columns = kv.heads * width;
-                        let runs = self.runs(&self.layout.kv(kv), slot, saved.position);
-                        let rows: usize = runs.iter().map(|r| r.rows).sum();
-                        let tensor = find(&format!("{}.{suffix}", state.name), rows * columns)?;
-                        let mut data = tensor.data.as_slice();
-                        for run in runs {
-                            let (these, rest) = data.split_at(run.rows * columns);
-                            data = rest;
-                            let offset = (run.row * columns * self.layout.kv_format.bytes()) as u64;
-                            match self.layout.kv_format {
-                                KvFormat::F32 => gpu.queue.write_buffer(buffer, offset, bytemuck::cast_slice(these)),
-                                KvFormat::F16 => {
-                                    let halves: Vec<half::f16> = these.iter().map(|&x| kv_f16(x)).collect();
-                                    gpu.queue.write_buffer(buffer, offset, bytemuck::cast_slice(&halves));
-                                }
-                            }
-                        }
-                    }
-                }
-                (kind, Piece::Fixed(buffer)) => {
-                    let elements = StateLayout::elements(kind);
-                    let tensor = find(&state.name, elements)?;
-                    let data = match kind {
-                        StateKind::Recurrent { shape, channels_last: false } => exchange(&tensor.data, shape),
-                        _ => tensor.data.clone(),
-                    };
-                    gpu.queue.write_buffer(
-                        buffer,
-                        u64::from(slot.0) * (elements * 4) as u64,
-                        bytemuck::cast_slice(&data),
-                    );
-                }
-                (_, Piece::Kv { .. }) => unreachable!("pieces follow the states"),
-            }
-        }
-        gpu.submit([]);
-        gpu.check("restoring a slot")
     }
 }
 
-/// A shape with its last two axes exchanged.
-fn exchanged(shape: &[usize]) -> Vec<usize> {
-    let mut shape = shape.to_vec();
-    let last = shape.len() - 1;
-    shape.swap(last - 1, last);
-    shape
-}
+impl StateIo for Io<'_> {
+    const EXCHANGED: bool = true;
 
-/// Row-major data of a shape, with the last two axes exchanged.
-fn exchange(data: &[f32], shape: &[usize]) -> Vec<f32> {
-    let &[.., rows, columns] = shape else { return data.to_vec() };
-    let mut out = Vec::with_capacity(data.len());
-    for block in data.chunks_exact(rows * columns) {
-        for column in 0..columns {
-            out.extend((0..rows).map(|row| block[row * columns + column]));
-        }
+    fn layout(&self) -> &StateLayout {
+        &self.memory.layout
     }
-    out
+
+    fn pages(&self) -> &[Vec<u32>] {
+        &self.memory.page_tables
+    }
+
+    fn has_token(&self, slot: usize) -> bool {
+        self.memory.has_token[slot]
+    }
+
+    async fn read(&self, buffer: StateBuffer, start: usize, bytes: usize) -> Result<Vec<u8>> {
+        self.gpu.download(self.buffer(buffer)?, start as u64, bytes as u64).await
+    }
+
+    fn write(&mut self, buffer: StateBuffer, start: usize, bytes: &[u8]) -> Result<()> {
+        self.gpu.queue.write_buffer(self.buffer(buffer)?, start as u64, bytes);
+        Ok(())
+    }
 }

@@ -20,10 +20,13 @@ use futures::future::LocalBoxFuture;
 
 use self::gpu::Gpu;
 use self::lower::{Workspace, lower};
-use self::memory::Memory;
+use self::memory::{Io, Memory};
 use self::program::{Place, Program};
 use self::weights::Weights;
-use super::{Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket};
+use super::refusals::not_allocated;
+use super::{
+    Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket, state_io,
+};
 use crate::formats::Quantised;
 use crate::graph::{Graph, RowBlock, SourceBlock, ValueId, WeightDesc, WeightId};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
@@ -97,7 +100,7 @@ impl WebGpuBackend {
     }
 
     fn memory(&self) -> Result<&Memory> {
-        self.memory.as_ref().ok_or_else(|| BackendError::Misuse("no state was allocated".into()))
+        self.memory.as_ref().ok_or_else(not_allocated)
     }
 
     fn kept(&self, program: ProgramId, value: ValueId) -> Result<&Place> {
@@ -152,19 +155,18 @@ impl Backend for WebGpuBackend {
     }
 
     fn compile(&mut self, graph: &Graph, spec: &ProgramSpec) -> Result<ProgramId> {
-        let Some(memory) = &self.memory else { return Err(BackendError::Misuse("no state was allocated".into())) };
+        let memory = self.memory.as_ref().ok_or_else(not_allocated)?;
         let program = lower(&self.gpu, graph, spec, &mut self.weights, memory, &mut self.workspace)?;
         self.programs.push(Some(program));
         Ok(ProgramId(self.programs.len() as u32 - 1))
     }
 
     fn set_pages(&mut self, slot: SlotId, pages: &[u32]) -> Result<()> {
-        let Some(memory) = &mut self.memory else { return Err(BackendError::Misuse("no state was allocated".into())) };
-        memory.set_pages(&self.gpu, slot, pages)
+        self.memory.as_mut().ok_or_else(not_allocated)?.set_pages(&self.gpu, slot, pages)
     }
 
     fn reset(&mut self, slot: SlotId) -> Result<()> {
-        self.memory()?.reset(&self.gpu, slot)
+        self.memory.as_mut().ok_or_else(not_allocated)?.reset(&self.gpu, slot)
     }
 
     fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
@@ -198,6 +200,9 @@ impl Backend for WebGpuBackend {
         self.gpu.check("running a step")?;
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
+        if wanted && let Some(memory) = &mut self.memory {
+            table.note_outputs(&mut memory.has_token);
+        }
         if let Some(staging) = staging {
             self.in_flight.push_back(InFlight { ticket, outputs, staging, submission });
         }
@@ -247,11 +252,11 @@ impl Backend for WebGpuBackend {
     }
 
     fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
-        Box::pin(async move { self.memory()?.export(&self.gpu, slot, position).await })
+        Box::pin(async move { state_io::export(&Io { gpu: &self.gpu, memory: self.memory()? }, slot, position).await })
     }
 
     fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        self.memory()?.import(&self.gpu, slot, state)
+        self.memory.as_mut().ok_or_else(not_allocated)?.import(&self.gpu, slot, state)
     }
 
     fn counters(&self) -> Counters {
