@@ -1,6 +1,6 @@
 //! A place to run graphs. A backend owns all device memory: weights, programs, slots.
 //!
-//! The order of calls: [`Backend::create_weight`] and [`Backend::write_weight`] for every weight of a
+//! The order of calls: [`WeightSink::create_weight`] and [`WeightSink::write_weight`] for every weight of a
 //! graph, [`Backend::allocate`], [`Backend::compile`] for each program, then [`Backend::step`].
 //! Futures are not `Send`: in a browser they wait for promises.
 
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 use futures::future::{LocalBoxFuture, ready};
 
-use crate::graph::{Graph, RowBlock, SourceBlock, ValueId, WeightDesc, WeightId};
+use crate::graph::{Graph, NotQuantised, ValueId, WeightSink};
 use crate::state::{KvFormat, Sampler, SlotId, SlotState, StateLayout};
 
 pub use step::{CHUNK_ROWS, Outputs, Span, Step, StepError, StepTable, TOKEN_OF_SLOT, Tokens};
@@ -86,6 +86,12 @@ pub enum BackendError {
     /// A call that contradicts an earlier one: a fault of the caller.
     #[error("misuse of a backend: {0}")]
     Misuse(String),
+}
+
+impl From<NotQuantised> for BackendError {
+    fn from(error: NotQuantised) -> Self {
+        Self::Misuse(error.to_string())
+    }
 }
 
 /// Result of backend calls.
@@ -178,34 +184,13 @@ pub struct Counters {
 }
 
 /// A place to run graphs.
-pub trait Backend {
+pub trait Backend: WeightSink<Error = BackendError> {
     /// What it runs on.
     fn info(&self) -> &BackendInfo;
-
-    /// Makes room for a weight. Formats: those of [`WeightFormat`](crate::graph::WeightFormat); vectors are f32.
-    fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<()>;
-
-    /// Fills rows of a weight. Blocks of a weight come in order, without gaps. Returns when the device has room for
-    /// more.
-    fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<()>>;
 
     /// Whether it stores weights in the quantised formats.
     fn takes_quantised(&self) -> bool {
         true
-    }
-
-    /// Whether it quantises rows itself: [`quantise_weight`](Self::quantise_weight).
-    fn quantises(&self) -> bool {
-        false
-    }
-
-    /// Fills rows of a quantised weight, all of whose rows come in this way, with numbers that are not quantised
-    /// yet, all of them finite in f16. Rounds as [`quantise_row`](crate::formats::quantise_row), but for the
-    /// last bits of a device's arithmetic: where one turns a tie, a search may end with other codes that fit
-    /// about as well. Returns when the device has room for more.
-    fn quantise_weight<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {
-        let what = format!("rows in {} for weight {}: it does not quantise", block.format.name(), id.0);
-        Box::pin(std::future::ready(Err(BackendError::Misuse(what))))
     }
 
     /// Makes room for all slots; every slot is empty (zeros) afterwards.

@@ -19,7 +19,7 @@ use super::{
     check_size, largest, safetensors, stored,
 };
 use crate::formats::{GROUP, Quantised, Rounding};
-use crate::graph::{Graph, SourceBlock, WeightClass, WeightFormat};
+use crate::graph::{Graph, RowQuantiser, SourceBlock, WeightClass, WeightFormat};
 use crate::json;
 
 /// Small files of a model folder that go along as they are.
@@ -53,18 +53,6 @@ pub trait FileSink {
 
     /// Gives the file its name: it is whole.
     fn finish(&mut self) -> LocalBoxFuture<'_, Result<(), SinkError>>;
-}
-
-/// Quantises rows elsewhere: on a device.
-pub trait RowQuantiser {
-    /// Rows of `columns` numbers, all of them finite in f16, as [`quantise_row`](crate::formats::quantise_row) lays
-    /// them out. Scales may differ from its own in the last bits.
-    fn quantise<'a>(
-        &'a mut self,
-        format: Quantised,
-        columns: usize,
-        block: SourceBlock<'a>,
-    ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>>;
 }
 
 /// What to write.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use futures::future::LocalBoxFuture;
-
 use super::numbers::{Conversion, Overflow};
 use super::{Checkpoint, CheckpointError, TensorInfo, unread};
-use crate::graph::{Graph, Part, RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
+use crate::graph::{
+    Graph, NotQuantised, Part, RowBlock, SinkError, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId,
+    WeightRecipe, WeightSink,
+};
 
 use crate::formats::{Quantised, Rounding};
 
@@ -86,30 +87,6 @@ pub struct Storage {
 impl From<WeightChoice> for Storage {
     fn from(choice: WeightChoice) -> Self {
         Self { choice, rounding: Rounding::default() }
-    }
-}
-
-/// A sink's own error; a backend's can be had back with `downcast`.
-pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Takes weights: a backend, or a test.
-pub trait WeightSink {
-    /// Makes room for a weight.
-    fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError>;
-
-    /// Fills rows of a weight. Returns when there is room for more. Blocks of a weight come in order, without
-    /// gaps, and all of them before the next weight is created.
-    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>>;
-
-    /// Whether it takes rows of a quantised weight that are not quantised yet, as [`quantise`](Self::quantise).
-    fn quantises(&self) -> bool {
-        false
-    }
-
-    /// Fills rows of a quantised weight with numbers that it quantises itself, all of them finite in f16. They
-    /// come as [`write`](Self::write) has them; a weight gets all of its rows in one of the two ways.
-    fn quantise<'a>(&'a mut self, _: WeightId, _: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(std::future::ready(Err("it does not quantise".into())))
     }
 }
 
@@ -213,11 +190,11 @@ fn find<'a>(checkpoint: &'a Checkpoint, part: &Part) -> Result<(&'a TensorInfo, 
 
 /// Hands all weights of a graph to a sink, in order, in blocks of at most 16 MiB (or one row). Nothing is created
 /// before everything has been checked that the headers can tell.
-pub async fn load(
+pub async fn load<E: From<NotQuantised> + Into<SinkError> + 'static>(
     checkpoint: &Checkpoint,
     graph: &Graph,
     storage: impl Into<Storage>,
-    sink: &mut dyn WeightSink,
+    sink: &mut dyn WeightSink<Error = E>,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadReport, CheckpointError> {
     let Storage { choice, rounding } = storage.into();
@@ -230,8 +207,8 @@ pub async fn load(
     let mut converted = vec![];
     for (index, (recipe, desc)) in graph.weights.iter().zip(&descs).enumerate() {
         let id = WeightId(index as u32);
-        let refused = |source| CheckpointError::Sink { weight: recipe.name.clone(), source };
-        sink.create(id, desc).map_err(refused)?;
+        let refused = |source: E| CheckpointError::Sink { weight: recipe.name.clone(), source: source.into() };
+        sink.create_weight(id, desc).map_err(refused)?;
         report.stored += desc.bytes();
         let mut first = 0;
         let mut conversions = vec![];
@@ -255,7 +232,7 @@ pub async fn load(
                 if let Some((format, scale)) = by_sink {
                     conversion.check(&source).map_err(fault)?;
                     let block = SourceBlock { first, bytes: &source, format, scale, rounding };
-                    sink.quantise(id, block).await.map_err(refused)?;
+                    sink.quantise_weight(id, block).await.map_err(refused)?;
                 } else {
                     let bytes = if format == desc.format && conversion.is_verbatim() {
                         source.as_ref()
@@ -265,7 +242,7 @@ pub async fn load(
                         conversion.run(&source, &mut converted).map_err(fault)?;
                         &converted
                     };
-                    sink.write(id, RowBlock { first, bytes }).await.map_err(refused)?;
+                    sink.write_weight(id, RowBlock { first, bytes }).await.map_err(refused)?;
                 }
                 first += count;
                 report.read += source.len() as u64;

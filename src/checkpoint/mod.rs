@@ -26,9 +26,10 @@ use serde::Deserialize;
 use crate::formats::Quantised;
 use crate::graph::WeightFormat;
 
-pub use convert::{COMPANIONS, ConvertOptions, FileSink, RowQuantiser, convert};
+pub use crate::graph::{RowQuantiser, SinkError, WeightSink};
+pub use convert::{COMPANIONS, ConvertOptions, FileSink, convert};
 pub use error::CheckpointError;
-pub use loader::{LoadProgress, LoadReport, SinkError, Storage, WeightChoice, WeightSink, load, stored};
+pub use loader::{LoadProgress, LoadReport, Storage, WeightChoice, load, stored};
 #[cfg(feature = "native")]
 pub use source::Folder;
 pub use source::{Memory, Source, SourceError};

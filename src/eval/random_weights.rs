@@ -2,10 +2,9 @@
 
 use crate::arch::{self, ArchOptions, Config};
 use crate::backend::Backend;
-use crate::checkpoint::WeightSink;
 use crate::formats::Quantised;
 use crate::graph::{Map, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
-use crate::runtime::{Engine, EngineError, EngineOptions, Sink, sink_error};
+use crate::runtime::{Engine, EngineError, EngineOptions};
 
 /// Bytes of a block of weights.
 const BLOCK: usize = 16 << 20;
@@ -25,13 +24,14 @@ impl Engine {
         let mut model = arch::build(&config, None, &ArchOptions { hymba_window: options.hymba_window })?;
         options.purpose.check(&model.head)?;
         model.context = model.context.max(options.context.unwrap_or(0).min(LONGEST));
-        let mut sink = Sink::new(&mut *backend);
+        let mut weight_bytes = vec![];
         for (index, recipe) in model.graph.weights.iter().enumerate() {
             let (id, class) = (WeightId(index as u32), recipe.class);
             let (rows, columns) = (recipe.rows, recipe.columns);
             let format = options.weights.format(class, columns, [WeightFormat::Bf16]);
             let desc = WeightDesc { name: recipe.name.clone(), rows, columns, format, class };
-            sink.create(id, &desc).map_err(sink_error)?;
+            backend.create_weight(id, &desc)?;
+            weight_bytes.push(desc.bytes());
             // One block of noise serves all rows: what is measured does not depend on the numbers.
             let row_bytes = desc.row_bytes();
             let step = (BLOCK / row_bytes.max(1)).clamp(1, rows.max(1));
@@ -40,11 +40,10 @@ impl Engine {
             let noise = noise(format, step, columns, scale, negative);
             for first in (0..rows).step_by(step) {
                 let bytes = &noise[..step.min(rows - first) * row_bytes];
-                sink.write(id, RowBlock { first, bytes }).await.map_err(sink_error)?;
+                backend.write_weight(id, RowBlock { first, bytes }).await?;
             }
         }
-        let bytes = sink.bytes();
-        Self::assemble(backend, model, bytes, None, vec![], options)
+        Self::assemble(backend, model, weight_bytes, None, vec![], options)
     }
 }
 

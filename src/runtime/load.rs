@@ -2,20 +2,15 @@
 
 use std::sync::Arc;
 
-use futures::future::LocalBoxFuture;
-
 use web_time::Instant;
 
 use super::ends::end_tokens;
 use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Purpose, Slots, generation_config, memory_estimate};
 use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
-use crate::backend::webgpu::WebGpuBackend;
 use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
-use crate::checkpoint::{
-    self, Checkpoint, CheckpointError, LoadProgress, RowQuantiser, SinkError, Storage, WeightChoice, WeightSink,
-};
-use crate::formats::{Quantised, Rounding};
-use crate::graph::{RowBlock, SourceBlock, WeightDesc, WeightId};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, LoadProgress, Storage, WeightChoice};
+use crate::formats::Rounding;
+use crate::graph::{WeightDesc, WeightSink};
 use crate::state::{KvFormat, StateLayout};
 use crate::text::Tokenizer;
 
@@ -89,10 +84,10 @@ impl Engine {
         let tokenizer = tokenizer(checkpoint).await?;
         let (ends, more) = ends(checkpoint, &model).await?;
 
-        let mut sink = Sink::new(&mut *backend);
+        let sink: &mut dyn WeightSink<Error = BackendError> = &mut *backend;
         let storage = Storage { choice: options.weights, rounding: options.rounding };
-        checkpoint::load(checkpoint, &model.graph, storage, &mut sink, options.progress).await?;
-        let bytes = sink.bytes();
+        checkpoint::load(checkpoint, &model.graph, storage, sink, options.progress).await?;
+        let bytes = descs.iter().map(WeightDesc::bytes).collect();
         let mut engine = Self::assemble(backend, model, bytes, tokenizer, ends, options)?;
         notices.extend(more);
         engine.notices.extend(notices);
@@ -173,59 +168,4 @@ async fn ends(checkpoint: &Checkpoint, model: &Model) -> Result<(Vec<u32>, Vec<S
         what: format!("cannot be used: {e}"),
     })?;
     Ok(end_tokens(&model.eos, fields.as_ref(), model.vocabulary))
-}
-
-/// A backend as the checkpoint's loader sees it.
-pub(crate) struct Sink<'b> {
-    backend: &'b mut dyn Backend,
-    /// Bytes of each weight so far.
-    bytes: Vec<u64>,
-}
-
-impl<'b> Sink<'b> {
-    pub(crate) fn new(backend: &'b mut dyn Backend) -> Self {
-        Self { backend, bytes: vec![] }
-    }
-
-    pub(crate) fn bytes(self) -> Vec<u64> {
-        self.bytes
-    }
-}
-
-impl WeightSink for Sink<'_> {
-    fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
-        self.bytes.push(desc.bytes());
-        Ok(self.backend.create_weight(id, desc)?)
-    }
-
-    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(async move { Ok(self.backend.write_weight(id, block).await?) })
-    }
-
-    fn quantises(&self) -> bool {
-        self.backend.quantises()
-    }
-
-    fn quantise<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(async move { Ok(self.backend.quantise_weight(id, block).await?) })
-    }
-}
-
-impl RowQuantiser for WebGpuBackend {
-    fn quantise<'a>(
-        &'a mut self,
-        format: Quantised,
-        columns: usize,
-        block: SourceBlock<'a>,
-    ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>> {
-        Box::pin(async move { Ok(self.quantised_rows(format, columns, block).await?) })
-    }
-}
-
-/// A sink's fault, where no checkpoint is part of it.
-pub(crate) fn sink_error(error: SinkError) -> EngineError {
-    match error.downcast::<BackendError>() {
-        Ok(error) => EngineError::Backend(*error),
-        Err(error) => EngineError::Backend(BackendError::Misuse(error.to_string())),
-    }
 }

@@ -33,7 +33,6 @@ pub use cancel::Cancel;
 pub(crate) use ends::watched;
 pub use error::EngineError;
 pub use load::EngineOptions;
-pub(crate) use load::{Sink, sink_error};
 pub use memory_estimate::{transformer_bytes_per_token, weight_bytes, workspace_bytes};
 pub use purpose::Purpose;
 

@@ -267,12 +267,14 @@ struct Recorder {
 }
 
 impl WeightSink for Recorder {
-    fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
+    type Error = SinkError;
+
+    fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
         self.told.push(format!("{} {}", id.0, desc.format.name()));
         Ok(())
     }
 
-    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+    fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         self.told.push(format!("{} from {}: {} bytes", id.0, block.first, block.bytes.len()));
         Box::pin(std::future::ready(Ok(())))
     }
@@ -281,7 +283,11 @@ impl WeightSink for Recorder {
         true
     }
 
-    fn quantise<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+    fn quantise_weight<'a>(
+        &'a mut self,
+        id: WeightId,
+        block: SourceBlock<'a>,
+    ) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         let SourceBlock { first, bytes, format, scale, .. } = block;
         self.told.push(format!("{} from {first}: {} bytes of {}, x {scale}", id.0, bytes.len(), format.name()));
         Box::pin(std::future::ready(Ok(())))

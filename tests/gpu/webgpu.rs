@@ -4,7 +4,7 @@
 use crate::support::{Setting, adapter_or_skipped, checkpoint, load, wait, webgpu_or_skipped};
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
-use selvedge::graph::{GraphBuilder, Part, WeightClass, WeightDesc, WeightFormat, WeightId};
+use selvedge::graph::{GraphBuilder, Part, WeightClass, WeightDesc, WeightFormat, WeightId, WeightSink};
 use selvedge::runtime::{Cancel, Engine};
 use selvedge::state::{KvFormat, SlotId, StateLayout};
 

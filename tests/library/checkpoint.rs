@@ -47,13 +47,15 @@ pub struct Keep {
 }
 
 impl WeightSink for Keep {
-    fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
+    type Error = SinkError;
+
+    fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
         assert_eq!(id.0 as usize, self.weights.len(), "weights come in order");
         self.weights.push((desc.clone(), vec![]));
         Ok(())
     }
 
-    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+    fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
             assert_eq!(id.0 as usize + 1, self.weights.len(), "one weight at a time");
             let (desc, bytes) = &mut self.weights[id.0 as usize];
@@ -428,10 +430,12 @@ fn weights_that_contradict_the_config_are_named() {
 fn a_refusing_sink_ends_the_load() {
     struct Full;
     impl WeightSink for Full {
-        fn create(&mut self, _: WeightId, _: &WeightDesc) -> Result<(), SinkError> {
+        type Error = SinkError;
+
+        fn create_weight(&mut self, _: WeightId, _: &WeightDesc) -> Result<(), SinkError> {
             Ok(())
         }
-        fn write<'a>(&'a mut self, _: WeightId, _: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+        fn write_weight<'a>(&'a mut self, _: WeightId, _: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
             Box::pin(async { Err("no room".into()) })
         }
     }

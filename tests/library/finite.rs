@@ -24,19 +24,25 @@ fn not_finite() -> [(&'static str, Vec<u8>, Vec<Vec<u8>>); 4] {
 struct Quantises(Keep);
 
 impl WeightSink for Quantises {
-    fn create(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
-        self.0.create(id, desc)
+    type Error = SinkError;
+
+    fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
+        self.0.create_weight(id, desc)
     }
 
-    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
-        self.0.write(id, block)
+    fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+        self.0.write_weight(id, block)
     }
 
     fn quantises(&self) -> bool {
         true
     }
 
-    fn quantise<'a>(&'a mut self, _: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+    fn quantise_weight<'a>(
+        &'a mut self,
+        _: WeightId,
+        block: SourceBlock<'a>,
+    ) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         assert!(block.bytes.len() >= 40 * 2, "whole rows");
         Box::pin(std::future::ready(Ok(())))
     }

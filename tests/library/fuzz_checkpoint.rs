@@ -174,12 +174,14 @@ struct Null {
 }
 
 impl WeightSink for Null {
-    fn create(&mut self, _: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
+    type Error = SinkError;
+
+    fn create_weight(&mut self, _: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
         *self = Self { row: desc.row_bytes(), rows: desc.rows };
         Ok(())
     }
 
-    fn write<'a>(&'a mut self, _: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+    fn write_weight<'a>(&'a mut self, _: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         assert!(block.bytes.len().is_multiple_of(self.row) && block.first + block.bytes.len() / self.row <= self.rows);
         Box::pin(async { Ok(()) })
     }

@@ -50,12 +50,14 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 struct Keep(Vec<(WeightDesc, Vec<u8>)>);
 
 impl WeightSink for Keep {
-    fn create(&mut self, _: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
+    type Error = SinkError;
+
+    fn create_weight(&mut self, _: WeightId, desc: &WeightDesc) -> Result<(), SinkError> {
         self.0.push((desc.clone(), vec![]));
         Ok(())
     }
 
-    fn write<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
+    fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<(), SinkError>> {
         self.0[id.0 as usize].1.extend(block.bytes);
         Box::pin(std::future::ready(Ok(())))
     }

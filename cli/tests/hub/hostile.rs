@@ -171,14 +171,14 @@ fn a_password_in_the_endpoint_is_used_and_not_printed() {
     }
     // Nobody there, and addresses that are none.
     for endpoint in [
-        "http://me:hush@127.0.0.1:1",
-        "http://me:hu/sh@127.0.0.1:1",
-        "http://me:hu?sh@127.0.0.1:1",
-        "http://me:hu#sh@127.0.0.1:1",
-        "http://me:hu sh@127.0.0.1:1",
-        "http://me:hush@",
-        "me:hush@127.0.0.1:1",
-        "ftp://me:hush@127.0.0.1:1",
+        "http://me:zqxj@127.0.0.1:1",
+        "http://me:zq/xj@127.0.0.1:1",
+        "http://me:zq?xj@127.0.0.1:1",
+        "http://me:zq#xj@127.0.0.1:1",
+        "http://me:zq xj@127.0.0.1:1",
+        "http://me:zqxj@",
+        "me:zqxj@127.0.0.1:1",
+        "ftp://me:zqxj@127.0.0.1:1",
     ] {
         let place = Place::new();
         let (folder, said) = fetch(&place, Settings { endpoint: endpoint.into(), ..place.settings(&server) });

@@ -42,7 +42,7 @@ use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
     state_io,
 };
-use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
+use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId, WeightSink};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 use freeze::Frozen;
 use memory::Memory;
@@ -122,10 +122,8 @@ impl Default for CpuBackend {
     }
 }
 
-impl Backend for CpuBackend {
-    fn info(&self) -> &BackendInfo {
-        &self.info
-    }
+impl WeightSink for CpuBackend {
+    type Error = BackendError;
 
     fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<()> {
         self.drop_programs();
@@ -135,6 +133,12 @@ impl Backend for CpuBackend {
 
     fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(ready(self.weights.get_mut(id).and_then(|weight| weight.write(block))))
+    }
+}
+
+impl Backend for CpuBackend {
+    fn info(&self) -> &BackendInfo {
+        &self.info
     }
 
     fn allocate(&mut self, layout: &StateLayout) -> Result<()> {

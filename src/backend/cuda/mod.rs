@@ -24,7 +24,7 @@ use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
     state_io,
 };
-use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
+use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId, WeightSink};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
 /// The name under which the emulator of `native-cuda/emulator` shows itself.
@@ -128,10 +128,8 @@ impl CudaBackend {
     }
 }
 
-impl Backend for CudaBackend {
-    fn info(&self) -> &BackendInfo {
-        &self.info
-    }
+impl WeightSink for CudaBackend {
+    type Error = BackendError;
 
     fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<()> {
         self.drop_programs();
@@ -141,6 +139,12 @@ impl Backend for CudaBackend {
 
     fn write_weight<'a>(&'a mut self, id: WeightId, block: RowBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(ready(self.weights.write(&self.device, id, block)))
+    }
+}
+
+impl Backend for CudaBackend {
+    fn info(&self) -> &BackendInfo {
+        &self.info
     }
 
     fn allocate(&mut self, layout: &StateLayout) -> Result<()> {

@@ -28,7 +28,7 @@ use super::{
     Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket, state_io,
 };
 use crate::formats::Quantised;
-use crate::graph::{Graph, RowBlock, SourceBlock, ValueId, WeightDesc, WeightId};
+use crate::graph::{Graph, RowBlock, RowQuantiser, SinkError, SourceBlock, ValueId, WeightDesc, WeightId, WeightSink};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use gpu::{WebGpuOptions, adapters};
@@ -67,18 +67,6 @@ impl WebGpuBackend {
         }
         *gpu.counters.borrow_mut() = Counters::default();
         Ok(Self::on(gpu))
-    }
-
-    /// Rows of `columns` numbers, all of them finite in f16, quantised on the device, for whoever keeps them elsewhere:
-    /// as [`quantise_row`](crate::formats::quantise_row) lays them out, and rounded as
-    /// [`Backend::quantise_weight`] tells. `block.first` means nothing.
-    pub async fn quantised_rows(
-        &mut self,
-        format: Quantised,
-        columns: usize,
-        block: SourceBlock<'_>,
-    ) -> Result<Vec<u8>> {
-        self.weights.quantiser.rows(&self.gpu, format, columns, &block).await
     }
 
     fn on(gpu: Rc<Gpu>) -> Self {
@@ -123,10 +111,19 @@ impl WebGpuBackend {
     }
 }
 
-impl Backend for WebGpuBackend {
-    fn info(&self) -> &BackendInfo {
-        &self.gpu.info
+impl RowQuantiser for WebGpuBackend {
+    fn quantise<'a>(
+        &'a mut self,
+        format: Quantised,
+        columns: usize,
+        block: SourceBlock<'a>,
+    ) -> LocalBoxFuture<'a, Result<Vec<u8>, SinkError>> {
+        Box::pin(async move { Ok(self.weights.quantiser.rows(&self.gpu, format, columns, &block).await?) })
     }
+}
+
+impl WeightSink for WebGpuBackend {
+    type Error = BackendError;
 
     fn create_weight(&mut self, id: WeightId, desc: &WeightDesc) -> Result<()> {
         self.weights.create(&self.gpu, id, desc)
@@ -142,6 +139,12 @@ impl Backend for WebGpuBackend {
 
     fn quantise_weight<'a>(&'a mut self, id: WeightId, block: SourceBlock<'a>) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(self.weights.quantise(&self.gpu, id, block))
+    }
+}
+
+impl Backend for WebGpuBackend {
+    fn info(&self) -> &BackendInfo {
+        &self.gpu.info
     }
 
     fn allocate(&mut self, layout: &StateLayout) -> Result<()> {
