@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use selvedge::backend::{
     Backend, BackendError, Outputs, ProgramId, ProgramSpec, Result, Span, Step, StepTable, Tokens,
 };
+use selvedge::graph::ops::{GatedDelta, SelectiveScan, SsdScan};
 use selvedge::graph::{
-    Graph, GraphBuilder, Op, Part, RowBlock, Rows, StateKind, ValueId, View, WeightClass, WeightDesc, WeightFormat,
+    Graph, GraphBuilder, Part, RowBlock, Rows, StateKind, ValueId, View, WeightClass, WeightDesc, WeightFormat,
     WeightId,
 };
 use selvedge::state::{KvFormat, SlotId, StateLayout};
@@ -39,7 +40,7 @@ fn graph(kind: Kind) -> (Graph, ValueId) {
             let (a, d) = (vector(&mut g, "a", &[channels, states]), vector(&mut g, "d", &[channels]));
             let state = g.state("state", 0, recurrent(&[channels, states], true));
             let out = g.value("out", channels, Rows::All);
-            g.push(Op::SelectiveScan { x, dt, b, c, a, d, state, out });
+            g.push(SelectiveScan { x, dt, b, c, a, d, state, out });
             out
         }
         Kind::Mamba2 { heads, columns, groups, states } => {
@@ -49,7 +50,7 @@ fn graph(kind: Kind) -> (Graph, ValueId) {
             let state = g.state("state", 0, recurrent(&[heads, columns, states], false));
             let out = g.value("out", heads * columns, Rows::All);
             let limit = (0.0, f32::INFINITY);
-            g.push(Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out });
+            g.push(SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out });
             out
         }
         Kind::GatedDelta { heads, keys, values } => {
@@ -59,7 +60,7 @@ fn graph(kind: Kind) -> (Graph, ValueId) {
             let [a, dt_bias] = ["a", "dt_bias"].map(|name| vector(&mut g, name, &[heads]));
             let state = g.state("state", 0, recurrent(&[heads, keys, values], true));
             let (out, scale) = (g.value("out", heads * values, Rows::All), (keys as f32).sqrt().recip());
-            g.push(Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads: heads, state, out });
+            g.push(GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads: heads, state, out });
             out
         }
     };

@@ -8,7 +8,7 @@ use super::blocks::{
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
+use crate::graph::{ExpertChoice, Function, GraphBuilder, Part, Routing, ValueId};
 
 /// Where a config says nothing.
 const ROTARY: RotaryDefaults = RotaryDefaults { theta: 10000.0, partial: None, context: 2048 };
@@ -52,7 +52,7 @@ impl Mixture {
         };
         let mixture = Experts {
             experts,
-            choice: [1, 1, top],
+            choice: ExpertChoice::of_all(top),
             routing: Routing::Softmax,
             router: names.matrix("block_sparse_moe.router.layer.weight", experts, hidden),
             bias: None,

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::blocks::{LM_HEAD, RotaryFields, Tie, logits};
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
+use crate::graph::ops::{Attention, KvAppend, SelectiveScan};
 use crate::graph::{
     Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, StateKind, View, WeightClass, WeightRecipe,
 };
@@ -238,7 +239,7 @@ pub(super) fn build(
         let append = kv.last_reader == layer;
         debug_assert_eq!(kv.last_reader, last_reader);
         let out = g.value(name("attn"), s.inner, crate::graph::Rows::All);
-        g.push(crate::graph::Op::Attention {
+        g.push(Attention {
             q: g.whole(q),
             k,
             v,
@@ -250,7 +251,7 @@ pub(super) fn build(
             out,
         });
         if append {
-            g.push(crate::graph::Op::KvAppend { k, v, state });
+            g.push(KvAppend { k, v, state });
         }
         let attention = out;
 
@@ -279,7 +280,7 @@ pub(super) fn build(
         let ssm =
             g.state(name("ssm"), layer, StateKind::Recurrent { shape: vec![s.inner, s.state], channels_last: false });
         let y = g.value(name("ssm"), s.inner, crate::graph::Rows::All);
-        g.push(crate::graph::Op::SelectiveScan {
+        g.push(SelectiveScan {
             x: g.whole(x),
             dt: g.whole(dt),
             b: g.whole(b),

@@ -8,7 +8,7 @@ use super::blocks::{
 };
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
+use crate::graph::{ExpertChoice, Function, GraphBuilder, Part, Routing, ValueId};
 
 /// Inner width of an expert where a config says nothing.
 const EXPERT_WIDTH: usize = 7688;
@@ -71,7 +71,7 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
 /// The feed-forward of an `E` block: routed experts beside one that every row goes through.
 struct Mixture {
     experts: usize,
-    choice: [usize; 3],
+    choice: ExpertChoice,
     routing: Routing,
     /// Inner width of an expert.
     width: usize,
@@ -86,17 +86,17 @@ impl Mixture {
         config.expect("n_shared_experts", &1.into())?;
         config.expect("mlp_bias", &false.into())?;
         let all = if config.get("n_routed_experts").is_some() { "n_routed_experts" } else { "num_local_experts" };
-        let [experts, top] = expert_counts(config, all, "num_experts_per_tok", [8, 2], blocks)?;
-        let groups = config.size_opt("n_group")?.unwrap_or(1);
-        if !experts.is_multiple_of(groups) {
+        let [experts, top_k] = expert_counts(config, all, "num_experts_per_tok", [8, 2], blocks)?;
+        let n_group = config.size_opt("n_group")?.unwrap_or(1);
+        if !experts.is_multiple_of(n_group) {
             return Err(config.invalid("n_group", format!("a divisor of the {experts} experts")).into());
         }
-        let top_groups = match config.get("topk_group") {
-            Some(_) => config.size_within("topk_group", groups)?,
+        let topk_group = match config.get("topk_group") {
+            Some(_) => config.size_within("topk_group", n_group)?,
             None => 1,
         };
-        if top > top_groups * (experts / groups) {
-            let most = top_groups * (experts / groups);
+        if top_k > topk_group * (experts / n_group) {
+            let most = topk_group * (experts / n_group);
             return Err(config
                 .invalid("num_experts_per_tok", format!("at most {most}, which topk_group leaves"))
                 .into());
@@ -109,7 +109,7 @@ impl Mixture {
         };
         Ok(Self {
             experts,
-            choice: [groups, top_groups, top],
+            choice: ExpertChoice { n_group, topk_group, top_k },
             routing: Routing::Sigmoid { normed, scale },
             width: config.size_within_or("moe_intermediate_size", WIDTH, EXPERT_WIDTH)?,
             shared: config.size_within_or("moe_shared_expert_intermediate_size", WIDTH, EXPERT_WIDTH)?,

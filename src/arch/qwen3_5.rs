@@ -11,7 +11,8 @@ use super::blocks::{
 };
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, Map, NormKind, Op, Part, Rows, StateKind, ValueId};
+use crate::graph::ops::GatedDelta;
+use crate::graph::{Function, GraphBuilder, Map, NormKind, Part, Rows, StateKind, ValueId};
 
 /// What keeps a norm of zero from dividing by it, in the norms of queries and keys; no option of the config.
 const L2_EPS: f32 = 1e-6;
@@ -155,7 +156,7 @@ impl DeltaNet {
         let shape = vec![heads, self.key, self.value];
         let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: true });
         let (out, scale) = (g.value(names.value("delta"), self.values(), Rows::All), Attention::usual_scale(self.key));
-        g.push(Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out });
+        g.push(GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out });
 
         let norm = g.vector(vector("norm.weight", self.value));
         let y = g.norm(names.value("delta_norm"), g.whole(out), NormKind::Rms, heads, eps, Some(norm), None);

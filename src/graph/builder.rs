@@ -1,14 +1,15 @@
-//! Building a graph op by op. Every method names its result and returns it.
+//! Building a graph: values, weights and states. The methods that append an op lie in the op's file, `ops/`; every one
+//! names its result and returns it.
 
 use super::{
-    Function, Graph, GraphError, KvSpec, NormKind, Op, Rotary, RotaryId, Routing, Rows, StateId, StateKind, StateSpec,
-    Value, ValueId, View, WeightClass, WeightId, WeightRecipe,
+    Graph, GraphError, KvSpec, Op, Rotary, RotaryId, Rows, StateId, StateKind, StateSpec, Value, ValueId, View,
+    WeightClass, WeightId, WeightRecipe,
 };
 
 /// A graph in the making. [`GraphBuilder::finish`] checks it.
 #[derive(Clone, Default)]
 pub struct GraphBuilder {
-    graph: Graph,
+    pub(super) graph: Graph,
 }
 
 impl GraphBuilder {
@@ -98,150 +99,12 @@ impl GraphBuilder {
     }
 
     /// Appends an op as it is.
-    pub fn push(&mut self, op: Op) {
-        self.graph.ops.push(op);
+    pub fn push(&mut self, op: impl Into<Op>) {
+        self.graph.ops.push(op.into());
     }
 
-    fn rows_of(&self, view: View) -> Rows {
+    pub(super) fn rows_of(&self, view: View) -> Rows {
         self.graph.value(view.value).rows
-    }
-
-    /// See [`Op::Embed`].
-    pub fn embed(&mut self, name: impl Into<String>, table: WeightId, scale: f32) -> ValueId {
-        let out = self.value(name, self.graph.weight(table).columns, Rows::All);
-        self.push(Op::Embed { table, scale, out });
-        out
-    }
-
-    /// RMS norm over all columns.
-    pub fn rms_norm(&mut self, name: impl Into<String>, x: View, weight: WeightId, eps: f32) -> ValueId {
-        self.norm(name, x, NormKind::Rms, 1, eps, Some(weight), None)
-    }
-
-    /// See [`Op::Norm`].
-    pub fn norm(
-        &mut self,
-        name: impl Into<String>,
-        x: View,
-        kind: NormKind,
-        groups: usize,
-        eps: f32,
-        weight: Option<WeightId>,
-        bias: Option<WeightId>,
-    ) -> ValueId {
-        let out = self.value(name, x.width, self.rows_of(x));
-        self.push(Op::Norm { x, kind, groups, eps, weight, bias, out });
-        out
-    }
-
-    /// See [`Op::Linear`]; as wide as the weight has rows.
-    pub fn linear(&mut self, name: impl Into<String>, x: ValueId, weight: WeightId, bias: Option<WeightId>) -> ValueId {
-        let rows = self.graph.weight(weight).rows;
-        self.linear_rows(name, x, weight, bias, rows)
-    }
-
-    /// See [`Op::Linear`]; uses the first `width` rows of the weight.
-    pub fn linear_rows(
-        &mut self,
-        name: impl Into<String>,
-        x: ValueId,
-        weight: WeightId,
-        bias: Option<WeightId>,
-        width: usize,
-    ) -> ValueId {
-        let out = self.value(name, width, self.graph.value(x).rows);
-        self.push(Op::Linear { x, weight, bias, out });
-        out
-    }
-
-    /// See [`Op::Gate`].
-    pub fn gate(&mut self, name: impl Into<String>, gate: View, x: View, function: Function) -> ValueId {
-        let out = self.value(name, x.width, self.rows_of(x));
-        self.push(Op::Gate { gate, x, function, out });
-        out
-    }
-
-    /// See [`Op::Activation`].
-    pub fn activation(&mut self, name: impl Into<String>, x: View, function: Function, scale: f32) -> ValueId {
-        let out = self.value(name, x.width, self.rows_of(x));
-        self.push(Op::Activation { x, function, scale, out });
-        out
-    }
-
-    /// See [`Op::Add`].
-    pub fn add(&mut self, name: impl Into<String>, a: View, b: View, scale: f32) -> ValueId {
-        let out = self.value(name, a.width, self.rows_of(a));
-        self.push(Op::Add { a, b, scale, out });
-        out
-    }
-
-    /// [`Op::Conv`] and the [`Op::ConvAppend`] that belongs to it.
-    pub fn conv(
-        &mut self,
-        name: impl Into<String>,
-        x: View,
-        weight: WeightId,
-        bias: Option<WeightId>,
-        state: StateId,
-        function: Function,
-    ) -> ValueId {
-        let out = self.value(name, x.width, Rows::All);
-        self.push(Op::Conv { x, weight, bias, state, function, out });
-        self.push(Op::ConvAppend { x, state });
-        out
-    }
-
-    /// See [`Op::Rope`].
-    pub fn rope(&mut self, name: impl Into<String>, x: View, heads: usize, rotary: RotaryId) -> ValueId {
-        let out = self.value(name, x.width, Rows::All);
-        self.push(Op::Rope { x, heads, rotary, out });
-        out
-    }
-
-    /// See [`Op::MoeRoute`].
-    pub fn moe_route(
-        &mut self,
-        name: impl Into<String>,
-        logits: View,
-        bias: Option<WeightId>,
-        routing: Routing,
-        [groups, top_groups, top]: [usize; 3],
-    ) -> ValueId {
-        let out = self.value(name, 2 * top, self.rows_of(logits));
-        self.push(Op::MoeRoute { logits, bias, routing, groups, top_groups, top, out });
-        out
-    }
-
-    /// See [`Op::MoeApply`].
-    pub fn moe_apply(
-        &mut self,
-        name: impl Into<String>,
-        x: ValueId,
-        routes: ValueId,
-        [up, down]: [WeightId; 2],
-        experts: usize,
-        function: Function,
-        gated: bool,
-    ) -> ValueId {
-        let width = self.graph.weight(down).rows / experts;
-        let out = self.value(name, width, self.graph.value(x).rows);
-        self.push(Op::MoeApply { x, routes, up, down, experts, function, gated, out });
-        out
-    }
-
-    /// [`Op::Gather`], then a linear head; the result becomes the graph's logits.
-    pub fn head(&mut self, x: View, weight: WeightId, width: usize) -> ValueId {
-        let gathered = self.value("gathered", x.width, Rows::Outputs);
-        self.push(Op::Gather { x, out: gathered });
-        let logits = self.linear_rows("logits", gathered, weight, None, width);
-        self.graph.logits = Some(logits);
-        logits
-    }
-
-    /// Makes `logits` the graph's result and samples from it.
-    pub fn sample(&mut self, logits: ValueId) {
-        self.graph.logits = Some(logits);
-        self.push(Op::Sample { logits });
     }
 
     /// The checked graph.

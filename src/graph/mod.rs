@@ -7,20 +7,25 @@
 //! sequence's memory by [`StateSpec`]s; both are referred to by index.
 
 mod builder;
+mod checks;
 mod op;
+pub mod ops;
 mod plan;
 mod recipe;
 mod sink;
 mod state;
+mod uses;
 mod validate;
 mod weight;
 
 pub use builder::GraphBuilder;
-pub use op::{Function, NormKind, Op, Routing};
+pub use op::{Op, Variant};
+pub use ops::{ExpertChoice, Function, NormKind, Primitive, Routing};
 pub use plan::{BufferPlan, PlannedBuffer, pitch, plan};
 pub use recipe::{Map, Part, WeightClass, WeightRecipe};
 pub use sink::{NotQuantised, RowQuantiser, SinkError, WeightSink};
 pub use state::{KvSpec, StateKind, StateSpec};
+pub use uses::{Node, Uses};
 pub use validate::GraphError;
 pub use weight::{RowBlock, SourceBlock, WeightDesc, WeightFormat};
 
@@ -72,6 +77,16 @@ impl View {
     /// All `width` columns of a value.
     pub fn all(value: ValueId, width: usize) -> Self {
         Self { value, offset: 0, width }
+    }
+
+    /// All columns of a value, however many there are: of an operand that is read as a whole.
+    fn entire(value: ValueId) -> Self {
+        Self::all(value, usize::MAX)
+    }
+
+    /// Whether it stands for all columns, however many there are.
+    fn is_entire(&self) -> bool {
+        self.width == usize::MAX
     }
 }
 
@@ -143,6 +158,22 @@ impl Graph {
     pub fn kv(&self, id: StateId) -> Option<&KvSpec> {
         match &self.state(id).kind {
             StateKind::Kv(kv) => Some(kv),
+            _ => None,
+        }
+    }
+
+    /// Channels and `d_conv` of the convolution memory behind an id; `None` when it is of another kind.
+    pub fn conv(&self, id: StateId) -> Option<(usize, usize)> {
+        match self.state(id).kind {
+            StateKind::Conv { channels, taps } => Some((channels, taps)),
+            _ => None,
+        }
+    }
+
+    /// Shape of the recurrent state behind an id; `None` when it is of another kind or number of axes.
+    pub fn recurrent<const N: usize>(&self, id: StateId) -> Option<[usize; N]> {
+        match &self.state(id).kind {
+            StateKind::Recurrent { shape, .. } => shape.as_slice().try_into().ok(),
             _ => None,
         }
     }

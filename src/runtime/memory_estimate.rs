@@ -30,9 +30,9 @@ pub fn workspace_bytes(graph: &Graph) -> u64 {
 /// wide as the model's own widest ones (as the stream between its layers where it has none), in the same format.
 pub fn transformer_bytes_per_token(model: &Model, kv: KvFormat) -> u64 {
     let count = |kind: fn(&Op) -> bool| model.graph.ops.iter().filter(|op| kind(op)).count();
-    let attention = count(|op| matches!(op, Op::Attention { .. }));
-    let scans = count(|op| matches!(op, Op::SelectiveScan { .. } | Op::SsdScan { .. } | Op::GatedDelta { .. }));
-    let convolutions = count(|op| matches!(op, Op::Conv { .. }));
+    let attention = count(|op| matches!(op, Op::Attention(_)));
+    let scans = count(|op| matches!(op, Op::SelectiveScan(_) | Op::SsdScan(_) | Op::GatedDelta(_)));
+    let convolutions = count(|op| matches!(op, Op::Conv(_)));
     // A layer may hold an attention and a scan side by side; a scan has a convolution in front.
     let layers = model.layers.min(attention + scans.max(convolutions));
     let own = model.graph.states.iter().filter_map(|state| match &state.kind {
@@ -40,7 +40,7 @@ pub fn transformer_bytes_per_token(model: &Model, kv: KvFormat) -> u64 {
         _ => None,
     });
     let stream = model.graph.ops.iter().find_map(|op| match op {
-        Op::Embed { out, .. } => Some(2 * model.graph.value(*out).width),
+        Op::Embed(embed) => Some(2 * model.graph.value(embed.out).width),
         _ => None,
     });
     let width = own.max().or(stream).unwrap_or(0);

@@ -132,7 +132,7 @@ impl Engine {
     /// Bytes that one decode step of `batch` sequences of `depth` tokens reads, computed from sizes: every
     /// weight of a layer once, and each sequence's state.
     pub fn bytes_per_step(&self, batch: usize, depth: usize) -> u64 {
-        let ops = self.model.graph.ops.iter().filter(|op| !matches!(op, Op::Embed { .. }));
+        let ops = self.model.graph.ops.iter().filter(|op| !matches!(op, Op::Embed(_)));
         let read: std::collections::BTreeSet<_> = ops.flat_map(Op::weights).collect();
         let weights: u64 = read.into_iter().map(|id| self.weight_bytes[id.0 as usize]).sum();
         let state = self.layout.bytes();

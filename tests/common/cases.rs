@@ -1,8 +1,9 @@
 //! The table: every op, every storage format, odd shapes.
 
 use selvedge::backend::Outputs;
+use selvedge::graph::ops::{Attention, GatedDelta, KvAppend, SelectiveScan, SsdScan};
 use selvedge::graph::{
-    Function, GraphBuilder, KvSpec, Map, NormKind, Op, Part, Rotary, Routing, Rows, StateKind, ValueId, View,
+    ExpertChoice, Function, GraphBuilder, KvSpec, Map, NormKind, Part, Rotary, Routing, Rows, StateKind, ValueId, View,
     WeightFormat, WeightId,
 };
 use selvedge::state::{KvFormat, Sampler};
@@ -268,10 +269,10 @@ impl Heads {
         for name in ["first", "second"] {
             let q = input_behind(&mut b, &format!("{name} q"), 3, query * key);
             let out = b.value(name, query * value, Rows::All);
-            b.push(Op::Attention { q, k, v, state, heads: query, scale, window, decode_window, out });
+            b.push(Attention { q, k, v, state, heads: query, scale, window, decode_window, out });
             outs.push(out);
         }
-        b.push(Op::KvAppend { k, v, state });
+        b.push(KvAppend { k, v, state });
         (b, outs)
     }
 
@@ -334,7 +335,7 @@ fn selective_scan_graph(channels: usize, n: usize) -> (GraphBuilder, ValueId) {
     let (a, d) = (decays(&mut b, &[channels, n]), numbers(&mut b, "d", channels));
     let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![channels, n], channels_last: false });
     let out = b.value("out", channels, Rows::All);
-    b.push(Op::SelectiveScan { x, dt, b: bv, c, a, d, state, out });
+    b.push(SelectiveScan { x, dt, b: bv, c, a, d, state, out });
     (b, out)
 }
 
@@ -360,7 +361,7 @@ fn ssd_scan_graph(heads: usize, p: usize, groups: usize, n: usize, limit: (f32, 
     let dt_bias = numbers(&mut b, "dt_bias", heads);
     let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![heads, p, n], channels_last: false });
     let out = b.value("out", heads * p, Rows::All);
-    b.push(Op::SsdScan { x, dt, b: bv, c, a, d, dt_bias, limit, heads, groups, state, out });
+    b.push(SsdScan { x, dt, b: bv, c, a, d, dt_bias, limit, heads, groups, state, out });
     (b, out)
 }
 
@@ -395,7 +396,7 @@ fn gated_delta_graph(heads: usize, key_heads: usize, key: usize, value: usize) -
     let (a, dt_bias) = (decays(&mut b, &[heads]), numbers(&mut b, "dt_bias", heads));
     let state = b.state("ssm", 0, StateKind::Recurrent { shape: vec![heads, key, value], channels_last: true });
     let (out, scale) = (b.value("out", heads * value, Rows::All), (key as f32).sqrt().recip());
-    b.push(Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out });
+    b.push(GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out });
     (b, out)
 }
 
@@ -419,8 +420,8 @@ fn moe() -> Vec<OpCase> {
     let sigmoid = |normed, scale| Routing::Sigmoid { normed, scale };
     let mut cases = vec![];
     for format in FORMATS {
-        // Width in and out, hidden, experts, groups [all, looked at] and experts chosen.
-        for (width, outputs, hidden, experts, top, routing, biased, function, gated) in [
+        // Width in and out, hidden, experts; `n_group`, `topk_group` and `top_k` of their choice.
+        for (width, outputs, hidden, experts, [n_group, topk_group, top_k], routing, biased, function, gated) in [
             (13, 13, 5, 4, [1, 1, 2], Routing::Softmax, false, Function::Silu, true),
             (64, 48, 97, 12, [4, 2, 6], sigmoid(true, 2.5), true, Function::SquaredRelu, false),
             (33, 40, 16, 7, [1, 1, 7], sigmoid(false, 1.0), true, Function::SquaredRelu, false),
@@ -429,6 +430,7 @@ fn moe() -> Vec<OpCase> {
             let mut b = GraphBuilder::new();
             let x = b.input("x", width);
             let logits = input_behind(&mut b, "logits", 3, experts);
+            let choice = ExpertChoice { n_group, topk_group, top_k };
             let bias = biased.then(|| numbers(&mut b, "bias", experts));
             let part = |what: &str, expert: usize, rows: usize, columns: usize| {
                 Part::all(format!("{expert}.{what}"), &[rows, columns]).scaled((columns as f32).sqrt().recip())
@@ -436,9 +438,9 @@ fn moe() -> Vec<OpCase> {
             let ups = if gated { 2 * hidden } else { hidden };
             let up = b.matrix("up", (0..experts).map(|e| part("up", e, ups, width)).collect());
             let down = b.matrix("down", (0..experts).map(|e| part("down", e, outputs, hidden)).collect());
-            let routes = b.moe_route("routes", logits, bias, routing, top);
+            let routes = b.moe_route("routes", logits, bias, routing, choice);
             let out = b.moe_apply("out", x, routes, [up, down], experts, function, gated);
-            let detail = format!("{} {width} -> {hidden} -> {outputs}, {top:?} of {experts}", format.name());
+            let detail = format!("{} {width} -> {hidden} -> {outputs}, {choice:?} of {experts}", format.name());
             let script = |op, keep| Script::new(op, detail.clone(), b.clone(), &[keep]).weight_format(format);
             cases.push(row_counts(script("moe_apply", out)));
             if format == WeightFormat::F32 {

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pollster::block_on;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::{Backend, BackendError, ProgramId, ProgramSpec, Result, Span, Step, StepTable, Tokens};
-use selvedge::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId};
+use selvedge::graph::{Graph, Op, RowBlock, ValueId, WeightDesc, WeightId};
 use selvedge::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use random::Random;
@@ -132,8 +132,30 @@ pub fn compare(name: &str, slack: f32, backend: &mut dyn Backend, cases: &[OpCas
 /// Rows that programs are compiled for.
 const BUCKETS: [usize; 6] = [1, 4, 16, 64, 256, 512];
 
-/// Runs a case on a backend, whatever ran on it before.
-pub fn run_case(backend: &mut dyn Backend, case: &OpCase) -> Result<CaseResult> {
+/// Compiles one case of every op, unfused, and fails where an op starts no kernel: what it makes would be left as it
+/// was.
+pub fn starts_every_op(name: &str, backend: &mut dyn Backend, cases: &[OpCase]) {
+    for op in Op::NAMES {
+        let case = cases.iter().find(|case| case.op == *op).unwrap_or_else(|| panic!("no case of {op}"));
+        prepare(backend, case).expect("weights and slots");
+        let keep: BTreeSet<ValueId> = case.graph.ops.iter().filter_map(Op::writes).collect();
+        // Few rows and many are different kernels.
+        for rows in [1, 300] {
+            let spec = ProgramSpec { rows, outputs: rows, keep: keep.clone() };
+            let program = backend.compile(&case.graph, &spec).expect("a program");
+            let kernels = backend.dispatches(program);
+            for op in case.graph.ops.iter().map(Op::name) {
+                let count = |names: &mut dyn Iterator<Item = &str>| names.filter(|name| *name == op).count();
+                let started = count(&mut kernels.iter().map(|kernel| kernel.split(' ').next().unwrap_or(kernel)));
+                let wanted = count(&mut case.graph.ops.iter().map(Op::name));
+                assert!(started >= wanted, "{name}, {rows} rows: {wanted} x {op} start {started} of {kernels:?}");
+            }
+        }
+    }
+}
+
+/// Puts a case's weights and slots on a backend.
+fn prepare(backend: &mut dyn Backend, case: &OpCase) -> Result<()> {
     for (index, (desc, bytes)) in case.weights.iter().enumerate() {
         let id = WeightId(index as u32);
         backend.create_weight(id, desc)?;
@@ -150,7 +172,12 @@ pub fn run_case(backend: &mut dyn Backend, case: &OpCase) -> Result<CaseResult> 
     for (slot, pages) in case.pages.iter().enumerate() {
         backend.set_pages(SlotId(slot as u32), pages)?;
     }
+    Ok(())
+}
 
+/// Runs a case on a backend, whatever ran on it before.
+pub fn run_case(backend: &mut dyn Backend, case: &OpCase) -> Result<CaseResult> {
+    prepare(backend, case)?;
     let mut programs: BTreeMap<usize, ProgramId> = BTreeMap::new();
     let mut result = CaseResult::default();
     for action in &case.actions {

@@ -4,9 +4,10 @@
 use pollster::block_on;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::{Backend, Outputs, ProgramId, ProgramSpec, Span, Step, StepTable, Tokens};
+use selvedge::graph::ops::{Attention, Gather, KvAppend};
 use selvedge::graph::{
-    Graph, GraphBuilder, KvSpec, Op, Part, Routing, RowBlock, Rows, ValueId, WeightClass, WeightDesc, WeightFormat,
-    WeightId,
+    ExpertChoice, Graph, GraphBuilder, KvSpec, Part, Routing, RowBlock, Rows, ValueId, WeightClass, WeightDesc,
+    WeightFormat, WeightId,
 };
 use selvedge::state::{KvFormat, NO_TOKEN, Sampler, SlotId, StateLayout, StateTensor};
 
@@ -72,7 +73,7 @@ fn logits_graph() -> Graph {
     let (input, hidden) = (b.input("input", VOCABULARY), b.embed("hidden", table, 1.0));
     let x = b.add("sum", b.whole(hidden), b.whole(input), 1.0);
     let logits = b.value("logits", VOCABULARY, Rows::Outputs);
-    b.push(Op::Gather { x: b.whole(x), out: logits });
+    b.push(Gather { x: b.whole(x), out: logits });
     b.sample(logits);
     b.finish().expect("a graph")
 }
@@ -159,8 +160,8 @@ pub fn keys_and_values(backend: &mut dyn Backend) {
     let [q, k, v] = b.split(input, [WIDTH; 3]);
     let state = b.kv(0, KvSpec { heads: 1, key_width: WIDTH, value_width: WIDTH, pinned: 0, window: None });
     let out = b.value("out", WIDTH, Rows::All);
-    b.push(Op::Attention { q, k, v, state, heads: 1, scale: 0.5, window: None, decode_window: None, out });
-    b.push(Op::KvAppend { k, v, state });
+    b.push(Attention { q, k, v, state, heads: 1, scale: 0.5, window: None, decode_window: None, out });
+    b.push(KvAppend { k, v, state });
     let graph = b.finish().expect("a graph");
     // The twins too: what is written is the same everywhere, to the bit.
     let mut twins = CpuBackend::twins();
@@ -222,10 +223,12 @@ fn same(a: f32, b: f32) -> bool {
 pub fn experts(backend: &mut dyn Backend) {
     const EXPERTS: usize = 12;
     let sigmoid = Routing::Sigmoid { normed: true, scale: 1.5 };
-    for (routing, top) in [(Routing::Softmax, [1, 1, 5]), (sigmoid, [4, 2, 6])] {
+    let grouped = ExpertChoice { n_group: 4, topk_group: 2, top_k: 6 };
+    for (routing, choice) in [(Routing::Softmax, ExpertChoice::of_all(5)), (sigmoid, grouped)] {
+        let top_k = choice.top_k;
         let mut b = GraphBuilder::new();
         let input = b.input("logits", EXPERTS);
-        let routes = b.moe_route("routes", b.whole(input), None, routing, top);
+        let routes = b.moe_route("routes", b.whole(input), None, routing, choice);
         let graph = b.finish().expect("a graph");
         let mut loaded = Loaded::new(backend, &graph, Some(routes), KvFormat::F32);
         for lost in [vec![0], vec![11], vec![2, 3, 9], (0..EXPERTS).collect()] {
@@ -235,12 +238,12 @@ pub fn experts(backend: &mut dyn Backend) {
                 let table = loaded.step(&[(0, Some(1))], Outputs::None, &row);
                 loaded.backend.step(loaded.program, &table).expect("a step");
                 let routes = block_on(loaded.backend.read(loaded.program, routes, 1)).expect("routes");
-                let (ids, weights) = routes.split_at(top[2]);
+                let (ids, weights) = routes.split_at(top_k);
                 let mut seen: Vec<usize> = ids.iter().map(|id| *id as usize).collect();
                 assert!(seen.iter().any(|id| lost.contains(id)), "{lost:?} are hidden: {routes:?}");
                 seen.sort_unstable();
                 seen.dedup();
-                assert!(seen.len() == top[2] && seen.iter().all(|&id| id < EXPERTS), "{routes:?}");
+                assert!(seen.len() == top_k && seen.iter().all(|&id| id < EXPERTS), "{routes:?}");
                 assert!(weights.iter().any(|weight| !weight.is_finite()), "{routes:?}");
             }
             loaded.positions = [0; 2];

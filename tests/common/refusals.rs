@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use selvedge::backend::{
     Backend, BackendError, Outputs, ProgramId, ProgramSpec, Span, Step, StepTable, TOKEN_OF_SLOT, Ticket, Tokens,
 };
+use selvedge::graph::ops::{Attention, KvAppend};
 use selvedge::graph::{
-    Function, Graph, GraphBuilder, KvSpec, Op, Part, RowBlock, Rows, StateKind, ValueId, WeightClass, WeightDesc,
+    Function, Graph, GraphBuilder, KvSpec, Part, RowBlock, Rows, StateKind, ValueId, WeightClass, WeightDesc,
     WeightFormat, WeightId,
 };
 use selvedge::state::{KvFormat, SlotId, SlotState, StateLayout};
@@ -33,8 +34,8 @@ fn model() -> Graph {
         let state = b.kv(layer, spec);
         let (view, out) = (b.whole(x), b.value(format!("attention.{layer}"), WIDTH, Rows::All));
         let (q, k, v) = (view, view, view);
-        b.push(Op::Attention { q, k, v, state, heads: 1, scale: 0.3, window, decode_window: window, out });
-        b.push(Op::KvAppend { k, v, state });
+        b.push(Attention { q, k, v, state, heads: 1, scale: 0.3, window, decode_window: window, out });
+        b.push(KvAppend { k, v, state });
         x = out;
     }
     let logits = b.head(b.whole(x), table, VOCABULARY);

@@ -1,5 +1,5 @@
 //! Fused kernels against the composition of their ops' twins: whole models with random weights, decoded and
-//! read in short spans, where backends fuse. What is fused where: the table in `src/backend/webgpu/fuse.rs`.
+//! read in short spans, where backends fuse. What is fused where: the table in `src/backend/webgpu/fuse/mod.rs`.
 
 use std::collections::BTreeMap;
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::common::cases::{cases, fewer, looking_back};
-use crate::common::{CaseResult, OpCase, compare, not_finite, run_case};
+use crate::common::{CaseResult, OpCase, compare, not_finite, run_case, starts_every_op};
 use proptest::prelude::*;
 use selvedge::backend::cpu::CpuBackend;
+use selvedge::graph::Op;
 
 /// Holds the cases of some ops to the twins on every backend.
 fn agree(of: impl Fn(&str) -> bool) {
@@ -42,30 +43,19 @@ fn what_is_not_finite_is_the_same_everywhere() {
 }
 
 #[test]
+fn every_op_starts_a_kernel() {
+    starts_every_op("twins", &mut CpuBackend::twins(), &cases());
+    for place in crate::support::places() {
+        starts_every_op(place.name, &mut *(place.open)(), &cases());
+    }
+}
+
+#[test]
 fn the_table_has_every_op() {
-    let all = [
-        "activation",
-        "add",
-        "attention",
-        "conv",
-        "conv_append",
-        "embed",
-        "gate",
-        "gated_delta",
-        "gather",
-        "kv_append",
-        "linear",
-        "moe_apply",
-        "moe_route",
-        "norm",
-        "rope",
-        "sample",
-        "selective_scan",
-        "ssd_scan",
-    ];
+    let all: BTreeSet<&str> = Op::NAMES.iter().copied().collect();
     let cases = cases();
     let of_cases: BTreeSet<&str> = cases.iter().map(|case| case.op).collect();
-    assert_eq!(of_cases.into_iter().collect::<Vec<_>>(), all);
+    assert_eq!(of_cases, all);
     for case in &cases {
         assert!(case.graph.ops.iter().any(|op| op.name() == case.op), "{case}: the op is not in its graph");
     }

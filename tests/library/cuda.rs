@@ -7,7 +7,7 @@
 mod child;
 
 use crate::common::cases::unquantised;
-use crate::common::{compare, not_finite, refusals};
+use crate::common::{compare, not_finite, refusals, starts_every_op};
 use crate::support::{Golden, Place, Setting, Worst, checkpoint, families, load, tolerance, wait};
 use child::on_emulator;
 use selvedge::arch::HymbaWindow;
@@ -19,6 +19,13 @@ use selvedge::runtime::Cancel;
 fn every_op_agrees_with_its_twin() {
     on_emulator("cuda::every_op_agrees_with_its_twin", "random1", || {
         compare("cuda", 2.0, &mut CudaBackend::new(0).expect("the emulator"), &unquantised());
+    });
+}
+
+#[test]
+fn every_op_starts_a_kernel() {
+    on_emulator("cuda::every_op_starts_a_kernel", "random1", || {
+        starts_every_op("cuda", &mut CudaBackend::new(0).expect("the emulator"), &unquantised());
     });
 }
 

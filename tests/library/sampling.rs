@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::support::{Place, Setting, checkpoint, generate, load, places, wait};
 use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
 use selvedge::generate::{FinishReason, GenerateOptions, Generation, Session};
-use selvedge::graph::{GraphBuilder, Op, Rows};
+use selvedge::graph::ops::Gather;
+use selvedge::graph::{GraphBuilder, Rows};
 use selvedge::runtime::{Cancel, Engine};
 use selvedge::state::{KvFormat, SEEN, Sampler, SlotId, StateLayout};
 
@@ -26,7 +27,7 @@ fn drawn(backend: &mut dyn Backend, sampler: &Sampler, seen: &[u32]) -> Vec<usiz
     let mut builder = GraphBuilder::new();
     let input = builder.input("logits", VOCABULARY);
     let outputs = builder.value("logits", VOCABULARY, Rows::Outputs);
-    builder.push(Op::Gather { x: builder.whole(input), out: outputs });
+    builder.push(Gather { x: builder.whole(input), out: outputs });
     builder.sample(outputs);
     let graph = builder.finish().expect("a graph");
     let layout = StateLayout::new(&graph, SLOTS, STEPS, KvFormat::F32);

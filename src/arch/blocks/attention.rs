@@ -3,7 +3,7 @@
 use super::{Names, vectors};
 use crate::arch::config::{SMALL, WIDTH};
 use crate::arch::{ArchError, Config};
-use crate::graph::{Function, GraphBuilder, KvSpec, NormKind, Op, Part, RotaryId, Rows, ValueId, View};
+use crate::graph::{Function, GraphBuilder, KvSpec, NormKind, Part, RotaryId, Rows, ValueId, View, ops};
 
 /// Self-attention from the normed stream to the width of the stream.
 pub(crate) struct Attention {
@@ -104,8 +104,8 @@ pub(crate) fn attend(
     let spec = KvSpec { heads: kv_heads, key_width: head, value_width: head, pinned: 0, window: None };
     let state = g.kv(names.layer, spec);
     let out = g.value(names.value("attn"), heads * head, Rows::All);
-    g.push(Op::Attention { q, k, v, state, heads, scale, window: None, decode_window: None, out });
-    g.push(Op::KvAppend { k, v, state });
+    g.push(ops::Attention { q, k, v, state, heads, scale, window: None, decode_window: None, out });
+    g.push(ops::KvAppend { k, v, state });
     out
 }
 

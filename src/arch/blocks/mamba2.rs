@@ -3,7 +3,8 @@
 use super::Names;
 use crate::arch::config::{SMALL, WIDTH};
 use crate::arch::{ArchError, Config};
-use crate::graph::{Function, GraphBuilder, Map, NormKind, Op, Part, Rows, StateKind, ValueId, View};
+use crate::graph::ops::SsdScan;
+use crate::graph::{Function, GraphBuilder, Map, NormKind, Part, Rows, StateKind, ValueId, View};
 
 /// The Mamba-2 block between its projections: convolution, scan, gate. Gives `y * silu(z)`.
 pub(crate) struct Mamba2 {
@@ -114,7 +115,7 @@ impl Mamba2 {
         let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: false });
         let y = g.value(names.value("ssm"), self.inner(), Rows::All);
         let (limit, heads, groups) = (self.limit, self.heads, self.groups);
-        g.push(Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: y });
+        g.push(SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: y });
         g.gate(names.value("ssm_gated"), z, g.whole(y), Function::Silu)
     }
 }

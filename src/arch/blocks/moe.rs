@@ -2,7 +2,7 @@
 
 use super::Names;
 use crate::arch::{ArchError, Config};
-use crate::graph::{Function, GraphBuilder, Part, Routing, ValueId};
+use crate::graph::{ExpertChoice, Function, GraphBuilder, Part, Routing, ValueId};
 
 /// Most experts of all layers together.
 const MOST: usize = 1 << 17;
@@ -24,8 +24,8 @@ pub(crate) fn expert_counts(
 /// A mixture of experts of one layer.
 pub(crate) struct Experts {
     pub experts: usize,
-    /// Equal runs of experts, how many of them are looked at, and experts chosen.
-    pub choice: [usize; 3],
+    /// The number of experts chosen, and among which.
+    pub choice: ExpertChoice,
     pub routing: Routing,
     /// Rows that give the logits of the experts.
     pub router: Part,

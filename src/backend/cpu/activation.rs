@@ -1,8 +1,11 @@
-//! `out = function(x) * scale`. See [`Op::Activation`](crate::graph::Op::Activation).
+//! `out = function(x) * scale`. See [`ops::Activation`].
 
 use super::math;
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
+use crate::backend::Result;
 use crate::graph::Function;
+use crate::graph::ops;
 
 /// A pointwise function.
 pub(super) struct Activation<'a> {
@@ -31,5 +34,17 @@ impl Activation<'_> {
             math::apply(self.function, out);
             out.iter_mut().for_each(|out| *out *= self.scale);
         });
+    }
+}
+
+impl Run for ops::Activation {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let activation = Activation { x: step.input(self.x), function: self.function, scale: self.scale };
+        if step.fast {
+            activation.fast(out)
+        } else {
+            activation.twin(out)
+        }
+        Ok(())
     }
 }

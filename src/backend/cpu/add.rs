@@ -1,6 +1,9 @@
-//! `out = a + scale * b`. See [`Op::Add`](crate::graph::Op::Add).
+//! `out = a + scale * b`. See [`ops::Add`].
 
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
+use crate::backend::Result;
+use crate::graph::ops;
 
 /// A scaled sum.
 pub(super) struct Add<'a> {
@@ -20,5 +23,12 @@ impl Add<'_> {
                 *out = a + self.scale * b;
             }
         });
+    }
+}
+
+impl Run for ops::Add {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        Add { a: step.input(self.a), b: step.input(self.b), scale: self.scale }.run(step.fast, out);
+        Ok(())
     }
 }

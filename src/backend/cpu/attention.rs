@@ -1,11 +1,14 @@
 //! Softmax attention over the keys before a span and the span's own. See
-//! [`Op::Attention`](crate::graph::Op::Attention).
+//! [`ops::Attention`].
 //!
 //! The fast path gives each thread one KV head and up to [`QUERIES`] rows of a span. It walks the keys
 //! in tiles of [`KEYS`], each loaded once for all rows and all query heads of the KV head, and keeps a
 //! running maximum and a running sum of every query (the *online softmax*), so that scores are never stored
 //! for more than one tile.
 
+use super::program::{Operands, Run};
+use crate::backend::Result;
+use crate::graph::ops;
 use std::ops::Range;
 
 use super::math::dot_f64;
@@ -220,5 +223,20 @@ impl Queries<'_> {
             seen.total += scores.iter().sum::<f32>();
             simd::add_weighted::<V>(out, scores, &values[visible.start * value_width..]);
         }
+    }
+}
+
+impl Run for ops::Attention {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let (q, k, v) = (step.input(self.q), step.input(self.k), step.input(self.v));
+        let (pools, pages) = (step.memory.kv(self.state)?, step.memory.pages());
+        let &Self { heads, scale, window, decode_window, .. } = self;
+        let attention = Attention { q, k, v, pools, pages, heads, scale, window, decode_window };
+        if step.fast {
+            attention.fast(step.spans, out)
+        } else {
+            attention.twin(step.spans, out)
+        }
+        Ok(())
     }
 }

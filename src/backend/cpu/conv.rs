@@ -1,10 +1,13 @@
-//! Depthwise causal convolution. See [`Op::Conv`](crate::graph::Op::Conv).
+//! Depthwise causal convolution. See [`ops::Conv`].
 
 use super::math;
 use super::memory::SlotStates;
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
 use super::spans::SpanRows;
+use crate::backend::Result;
 use crate::graph::Function;
+use crate::graph::ops;
 
 /// A convolution of every span, the columns before it taken from the slot's state.
 pub(super) struct Conv<'a> {
@@ -69,5 +72,19 @@ impl Conv<'_> {
             }
             math::apply(self.function, out);
         });
+    }
+}
+
+impl Run for ops::Conv {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let (weight, bias) = (step.weights.vector(self.weight)?, step.weights.vector_opt(self.bias)?);
+        let (x, state, function) = (step.input(self.x), step.memory.slots(self.state)?, self.function);
+        let conv = Conv { x, weight, bias, state, function };
+        if step.fast {
+            conv.fast(step.spans, out)
+        } else {
+            conv.twin(step.spans, out)
+        }
+        Ok(())
     }
 }

@@ -1,9 +1,12 @@
 //! Leaves the last rows of every span in a convolution's state. See
-//! [`Op::ConvAppend`](crate::graph::Op::ConvAppend).
+//! [`ops::ConvAppend`].
 
 use super::memory::SlotStates;
-use super::rows::Input;
+use super::program::{Operands, Run};
+use super::rows::{Input, Output};
 use super::spans::SpanRows;
+use crate::backend::Result;
+use crate::graph::ops;
 
 /// An update of `[taps - 1, channels]`, oldest first.
 pub(super) struct ConvAppend<'a> {
@@ -24,5 +27,12 @@ impl ConvAppend<'_> {
                 row.copy_from_slice(self.x.row(span.row + span.count - fresh + i));
             }
         }
+    }
+}
+
+impl Run for ops::ConvAppend {
+    fn run(&self, step: &mut Operands<'_>, _: &mut Output<'_>) -> Result<()> {
+        ConvAppend { x: step.input(self.x) }.twin(step.spans, step.memory.slots_mut(self.state)?);
+        Ok(())
     }
 }

@@ -1,7 +1,10 @@
-//! `out[r] = table[token(r)] * scale`. See [`Op::Embed`](crate::graph::Op::Embed).
+//! `out[r] = table[token(r)] * scale`. See [`ops::Embed`].
 
+use super::program::{Operands, Run};
 use super::rows::Output;
 use super::weights::Weight;
+use crate::backend::Result;
+use crate::graph::ops;
 
 /// One lookup a row.
 pub(super) struct Embed<'a> {
@@ -21,5 +24,12 @@ impl Embed<'_> {
                 *out = self.table.at(self.tokens[r] as usize, column) * self.scale;
             }
         });
+    }
+}
+
+impl Run for ops::Embed {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        Embed { table: step.weights.get(self.table)?, tokens: step.tokens, scale: self.scale }.run(step.fast, out);
+        Ok(())
     }
 }

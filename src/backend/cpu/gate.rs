@@ -1,8 +1,11 @@
-//! `out = function(gate) * x`. See [`Op::Gate`](crate::graph::Op::Gate).
+//! `out = function(gate) * x`. See [`ops::Gate`].
 
 use super::math;
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
+use crate::backend::Result;
 use crate::graph::Function;
+use crate::graph::ops;
 
 /// A pointwise product with an activated gate.
 pub(super) struct Gate<'a> {
@@ -31,5 +34,17 @@ impl Gate<'_> {
             math::apply(self.function, out);
             out.iter_mut().zip(self.x.row(r)).for_each(|(out, x)| *out *= x);
         });
+    }
+}
+
+impl Run for ops::Gate {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let gate = Gate { gate: step.input(self.gate), x: step.input(self.x), function: self.function };
+        if step.fast {
+            gate.fast(out)
+        } else {
+            gate.twin(out)
+        }
+        Ok(())
     }
 }

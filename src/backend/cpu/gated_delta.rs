@@ -1,4 +1,4 @@
-//! The gated delta rule. See [`Op::GatedDelta`](crate::graph::Op::GatedDelta).
+//! The gated delta rule. See [`ops::GatedDelta`].
 //!
 //! The fast path gives each thread a value head of a span and walks the rows. It passes over the state twice
 //! a row: once to read it through the key, once to change it and to read it through the query.
@@ -6,10 +6,13 @@
 use super::math::softplus;
 use super::memory::SlotStates;
 use super::parallel;
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
 use super::simd::{self, Kernel, Lanes, vectorised};
 use super::spans::{SpanRows, Task, tasks};
+use crate::backend::Result;
 use crate::graph::Function;
+use crate::graph::ops;
 
 /// A scan over the rows of every span.
 pub(super) struct GatedDelta<'a> {
@@ -134,5 +137,21 @@ impl Kernel for Head<'_> {
             simd::add_weighted::<V>(out, q, state);
             out.iter_mut().for_each(|out| *out *= rule.scale);
         }
+    }
+}
+
+impl Run for ops::GatedDelta {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let [q, k, v, beta, dt] = [self.q, self.k, self.v, self.beta, self.dt].map(|view| step.input(view));
+        let (a, dt_bias) = (step.weights.vector(self.a)?, step.weights.vector(self.dt_bias)?);
+        let &Self { scale, heads, key_heads, .. } = self;
+        let delta = GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads };
+        let states = step.memory.slots_mut(self.state)?;
+        if step.fast {
+            delta.fast(step.spans, states, out)
+        } else {
+            delta.twin(step.spans, states, out)
+        }
+        Ok(())
     }
 }

@@ -1,9 +1,12 @@
 //! Puts the keys and values of every span into their pools. See
-//! [`Op::KvAppend`](crate::graph::Op::KvAppend).
+//! [`ops::KvAppend`].
 
 use super::memory::KvPools;
-use super::rows::Input;
+use super::program::{Operands, Run};
+use super::rows::{Input, Output};
 use super::spans::SpanRows;
+use crate::backend::Result;
+use crate::graph::ops;
 use crate::state::SlotId;
 
 /// Keys and values to be remembered.
@@ -24,5 +27,14 @@ impl KvAppend<'_> {
                 pools.values.write(row, self.v.row(span.row + t));
             }
         }
+    }
+}
+
+impl Run for ops::KvAppend {
+    fn run(&self, step: &mut Operands<'_>, _: &mut Output<'_>) -> Result<()> {
+        let append = KvAppend { k: step.input(self.k), v: step.input(self.v) };
+        let (pools, pages) = step.memory.kv_mut(self.state)?;
+        append.twin(step.spans, pools, pages);
+        Ok(())
     }
 }

@@ -1,14 +1,17 @@
-//! `out[r, o] = sum_i weight[o, i] * x[r, i] + bias[o]`. See [`Op::Linear`](crate::graph::Op::Linear).
+//! `out[r, o] = sum_i weight[o, i] * x[r, i] + bias[o]`. See [`ops::Linear`].
 //!
 //! The fast path gives each thread a block of the weight's rows. For one row of `x` it reads the stored
 //! numbers as they are, once: decoding is as fast as memory. For more rows it widens the block to f32
 //! first.
 
 use super::parallel;
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
 use super::simd::{self, Kernel, LANES, Lanes, Number, TILE_OUTPUTS, multiply, vectorised};
 use super::weights::{Numbers, Weight};
+use crate::backend::Result;
 use crate::formats::{GROUP, Quantised, QuantisedRow};
+use crate::graph::ops;
 
 /// Rows of the weight that one task takes at most. Widened they should fit a core's second cache.
 const BLOCK: usize = 10 * TILE_OUTPUTS;
@@ -203,5 +206,18 @@ impl Stored for Grouped<'_> {
             rest.iter_mut().enumerate().for_each(|(i, to)| *to = row.at(last + i));
         }
         room
+    }
+}
+
+impl Run for ops::Linear {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let (weight, bias) = (step.weights.get(self.weight)?, step.weights.vector_opt(self.bias)?);
+        let linear = Linear { x: step.whole(self.x), weight, first: 0, bias };
+        if step.fast {
+            linear.fast(out)
+        } else {
+            linear.twin(out)
+        }
+        Ok(())
     }
 }

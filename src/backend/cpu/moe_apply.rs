@@ -1,13 +1,16 @@
-//! The chosen experts' feed-forward. See [`Op::MoeApply`](crate::graph::Op::MoeApply).
+//! The chosen experts' feed-forward. See [`ops::MoeApply`].
 //!
 //! The fast path goes from expert to expert and runs all rows that chose it together, as two [`Linear`]s over
 //! the expert's rows of the weights: an expert's weights are read once a step.
 
 use super::linear::Linear;
 use super::math;
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
 use super::weights::Weight;
+use crate::backend::Result;
 use crate::graph::Function;
+use crate::graph::ops;
 
 /// A weighted sum of experts for every row.
 pub(super) struct MoeApply<'a> {
@@ -101,4 +104,19 @@ fn product(x: &[f32], weight: &Weight, first: usize, rows: usize, count: usize) 
     let x = Input::new(x, weight.columns, 0, weight.columns);
     Linear { x, weight, first, bias: None }.fast(&mut Output::new(&mut out, rows, rows, count));
     out
+}
+
+impl Run for ops::MoeApply {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let (x, routes) = (step.whole(self.x), step.whole(self.routes));
+        let (up, down) = (step.weights.get(self.up)?, step.weights.get(self.down)?);
+        let &Self { experts, function, gated, .. } = self;
+        let apply = MoeApply { x, routes, up, down, experts, function, gated };
+        if step.fast {
+            apply.fast(out)
+        } else {
+            apply.twin(out)
+        }
+        Ok(())
+    }
 }

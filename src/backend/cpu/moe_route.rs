@@ -1,7 +1,10 @@
-//! The choice of experts. See [`Op::MoeRoute`](crate::graph::Op::MoeRoute).
+//! The choice of experts. See [`ops::MoeRoute`].
 
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
-use crate::graph::{Function, Routing};
+use crate::backend::Result;
+use crate::graph::ops;
+use crate::graph::{ExpertChoice, Function, Routing};
 
 /// How far from 0 a compared score gets.
 const HIGHEST: f32 = 3.4e38;
@@ -14,12 +17,8 @@ pub(super) struct MoeRoute<'a> {
     pub bias: Option<&'a [f32]>,
     /// How weights come from logits.
     pub routing: Routing,
-    /// Equal runs of experts.
-    pub groups: usize,
-    /// Groups looked at.
-    pub top_groups: usize,
-    /// Experts chosen.
-    pub top: usize,
+    /// The number of experts chosen, and among which.
+    pub choice: ExpertChoice,
 }
 
 impl MoeRoute<'_> {
@@ -28,7 +27,7 @@ impl MoeRoute<'_> {
         out.fill(fast, |r, out| {
             let logits = self.logits.row(r);
             let chosen = self.choose(logits);
-            let (ids, weights) = out.split_at_mut(self.top);
+            let (ids, weights) = out.split_at_mut(self.choice.top_k);
             for ((id, weight), &expert) in ids.iter_mut().zip(weights.iter_mut()).zip(&chosen) {
                 (*id, *weight) = (expert as f32, logits[expert]);
             }
@@ -50,6 +49,7 @@ impl MoeRoute<'_> {
 
     /// The chosen experts of a row.
     fn choose(&self, logits: &[f32]) -> Vec<usize> {
+        let ExpertChoice { n_group, topk_group, top_k } = self.choice;
         let score = |(expert, &logit): (usize, &f32)| {
             let score = if self.routing == Routing::Softmax { logit } else { Function::Sigmoid.apply(logit) };
             let score = score + self.bias.map_or(0.0, |bias| bias[expert]);
@@ -57,15 +57,15 @@ impl MoeRoute<'_> {
             if score.is_nan() { HIGHEST } else { score.clamp(-HIGHEST, HIGHEST) }
         };
         let scores: Vec<f32> = logits.iter().enumerate().map(score).collect();
-        let size = scores.len() / self.groups;
+        let size = scores.len() / n_group;
         let worth = |group: &[f32]| -> f32 { largest(group, 2).into_iter().map(|expert| group[expert]).sum() };
         let worths: Vec<f32> = scores.chunks_exact(size).map(worth).collect();
-        let mut seen = largest(&worths, self.top_groups);
+        let mut seen = largest(&worths, topk_group);
         seen.sort_unstable();
         // In the order of ids, so that the lower one wins a tie.
         let experts: Vec<usize> = seen.into_iter().flat_map(|group| group * size..(group + 1) * size).collect();
         let scores: Vec<f32> = experts.iter().map(|&expert| scores[expert]).collect();
-        largest(&scores, self.top).into_iter().map(|place| experts[place]).collect()
+        largest(&scores, top_k).into_iter().map(|place| experts[place]).collect()
     }
 }
 
@@ -77,6 +77,14 @@ fn largest(numbers: &[f32], count: usize) -> Vec<usize> {
     places
 }
 
+impl Run for ops::MoeRoute {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let (logits, bias) = (step.input(self.logits), step.weights.vector_opt(self.bias)?);
+        MoeRoute { logits, bias, routing: self.routing, choice: self.choice }.run(step.fast, out);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,12 +93,13 @@ mod tests {
         logits: &[f32],
         bias: Option<&[f32]>,
         routing: Routing,
-        [groups, top_groups, top]: [usize; 3],
+        [n_group, topk_group, top_k]: [usize; 3],
     ) -> Vec<f32> {
         let logits = Input::new(logits, logits.len(), 0, logits.len());
-        let mut out = vec![0.0; 2 * top];
-        let route = MoeRoute { logits, bias, routing, groups, top_groups, top };
-        route.run(false, &mut Output::new(&mut out, 2 * top, 2 * top, 1));
+        let mut out = vec![0.0; 2 * top_k];
+        let choice = ExpertChoice { n_group, topk_group, top_k };
+        let route = MoeRoute { logits, bias, routing, choice };
+        route.run(false, &mut Output::new(&mut out, 2 * top_k, 2 * top_k, 1));
         out
     }
 

@@ -1,7 +1,10 @@
-//! RMS, Layer and L2 norms over groups of columns. See [`Op::Norm`](crate::graph::Op::Norm).
+//! RMS, Layer and L2 norms over groups of columns. See [`ops::Norm`].
 
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
+use crate::backend::Result;
 use crate::graph::NormKind;
+use crate::graph::ops;
 
 /// A norm of every row.
 pub(super) struct Norm<'a> {
@@ -50,5 +53,14 @@ impl Norm<'_> {
                 (mean, 1.0 / (squares(mean) / n + eps).sqrt())
             }
         }
+    }
+}
+
+impl Run for ops::Norm {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let (weight, bias) = (step.weights.vector_opt(self.weight)?, step.weights.vector_opt(self.bias)?);
+        let (x, kind, groups, eps) = (step.input(self.x), self.kind, self.groups, self.eps);
+        Norm { x, kind, groups, eps, weight, bias }.run(step.fast, out);
+        Ok(())
     }
 }

@@ -2,27 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::activation::Activation;
-use super::add::Add;
-use super::attention::Attention;
-use super::conv::Conv;
-use super::conv_append::ConvAppend;
-use super::embed::Embed;
-use super::gate::Gate;
-use super::gated_delta::GatedDelta;
-use super::gather::Gather;
-use super::kv_append::KvAppend;
-use super::linear::Linear;
 use super::memory::{Memory, zeros};
-use super::moe_apply::MoeApply;
-use super::moe_route::MoeRoute;
-use super::norm::Norm;
-use super::rope::Rope;
 use super::rows::{Input, Output};
-use super::sample::greedy;
-use super::selective_scan::SelectiveScan;
 use super::spans::SpanRows;
-use super::ssd_scan::SsdScan;
 use super::weights::Weights;
 use crate::backend::refusals::{check_step, misuse};
 use crate::backend::{ProgramSpec, Result, StepTable, TOKEN_OF_SLOT};
@@ -36,7 +18,7 @@ pub(super) struct Program {
     buffers: Vec<Vec<f32>>,
 }
 
-/// What one step is run with, besides the buffers.
+/// Everything that a step is run with, besides the buffers.
 pub(super) struct StepInputs<'a> {
     /// All weights.
     pub weights: &'a Weights,
@@ -48,6 +30,49 @@ pub(super) struct StepInputs<'a> {
     pub tokens: &'a [u32],
     /// Fast paths where there are any, else twins only.
     pub fast: bool,
+}
+
+/// Everything that an op of a step may read or change, but for the value it makes.
+pub(super) struct Operands<'a> {
+    /// The graph that the op is part of.
+    pub graph: &'a Graph,
+    /// All weights.
+    pub weights: &'a Weights,
+    /// All slots.
+    pub memory: &'a mut Memory,
+    /// The step.
+    pub table: &'a StepTable,
+    /// The token of every row.
+    pub tokens: &'a [u32],
+    /// The spans of the step.
+    pub spans: &'a [SpanRows],
+    /// The position of every row.
+    pub positions: &'a [u32],
+    /// Fast paths where there are any, else references only.
+    pub fast: bool,
+    /// Tokens chosen so far.
+    pub sampled: &'a mut Vec<u32>,
+    plan: &'a BufferPlan,
+    buffers: &'a [Vec<f32>],
+}
+
+impl<'a> Operands<'a> {
+    /// Columns of a value.
+    pub fn input(&self, view: View) -> Input<'a> {
+        let buffer = self.plan.of_value[&view.value];
+        Input::new(&self.buffers[buffer], self.plan.buffers[buffer].pitch, view.offset, view.width)
+    }
+
+    /// All columns of a value.
+    pub fn whole(&self, value: ValueId) -> Input<'a> {
+        self.input(self.graph.whole(value))
+    }
+}
+
+/// An op that the CPU runs; each in its own file.
+pub(super) trait Run {
+    /// Computes the op's value into `out`, or changes what is remembered.
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()>;
 }
 
 impl Program {
@@ -100,7 +125,7 @@ impl Program {
             None => misuse(format!("no token was sampled in slot {slot}")),
         };
         let embeds = self.graph.ops.iter().filter_map(|op| match op {
-            Op::Embed { table, .. } => Some(*table),
+            Op::Embed(op) => Some(op.table),
             _ => None,
         });
         let mut tokens = vec![];
@@ -133,99 +158,39 @@ impl Program {
             };
             let pitch = index.map_or(0, |i| plan.buffers[i].pitch);
             let out = &mut Output::new(&mut own, pitch, value.width, table.count(value.rows));
-            let input = |view: View| {
-                let buffer = plan.of_value[&view.value];
-                Input::new(&buffers[buffer], plan.buffers[buffer].pitch, view.offset, view.width)
+            let step = &mut Operands {
+                graph,
+                weights,
+                memory,
+                table,
+                tokens,
+                spans: &spans,
+                positions: &positions,
+                fast,
+                plan,
+                buffers,
+                sampled: &mut sampled,
             };
-            let whole = |value| input(graph.whole(value));
-
-            match *op {
-                Op::Embed { table, scale, .. } => {
-                    Embed { table: weights.get(table)?, tokens, scale }.run(fast, out);
-                }
-                Op::Norm { x, kind, groups, eps, weight, bias, .. } => {
-                    let (weight, bias) = (weights.vector_opt(weight)?, weights.vector_opt(bias)?);
-                    Norm { x: input(x), kind, groups, eps, weight, bias }.run(fast, out);
-                }
-                Op::Linear { x, weight, bias, .. } => {
-                    let linear =
-                        Linear { x: whole(x), weight: weights.get(weight)?, first: 0, bias: weights.vector_opt(bias)? };
-                    if fast { linear.fast(out) } else { linear.twin(out) }
-                }
-                Op::Gate { gate, x, function, .. } => {
-                    let gate = Gate { gate: input(gate), x: input(x), function };
-                    if fast { gate.fast(out) } else { gate.twin(out) }
-                }
-                Op::Activation { x, function, scale, .. } => {
-                    let activation = Activation { x: input(x), function, scale };
-                    if fast { activation.fast(out) } else { activation.twin(out) }
-                }
-                Op::Add { a, b, scale, .. } => Add { a: input(a), b: input(b), scale }.run(fast, out),
-                Op::Conv { x, weight, bias, state, function, .. } => {
-                    let (weight, bias) = (weights.vector(weight)?, weights.vector_opt(bias)?);
-                    let conv = Conv { x: input(x), weight, bias, state: memory.slots(state)?, function };
-                    if fast { conv.fast(&spans, out) } else { conv.twin(&spans, out) }
-                }
-                Op::ConvAppend { x, state } => {
-                    ConvAppend { x: input(x) }.twin(&spans, memory.slots_mut(state)?);
-                }
-                Op::Rope { x, heads, rotary, .. } => {
-                    let rotary = graph.rotary(rotary);
-                    Rope { x: input(x), heads, rotary, positions: &positions }.run(fast, out);
-                }
-                Op::Attention { q, k, v, state, heads, scale, window, decode_window, .. } => {
-                    let (q, k, v) = (input(q), input(k), input(v));
-                    let (pools, pages) = (memory.kv(state)?, memory.pages());
-                    let attention = Attention { q, k, v, pools, pages, heads, scale, window, decode_window };
-                    if fast { attention.fast(&spans, out) } else { attention.twin(&spans, out) }
-                }
-                Op::KvAppend { k, v, state } => {
-                    let (pools, pages) = memory.kv_mut(state)?;
-                    KvAppend { k: input(k), v: input(v) }.twin(&spans, pools, pages);
-                }
-                Op::SelectiveScan { x, dt, b, c, a, d, state, .. } => {
-                    let (a, d) = (weights.vector(a)?, weights.vector(d)?);
-                    let scan = SelectiveScan { x: input(x), dt: input(dt), b: input(b), c: input(c), a, d };
-                    let states = memory.slots_mut(state)?;
-                    if fast { scan.fast(&spans, states, out) } else { scan.twin(&spans, states, out) }
-                }
-                Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, .. } => {
-                    let (a, d, dt_bias) = (weights.vector(a)?, weights.vector(d)?, weights.vector(dt_bias)?);
-                    let (x, dt, b, c) = (input(x), input(dt), input(b), input(c));
-                    let scan = SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups };
-                    let states = memory.slots_mut(state)?;
-                    if fast { scan.fast(&spans, states, out) } else { scan.twin(&spans, states, out) }
-                }
-                Op::GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, .. } => {
-                    let (q, k, v, beta, dt) = (input(q), input(k), input(v), input(beta), input(dt));
-                    let (a, dt_bias) = (weights.vector(a)?, weights.vector(dt_bias)?);
-                    let delta = GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads };
-                    let states = memory.slots_mut(state)?;
-                    if fast { delta.fast(&spans, states, out) } else { delta.twin(&spans, states, out) }
-                }
-                Op::MoeRoute { logits, bias, routing, groups, top_groups, top, .. } => {
-                    let (logits, bias) = (input(logits), weights.vector_opt(bias)?);
-                    MoeRoute { logits, bias, routing, groups, top_groups, top }.run(fast, out);
-                }
-                Op::MoeApply { x, routes, up, down, experts, function, gated, .. } => {
-                    let (x, routes) = (whole(x), whole(routes));
-                    let (up, down) = (weights.get(up)?, weights.get(down)?);
-                    let apply = MoeApply { x, routes, up, down, experts, function, gated };
-                    if fast { apply.fast(out) } else { apply.twin(out) }
-                }
-                Op::Gather { x, .. } => Gather { x: input(x), rows: &table.outputs }.twin(out),
-                Op::Sample { logits } => {
-                    let logits = whole(logits);
-                    for (output, &row) in table.outputs.iter().enumerate() {
-                        let (logits, [_, slot, _, span]) = (logits.row(output), table.rows[row as usize]);
-                        let [_, first, _, count] = table.spans[span as usize];
-                        // Rows before a span's last choose for the host alone.
-                        let last = row + 1 == first + count;
-                        let slot = &mut memory.samplers[slot as usize];
-                        sampled.push(if last { slot.choose(logits) } else { greedy(logits) });
-                    }
-                }
-            }
+            match op {
+                Op::Embed(op) => op.run(step, out),
+                Op::Norm(op) => op.run(step, out),
+                Op::Linear(op) => op.run(step, out),
+                Op::Gate(op) => op.run(step, out),
+                Op::Activation(op) => op.run(step, out),
+                Op::Add(op) => op.run(step, out),
+                Op::Conv(op) => op.run(step, out),
+                Op::ConvAppend(op) => op.run(step, out),
+                Op::Rope(op) => op.run(step, out),
+                Op::Attention(op) => op.run(step, out),
+                Op::KvAppend(op) => op.run(step, out),
+                Op::SelectiveScan(op) => op.run(step, out),
+                Op::SsdScan(op) => op.run(step, out),
+                Op::GatedDelta(op) => op.run(step, out),
+                Op::MoeRoute(op) => op.run(step, out),
+                Op::MoeApply(op) => op.run(step, out),
+                Op::Gather(op) => op.run(step, out),
+                Op::Sample(op) => op.run(step, out),
+            }?;
             if let Some(index) = index {
                 buffers[index] = own;
             }

@@ -1,7 +1,10 @@
-//! Rotary embedding, half-split. See [`Op::Rope`](crate::graph::Op::Rope).
+//! Rotary embedding, half-split. See [`ops::Rope`].
 
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
+use crate::backend::Result;
 use crate::graph::Rotary;
+use crate::graph::ops;
 
 /// A rotation of every head by the angle of its row's position.
 pub(super) struct Rope<'a> {
@@ -32,5 +35,13 @@ impl Rope<'_> {
                 }
             }
         });
+    }
+}
+
+impl Run for ops::Rope {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let (x, rotary) = (step.input(self.x), step.graph.rotary(self.rotary));
+        Rope { x, heads: self.heads, rotary, positions: step.positions }.run(step.fast, out);
+        Ok(())
     }
 }

@@ -1,5 +1,9 @@
-//! The choice of a token from logits, as [`Sampler`] describes it. See [`Op::Sample`](crate::graph::Op::Sample).
+//! The choice of a token from logits, as [`Sampler`] describes it. See [`ops::Sample`].
 
+use super::program::{Operands, Run};
+use super::rows::Output;
+use crate::backend::Result;
+use crate::graph::ops;
 use crate::state::{NO_TOKEN, SEEN, Sampler, SamplerState, unusable};
 
 /// How far from 0 a logit over a temperature gets.
@@ -128,6 +132,21 @@ fn hash(words: [u32; 4]) -> [u32; 4] {
         w = w.wrapping_add(y.wrapping_mul(z));
     }
     [x, y, z, w]
+}
+
+impl Run for ops::Sample {
+    fn run(&self, step: &mut Operands<'_>, _: &mut Output<'_>) -> Result<()> {
+        let (logits, table) = (step.whole(self.logits), step.table);
+        for (output, &row) in table.outputs.iter().enumerate() {
+            let (logits, [_, slot, _, span]) = (logits.row(output), table.rows[row as usize]);
+            let [_, first, _, count] = table.spans[span as usize];
+            // Rows before a span's last choose for the host alone.
+            let last = row + 1 == first + count;
+            let slot = &mut step.memory.samplers[slot as usize];
+            step.sampled.push(if last { slot.choose(logits) } else { greedy(logits) });
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

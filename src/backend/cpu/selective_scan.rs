@@ -1,4 +1,4 @@
-//! The Mamba-1 recurrence. See [`Op::SelectiveScan`](crate::graph::Op::SelectiveScan).
+//! The Mamba-1 recurrence. See [`ops::SelectiveScan`].
 //!
 //! The fast path gives each thread some channels of a span and walks the rows; a channel's `N` states
 //! are updated side by side.
@@ -6,9 +6,12 @@
 use super::math::softplus;
 use super::memory::SlotStates;
 use super::parallel;
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
 use super::simd::{Kernel, LANES, Lanes, vectorised};
 use super::spans::{SpanRows, Task, tasks};
+use crate::backend::Result;
+use crate::graph::ops;
 
 /// Channels of one task.
 const CHANNELS: usize = 32;
@@ -107,4 +110,19 @@ fn step<V: Lanes>(state: &mut [f32], a: &[f32], b: &[f32], c: &[f32], delta: f32
         sum += *s * c;
     }
     sum
+}
+
+impl Run for ops::SelectiveScan {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let (x, dt, b, c) = (step.input(self.x), step.input(self.dt), step.input(self.b), step.input(self.c));
+        let (a, d) = (step.weights.vector(self.a)?, step.weights.vector(self.d)?);
+        let scan = SelectiveScan { x, dt, b, c, a, d };
+        let states = step.memory.slots_mut(self.state)?;
+        if step.fast {
+            scan.fast(step.spans, states, out)
+        } else {
+            scan.twin(step.spans, states, out)
+        }
+        Ok(())
+    }
 }

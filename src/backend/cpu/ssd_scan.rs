@@ -1,4 +1,4 @@
-//! The Mamba-2 recurrence. See [`Op::SsdScan`](crate::graph::Op::SsdScan).
+//! The Mamba-2 recurrence. See [`ops::SsdScan`].
 //!
 //! The fast path gives each thread a head of a span and walks the rows; the `N` states of a column are
 //! updated side by side.
@@ -6,9 +6,12 @@
 use super::math::softplus;
 use super::memory::SlotStates;
 use super::parallel;
+use super::program::{Operands, Run};
 use super::rows::{Input, Output};
 use super::simd::{Kernel, LANES, Lanes, vectorised};
 use super::spans::{SpanRows, Task, tasks};
+use crate::backend::Result;
+use crate::graph::ops;
 
 /// A scan over the rows of every span.
 pub(super) struct SsdScan<'a> {
@@ -125,4 +128,20 @@ fn step<V: Lanes>(state: &mut [f32], decay: f32, input: f32, b: &[f32], c: &[f32
         sum += *s * c;
     }
     sum
+}
+
+impl Run for ops::SsdScan {
+    fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
+        let (x, dt, b, c) = (step.input(self.x), step.input(self.dt), step.input(self.b), step.input(self.c));
+        let [a, d, dt_bias] = [self.a, self.d, self.dt_bias].map(|weight| step.weights.vector(weight));
+        let &Self { limit, heads, groups, .. } = self;
+        let scan = SsdScan { x, dt, b, c, a: a?, d: d?, dt_bias: dt_bias?, limit, heads, groups };
+        let states = step.memory.slots_mut(self.state)?;
+        if step.fast {
+            scan.fast(step.spans, states, out)
+        } else {
+            scan.twin(step.spans, states, out)
+        }
+        Ok(())
+    }
 }

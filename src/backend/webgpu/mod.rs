@@ -3,6 +3,7 @@
 
 mod fuse;
 mod gpu;
+mod limits;
 mod lower;
 mod memory;
 mod packing;

@@ -3,7 +3,7 @@
 //! WebAssembly, only moves bytes.
 
 use super::gpu::Gpu;
-use super::lower::wrapped;
+use super::limits::wrapped;
 use super::packing::{Packing, QUAD};
 use super::params;
 use super::program::{Pending, bind, encode};

@@ -1,15 +1,14 @@
-//! What the kernels of one op leave for one another: how much, and where in it what begins. Sizes follow from
-//! the graph and the rows a program is compiled for.
+//! Scratch buffers of ops that are several kernels: sizes and offsets. They follow from the graph and the rows a
+//! program is compiled for.
 
-use super::lower::{FEW_ROWS, capacity};
+use super::limits::{MATVEC_ROWS, TILE_ROWS, capacity};
 use crate::backend::{CHUNK_ROWS, ProgramSpec, StepTable};
+use crate::graph::ops::{GatedDelta, MoeApply};
 use crate::graph::{Graph, Op, Rows, StateId, pitch};
 use crate::state::StateLayout;
 
 /// Most buffers of the kind that one op has.
 pub(super) const SCRATCHES: usize = 3;
-/// Pairs of one workgroup of `moe_apply/tile.wgsl`.
-const TILE_ROWS: usize = 32;
 /// Words of the lists in front of the tiles, and of a tile.
 pub(super) const TILE_WORDS: usize = 4;
 
@@ -21,12 +20,12 @@ pub fn scratch_bytes(graph: &Graph, spec: &ProgramSpec) -> u64 {
 
 /// Bytes of each scratch that an op needs.
 pub(super) fn of_op(graph: &Graph, spec: &ProgramSpec, op: &Op) -> [u64; SCRATCHES] {
-    let numbers = match *op {
-        Op::MoeApply { .. } => experts(graph, spec, op),
-        Op::GatedDelta { heads, state, .. } => [delta(graph, spec, state, heads)[2], 0, 0],
+    let numbers = match op {
+        Op::MoeApply(op) => experts(graph, spec, op),
+        Op::GatedDelta(op) => [delta(graph, spec, op).end, 0, 0],
         // What is handed from chunk to chunk: states, and a decay for each channel or head.
-        Op::SelectiveScan { x: decays, state, .. } => [long_chunks(spec) * (states(graph, state) + decays.width), 0, 0],
-        Op::SsdScan { heads, state, .. } => [long_chunks(spec) * (states(graph, state) + heads), 0, 0],
+        Op::SelectiveScan(op) => [long_chunks(spec) * (states(graph, op.state) + op.x.width), 0, 0],
+        Op::SsdScan(op) => [long_chunks(spec) * (states(graph, op.state) + op.heads), 0, 0],
         _ => [0; SCRATCHES],
     };
     numbers.map(|numbers| 4 * numbers as u64)
@@ -41,12 +40,22 @@ pub(super) fn long_chunks(spec: &ProgramSpec) -> usize {
     if spec.rows > CHUNK_ROWS as usize { StepTable::most_long_chunks(spec.rows) } else { 0 }
 }
 
-/// Where in the scratch of a gated delta rule the inverses begin, where the gates, and where it ends, in numbers.
-pub(super) fn delta(graph: &Graph, spec: &ProgramSpec, state: StateId, heads: usize) -> [usize; 3] {
+/// Places in the scratch of a gated delta rule, in numbers. The states of chunks come first.
+pub(super) struct DeltaScratch {
+    /// Inverses of the chunks.
+    pub inverses: usize,
+    /// Gates of every row and head.
+    pub gates: usize,
+    /// Behind everything.
+    pub end: usize,
+}
+
+/// The scratch of a gated delta rule.
+pub(super) fn delta(graph: &Graph, spec: &ProgramSpec, op: &GatedDelta) -> DeltaScratch {
     let (long, rows) = (long_chunks(spec), capacity(spec, Rows::All));
-    let inverses = long * states(graph, state);
-    let gates = inverses + long * heads * (CHUNK_ROWS * CHUNK_ROWS) as usize;
-    [inverses, gates, gates + rows * heads * 2]
+    let inverses = long * states(graph, op.state);
+    let gates = inverses + long * op.heads * (CHUNK_ROWS * CHUNK_ROWS) as usize;
+    DeltaScratch { inverses, gates, end: gates + rows * op.heads * 2 }
 }
 
 /// Most tiles of `pairs` pairs of rows and experts: all but one of an expert's are full.
@@ -55,12 +64,11 @@ pub(super) fn most_tiles(pairs: usize, experts: usize) -> usize {
 }
 
 /// Numbers of what is hidden, of the pairs' results, and of the lists.
-fn experts(graph: &Graph, spec: &ProgramSpec, op: &Op) -> [usize; SCRATCHES] {
-    let &Op::MoeApply { routes, up, experts, out, .. } = op else { return [0; SCRATCHES] };
-    let (value, top) = (graph.value(out), graph.value(routes).width / 2);
-    let (rows, hidden) = (capacity(spec, value.rows), pitch(graph.weight(up).rows / experts));
-    let pairs = rows * top;
-    let many = usize::from(rows > FEW_ROWS);
-    let lists = TILE_WORDS * (1 + most_tiles(pairs, experts)) + pairs;
-    [pairs * hidden, many * pairs * pitch(value.width), many * lists]
+fn experts(graph: &Graph, spec: &ProgramSpec, op: &MoeApply) -> [usize; SCRATCHES] {
+    let out = graph.value(op.out);
+    let (rows, hidden) = (capacity(spec, out.rows), pitch(op.up_rows(graph)));
+    let pairs = rows * op.top_k(graph);
+    let tiled = usize::from(rows > MATVEC_ROWS);
+    let lists = TILE_WORDS * (1 + most_tiles(pairs, op.experts)) + pairs;
+    [pairs * hidden, tiled * pairs * pitch(out.width), tiled * lists]
 }

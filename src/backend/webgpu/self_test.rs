@@ -11,9 +11,10 @@ use super::gpu::Gpu;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BackendError, Outputs, ProgramSpec, Result, Span, Step, StepTable, Tokens};
 use crate::formats::{GROUP, Quantised, Rounding};
+use crate::graph::ops::{Attention, GatedDelta, KvAppend, SelectiveScan, SsdScan};
 use crate::graph::{
-    Function, Graph, GraphBuilder, KvSpec, NormKind, Op, Part, Rotary, Routing, RowBlock, Rows, SourceBlock, StateKind,
-    ValueId, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
+    ExpertChoice, Function, Graph, GraphBuilder, KvSpec, NormKind, Part, Rotary, Routing, RowBlock, Rows, SourceBlock,
+    StateKind, ValueId, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
 };
 use crate::state::{KvFormat, Sampler, SlotId, StateLayout};
 
@@ -79,8 +80,8 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let kv = g.kv(0, KvSpec { heads: kv_heads, key_width: key, value_width: value, pinned: 3, window: Some(20) });
     let attended = g.value("attention (window)", heads * value, Rows::All);
     let (window, decode_window) = (Some(20), Some(20));
-    g.push(Op::Attention { q, k, v, state: kv, heads, scale: 0.4, window, decode_window, out: attended });
-    g.push(Op::KvAppend { k, v, state: kv });
+    g.push(Attention { q, k, v, state: kv, heads, scale: 0.4, window, decode_window, out: attended });
+    g.push(KvAppend { k, v, state: kv });
     let conv = g.state("conv", 0, StateKind::Conv { channels: WIDTH, taps: 4 });
     let kernel = weight(&mut g, "kernel", Vector, WIDTH, 4);
     let inner = g.conv("conv", inner, kernel, None, conv, Function::Silu);
@@ -101,7 +102,7 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let d = weight(&mut g, "d", Vector, WIDTH, 1);
     let state = g.state("selective", 0, StateKind::Recurrent { shape: vec![WIDTH, states], channels_last: false });
     let scanned = g.value("selective_scan", WIDTH, Rows::All);
-    g.push(Op::SelectiveScan { x: g.whole(inner), dt, b, c, a, d, state, out: scanned });
+    g.push(SelectiveScan { x: g.whole(inner), dt, b, c, a, d, state, out: scanned });
     let scanned = g.gate("gate (scan)", z, g.whole(scanned), Function::Silu);
     let back = weight(&mut g, "back", Matrix, WIDTH, heads * value);
     let attended = g.linear("linear (back)", attended, back, Some(bias));
@@ -125,21 +126,11 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let state = g.state("ssd", 1, StateKind::Recurrent { shape: vec![heads, columns, states], channels_last: false });
     let scanned = g.value("ssd_scan", heads * columns, Rows::All);
     let limit = (0.0, f32::INFINITY);
-    g.push(Op::SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: scanned });
+    g.push(SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: scanned });
     let kv = g.kv(1, KvSpec { heads: 4, key_width: 6, value_width: 6, pinned: 0, window: None });
     let attended = g.value("attention (global)", WIDTH, Rows::All);
-    g.push(Op::Attention {
-        q,
-        k,
-        v,
-        state: kv,
-        heads: 4,
-        scale: 0.4,
-        window: None,
-        decode_window: None,
-        out: attended,
-    });
-    g.push(Op::KvAppend { k, v, state: kv });
+    g.push(Attention { q, k, v, state: kv, heads: 4, scale: 0.4, window: None, decode_window: None, out: attended });
+    g.push(KvAppend { k, v, state: kv });
     let gated = g.gate("gate", g.whole(scanned), g.whole(attended), Function::SquaredRelu);
     let grouped = g.norm("norm (layer)", g.whole(gated), NormKind::Layer, 4, 1e-3, Some(scale), None);
     let active = g.activation("activation", g.whole(grouped), Function::Silu, 1.25);
@@ -185,7 +176,7 @@ fn third_layer(g: &mut GraphBuilder, stream: ValueId) -> ValueId {
     let state = g.state("delta", 2, state);
     let out = g.value("gated_delta", heads * value, Rows::All);
     let (delta_q, delta_k) = (g.whole(delta_q), g.whole(delta_k));
-    g.push(Op::GatedDelta {
+    g.push(GatedDelta {
         q: delta_q,
         k: delta_k,
         v: delta_v,
@@ -213,8 +204,8 @@ fn third_layer(g: &mut GraphBuilder, stream: ValueId) -> ValueId {
     let kv = g.kv(2, KvSpec { heads: 2, key_width: head, value_width: head, pinned: 0, window: None });
     let attended = g.value("attention 3", WIDTH, Rows::All);
     let (window, decode_window) = (None, None);
-    g.push(Op::Attention { q, k, v, state: kv, heads, scale: 0.4, window, decode_window, out: attended });
-    g.push(Op::KvAppend { k, v, state: kv });
+    g.push(Attention { q, k, v, state: kv, heads, scale: 0.4, window, decode_window, out: attended });
+    g.push(KvAppend { k, v, state: kv });
     let mixed = g.add("add 3", g.whole(delta), g.whole(attended), 0.5);
     let stream = g.add("stream 3", g.whole(stream), g.whole(mixed), 0.5);
 
@@ -224,7 +215,13 @@ fn third_layer(g: &mut GraphBuilder, stream: ValueId) -> ValueId {
     let logits = g.linear("linear (router)", normed, router, None);
     let bias = weight(g, "router bias", Vector, experts, 1);
     let routing = Routing::Sigmoid { normed: true, scale: 0.5 };
-    let routes = g.moe_route("moe_route", g.whole(logits), Some(bias), routing, [3, 2, 3]);
+    let routes = g.moe_route(
+        "moe_route",
+        g.whole(logits),
+        Some(bias),
+        routing,
+        ExpertChoice { n_group: 3, topk_group: 2, top_k: 3 },
+    );
     let up = weight(g, "up", Matrix, experts * hidden, WIDTH);
     let down = weight(g, "down", Matrix, experts * WIDTH, hidden);
     let routed = g.moe_apply("moe_apply", normed, routes, [up, down], experts, Function::SquaredRelu, false);

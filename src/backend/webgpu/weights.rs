@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use super::gpu::Gpu;
 use super::packing::{Packing, QUAD};
 use super::quantise::Quantiser;
+use crate::backend::refusals::misuse;
 use crate::backend::{BackendError, Result};
-use crate::graph::{RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
+use crate::graph::{RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
 
 /// Bytes written before the host waits for the device to take them.
 const IN_FLIGHT: u64 = 64 << 20;
@@ -157,6 +158,25 @@ impl Weights {
     /// Gives back what only loading needs.
     pub fn settle(&mut self) {
         self.quantiser = Quantiser::default();
+    }
+
+    /// Refuses a weight that does not have the shape and the class of its recipe: the kernels trust them.
+    pub fn check(&self, id: WeightId, recipe: &WeightRecipe) -> Result<()> {
+        let (vector, rows, columns) = match self.stored.get(&id) {
+            None => return misuse(format!("weight `{}` was not created", recipe.name)),
+            Some(&Stored::Vector { rows, columns, .. }) => (true, rows, columns),
+            Some(Stored::Matrix(matrix)) => (false, matrix.rows, matrix.columns),
+        };
+        let same = (rows, columns) == (recipe.rows, recipe.columns);
+        if same && vector == (recipe.class == WeightClass::Vector) {
+            return Ok(());
+        }
+        let (kind, wanted) = (if vector { "vector" } else { "matrix" }, (recipe.rows, recipe.columns, recipe.class));
+        misuse(format!(
+            "weight `{}` was created as a {kind} {:?}, its recipe says {wanted:?}",
+            recipe.name,
+            [rows, columns]
+        ))
     }
 
     /// The matrix behind an id.

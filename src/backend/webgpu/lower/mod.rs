@@ -1,28 +1,40 @@
-//! From ops to dispatches: which kernel, which buffers, which parameters, how many workgroups.
+//! From ops to dispatches: which kernel, which buffers, which parameters, how many workgroups. One file an op; a fused
+//! group lies in the file of the op that it is about.
 
-mod delta;
-mod experts;
+mod activation;
+mod add;
+mod attention;
+mod conv;
+mod conv_append;
+mod embed;
+mod gate;
+mod gated_delta;
+mod gather;
+mod kv_append;
 mod linear;
-mod mixing;
-mod pointwise;
+mod linear_fused;
+mod moe_apply;
+mod moe_route;
+mod norm;
+mod pools;
+mod rope;
 mod sample;
-mod scan;
+mod selective_scan;
+mod ssd_scan;
 
 use std::collections::BTreeMap;
 
 use super::fuse::{Kernel, fuse};
 use super::gpu::Gpu;
+use super::limits::{ELEMENTS, capacity, wrapped};
 use super::memory::{Memory, Piece};
+use super::params;
 use super::program::{Pending, Place, Program, bind};
 use super::scratch::{self, SCRATCHES};
 use super::weights::Weights;
+use crate::backend::refusals::misuse;
 use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
-use crate::graph::{Graph, Op, RotaryId, Rows, StateId, ValueId, View, pitch, plan};
-
-pub(super) use linear::FEW_ROWS;
-
-/// Lanes of the kernels that take one element an invocation.
-const ELEMENTS: usize = 64;
+use crate::graph::{Function, Graph, Op, RotaryId, Rows, StateId, ValueId, View, WeightId, pitch, plan};
 
 /// Buffers that programs share: they never run at the same time.
 #[derive(Default)]
@@ -73,11 +85,17 @@ pub(super) fn lower(
     memory: &Memory,
     workspace: &mut Workspace,
 ) -> Result<Program> {
+    if let Err(error) = graph.validate() {
+        return misuse(error.to_string());
+    }
+    for (index, recipe) in graph.weights.iter().enumerate() {
+        weights.check(WeightId(index as u32), recipe)?;
+    }
     let vectors = weights.vectors(gpu)?;
     let wanted = |op: &usize| {
         // Without outputs, what only serves them is not compiled.
         let rows = graph.ops[*op].writes().map(|v| graph.value(v).rows);
-        spec.outputs > 0 || !(rows == Some(Rows::Outputs) || matches!(graph.ops[*op], Op::Sample { .. }))
+        spec.outputs > 0 || !(rows == Some(Rows::Outputs) || matches!(graph.ops[*op], Op::Sample(_)))
     };
     let mut kernels = fuse(graph, spec, &memory.layout, weights);
     kernels.retain(|kernel| kernel.ops().iter().all(wanted));
@@ -117,7 +135,7 @@ pub(super) fn lower(
         }
     }
     // Only what looks up tokens can feed a slot its own.
-    let feeds = graph.ops.iter().any(|op| matches!(op, Op::Embed { .. }));
+    let feeds = graph.ops.iter().any(|op| matches!(op, Op::Embed(_)));
     let frozen = if feeds { lowering.freeze() } else { Ok(()) };
     let result = frozen.and_then(|()| kernels.iter().try_for_each(|kernel| lowering.kernel(kernel)));
     workspace.rotaries = std::mem::take(&mut lowering.rotaries);
@@ -128,57 +146,47 @@ pub(super) fn lower(
     Ok(Program { spec: spec.clone(), dispatches: bind(gpu, pending)?, table, places, sampled })
 }
 
-/// Rows that a program's buffers hold: few rows come in powers of two, as their kernels do.
-pub(super) fn capacity(spec: &ProgramSpec, rows: Rows) -> usize {
-    let rows = match rows {
-        Rows::All => spec.rows,
-        Rows::Outputs => spec.outputs,
-    };
-    if rows <= FEW_ROWS { rows.next_power_of_two() } else { rows }
-}
-
-/// So many workgroups, wrapped into two dimensions: one holds 65535 at most.
-pub(super) fn wrapped(workgroups: usize) -> [u32; 3] {
-    const MOST: usize = 65535;
-    let x = workgroups.clamp(1, MOST);
-    [x as u32, workgroups.div_ceil(x).max(1) as u32, 1]
-}
-
 impl Lowering<'_> {
-    fn kernel(&mut self, kernel: &Kernel) -> Result<()> {
-        match *kernel {
-            Kernel::Single(op) => self.op(&self.graph.ops[op]),
-            Kernel::Linear { linear, input, add } => self.fused_linear(linear, input, add),
-            Kernel::LinearPair(pair) => self.linear_pair(pair),
-            Kernel::ConvDecode { conv, .. } => self.conv(&self.graph.ops[conv], true),
-            Kernel::ScanDecode(ops) => self.scan_decode(ops),
-            Kernel::DeltaDecode(ops) => self.delta_decode(ops),
-            Kernel::SsdDecode { scan, gate } => self.ssd_decode(scan, gate),
-            Kernel::RopeNormed { norm, rope, append } => self.rope_normed(norm, rope, append),
-            Kernel::RopeAppend { query, key, append } => self.rope_append(query, key, append),
+    fn kernel(&mut self, kernel: &Kernel<'_>) -> Result<()> {
+        let before = self.pending.len();
+        match kernel {
+            Kernel::Single(_, op) => self.op(op),
+            Kernel::Linear(group) => self.fused_linear(group),
+            Kernel::LinearPair(group) => self.linear_pair(group),
+            Kernel::ConvDecode(group) => self.conv_decode(group),
+            Kernel::ScanDecode(group) => self.scan_decode(group),
+            Kernel::DeltaDecode(group) => self.delta_decode(group),
+            Kernel::SsdDecode(group) => self.ssd_decode(group),
+            Kernel::RopeNormed(group) => self.rope_normed(group),
+            Kernel::RopeAppend(group) => self.rope_append(group),
+        }?;
+        if self.pending.len() == before {
+            let names: Vec<_> = kernel.ops().into_iter().map(|op| self.graph.ops[op].name()).collect();
+            return misuse(format!("the kernels of {} start nothing", names.join("+")));
         }
+        Ok(())
     }
 
     fn op(&mut self, op: &Op) -> Result<()> {
-        match *op {
-            Op::Embed { table, scale, out } => self.embed(table, scale, out),
-            Op::Linear { x, weight, bias, out } => self.linear(x, weight, bias, out),
-            Op::Norm { x, kind, groups, eps, weight, bias, out } => self.norm(x, kind, groups, eps, weight, bias, out),
-            Op::Gate { gate, x, function, out } => self.gate(gate, x, function, out),
-            Op::Activation { x, function, scale, out } => self.activation(x, function, scale, out),
-            Op::Add { a, b, scale, out } => self.add(a, b, scale, out),
-            Op::Gather { x, out } => self.gather(x, out),
-            Op::Rope { x, heads, rotary, out } => self.rope(x, heads, rotary, out),
-            Op::Conv { .. } => self.conv(op, false),
-            Op::ConvAppend { x, state } => self.conv_append(x, state),
-            Op::Attention { .. } => self.attention(op),
-            Op::KvAppend { k, v, state } => self.kv_append(k, v, state),
-            Op::SelectiveScan { .. } => self.selective_scan(op),
-            Op::SsdScan { .. } => self.ssd_scan(op),
-            Op::Sample { logits } => self.sample(logits),
-            Op::GatedDelta { .. } => self.gated_delta(op),
-            Op::MoeRoute { .. } => self.moe_route(op),
-            Op::MoeApply { .. } => self.moe_apply(op),
+        match op {
+            Op::Embed(op) => self.embed(op),
+            Op::Norm(op) => self.norm(op),
+            Op::Linear(op) => self.linear(op),
+            Op::Gate(op) => self.gate(op),
+            Op::Activation(op) => self.activation(op),
+            Op::Add(op) => self.add(op),
+            Op::Conv(op) => self.conv(op),
+            Op::ConvAppend(op) => self.conv_append(op),
+            Op::Rope(op) => self.rope(op),
+            Op::Attention(op) => self.attention(op),
+            Op::KvAppend(op) => self.kv_append(op),
+            Op::SelectiveScan(op) => self.selective_scan(op),
+            Op::SsdScan(op) => self.ssd_scan(op),
+            Op::GatedDelta(op) => self.gated_delta(op),
+            Op::MoeRoute(op) => self.moe_route(op),
+            Op::MoeApply(op) => self.moe_apply(op),
+            Op::Gather(op) => self.gather(op),
+            Op::Sample(op) => self.sample(op),
         }
     }
 
@@ -229,15 +237,47 @@ impl Lowering<'_> {
         wrapped((self.rows(rows) * width).div_ceil(ELEMENTS))
     }
 
-    fn vector_at(&self, weight: Option<crate::graph::WeightId>) -> Result<u32> {
-        weight.map_or(Ok(super::params::NONE), |w| self.weights.vector(w))
+    /// How reductions over a workgroup are made.
+    fn reduce(&self) -> &'static str {
+        if self.gpu.info.subgroups { "subgroup" } else { "tree" }
+    }
+
+    /// Chunks of spans that have several, at most.
+    fn long_chunks(&self) -> usize {
+        scratch::long_chunks(self.spec)
+    }
+
+    fn chunks_at(&self) -> u32 {
+        (StepTable::chunks_at(self.spec.rows, self.spec.outputs) / 4) as u32
+    }
+
+    fn vector_at(&self, weight: Option<WeightId>) -> Result<u32> {
+        weight.map_or(Ok(params::NONE), |w| self.weights.vector(w))
     }
 
     fn fixed(&self, state: StateId) -> Result<wgpu::Buffer> {
         match self.memory.piece(state) {
             Piece::Fixed(buffer) => Ok(buffer.clone()),
-            Piece::Kv { .. } => Err(BackendError::Misuse(format!("`{}` is a KV state", self.graph.state(state).name))),
+            Piece::Kv { .. } => self.no_state(state, "kept whole for every slot"),
         }
+    }
+
+    fn d_conv(&self, state: StateId) -> Result<u32> {
+        match self.graph.conv(state) {
+            Some((_, d_conv)) => Ok(d_conv as u32),
+            None => self.no_state(state, "of a convolution"),
+        }
+    }
+
+    fn recurrent<const N: usize>(&self, state: StateId) -> Result<[usize; N]> {
+        match self.graph.recurrent(state) {
+            Some(shape) => Ok(shape),
+            None => self.no_state(state, &format!("recurrent, of {N} axes")),
+        }
+    }
+
+    fn no_state<T>(&self, state: StateId, wanted: &str) -> Result<T> {
+        misuse(format!("`{}` is not a state {wanted}", self.graph.state(state).name))
     }
 
     /// The table of angles of a rotary, for every position of the context.
@@ -256,4 +296,19 @@ impl Lowering<'_> {
 /// 1 for rows that are outputs, as the kernels have it.
 fn outputs(rows: Rows) -> u32 {
     u32::from(rows == Rows::Outputs)
+}
+
+/// Functions as the kernels number them.
+fn number(function: Function) -> u32 {
+    match function {
+        Function::Identity => 0,
+        Function::Silu => 1,
+        Function::SquaredRelu => 2,
+        Function::Sigmoid => 3,
+    }
+}
+
+/// Upper limit of a scan's steps: WGSL has no infinity to compare with.
+fn finite(limit: f32) -> f32 {
+    limit.min(f32::MAX)
 }

@@ -3,7 +3,8 @@
 use super::{ELEMENTS, Lowering, wrapped};
 use crate::backend::Result;
 use crate::backend::webgpu::params;
-use crate::graph::{Rows, ValueId};
+use crate::graph::Rows;
+use crate::graph::ops::Sample;
 
 impl Lowering<'_> {
     /// Keeps the step from changing what finished slots remember.
@@ -14,8 +15,8 @@ impl Lowering<'_> {
         self.dispatch("freeze", "sample.freeze", &[], &params, &[&samplers], workgroups)
     }
 
-    pub(super) fn sample(&mut self, logits: ValueId) -> Result<()> {
-        let from = self.place(logits)?;
+    pub(super) fn sample(&mut self, op: &Sample) -> Result<()> {
+        let from = self.place(op.logits)?;
         let rows = self.rows(Rows::Outputs);
         let sampled = self.gpu.storage("sampled", (rows * 4) as u64)?;
         let (samplers, counts) = (self.memory.samplers.clone(), self.memory.counts.clone());

@@ -1,0 +1,32 @@
+//! The choice of experts.
+
+use selvedge_cuda::Launch;
+use selvedge_cuda::ops as kernels;
+
+use super::Lowering;
+use crate::backend::Result;
+use crate::graph::Routing;
+use crate::graph::ops::MoeRoute;
+
+impl Lowering<'_> {
+    pub(super) fn moe_route(&self, op: &MoeRoute) -> Result<Launch> {
+        let (count, rows) = self.rows(op.out);
+        let (sigmoid, normed, scale) = match op.routing {
+            Routing::Softmax => (0, 0, 1.0),
+            Routing::Sigmoid { normed, scale } => (1, u32::from(normed), scale),
+        };
+        let kernel = kernels::MoeRoute {
+            step: self.step,
+            logits: self.view(op.logits),
+            out: self.whole(op.out),
+            bias: self.weights.vector_or_null(op.bias)?,
+            count,
+            groups: op.choice.n_group as u32,
+            top_groups: op.choice.topk_group as u32,
+            sigmoid,
+            normed,
+            scale,
+        };
+        Ok(kernel.launch(self.device, rows)?)
+    }
+}

@@ -1,0 +1,22 @@
+//! Rotary embeddings.
+
+use selvedge_cuda::Launch;
+use selvedge_cuda::ops as kernels;
+
+use super::Lowering;
+use crate::backend::Result;
+use crate::graph::ops::Rope;
+
+impl Lowering<'_> {
+    pub(super) fn rope(&self, op: &Rope) -> Result<Launch> {
+        let kernel = kernels::Rope {
+            step: self.step,
+            x: self.view(op.x),
+            out: self.whole(op.out),
+            table: self.rotaries[op.rotary.0 as usize].address(),
+            head: op.head_dim() as u32,
+            pairs: self.graph.rotary(op.rotary).inverse_frequencies.len() as u32,
+        };
+        Ok(kernel.launch(self.device, self.all())?)
+    }
+}

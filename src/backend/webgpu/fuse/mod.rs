@@ -1,0 +1,150 @@
+//! Fusion: the groups of ops that one kernel runs. The table, for programs of few rows (decode), where starting
+//! kernels costs more than what they recompute; programs of many rows run op by op.
+//!
+//! | group | kernel |
+//! |---|---|
+//! | norm, linear | `linear_rows.norm` |
+//! | norm of several groups, linear | `linear_rows.group_norm` |
+//! | add, norm, linear | `linear_rows.add_norm` (the sum is kept where it is read again) |
+//! | norm, norm, add, linear | `linear_rows.norms` |
+//! | gate, linear | `linear_rows.gate` |
+//! | activation, linear | `linear_rows.activation` |
+//! | conv, linear | `linear_rows.conv` (the convolution again in the next group) |
+//! | any of these, or a linear alone, then add | the same kernel |
+//! | linear, linear, add, where the matrices have one format | `linear_pair.plain` |
+//! | gate, linear, linear, add, likewise | `linear_pair.gate` |
+//! | conv, conv_append | `conv_decode` |
+//! | conv, conv_append, norm x 3, linear, selective_scan, gate | `selective_scan.decode` |
+//! | ssd_scan, gate, where a norm follows | `ssd_scan.decode` |
+//! | norm, norm, gated_delta, norm, gate | `gated_delta.decode` |
+//! | norm, rope, kv_append | `rope_normed` |
+//! | rope, rope, kv_append | `rope_append` |
+//!
+//! A group holds the ops that it fuses. Its oracle is the composition of their CPU references. Nothing is fused in a
+//! program that keeps values for reading: a fused group does not make those inside it.
+
+mod linear;
+mod mixers;
+mod rope;
+
+use std::collections::BTreeSet;
+
+use super::limits::MATVEC_ROWS;
+use super::weights::Weights;
+use crate::backend::ProgramSpec;
+use crate::graph::ops::{Add, Norm, NormKind};
+use crate::graph::{Graph, Op, Uses, ValueId};
+use crate::state::StateLayout;
+
+pub(super) use linear::{FusedLinear, Input, LinearPair, PairInput};
+pub(super) use mixers::{ConvDecode, DeltaDecode, ScanDecode, SsdDecode};
+pub(super) use rope::{RopeAppend, RopeNormed};
+
+/// Ops that one or more dispatches run together.
+pub(super) enum Kernel<'a> {
+    Single(usize, &'a Op),
+    Linear(FusedLinear<'a>),
+    LinearPair(LinearPair<'a>),
+    ConvDecode(ConvDecode<'a>),
+    ScanDecode(ScanDecode<'a>),
+    SsdDecode(SsdDecode<'a>),
+    DeltaDecode(DeltaDecode<'a>),
+    RopeNormed(RopeNormed<'a>),
+    RopeAppend(RopeAppend<'a>),
+}
+
+impl Kernel<'_> {
+    /// Indexes of its ops, the one that makes its result last.
+    pub fn ops(&self) -> Vec<usize> {
+        match self {
+            Self::Single(op, _) => vec![*op],
+            Self::Linear(group) => group.ops(),
+            Self::LinearPair(group) => group.ops(),
+            Self::ConvDecode(group) => vec![group.append.index, group.conv.index],
+            Self::ScanDecode(group) => group.ops(),
+            Self::SsdDecode(group) => vec![group.scan.index, group.gate.index],
+            Self::DeltaDecode(group) => group.ops(),
+            Self::RopeNormed(group) => vec![group.norm.index, group.append.index, group.rope.index],
+            Self::RopeAppend(group) => vec![group.query.index, group.key.index, group.append.index],
+        }
+    }
+
+    /// Index of the op in whose turn it runs: the one that needs all the others, or that the others wait for.
+    fn turn(&self) -> usize {
+        match self {
+            Self::Single(op, _) => *op,
+            Self::Linear(group) => group.add.map_or(group.linear.index, |add| add.index),
+            Self::LinearPair(group) => group.add.index,
+            Self::ConvDecode(group) => group.conv.index,
+            Self::ScanDecode(group) => group.gate.index,
+            Self::SsdDecode(group) => group.gate.index,
+            Self::DeltaDecode(group) => group.gate.index,
+            Self::RopeNormed(group) => group.rope.index,
+            Self::RopeAppend(group) => group.query.index.max(group.key.index),
+        }
+    }
+}
+
+/// A graph whose ops are on their way into groups.
+struct Fusion<'a> {
+    uses: Uses<'a>,
+    spec: &'a ProgramSpec,
+    layout: &'a StateLayout,
+    weights: &'a Weights,
+    kernels: Vec<Kernel<'a>>,
+    /// Ops that are in a group.
+    taken: BTreeSet<usize>,
+    /// Convolutions that the kernel of a Mamba-1 step makes; a linear layer that reads one makes it again.
+    convolutions: BTreeSet<usize>,
+}
+
+/// Groups the ops of a graph, in an order in which they can run.
+pub(super) fn fuse<'a>(
+    graph: &'a Graph,
+    spec: &'a ProgramSpec,
+    layout: &'a StateLayout,
+    weights: &'a Weights,
+) -> Vec<Kernel<'a>> {
+    let ops = graph.ops.iter().enumerate();
+    if spec.rows > MATVEC_ROWS || !spec.keep.is_empty() || !graph.inputs.is_empty() {
+        return ops.map(|(index, op)| Kernel::Single(index, op)).collect();
+    }
+    let (kernels, taken, convolutions) = (vec![], BTreeSet::new(), BTreeSet::new());
+    let mut fusion = Fusion { uses: Uses::new(graph), spec, layout, weights, kernels, taken, convolutions };
+    fusion.mixers();
+    // Either linear would otherwise take the addition for itself.
+    for add in fusion.uses.nodes::<Add>() {
+        let pair = fusion.linear_pair(add);
+        fusion.take(pair.map(Kernel::LinearPair));
+    }
+    for index in 0..graph.ops.len() {
+        if fusion.taken.contains(&index) {
+            continue;
+        }
+        let kernel = fusion.around_linear(index).or_else(|| fusion.around_attention(index));
+        let kernel = kernel.or_else(|| fusion.conv_decode(index).map(Kernel::ConvDecode));
+        fusion.take(kernel);
+    }
+    let Fusion { mut kernels, taken, .. } = fusion;
+    kernels.extend(ops.filter(|(index, _)| !taken.contains(index)).map(|(index, op)| Kernel::Single(index, op)));
+    kernels.sort_by_key(Kernel::turn);
+    kernels
+}
+
+impl<'a> Fusion<'a> {
+    fn take(&mut self, kernel: Option<Kernel<'a>>) {
+        if let Some(kernel) = kernel {
+            self.taken.extend(kernel.ops());
+            self.kernels.push(kernel);
+        }
+    }
+
+    fn read_by_norm(&self, value: ValueId) -> bool {
+        self.uses.readers(value).iter().any(|&reader| self.uses.node(reader).is_some_and(|norm| is_plain(norm.op)))
+    }
+}
+
+/// Whether a norm is a plain RMS norm over all columns; its weight is as wide as its input.
+fn is_plain(norm: &Norm) -> bool {
+    norm.kind == NormKind::Rms && norm.groups == 1 && norm.weight.is_some() && norm.bias.is_none()
+}

@@ -1,0 +1,135 @@
+//! Linear layers of few rows, together with the ops that make their input and with the addition of their results.
+
+use super::linear::MadeInput;
+use super::{Lowering, number, wrapped};
+use crate::backend::Result;
+use crate::backend::refusals::misuse;
+use crate::backend::webgpu::fuse::{FusedLinear, Input, LinearPair, PairInput};
+use crate::backend::webgpu::packing::QUAD;
+use crate::backend::webgpu::params;
+
+impl Lowering<'_> {
+    /// A linear layer together with the ops that make its input.
+    pub(super) fn fused_linear(&mut self, group: &FusedLinear<'_>) -> Result<()> {
+        let FusedLinear { input, linear, add } = group;
+        let input = match input {
+            Input::Plain => self.plain_input(linear)?,
+            made => self.made_input(made)?,
+        };
+        self.linear_rows(input, linear, add.as_ref().map(|add| add.op))
+    }
+
+    fn made_input(&self, input: &Input<'_>) -> Result<MadeInput> {
+        let mut params = params::LinearRows { scale: 1.0, ..Default::default() };
+        let (shader, name, sources) = match input {
+            Input::Plain => return misuse("an input that nothing makes".into()),
+            Input::Norm(norm) | Input::GroupNorm(norm) => {
+                let (x, pitch, offset) = self.source(norm.x)?;
+                (params.x_pitch, params.x_offset, params.eps) = (pitch, offset, norm.eps);
+                params.norm_at = self.vector_at(norm.weight)?;
+                let grouped = matches!(input, Input::GroupNorm(_));
+                params.groups = if grouped { norm.groups as u32 } else { 0 };
+                (if grouped { "group_norm" } else { "norm" }, "norm+linear", vec![x])
+            }
+            Input::AddNorm { add, norm } => {
+                let (x, pitch, offset) = self.source(add.a)?;
+                let (second, second_pitch, second_offset) = self.source(add.b)?;
+                (params.x_pitch, params.x_offset) = (pitch, offset);
+                (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
+                (params.eps, params.scale, params.norm_at) = (norm.eps, add.scale, self.vector_at(norm.weight)?);
+                // A sum that nobody reads again has no place, and is not kept.
+                let kept = self.places.get(&add.out).cloned();
+                params.sum_pitch = kept.as_ref().map_or(0, |p| p.pitch as u32);
+                let sum = match kept {
+                    Some(place) => place.buffer,
+                    None => self.nowhere()?,
+                };
+                ("add_norm", "add+norm+linear", vec![x, second, sum])
+            }
+            Input::Norms { first, second, add } => {
+                let (x, pitch, offset) = self.source(first.x)?;
+                let (other, second_pitch, second_offset) = self.source(second.x)?;
+                (params.x_pitch, params.x_offset) = (pitch, offset);
+                (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
+                (params.norm_at, params.second_norm_at) =
+                    (self.vector_at(first.weight)?, self.vector_at(second.weight)?);
+                (params.eps, params.scale) = (first.eps, add.scale);
+                ("norms", "norm+norm+add+linear", vec![x, other])
+            }
+            Input::Gate(gate) => {
+                let (first, pitch, offset) = self.source(gate.gate)?;
+                let (x, second_pitch, second_offset) = self.source(gate.x)?;
+                (params.x_pitch, params.x_offset) = (pitch, offset);
+                (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
+                params.function = number(gate.function);
+                ("gate", "gate+linear", vec![first, x])
+            }
+            Input::Activation(activation) => {
+                let (x, pitch, offset) = self.source(activation.x)?;
+                (params.x_pitch, params.x_offset, params.scale) = (pitch, offset, activation.scale);
+                params.function = number(activation.function);
+                ("activation", "activation+linear", vec![x])
+            }
+            Input::Conv(conv) => {
+                let (x, pitch, offset) = self.source(conv.x)?;
+                (params.x_pitch, params.x_offset) = (pitch, offset);
+                (params.taps, params.function) = (self.d_conv(conv.state)?, number(conv.function));
+                (params.kernel_at, params.kernel_bias_at) =
+                    (self.weights.vector(conv.weight)?, self.vector_at(conv.bias)?);
+                ("conv", "conv+linear", vec![x, self.fixed(conv.state)?])
+            }
+        };
+        Ok(MadeInput { shader, name, params, sources })
+    }
+
+    /// Two linear layers whose results are added.
+    pub(super) fn linear_pair(&mut self, pair: &LinearPair<'_>) -> Result<()> {
+        let weights = self.weights;
+        let (first, second) = (weights.matrix(pair.first.weight)?, weights.matrix(pair.second.weight)?);
+        let (y, to) = (self.place(pair.second.x)?, self.place(pair.add.out)?);
+        let mut params = params::LinearPair {
+            chunks: first.chunks as u32,
+            columns: first.columns as u32,
+            y_chunks: second.chunks as u32,
+            y_columns: second.columns as u32,
+            out_pitch: to.pitch as u32,
+            y_pitch: y.pitch as u32,
+            scale: pair.add.scale,
+            ..Default::default()
+        };
+        let (input, name, sources) = match &pair.input {
+            PairInput::Gate(gate) => {
+                let (first, pitch, offset) = self.source(gate.gate)?;
+                let (x, second_pitch, second_offset) = self.source(gate.x)?;
+                (params.x_pitch, params.x_offset) = (pitch, offset);
+                (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
+                params.function = number(gate.function);
+                ("gate", "gate+linear+linear+add", vec![first, x])
+            }
+            PairInput::Plain => {
+                let x = self.place(pair.first.x)?;
+                params.x_pitch = x.pitch as u32;
+                ("plain", "linear+linear+add", vec![x.buffer])
+            }
+        };
+        let rows = self.rows(to.rows);
+        let shader = format!("linear_pair.{input}.{}.{}.{rows}", first.format.name(), self.reduce());
+        // One dispatch for the outputs up to where a segment of either matrix ends.
+        let mut at = 0;
+        while at < to.width {
+            let (Some(one), Some(other)) = (first.segment(at), second.segment(at)) else {
+                return misuse(format!("two linear layers of {} outputs, one without row {at}", to.width));
+            };
+            let end = to.width.min(one.first + one.rows).min(other.first + other.rows);
+            params.rows = (end - at) as u32;
+            params.out_offset = at as u32;
+            params.quad = ((at - one.first) / QUAD) as u32;
+            params.second_quad = ((at - other.first) / QUAD) as u32;
+            let mut buffers = vec![&one.buffer, &other.buffer, &to.buffer, &y.buffer];
+            buffers.extend(&sources);
+            self.dispatch(name, &shader, &[], &params, &buffers, wrapped((end - at).div_ceil(QUAD)))?;
+            at = end;
+        }
+        Ok(())
+    }
+}

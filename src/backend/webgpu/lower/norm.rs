@@ -1,0 +1,36 @@
+//! Norms.
+
+use super::{Lowering, outputs, wrapped};
+use crate::backend::Result;
+use crate::backend::webgpu::params;
+use crate::graph::NormKind;
+use crate::graph::ops::Norm;
+
+impl Lowering<'_> {
+    pub(super) fn norm(&mut self, op: &Norm) -> Result<()> {
+        let (source, x_pitch, x_offset) = self.source(op.x)?;
+        let to = self.place(op.out)?;
+        let length = op.weight.or(op.bias).map_or(1, |w| self.graph.weight(w).len());
+        let params = params::Norm {
+            kind: match op.kind {
+                NormKind::Rms => 0,
+                NormKind::Layer => 1,
+                NormKind::L2 => 2,
+            },
+            groups: op.groups as u32,
+            width: op.group() as u32,
+            x_pitch,
+            x_offset,
+            out_pitch: to.pitch as u32,
+            weight_at: self.vector_at(op.weight)?,
+            weight_len: length as u32,
+            bias_at: self.vector_at(op.bias)?,
+            outputs: outputs(to.rows),
+            eps: op.eps,
+        };
+        let shader = format!("norm.{}", self.reduce());
+        let vectors = self.vectors.clone();
+        let workgroups = wrapped(self.rows(to.rows) * op.groups);
+        self.dispatch("norm", &shader, &[], &params, &[&source, &vectors, &to.buffer], workgroups)
+    }
+}

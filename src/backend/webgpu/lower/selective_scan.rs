@@ -1,0 +1,106 @@
+//! Mamba-1's recurrence: one row after the other for short spans, in chunks for long ones, and a decode step with
+//! everything between the projections of its block.
+
+use super::{ELEMENTS, Lowering, number, wrapped};
+use crate::backend::webgpu::fuse::ScanDecode;
+use crate::backend::webgpu::params;
+use crate::backend::{BackendError, Result};
+use crate::graph::Rows;
+use crate::graph::ops::SelectiveScan;
+
+/// States of a channel that `selective_scan` keeps in registers.
+const MOST_STATES: usize = 16;
+
+impl Lowering<'_> {
+    pub(super) fn selective_scan(&mut self, op: &SelectiveScan) -> Result<()> {
+        let [channels, d_state] = self.recurrent(op.state)?;
+        if d_state > MOST_STATES {
+            let what = format!("{d_state} states a channel (at most {MOST_STATES})");
+            return Err(BackendError::Unsupported { backend: "webgpu", what });
+        }
+        let long = self.long_chunks();
+        let (x, x_pitch, x_offset) = self.source(op.x)?;
+        let (dt, dt_pitch, dt_offset) = self.source(op.dt)?;
+        let (b, b_pitch, b_offset) = self.source(op.b)?;
+        let (c, c_pitch, c_offset) = self.source(op.c)?;
+        let (to, memory, vectors) = (self.place(op.out)?, self.fixed(op.state)?, self.vectors.clone());
+        let params = params::SelectiveScan {
+            channels: channels as u32,
+            x_pitch,
+            x_offset,
+            dt_pitch,
+            dt_offset,
+            b_pitch,
+            b_offset,
+            c_pitch,
+            c_offset,
+            out_pitch: to.pitch as u32,
+            a_at: self.weights.vector(op.a)?,
+            d_at: self.weights.vector(op.d)?,
+            chunks_at: self.chunks_at(),
+            chunk_states: (d_state * channels) as u32,
+            decays_at: (long * d_state * channels) as u32,
+        };
+        let constants = [("STATES", d_state as f64)];
+        let rows = self.rows(Rows::All);
+        let run = |lowering: &mut Self, shader: &str, buffers: &[&wgpu::Buffer], invocations: usize| {
+            let (shader, workgroups) = (format!("selective_scan.{shader}"), wrapped(invocations.div_ceil(ELEMENTS)));
+            lowering.dispatch("selective_scan", &shader, &constants, &params, buffers, workgroups)
+        };
+        run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], rows * channels)?;
+        if long > 0 {
+            let handed = self.scratch(0)?;
+            run(self, "chunk_state", &[&x, &dt, &b, &vectors, &handed], long * channels)?;
+            run(self, "carry", &[&vectors, &memory, &handed], d_state * channels)?;
+            run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * channels)?;
+        }
+        Ok(())
+    }
+
+    /// A whole Mamba-1 decode step behind x_proj.
+    pub(super) fn scan_decode(&mut self, group: &ScanDecode<'_>) -> Result<()> {
+        let ScanDecode { conv, dt_norm, b_norm, c_norm, linear, scan, gate, .. } = group;
+        let weights = self.weights;
+        let matrix = weights.matrix(linear.weight)?;
+        let [segment] = matrix.segments.as_slice() else {
+            let what = "a dt projection of several segments".to_owned();
+            return Err(BackendError::Unsupported { backend: "webgpu", what });
+        };
+        let (source, x_pitch, x_offset) = self.source(conv.x)?;
+        let (selection, selection_pitch, dt_offset) = self.source(dt_norm.x)?;
+        let to = self.place(gate.out)?;
+        let params = params::ScanDecode {
+            channels: conv.x.width as u32,
+            rank: dt_norm.x.width as u32,
+            chunks: matrix.chunks as u32,
+            x_pitch,
+            x_offset,
+            z_offset: gate.gate.offset as u32,
+            selection_pitch,
+            dt_offset,
+            b_offset: b_norm.x.offset as u32,
+            c_offset: c_norm.x.offset as u32,
+            out_pitch: to.pitch as u32,
+            dt_norm_at: self.vector_at(dt_norm.weight)?,
+            b_norm_at: self.vector_at(b_norm.weight)?,
+            c_norm_at: self.vector_at(c_norm.weight)?,
+            dt_bias_at: self.vector_at(linear.bias)?,
+            a_at: weights.vector(scan.a)?,
+            d_at: weights.vector(scan.d)?,
+            taps: self.d_conv(conv.state)?,
+            kernel_at: weights.vector(conv.weight)?,
+            kernel_bias_at: self.vector_at(conv.bias)?,
+            function: number(conv.function),
+            gate_function: number(gate.function),
+            dt_eps: dt_norm.eps,
+            b_eps: b_norm.eps,
+            c_eps: c_norm.eps,
+        };
+        let constants = [("STATES", b_norm.x.width as f64)];
+        let shader = format!("selective_scan.decode.{}.{}", matrix.format.name(), self.reduce());
+        let (window, memory, vectors) = (self.fixed(conv.state)?, self.fixed(scan.state)?, self.vectors.clone());
+        let buffers = [&segment.buffer, &vectors, &to.buffer, &selection, &source, &window, &memory];
+        let workgroups = wrapped(self.rows(Rows::All) * conv.x.width.div_ceil(ELEMENTS));
+        self.dispatch("conv+norms+linear+selective_scan+gate", &shader, &constants, &params, &buffers, workgroups)
+    }
+}
