@@ -8,6 +8,7 @@
 pub mod arch;
 pub mod backend;
 pub mod checkpoint;
+mod constants;
 #[cfg(feature = "demo-model")]
 pub mod demo_model;
 pub mod eval;

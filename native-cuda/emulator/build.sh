@@ -9,7 +9,7 @@ mkdir -p build
 flags="-std=c++20 -O2 -g1 -fPIC -fvisibility=default -Wall -Wextra -Wno-unknown-pragmas -I. -I../kernels"
 # In kernels: an access that is not aligned, or an index past the end of (shared) arrays, traps.
 checks="-fsanitize=alignment,bounds,shift -fsanitize-undefined-trap-on-error"
-headers="block.h device.h memory.h ../kernels/prelude.cuh build.sh"
+headers="block.h device.h memory.h ../kernels/prelude.cuh ../kernels/constants.cuh build.sh"
 changed=
 objects=
 for source in block.cpp memory.cpp driver.cpp faults/faults.cu ../kernels/*/*.cu; do

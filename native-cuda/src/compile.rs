@@ -75,6 +75,39 @@ pub fn ops(kernels: &Path) -> Result<Vec<String>, CompileError> {
     Ok(ops)
 }
 
+/// The constants that the kernels share with Rust and WGSL, `shaders/shared/constants.wgsl` of the repository, as the
+/// text of `kernels/constants.cuh` and that of `src/constants.rs`.
+pub fn constants(source: &str) -> [String; 2] {
+    const MADE: &str = "written by `cargo run -p selvedge-cuda --bin compile_kernels`";
+    const FROM: &str = "shaders/shared/constants.wgsl";
+    let mut cuda = format!("// {FROM} for the kernels, {MADE}.\n");
+    cuda += "// Enumerators, because NVRTC makes a variable of every constexpr.\n#pragma once\n";
+    let mut rust = format!("//! The numbers that the kernels share with their hosts: `{FROM}`,\n//! {MADE}.\n");
+    for line in source.lines() {
+        let declaration = line.strip_prefix("const ").and_then(|line| line.split_once(" = "));
+        let Some((name, (value, comment))) = declaration.and_then(|(name, rest)| Some((name, rest.split_once(';')?)))
+        else {
+            continue;
+        };
+        let comment = comment.trim().trim_start_matches("//").trim();
+        let kind = if value.ends_with('u') { "u32" } else { "f32" };
+        cuda += &match kind {
+            "u32" => format!("enum : u32 {{ {name} = {value} }};  // {comment}\n"),
+            _ => format!("constexpr float {name} = {value};  // {comment}\n"),
+        };
+        let value = &value[..value.len() - 1];
+        rust += &format!("\n/// {comment}\npub const {name}: {kind} = {value};\n");
+    }
+    [cuda, rust]
+}
+
+/// Where those lie, in a checkout: the source, then what is written.
+pub fn constants_files() -> (PathBuf, [PathBuf; 2]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let written = [root.join("kernels/constants.cuh"), root.join("src/constants.rs")];
+    (root.join("../shaders/shared/constants.wgsl"), written)
+}
+
 /// The PTX of an op's kernels for an architecture.
 pub fn compile(kernels: &Path, op: &str, architecture: &'static str) -> Result<String, CompileError> {
     let file = kernels.join(op).join(format!("{op}.cu"));

@@ -9,6 +9,7 @@
 //! `emulator/` builds a `libcuda.so.1` whose device is the CPU, for tests on machines without a GPU.
 
 pub mod compile;
+pub mod constants;
 mod device;
 mod error;
 mod images;
@@ -21,6 +22,3 @@ pub use error::{CudaError, Result};
 pub use images::{Image, images};
 pub use launch::Launch;
 pub use pinned::{Readback, Upload};
-
-/// Rows of a page of a KV pool; the kernels have the same number.
-pub const PAGE_ROWS: usize = 64;

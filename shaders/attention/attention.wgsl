@@ -27,7 +27,6 @@ struct Params {
     scale: f32,
 }
 const LANES = 64u;
-const WIDEST = 256u;
 const OWN = 0x80000000u;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;              // [slots, pages_per_slot]
@@ -36,7 +35,7 @@ const OWN = 0x80000000u;
 @group(0) @binding(5) var<storage, read> v: array<f32>;                  // [rows, v_pitch]
 @group(0) @binding(8) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 
-var<workgroup> query: array<f32, WIDEST>;
+var<workgroup> query: array<f32, WIDEST_HEAD>;
 var<workgroup> weights: array<f32, LANES>;
 var<workgroup> places: array<u32, LANES>;   // where the value of each key of the tile begins
 

@@ -3,18 +3,6 @@
 //
 // Tiling: one invocation an element of the result. Barriers: none. Only reads the state; conv_append
 // renews it afterwards, when no row needs the old one any more.
-struct Params {
-    channels: u32,
-    taps: u32,
-    x_pitch: u32,
-    x_offset: u32,
-    out_pitch: u32,
-    kernel_at: u32,     // in `vectors`: [channels, taps]
-    bias_at: u32,       // in `vectors`: [channels]; NONE: no bias
-    function: u32,
-}
-const NONE = 0xffffffffu;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
 @group(0) @binding(4) var<storage, read> state: array<f32>;              // [slots + 1, taps - 1, channels]

@@ -2,19 +2,6 @@
 //
 // Tiling: one invocation for one channel of one span. It walks the rows with the columns before each in
 // registers, and leaves the last ones in the state. Barriers: none. Limits: up to 8 taps.
-struct Params {
-    channels: u32,
-    taps: u32,
-    x_pitch: u32,
-    x_offset: u32,
-    out_pitch: u32,
-    kernel_at: u32,     // in `vectors`: [channels, taps]
-    bias_at: u32,       // in `vectors`: [channels]; NONE: no bias
-    function: u32,
-}
-const NONE = 0xffffffffu;
-const MOST_BEFORE = 7u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
 @group(0) @binding(4) var<storage, read_write> state: array<f32>;        // [slots + 1, taps - 1, channels]

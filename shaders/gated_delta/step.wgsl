@@ -10,7 +10,6 @@
 const COLUMNS = 32u;
 const PARTS = 8u;
 const LANES = COLUMNS * PARTS;
-const CHUNK = 32u;
 @group(0) @binding(2) var<storage, read> q: array<f32>;                  // [rows, q_pitch], normed
 @group(0) @binding(3) var<storage, read> k: array<f32>;                  // [rows, k_pitch], normed
 @group(0) @binding(4) var<storage, read> v: array<f32>;                  // [rows, v_pitch]
@@ -32,7 +31,7 @@ fn main(
     let head = index / blocks % params.heads;
     if which >= span_count() { return; }
     let span = span_at(which);
-    if span.w > CHUNK { return; }
+    if span.w > CHUNK_ROWS { return; }
     let part = lane / COLUMNS;
     let column = index % blocks * COLUMNS + lane % COLUMNS;
     // Lanes past the last column do another's sums again, and write nothing.

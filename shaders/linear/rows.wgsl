@@ -34,7 +34,6 @@ struct Params {
 }
 const LANES = 64u;
 const OUTS = 4u;
-const NONE = 0xffffffffu;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]

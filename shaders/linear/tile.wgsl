@@ -13,7 +13,6 @@ struct Params {
     capacity: u32,      // rows of x
     outputs: u32,       // 1: the rows are outputs
 }
-const NONE = 0xffffffffu;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;            // [rows, x_pitch]
 @group(0) @binding(4) var<storage, read> vectors: array<f32>;

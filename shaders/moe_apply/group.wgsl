@@ -1,14 +1,12 @@
 // moe_apply for many rows (prefill), 1 of 4: sorts the pairs by their experts, and cuts each expert's into tiles
-// of 32, so that the next kernels read a weight once a tile instead of once a pair.
+// of TILE_ROWS, so that the next kernels read a weight once a tile instead of once a pair.
 //   lists[0]                    tiles
-//   lists[4 + 4 tile ..]        expert, first of its pairs, how many
+//   lists[TILE_WORDS (1 + tile)] expert, first of its pairs, how many
 //   lists[pairs_at ..]          pairs, one expert's after the other's
 //
 // Tiling: one workgroup counts, one lane adds up, all of them sort in. The order of one expert's pairs is left
 // open; no result depends on it. Barriers: four. Limits: 1024 experts.
 const LANES = 256u;
-const MOST_EXPERTS = 1024u;
-const TILE_ROWS = 32u;
 @group(0) @binding(2) var<storage, read_write> lists: array<u32>;
 
 var<workgroup> counts: array<atomic<u32>, MOST_EXPERTS>;
@@ -30,7 +28,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             let count = atomicLoad(&counts[expert]);
             atomicStore(&counts[expert], start);
             for (var done = 0u; done < count; done += TILE_ROWS) {
-                let at = 4u + 4u * tiles;
+                let at = TILE_WORDS * (1u + tiles);
                 lists[at] = expert;
                 lists[at + 1u] = start + done;
                 lists[at + 2u] = min(count - done, TILE_ROWS);

@@ -10,7 +10,7 @@
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if workgroup.y >= lists[0] { return; }
-    let tile = 4u + 4u * workgroup.y;
+    let tile = TILE_WORDS * (1u + workgroup.y);
     let pairs_at = params.pairs_at + lists[tile + 1u];
     let count = lists[tile + 2u];
     let first_out = workgroup.x * TILE_OUTS;

@@ -22,9 +22,6 @@ struct Params {
     scale: f32,
 }
 const LANES = 128u;
-const MOST_EXPERTS = 1024u;
-const NONE = 0xffffffffu;
-const HIGHEST = 3.4e38;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;             // [rows, logits_pitch]
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
@@ -63,7 +60,7 @@ fn main(
         if params.sigmoid == 1u { score = sigmoid(score); }
         if params.bias_at != NONE { score += vectors[params.bias_at + expert]; }
         // Every place must be taken: what is not a number beats all others, so that it is not hidden.
-        scores[expert] = select(clamp(score, -HIGHEST, HIGHEST), HIGHEST, is_nan(logits[logits_at + expert]));
+        scores[expert] = select(clamp(score, -FURTHEST, FURTHEST), FURTHEST, is_nan(logits[logits_at + expert]));
     }
     workgroupBarrier();
     let size = params.experts / params.groups;

@@ -7,7 +7,7 @@
 // Barriers: one reduction (two for layer, whose variance wants the mean first).
 // Limits: none. Source: Zhang and Sennrich 2019 (RMS), Ba et al. 2016 (layer).
 struct Params {
-    kind: u32,          // 0 rms, 1 layer, 2 l2
+    kind: u32,          // NORM_RMS, NORM_LAYER or NORM_L2
     groups: u32,
     width: u32,         // of a group
     x_pitch: u32,
@@ -20,7 +20,6 @@ struct Params {
     eps: f32,
 }
 const LANES = 64u;
-const NONE = 0xffffffffu;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
@@ -40,7 +39,7 @@ fn main(
     let width = select(0u, params.width, row < rows_in_use(params.outputs));
 
     var mean = 0.0;
-    if params.kind == 1u {
+    if params.kind == NORM_LAYER {
         var sum = 0.0;
         for (var i = lane; i < width; i += LANES) { sum += x[begin + i]; }
         mean = reduce_sum(lane, vec4(sum, 0.0, 0.0, 0.0)).x / f32(params.width);
@@ -51,7 +50,7 @@ fn main(
         squares += centred * centred;
     }
     let total = reduce_sum(lane, vec4(squares, 0.0, 0.0, 0.0)).x;
-    let factor = inverseSqrt(select(total / f32(params.width), total, params.kind == 2u) + params.eps);
+    let factor = inverseSqrt(select(total / f32(params.width), total, params.kind == NORM_L2) + params.eps);
     for (var i = lane; i < width; i += LANES) {
         let column = first + i;
         var value = (x[begin + i] - mean) * factor;

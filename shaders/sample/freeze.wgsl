@@ -9,11 +9,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> table: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> samplers: array<u32>;           // [slots + 1, SAMPLER_WORDS]
 
-const TOKEN_OF_SLOT = 0xffffffffu;
-
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= table[0].y { return; }
+    if id.x >= table[0][COUNT_SPANS] { return; }
     let span = table[params.spans_at + id.x];
     let own_token = table[1u + span.y].x == TOKEN_OF_SLOT;
     if own_token && samplers[span.x * SAMPLER_WORDS + FINISHED] != 0u { table[params.spans_at + id.x].w = 0u; }

@@ -20,11 +20,9 @@ struct Params {
 const LANES = 256u;
 const BINS = 2048u;
 const BINS_PER_LANE = BINS / LANES;
-const FURTHEST = 3.4e38;
 const WORSE = 3.402e38;         // than any x: a logit that is NaN or plus infinity
 const INFINITY = 0x7f800000u;
 const MINUS_INFINITY = 0xff800000u;
-const SEEN = 0x80000000u;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;             // [outputs, pitch]
 @group(0) @binding(3) var<storage, read_write> sampled: array<u32>;      // [outputs]

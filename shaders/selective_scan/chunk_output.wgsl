@@ -4,7 +4,6 @@
 // Tiling: one invocation for one channel of one chunk, its states in registers. Barriers: none.
 // Limits: 16 states a channel; 8 storage buffers.
 override STATES: u32 = 16;
-const MOST_STATES = 16u;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(4) var<storage, read> b: array<f32>;                  // [rows, b_pitch]

@@ -5,7 +5,6 @@
 // Limits: 16 states a channel. Source: reduce-then-scan (Blelloch 1990) over the recurrence of
 // step.wgsl; no workgroup ever waits for another.
 override STATES: u32 = 16;
-const MOST_STATES = 16u;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(4) var<storage, read> b: array<f32>;                  // [rows, b_pitch]

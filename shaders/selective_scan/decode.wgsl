@@ -36,10 +36,7 @@ struct Params {
 }
 override STATES: u32 = 16;
 const LANES = 64u;
-const MOST_STATES = 16u;
 const MOST_RANK = 256u;
-const MOST_BEFORE = 7u;
-const NONE = 0xffffffffu;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]

@@ -6,8 +6,6 @@
 // Limits: 16 states a channel. Source: Gu and Dao 2023, arXiv 2312.00752, eq. 2 with the released code's
 // zero-order hold for A and Euler step for B.
 override STATES: u32 = 16;
-const MOST_STATES = 16u;
-const CHUNK = 32u;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(4) var<storage, read> b: array<f32>;                  // [rows, b_pitch]
@@ -27,7 +25,7 @@ fn main(
     let channel = index % params.channels;
     if which >= span_count() { return; }
     let span = span_at(which);
-    if span.w > CHUNK { return; }
+    if span.w > CHUNK_ROWS { return; }
     let at = span.x * STATES * params.channels + channel;
     var s: array<f32, MOST_STATES>;
     var a: array<f32, MOST_STATES>;

@@ -1,7 +1,5 @@
 // The chunks of the step table: up to CHUNK_ROWS rows of one span. Those of spans that have several
 // come first; their index is also the index of the state that they hand on.
-const CHUNK_ROWS = 32u;
-
 fn chunk_count() -> u32 { return table[params.chunks_at].x; }
 fn long_chunk_count() -> u32 { return table[params.chunks_at].y; }
 

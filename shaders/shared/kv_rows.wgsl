@@ -1,6 +1,4 @@
 // Which row of a KV pool holds a position: the pinned rows first, then the slot's pages, or its ring.
-const PAGE_ROWS = 64u;
-
 fn kv_row(slot: u32, position: u32) -> u32 {
     if position < params.pinned { return position; }
     let offset = position - params.pinned;

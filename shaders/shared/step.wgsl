@@ -6,21 +6,19 @@
 //   then the outputs' rows, four to a word; then the chunks (see shared/chunks.wgsl)
 @group(0) @binding(1) var<storage, read> table: array<vec4<u32>>;
 
-const TOKEN_OF_SLOT = 0xffffffffu;
-
-fn row_count() -> u32 { return table[0].x; }
-fn span_count() -> u32 { return table[0].y; }
-fn output_count() -> u32 { return table[0].z; }
+fn row_count() -> u32 { return table[0][COUNT_ROWS]; }
+fn span_count() -> u32 { return table[0][COUNT_SPANS]; }
+fn output_count() -> u32 { return table[0][COUNT_OUTPUTS]; }
 
 // token, slot, position, span
 fn row_at(row: u32) -> vec4<u32> { return table[1u + row]; }
 
 // slot, first row, first position, rows
-fn span_at(span: u32) -> vec4<u32> { return table[1u + table[0].w + span]; }
+fn span_at(span: u32) -> vec4<u32> { return table[1u + table[0][COUNT_CAPACITY] + span]; }
 
 // The row whose logits output `output` gives.
 fn output_row(output: u32) -> u32 {
-    return table[1u + 2u * table[0].w + output / 4u][output % 4u];
+    return table[1u + 2u * table[0][COUNT_CAPACITY] + output / 4u][output % 4u];
 }
 
 // Rows in use of a value that has a row for every token (`outputs` = 0) or for every output (1).

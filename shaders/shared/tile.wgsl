@@ -3,8 +3,6 @@
 // f32. In a step a lane brings one word of the input (row lane / STEP, word lane % STEP) and one chunk, two words,
 // of the matrix (row lane / 4, chunk lane % 4).
 // Barriers: two a step. 12 KiB of workgroup memory.
-const TILE_ROWS = 32u;
-const TILE_OUTS = 64u;
 const STEP = 8u;        // words of four columns
 const STEP_CHUNKS = 4u;
 

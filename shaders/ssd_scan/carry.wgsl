@@ -8,6 +8,7 @@
 @group(0) @binding(3) var<storage, read_write> chunk_state: array<f32>;  // [chunks, heads, N, P], then decays [chunks, heads]
 
 const LANES = 64u;
+const CARRIED = 4u * LANES;     // numbers of a workgroup
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -17,10 +18,10 @@ fn main(
 ) {
     let index = wrapped(workgroup, workgroups);
     let numbers = params.states * params.columns;
-    let blocks = (numbers + 4u * LANES - 1u) / (4u * LANES);
+    let blocks = (numbers + CARRIED - 1u) / CARRIED;
     let head = index / blocks;
     if head >= params.heads { return; }
-    let first = index % blocks * 4u * LANES + lane;
+    let first = index % blocks * CARRIED + lane;
     let places = first + vec4(0u, LANES, 2u * LANES, 3u * LANES);
     let mine = places < vec4(numbers);
     // A number past the last one is the last one again, and is not stored.

@@ -5,7 +5,6 @@
 // Tiling: one invocation for one column of one head of one span, and of more spans where there are many. It goes over the states, and for each
 // over the rows, so that the state is read and written once. Barriers: none.
 // Source: Dao and Gu 2024, arXiv 2405.21060, section 3, the recurrent form.
-const CHUNK = 32u;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]
 @group(0) @binding(4) var<storage, read> b: array<f32>;                  // [rows, b_pitch]
@@ -32,12 +31,12 @@ fn scan(index: u32) {
     let head = index % inner / params.columns;
     let column = index % params.columns;
     let span = span_at(which);
-    if span.w > CHUNK { return; }
+    if span.w > CHUNK_ROWS { return; }
     let group = head / (params.heads / params.groups);
     let a = vectors[params.a_at + head];
-    var decay: array<f32, CHUNK>;
-    var input: array<f32, CHUNK>;
-    var y: array<f32, CHUNK>;
+    var decay: array<f32, CHUNK_ROWS>;
+    var input: array<f32, CHUNK_ROWS>;
+    var y: array<f32, CHUNK_ROWS>;
     for (var i = 0u; i < span.w; i++) {
         let row = span.y + i;
         let value = x[row * params.x_pitch + params.x_offset + head * params.columns + column];

@@ -1,13 +1,10 @@
 //! The unit of work: a ragged list of spans, and the table of words that tells a device about it.
 
+use crate::constants::{COUNT_CAPACITY, COUNT_OUTPUTS, COUNT_ROWS, COUNT_SPANS};
 use crate::graph::Rows;
 use crate::state::{SlotId, StateLayout};
 
-/// A token id that means: the token last sampled in this slot.
-pub const TOKEN_OF_SLOT: u32 = u32::MAX;
-
-/// Most rows of a chunk.
-pub const CHUNK_ROWS: u32 = 32;
+pub use crate::constants::{CHUNK_ROWS, TOKEN_OF_SLOT};
 
 /// The tokens of a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,8 +245,12 @@ impl StepTable {
     /// The table as the words of a program for `rows` rows and `outputs` outputs. Unused words are 0.
     pub fn words(&self, rows: usize, outputs: usize) -> Vec<u32> {
         let mut words = vec![0; Self::len(rows, outputs)];
-        let counts = [self.rows.len(), self.spans.len(), self.outputs.len(), rows].map(|n| n as u32);
-        words[..Self::HEADER].copy_from_slice(&counts);
+        let (spans, outputs) = (self.spans.len(), self.outputs.len());
+        let counts =
+            [(COUNT_ROWS, self.rows.len()), (COUNT_SPANS, spans), (COUNT_OUTPUTS, outputs), (COUNT_CAPACITY, rows)];
+        for (word, count) in counts {
+            words[word as usize] = count as u32;
+        }
         words[Self::HEADER..][..4 * self.rows.len()].copy_from_slice(self.rows.as_flattened());
         words[Self::spans_at(rows)..][..4 * self.spans.len()].copy_from_slice(self.spans.as_flattened());
         words[Self::outputs_at(rows)..][..self.outputs.len()].copy_from_slice(&self.outputs);

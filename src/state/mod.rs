@@ -13,6 +13,7 @@ mod slot_state;
 
 use half::f16;
 
+use crate::constants;
 use crate::graph::{Graph, KvSpec, StateKind, StateSpec};
 
 pub use pages::{PageAllocator, PagesExhausted};
@@ -57,7 +58,7 @@ pub fn kv_f16(x: f32) -> f16 {
 }
 
 /// Rows of a page, and the positions it covers.
-pub const PAGE_ROWS: usize = 64;
+pub const PAGE_ROWS: usize = constants::PAGE_ROWS as usize;
 
 /// Rows of a ring besides its window. A span of so few rows may enter its ring before others read it:
 /// what it overwrites is out of their sight. Saves decode a kernel a layer.

@@ -19,6 +19,11 @@
 //! From a row that is [`unusable`] nothing is chosen: [`NO_TOKEN`] comes back in place of a token, and the slot is
 //! finished.
 
+use crate::constants::{
+    self, DRAWN, END_COUNT, ENDS, FINISHED, FREQUENCY, LIMIT, MIN_P, PENALISES, PRESENCE, REPETITION, SEED,
+    TEMPERATURE, TOP_K, TOP_P, UNUSABLE,
+};
+
 /// How a slot chooses its tokens. Until it is told, a slot is greedy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampler {
@@ -71,26 +76,17 @@ pub struct SamplerError {
 }
 
 /// Most tokens that end a slot's text.
-pub const MOST_ENDS: usize = 16;
+pub const MOST_ENDS: usize = constants::MOST_ENDS as usize;
 
-/// Words of a slot's record on a device:
-///
-/// ```text
-///  0 temperature    4 repetition   8 seed, low        12 finished
-///  1 top_k          5 frequency    9 seed, high       13 token chosen last
-///  2 top_p          6 presence    10 tokens chosen    14 number of ends
-///  3 min_p          7 penalties?  11 limit            15 0
-/// 16 .. 32 ends
-/// ```
-/// All zeros is greedy, without limit. *Finished* is 0 while the slot goes on, 1 after an end token or the limit, and 2
+/// Words of a slot's record on a device. `shaders/shared/constants.wgsl` numbers them. All zeros is greedy, without limit. *Finished* is 0 while the slot goes on, 1 after an end token or the limit, and 2
 /// where its logits were not usable: the token chosen last then stays what it was, so that it can be read again.
-pub const SAMPLER_WORDS: usize = 32;
+pub const SAMPLER_WORDS: usize = constants::SAMPLER_WORDS as usize;
 
 /// Word of the record that holds the token chosen last.
-pub const LAST_TOKEN: usize = 13;
+pub const LAST_TOKEN: usize = constants::LAST_TOKEN as usize;
 
 /// In a slot's count of each token: it was read before the text began.
-pub const SEEN: u32 = 1 << 31;
+pub const SEEN: u32 = constants::SEEN;
 
 impl SamplerError {
     /// The values that can be meant.
@@ -100,7 +96,7 @@ impl SamplerError {
 }
 
 /// In place of a sampled token: the row's logits are [`unusable`]. No vocabulary has so many ids.
-pub const NO_TOKEN: u32 = u32::MAX;
+pub const NO_TOKEN: u32 = constants::NO_TOKEN;
 
 /// Temperatures below this one are greedy, as in vLLM: quotients by smaller ones leave f32, where devices disagree, and
 /// long before that the most probable token has all of the probability. `transformers` takes any above 0.
@@ -135,6 +131,7 @@ impl Sampler {
             }
         }
         if self.ends.len() > MOST_ENDS {
+            const { assert!(MOST_ENDS == 16, "the message says so") };
             let value = self.ends.len().to_string();
             return Err(SamplerError { name: "a number of end tokens", value, wanted: "16 at most" });
         }
@@ -154,23 +151,25 @@ impl Sampler {
     /// The record of a slot that has chosen nothing yet.
     pub fn words(&self) -> [u32; SAMPLER_WORDS] {
         let mut words = [0; SAMPLER_WORDS];
-        words[..12].copy_from_slice(&[
-            if self.is_greedy() { 0 } else { self.temperature.to_bits() },
-            self.top_k,
-            self.top_p.to_bits(),
-            self.min_p.to_bits(),
-            self.repetition.to_bits(),
-            self.frequency.to_bits(),
-            self.presence.to_bits(),
-            u32::from(self.penalises()),
-            self.seed as u32,
-            (self.seed >> 32) as u32,
-            0,
-            self.limit,
-        ]);
+        let temperature = if self.is_greedy() { 0.0 } else { self.temperature };
         let ends = self.ends.len().min(MOST_ENDS);
-        words[ENDS] = ends as u32;
-        words[FIRST_END..FIRST_END + ends].copy_from_slice(&self.ends[..ends]);
+        for (word, value) in [
+            (TEMPERATURE, temperature.to_bits()),
+            (TOP_K, self.top_k),
+            (TOP_P, self.top_p.to_bits()),
+            (MIN_P, self.min_p.to_bits()),
+            (REPETITION, self.repetition.to_bits()),
+            (FREQUENCY, self.frequency.to_bits()),
+            (PRESENCE, self.presence.to_bits()),
+            (PENALISES, u32::from(self.penalises())),
+            (SEED, self.seed as u32),
+            (SEED + 1, (self.seed >> 32) as u32),
+            (LIMIT, self.limit),
+            (END_COUNT, ends as u32),
+        ] {
+            words[word as usize] = value;
+        }
+        words[ENDS as usize..][..ends].copy_from_slice(&self.ends[..ends]);
         words
     }
 }
@@ -195,50 +194,42 @@ pub struct SamplerState {
     pub counts: Vec<u32>,
 }
 
-/// Words of the record: tokens chosen, limit, finished, number of ends, the first end.
-const CHOSEN: usize = 10;
-const LIMIT: usize = 11;
-const FINISHED: usize = 12;
-const ENDS: usize = 14;
-const FIRST_END: usize = 16;
-/// *Finished* where the logits were not usable.
-const UNUSABLE: u32 = 2;
-
 impl SamplerState {
     /// The slot's record.
     pub fn words(&self) -> [u32; SAMPLER_WORDS] {
         let mut words = self.sampler.words();
-        words[CHOSEN] = self.chosen;
-        words[FINISHED] = if self.failed { UNUSABLE } else { u32::from(self.finished) };
+        words[DRAWN as usize] = self.chosen;
+        words[FINISHED as usize] = if self.failed { UNUSABLE } else { u32::from(self.finished) };
         words[LAST_TOKEN] = self.last.unwrap_or(0);
         words
     }
 
     /// What a record says; the counts lie elsewhere. A record does not tell whether a token was chosen at all.
     pub fn from_words(words: &[u32; SAMPLER_WORDS]) -> Self {
-        let number = |word: usize| f32::from_bits(words[word]);
-        let ends = (words[ENDS] as usize).min(MOST_ENDS);
+        let word = |word: u32| words[word as usize];
+        let number = |at: u32| f32::from_bits(word(at));
+        let ends = (word(END_COUNT) as usize).min(MOST_ENDS);
         let mut sampler = Sampler {
-            temperature: number(0),
-            top_k: words[1],
-            top_p: number(2),
-            min_p: number(3),
-            repetition: number(4),
-            frequency: number(5),
-            presence: number(6),
-            seed: u64::from(words[8]) | u64::from(words[9]) << 32,
-            ends: words[FIRST_END..FIRST_END + ends].to_vec(),
-            limit: words[LIMIT],
+            temperature: number(TEMPERATURE),
+            top_k: word(TOP_K),
+            top_p: number(TOP_P),
+            min_p: number(MIN_P),
+            repetition: number(REPETITION),
+            frequency: number(FREQUENCY),
+            presence: number(PRESENCE),
+            seed: u64::from(word(SEED)) | u64::from(word(SEED + 1)) << 32,
+            ends: words[ENDS as usize..][..ends].to_vec(),
+            limit: word(LIMIT),
         };
         // Nobody has told it how to choose yet.
-        if words[..8].iter().all(|&word| word == 0) {
+        if words[..SEED as usize].iter().all(|&word| word == 0) {
             sampler = Sampler { ends: sampler.ends, limit: sampler.limit, ..Sampler::default() };
         }
         Self {
             sampler,
-            chosen: words[CHOSEN],
-            finished: words[FINISHED] != 0,
-            failed: words[FINISHED] == UNUSABLE,
+            chosen: word(DRAWN),
+            finished: word(FINISHED) != 0,
+            failed: word(FINISHED) == UNUSABLE,
             last: Some(words[LAST_TOKEN]),
             counts: vec![],
         }
@@ -258,11 +249,11 @@ pub fn token_counts(vocabulary: usize, seen: &[u32]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GREEDY_BELOW, SAMPLER_WORDS, Sampler, SamplerState, unusable};
+    use super::{FINISHED, GREEDY_BELOW, SAMPLER_WORDS, Sampler, SamplerState, TEMPERATURE, unusable};
 
     #[test]
     fn next_to_no_temperature_is_none() {
-        let word = |temperature| Sampler { temperature, ..Sampler::default() }.words()[0];
+        let word = |temperature| Sampler { temperature, ..Sampler::default() }.words()[TEMPERATURE as usize];
         for greedy in [0.0, f32::from_bits(1), 1e-37, GREEDY_BELOW.next_down()] {
             assert_eq!(word(greedy), 0, "{greedy:e}");
         }
@@ -297,7 +288,7 @@ mod tests {
         let state = SamplerState { sampler, chosen: 5, finished: true, failed: true, last: Some(3), counts: vec![] };
         for (finished, failed, word) in [(false, false, 0), (true, false, 1), (true, true, 2)] {
             let state = SamplerState { finished, failed, ..state.clone() };
-            assert_eq!((SamplerState::from_words(&state.words()), state.words()[12]), (state, word));
+            assert_eq!((SamplerState::from_words(&state.words()), state.words()[FINISHED as usize]), (state, word));
         }
         let untold = SamplerState::from_words(&[0; SAMPLER_WORDS]);
         assert_eq!(untold, SamplerState { last: Some(0), ..SamplerState::default() });

@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 /// Every room and the rooms it may refer to, from the bottom up.
 const ROOMS: &[(&str, &[&str])] = &[
     ("json", &[]),
+    ("constants", &[]),
     ("formats", &[]),
     ("graph", &["formats"]),
     ("hub", &[]),
     ("text", &[]),
     ("arch", &["graph", "json"]),
-    ("state", &["graph"]),
+    ("state", &["constants", "graph"]),
     ("checkpoint", &["formats", "graph", "json"]),
-    ("backend", &["formats", "graph", "state"]),
-    ("backend::cpu", &["formats", "graph", "state", "backend"]),
+    ("backend", &["constants", "formats", "graph", "state"]),
+    ("backend::cpu", &["constants", "formats", "graph", "state", "backend"]),
     // Devices know the CPU references: a self-test compares with them.
-    ("backend::webgpu", &["formats", "graph", "state", "backend", "backend::cpu"]),
-    ("backend::cuda", &["formats", "graph", "state", "backend", "backend::cpu"]),
+    ("backend::webgpu", &["constants", "formats", "graph", "state", "backend", "backend::cpu"]),
+    ("backend::cuda", &["constants", "formats", "graph", "state", "backend", "backend::cpu"]),
     ("runtime", BELOW_RUNTIME),
     ("generate", ABOVE_RUNTIME),
     ("eval", ABOVE_RUNTIME),
@@ -93,7 +94,7 @@ fn the_architecture_names_every_room() {
     let read = |file: &str| std::fs::read_to_string(root.join(file)).expect("a file of the repository");
     let (text, picture) = (read("ARCHITECTURE.md"), read("docs/architecture.svg"));
     // Helpers of one file, and a model that is data, need no place in the picture.
-    let small = ["json", "formats", "demo_model"];
+    let small = ["json", "constants", "formats", "demo_model"];
     for (room, _) in ROOMS {
         let path = format!("`src/{}", room.replace("::", "/"));
         assert!(*room == "json" || text.contains(&path), "ARCHITECTURE.md has no row for {path}");

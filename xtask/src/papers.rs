@@ -40,7 +40,7 @@ fn npm() -> Result<()> {
 fn library() -> Result<()> {
     let listed = shell::read(&mut shell::cargo(&["package", "--list", "--allow-dirty", "--package", "selvedge"]))?;
     let files: BTreeSet<&str> = listed.lines().collect();
-    for name in ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "build.rs", "shaders/permutations", "src/lib.rs"] {
+    for name in ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "build/main.rs", "shaders/permutations", "src/lib.rs"] {
         if !files.contains(name) {
             bail!("the library's package lacks {name}");
         }

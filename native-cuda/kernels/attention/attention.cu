@@ -11,7 +11,7 @@
 // Source: the twin, src/backend/cpu/attention.rs; online softmax: Milakov and Gimelshein, arXiv:1805.02867.
 #include "prelude.cuh"
 
-constexpr u32 WARPS = 4, WIDEST = 256, NO_WINDOW = 0xffffffffu;
+constexpr u32 WARPS = 4;
 // A location with this bit is a row of the span, without it a row of the pool.
 constexpr u32 OWN = 0x80000000u;
 
@@ -50,7 +50,7 @@ template <class Cache> DEVICE void attend(const AttentionParams& p) {
     const u32 oldest = max(p.kv.pinned, reach);
     const u32 seen = front + (row.position >= oldest ? row.position - oldest + 1 : 0);
 
-    SHARED(float, query, [WIDEST]);
+    SHARED(float, query, [WIDEST_HEAD]);
     SHARED(float, weights, [WARPS][WARP]);
     SHARED(u32, locations, [WARPS][WARP]);
     for (u32 i = threadIdx.x; i < p.key_width; i += blockDim.x) {
@@ -58,7 +58,7 @@ template <class Cache> DEVICE void attend(const AttentionParams& p) {
     }
     __syncthreads();
 
-    float largest = -INFINITY, total = 0.0f, sum[WIDEST / WARP] = {};
+    float largest = -INFINITY, total = 0.0f, sum[WIDEST_HEAD / WARP] = {};
     for (u32 tile = warp * WARP; tile < seen; tile += WARPS * WARP) {
         // My key: where it lies, and its score.
         const u32 index = tile + lane;
@@ -85,7 +85,7 @@ template <class Cache> DEVICE void attend(const AttentionParams& p) {
         const float fade = expf(before - largest), weight = there ? expf(score - largest) : 0.0f;
         total = total * fade + warp_sum(weight);
 #pragma unroll
-        for (u32 c = 0; c < WIDEST / WARP; c++) sum[c] *= fade;
+        for (u32 c = 0; c < WIDEST_HEAD / WARP; c++) sum[c] *= fade;
 
         __syncwarp();  // the tile before has been read
         weights[warp][lane] = weight;
@@ -97,7 +97,7 @@ template <class Cache> DEVICE void attend(const AttentionParams& p) {
             const float* own = p.v.row(at & ~OWN) + kv_head * p.value_width;
             const Cache* pool = values + (u64)at * p.kv_heads * p.value_width;
 #pragma unroll
-            for (u32 c = 0; c < WIDEST / WARP; c++) {
+            for (u32 c = 0; c < WIDEST_HEAD / WARP; c++) {
                 const u32 column = lane + c * WARP;
                 if (column < p.value_width) {
                     sum[c] = fmaf(share, at & OWN ? own[column] : widen(pool[column]), sum[c]);
@@ -108,10 +108,10 @@ template <class Cache> DEVICE void attend(const AttentionParams& p) {
 
     SHARED(float, warp_largest, [WARPS]);
     SHARED(float, warp_total, [WARPS]);
-    SHARED(float, warp_sums, [WARPS][WIDEST]);
+    SHARED(float, warp_sums, [WARPS][WIDEST_HEAD]);
     if (lane == 0) warp_largest[warp] = largest, warp_total[warp] = total;
 #pragma unroll
-    for (u32 c = 0; c < WIDEST / WARP; c++) warp_sums[warp][lane + c * WARP] = sum[c];
+    for (u32 c = 0; c < WIDEST_HEAD / WARP; c++) warp_sums[warp][lane + c * WARP] = sum[c];
     __syncthreads();
     float all_largest = -INFINITY, all_total = 0.0f, fade[WARPS];
     for (u32 w = 0; w < WARPS; w++) all_largest = fmaxf(all_largest, warp_largest[w]);

@@ -56,7 +56,7 @@ template <class Weight, u32 ROWS> DEVICE void few(const LinearParams& p) {
     }
 }
 
-constexpr u32 TILE = 64, DEPTH = 16;
+constexpr u32 TILE = 64, DEPTH = 16, FEW = 4;
 
 template <class Weight> DEVICE void many(const LinearParams& p) {
     const u32 first_row = blockIdx.y * TILE, first_output = blockIdx.x * TILE;
@@ -111,9 +111,9 @@ template <class Weight> DEVICE void many(const LinearParams& p) {
 KERNEL(256, linear_one_f32, LinearParams) { few<float, 1>(p); }
 KERNEL(256, linear_one_f16, LinearParams) { few<f16, 1>(p); }
 KERNEL(256, linear_one_bf16, LinearParams) { few<bf16, 1>(p); }
-KERNEL(256, linear_few_f32, LinearParams) { few<float, 4>(p); }
-KERNEL(256, linear_few_f16, LinearParams) { few<f16, 4>(p); }
-KERNEL(256, linear_few_bf16, LinearParams) { few<bf16, 4>(p); }
+KERNEL(256, linear_few_f32, LinearParams) { few<float, FEW>(p); }
+KERNEL(256, linear_few_f16, LinearParams) { few<f16, FEW>(p); }
+KERNEL(256, linear_few_bf16, LinearParams) { few<bf16, FEW>(p); }
 KERNEL(256, linear_many_f32, LinearParams) { many<float>(p); }
 KERNEL(256, linear_many_f16, LinearParams) { many<f16>(p); }
 KERNEL(256, linear_many_bf16, LinearParams) { many<bf16>(p); }

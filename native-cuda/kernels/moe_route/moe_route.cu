@@ -8,9 +8,6 @@
 // Limits: 1024 experts. Source: the twin, src/backend/cpu/moe_route.rs.
 #include "prelude.cuh"
 
-constexpr u32 MOST_EXPERTS = 1024;
-constexpr float HIGHEST = 3.4e38f;
-
 struct MoeRouteParams {
     Step step;
     View logits;        // [rows, experts]
@@ -39,7 +36,7 @@ KERNEL(128, moe_route_f32, MoeRouteParams) {
         const float score = p.sigmoid ? apply(3, logits[expert]) : logits[expert];
         const float sum = p.bias ? score + p.bias[expert] : score;
         // Every place must be taken: what is not a number beats all others, so that it is not hidden.
-        scores[expert] = sum < HIGHEST ? fmaxf(sum, -HIGHEST) : HIGHEST;
+        scores[expert] = sum < FURTHEST ? fmaxf(sum, -FURTHEST) : FURTHEST;
     }
     for (u32 i = threadIdx.x; i < top; i += blockDim.x) weights[i] = 0.0f;
     __syncthreads();

@@ -30,7 +30,7 @@ KERNEL(512, norm_f32, NormParams) {
     float* out = p.out.row(r) + first;
 
     float mean = 0.0f;
-    if (p.kind == 1) {
+    if (p.kind == NORM_LAYER) {
         float sum = 0.0f;
         for (u32 i = threadIdx.x; i < p.group; i += blockDim.x) sum += x[i];
         mean = block_sum(sum) / (float)p.group;
@@ -38,7 +38,7 @@ KERNEL(512, norm_f32, NormParams) {
     float squares = 0.0f;
     for (u32 i = threadIdx.x; i < p.group; i += blockDim.x) squares += (x[i] - mean) * (x[i] - mean);
     squares = block_sum(squares);
-    const float factor = 1.0f / sqrtf((p.kind == 2 ? squares : squares / (float)p.group) + p.eps);
+    const float factor = 1.0f / sqrtf((p.kind == NORM_L2 ? squares : squares / (float)p.group) + p.eps);
 
     for (u32 i = threadIdx.x; i < p.group; i += blockDim.x) {
         float y = (x[i] - mean) * factor;

@@ -27,8 +27,6 @@ struct SampleParams {
 
 constexpr u32 THREADS = 1024;
 constexpr u32 BINS = 2048;
-constexpr u32 SEEN = 0x80000000u;
-constexpr float FURTHEST = 3.4e38f;
 
 struct Best {
     float value;

@@ -1,8 +1,11 @@
-//! Compiles every kernel to the PTX that the crate carries. Needs NVRTC, says how to get it.
+//! Writes the constants that kernels share with their hosts, and compiles every kernel to the PTX that the crate
+//! carries. The latter needs NVRTC; it says how to get it.
 
 use std::process::ExitCode;
 
-use selvedge_cuda::compile::{ARCHITECTURES, CompileError, check_compiler, compile, folders, ops};
+use selvedge_cuda::compile::{
+    ARCHITECTURES, CompileError, check_compiler, compile, constants, constants_files, folders, ops,
+};
 
 fn main() -> ExitCode {
     match run() {
@@ -15,6 +18,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), CompileError> {
+    write_constants()?;
     check_compiler()?;
     let (kernels, ptx) = folders();
     let mut bytes = 0;
@@ -30,5 +34,14 @@ fn run() -> Result<(), CompileError> {
         }
     }
     println!("{bytes} bytes of PTX in all");
+    Ok(())
+}
+
+fn write_constants() -> Result<(), CompileError> {
+    let (source, written) = constants_files();
+    let text = std::fs::read_to_string(&source).map_err(|error| CompileError::File { file: source, error })?;
+    for (file, text) in written.into_iter().zip(constants(&text)) {
+        std::fs::write(&file, text).map_err(|error| CompileError::File { file, error })?;
+    }
     Ok(())
 }

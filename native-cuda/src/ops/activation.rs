@@ -1,22 +1,22 @@
 use super::{COLUMN_THREADS, Count, Function, Step, View, columns_by_rows};
 use crate::{Device, Launch, Result};
 
-/// `out = function(x) * scale`
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Activation {
-    /// The step.
-    pub step: Step,
-    /// As wide as `out`.
-    pub x: View,
-    /// The result.
-    pub out: View,
-    /// Which rows.
-    pub count: Count,
-    /// Applied to `x`.
-    pub function: Function,
-    /// Factor on the result.
-    pub scale: f32,
+parameters! {
+    /// `out = function(x) * scale`
+    pub struct Activation {
+        /// The step.
+        pub step: Step,
+        /// As wide as `out`.
+        pub x: View,
+        /// The result.
+        pub out: View,
+        /// Which rows.
+        pub count: Count,
+        /// Applied to `x`.
+        pub function: Function,
+        /// Factor on the result.
+        pub scale: f32,
+    }
 }
 
 impl Activation {

@@ -1,22 +1,22 @@
 use super::{COLUMN_THREADS, Count, Step, View, columns_by_rows};
 use crate::{Device, Launch, Result};
 
-/// `out = a + scale * b`
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Add {
-    /// The step.
-    pub step: Step,
-    /// As wide as `out`.
-    pub a: View,
-    /// As wide as `out`.
-    pub b: View,
-    /// The result.
-    pub out: View,
-    /// Which rows.
-    pub count: Count,
-    /// Factor on `b`.
-    pub scale: f32,
+parameters! {
+    /// `out = a + scale * b`
+    pub struct Add {
+        /// The step.
+        pub step: Step,
+        /// As wide as `out`.
+        pub a: View,
+        /// As wide as `out`.
+        pub b: View,
+        /// The result.
+        pub out: View,
+        /// Which rows.
+        pub count: Count,
+        /// Factor on `b`.
+        pub scale: f32,
+    }
 }
 
 impl Add {

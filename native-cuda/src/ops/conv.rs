@@ -1,26 +1,26 @@
 use super::{COLUMN_THREADS, Function, Step, View, columns_by_rows};
 use crate::{Device, Launch, Result};
 
-/// Depthwise causal convolution over every span; reads the state only.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Conv {
-    /// The step.
-    pub step: Step,
-    /// A column a channel.
-    pub x: View,
-    /// The result.
-    pub out: View,
-    /// Of `f32 [channels, taps]`.
-    pub weight: u64,
-    /// Of `f32 [channels]`, or 0.
-    pub bias: u64,
-    /// Of `f32 [slots + 1, taps - 1, channels]`, oldest first.
-    pub state: u64,
-    /// Taps.
-    pub taps: u32,
-    /// Applied to the sum.
-    pub function: Function,
+parameters! {
+    /// Depthwise causal convolution over every span; reads the state only.
+    pub struct Conv {
+        /// The step.
+        pub step: Step,
+        /// A column a channel.
+        pub x: View,
+        /// The result.
+        pub out: View,
+        /// Of `f32 [channels, taps]`.
+        pub weight: u64,
+        /// Of `f32 [channels]`, or 0.
+        pub bias: u64,
+        /// Of `f32 [slots + 1, taps - 1, channels]`, oldest first.
+        pub state: u64,
+        /// Taps.
+        pub taps: u32,
+        /// Applied to the sum.
+        pub function: Function,
+    }
 }
 
 impl Conv {

@@ -1,18 +1,18 @@
 use super::{COLUMN_THREADS, Step, View, columns_by_rows};
 use crate::{Device, Launch, Result};
 
-/// Leaves the last rows of every span in a convolution's state. Runs after [`Conv`](super::Conv).
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct ConvAppend {
-    /// The step.
-    pub step: Step,
-    /// A column a channel.
-    pub x: View,
-    /// Of `f32 [slots + 1, kept, channels]`, oldest first.
-    pub state: u64,
-    /// Rows kept: taps - 1.
-    pub kept: u32,
+parameters! {
+    /// Leaves the last rows of every span in a convolution's state. Runs after [`Conv`](super::Conv).
+    pub struct ConvAppend {
+        /// The step.
+        pub step: Step,
+        /// A column a channel.
+        pub x: View,
+        /// Of `f32 [slots + 1, kept, channels]`, oldest first.
+        pub state: u64,
+        /// Rows kept: taps - 1.
+        pub kept: u32,
+    }
 }
 
 impl ConvAppend {

@@ -1,24 +1,24 @@
 use super::{COLUMN_THREADS, Format, Step, View, columns_by_rows};
 use crate::{Device, Launch, Result};
 
-/// `out[r] = table[token(r)] * scale`
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Embed {
-    /// The step.
-    pub step: Step,
-    /// Of `[ids, width]`, rows `table_pitch` numbers apart.
-    pub table: u64,
-    /// Of the slots' samplers: `u32 [slots + 1, 32]`.
-    pub samplers: u64,
-    /// The result.
-    pub out: View,
-    /// Rows of the table; an id past them reads as zeros.
-    pub ids: u32,
-    /// Numbers from row to row.
-    pub table_pitch: u32,
-    /// Factor on every number.
-    pub scale: f32,
+parameters! {
+    /// `out[r] = table[token(r)] * scale`
+    pub struct Embed {
+        /// The step.
+        pub step: Step,
+        /// Of `[ids, width]`, rows `table_pitch` numbers apart.
+        pub table: u64,
+        /// Of the slots' samplers: `u32 [slots + 1, SAMPLER_WORDS]`.
+        pub samplers: u64,
+        /// The result.
+        pub out: View,
+        /// Rows of the table; an id past them reads as zeros.
+        pub ids: u32,
+        /// Numbers from row to row.
+        pub table_pitch: u32,
+        /// Factor on every number.
+        pub scale: f32,
+    }
 }
 
 impl Embed {

@@ -1,22 +1,22 @@
 use super::{COLUMN_THREADS, Count, Function, Step, View, columns_by_rows};
 use crate::{Device, Launch, Result};
 
-/// `out = function(gate) * x`
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Gate {
-    /// The step.
-    pub step: Step,
-    /// As wide as `out`.
-    pub gate: View,
-    /// As wide as `out`.
-    pub x: View,
-    /// The result.
-    pub out: View,
-    /// Which rows.
-    pub count: Count,
-    /// Applied to `gate`.
-    pub function: Function,
+parameters! {
+    /// `out = function(gate) * x`
+    pub struct Gate {
+        /// The step.
+        pub step: Step,
+        /// As wide as `out`.
+        pub gate: View,
+        /// As wide as `out`.
+        pub x: View,
+        /// The result.
+        pub out: View,
+        /// Which rows.
+        pub count: Count,
+        /// Applied to `gate`.
+        pub function: Function,
+    }
 }
 
 impl Gate {

@@ -1,16 +1,16 @@
 use super::{COLUMN_THREADS, Step, View, columns_by_rows};
 use crate::{Device, Launch, Result};
 
-/// The rows whose logits are wanted.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Gather {
-    /// The step.
-    pub step: Step,
-    /// As wide as `out`.
-    pub x: View,
-    /// One row an output.
-    pub out: View,
+parameters! {
+    /// The rows whose logits are wanted.
+    pub struct Gather {
+        /// The step.
+        pub step: Step,
+        /// As wide as `out`.
+        pub x: View,
+        /// One row an output.
+        pub out: View,
+    }
 }
 
 impl Gather {

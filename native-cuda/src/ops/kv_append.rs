@@ -1,22 +1,22 @@
 use super::{COLUMN_THREADS, KvFormat, KvRows, Step, View, columns_by_rows};
 use crate::{Device, Launch, Result};
 
-/// Puts the keys and values of every row into the pools. Runs after the last reader of the pools.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct KvAppend {
-    /// The step.
-    pub step: Step,
-    /// `kv_heads * key_width` columns, rotated.
-    pub k: View,
-    /// `kv_heads * value_width` columns.
-    pub v: View,
-    /// Of the pool of keys: `[rows, k.width]`.
-    pub keys: u64,
-    /// Of the pool of values: `[rows, v.width]`.
-    pub values: u64,
-    /// Where a position's row lies in both.
-    pub kv: KvRows,
+parameters! {
+    /// Puts the keys and values of every row into the pools. Runs after the last reader of the pools.
+    pub struct KvAppend {
+        /// The step.
+        pub step: Step,
+        /// `kv_heads * key_width` columns, rotated.
+        pub k: View,
+        /// `kv_heads * value_width` columns.
+        pub v: View,
+        /// Of the pool of keys: `[rows, k.width]`.
+        pub keys: u64,
+        /// Of the pool of values: `[rows, v.width]`.
+        pub values: u64,
+        /// Where a position's row lies in both.
+        pub kv: KvRows,
+    }
 }
 
 impl KvAppend {

@@ -1,35 +1,35 @@
-use super::{Count, Format, Step, View};
+use super::{Count, Format, Step, View, WARP};
 use crate::launch::MOST_ROWS_OF_BLOCKS;
 use crate::{Device, Launch, Result};
 
-/// `out[r, o] = sum_i weight[o, i] * x[r, i] + bias[o]`
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Linear {
-    /// The step.
-    pub step: Step,
-    /// Rows begin on 32-byte boundaries.
-    pub x: View,
-    /// The result.
-    pub out: View,
-    /// Of `[at least out.width, x.width]`; rows begin on 16-byte boundaries.
-    pub weight: u64,
-    /// Of `f32 [out.width]`, or 0.
-    pub bias: u64,
-    /// Numbers from row to row of the weight.
-    pub weight_pitch: u32,
-    /// Which rows.
-    pub count: Count,
+parameters! {
+    /// `out[r, o] = sum_i weight[o, i] * x[r, i] + bias[o]`
+    pub struct Linear {
+        /// The step.
+        pub step: Step,
+        /// Rows begin on 32-byte boundaries.
+        pub x: View,
+        /// The result.
+        pub out: View,
+        /// Of `[at least out.width, x.width]`; rows begin on 16-byte boundaries.
+        pub weight: u64,
+        /// Of `f32 [out.width]`, or 0.
+        pub bias: u64,
+        /// Numbers from row to row of the weight.
+        pub weight_pitch: u32,
+        /// Which rows.
+        pub count: Count,
+    }
 }
 
 /// Threads of a block, in all variants.
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
 /// Outputs of a block of the variants for few rows: one a warp.
-const WARPS: u32 = THREADS / 32;
+const WARPS: u32 = THREADS / WARP;
 /// Rows that the variant for few rows takes at a time.
-const FEW: u32 = 4;
+pub(super) const FEW: u32 = 4;
 /// Rows, and outputs, of a block of the variant for many rows.
-const TILE: u32 = 64;
+pub(super) const TILE: u32 = 64;
 /// Up to here, reading the weights again for every [`FEW`] rows (from the cache) beats half-empty tiles.
 /// A guess: to be measured on a GPU.
 const MOST_OF_FEW: u32 = 16;

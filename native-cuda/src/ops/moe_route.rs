@@ -1,36 +1,35 @@
 use super::{Count, Step, View, at_most};
+use crate::constants::MOST_EXPERTS;
 use crate::{Device, Launch, Result};
 
-/// The choice of experts of every row, and their weights.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct MoeRoute {
-    /// The step.
-    pub step: Step,
-    /// A column an expert.
-    pub logits: View,
-    /// Ids, then weights.
-    pub out: View,
-    /// Of `f32 [experts]`, or 0.
-    pub bias: u64,
-    /// Which rows.
-    pub count: Count,
-    /// Equal runs of experts.
-    pub groups: u32,
-    /// Groups that are looked at.
-    pub top_groups: u32,
-    /// 1: weights are sigmoids, 0: a softmax.
-    pub sigmoid: u32,
-    /// 1: sigmoids are divided by their sum.
-    pub normed: u32,
-    /// Factor on sigmoids.
-    pub scale: f32,
+parameters! {
+    /// The choice of experts of every row, and their weights.
+    pub struct MoeRoute {
+        /// The step.
+        pub step: Step,
+        /// A column an expert.
+        pub logits: View,
+        /// Ids, then weights.
+        pub out: View,
+        /// Of `f32 [experts]`, or 0.
+        pub bias: u64,
+        /// Which rows.
+        pub count: Count,
+        /// Equal runs of experts.
+        pub groups: u32,
+        /// Groups that are looked at.
+        pub top_groups: u32,
+        /// 1: weights are sigmoids, 0: a softmax.
+        pub sigmoid: u32,
+        /// 1: sigmoids are divided by their sum.
+        pub normed: u32,
+        /// Factor on sigmoids.
+        pub scale: f32,
+    }
 }
 
 /// Threads of a block.
-const THREADS: u32 = 128;
-/// Most experts that shared memory holds.
-const MOST_EXPERTS: u32 = 1024;
+pub(super) const THREADS: u32 = 128;
 
 impl MoeRoute {
     /// For at most `rows` rows.

@@ -1,22 +1,22 @@
 use super::{COLUMN_THREADS, Step, View, columns_by_rows};
 use crate::{Device, Launch, Result};
 
-/// Rotates the first `2 * pairs` columns of every head by the angle of the row's position.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Rope {
-    /// The step.
-    pub step: Step,
-    /// Heads side by side.
-    pub x: View,
-    /// The result.
-    pub out: View,
-    /// Of `f32 [positions, pairs, 2]`, cosines and sines.
-    pub table: u64,
-    /// Columns of a head.
-    pub head: u32,
-    /// Pairs rotated.
-    pub pairs: u32,
+parameters! {
+    /// Rotates the first `2 * pairs` columns of every head by the angle of the row's position.
+    pub struct Rope {
+        /// The step.
+        pub step: Step,
+        /// Heads side by side.
+        pub x: View,
+        /// The result.
+        pub out: View,
+        /// Of `f32 [positions, pairs, 2]`, cosines and sines.
+        pub table: u64,
+        /// Columns of a head.
+        pub head: u32,
+        /// Pairs rotated.
+        pub pairs: u32,
+    }
 }
 
 impl Rope {

@@ -2,36 +2,36 @@ use super::{Step, View, at_most};
 use crate::launch::MOST_ROWS_OF_BLOCKS;
 use crate::{Device, Launch, Result};
 
-/// The Mamba-1 recurrence over every span; reads and writes the state.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct SelectiveScan {
-    /// The step.
-    pub step: Step,
-    /// A column a channel.
-    pub x: View,
-    /// A column a channel, before softplus.
-    pub dt: View,
-    /// `N` columns.
-    pub b: View,
-    /// `N` columns.
-    pub c: View,
-    /// The result.
-    pub out: View,
-    /// Of `f32 [channels, N]`, negative.
-    pub a: u64,
-    /// Of `f32 [channels]`.
-    pub d: u64,
-    /// Of `f32 [slots + 1, channels, N]`.
-    pub state: u64,
+parameters! {
+    /// The Mamba-1 recurrence over every span; reads and writes the state.
+    pub struct SelectiveScan {
+        /// The step.
+        pub step: Step,
+        /// A column a channel.
+        pub x: View,
+        /// A column a channel, before softplus.
+        pub dt: View,
+        /// `N` columns.
+        pub b: View,
+        /// `N` columns.
+        pub c: View,
+        /// The result.
+        pub out: View,
+        /// Of `f32 [channels, N]`, negative.
+        pub a: u64,
+        /// Of `f32 [channels]`.
+        pub d: u64,
+        /// Of `f32 [slots + 1, channels, N]`.
+        pub state: u64,
+    }
 }
 
 /// Threads of a block.
-const THREADS: u32 = 128;
+pub(super) const THREADS: u32 = 128;
 /// Threads that share a channel.
-const LANES: u32 = 8;
+pub(super) const LANES: u32 = 8;
 /// Largest `N`: every thread has room for eight states.
-const MOST_STATES: u32 = 8 * LANES;
+pub(super) const MOST_STATES: u32 = 8 * LANES;
 
 impl SelectiveScan {
     /// For at most `rows` rows.

@@ -1,47 +1,47 @@
-use super::{Step, View, at_most};
+use super::{Step, View, WARP, at_most};
 use crate::launch::MOST_ROWS_OF_BLOCKS;
 use crate::{Device, Launch, Result};
 
-/// The Mamba-2 recurrence over every span; reads and writes the state.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct SsdScan {
-    /// The step.
-    pub step: Step,
-    /// `heads * P` columns.
-    pub x: View,
-    /// `heads` columns, before bias and softplus.
-    pub dt: View,
-    /// `groups * N` columns.
-    pub b: View,
-    /// `groups * N` columns.
-    pub c: View,
-    /// The result.
-    pub out: View,
-    /// Of `f32 [heads]`, negative.
-    pub a: u64,
-    /// Of `f32 [heads]`.
-    pub d: u64,
-    /// Of `f32 [heads]`.
-    pub dt_bias: u64,
-    /// Of `f32 [slots + 1, heads, P, N]`.
-    pub state: u64,
-    /// Heads.
-    pub heads: u32,
-    /// Groups of heads that share `b` and `c`.
-    pub groups: u32,
-    /// Least step.
-    pub least: f32,
-    /// Largest step.
-    pub most: f32,
+parameters! {
+    /// The Mamba-2 recurrence over every span; reads and writes the state.
+    pub struct SsdScan {
+        /// The step.
+        pub step: Step,
+        /// `heads * P` columns.
+        pub x: View,
+        /// `heads` columns, before bias and softplus.
+        pub dt: View,
+        /// `groups * N` columns.
+        pub b: View,
+        /// `groups * N` columns.
+        pub c: View,
+        /// The result.
+        pub out: View,
+        /// Of `f32 [heads]`, negative.
+        pub a: u64,
+        /// Of `f32 [heads]`.
+        pub d: u64,
+        /// Of `f32 [heads]`.
+        pub dt_bias: u64,
+        /// Of `f32 [slots + 1, heads, P, N]`.
+        pub state: u64,
+        /// Heads.
+        pub heads: u32,
+        /// Groups of heads that share `b` and `c`.
+        pub groups: u32,
+        /// Least step.
+        pub least: f32,
+        /// Largest step.
+        pub most: f32,
+    }
 }
 
 /// Threads of a block.
-const THREADS: u32 = 128;
+pub(super) const THREADS: u32 = 128;
 /// Columns of a block: one a warp.
-const WARPS: u32 = THREADS / 32;
+const WARPS: u32 = THREADS / WARP;
 /// Largest `N`: every thread has room for eight states.
-const MOST_STATES: u32 = 8 * 32;
+pub(super) const MOST_STATES: u32 = 8 * WARP;
 
 impl SsdScan {
     /// For at most `rows` rows.

@@ -3,11 +3,9 @@
 use super::program::{Operands, Run};
 use super::rows::{Input, Output};
 use crate::backend::Result;
+use crate::constants::FURTHEST;
 use crate::graph::ops;
 use crate::graph::{ExpertChoice, Function, Routing};
-
-/// How far from 0 a compared score gets.
-const HIGHEST: f32 = 3.4e38;
 
 /// A choice for every row.
 pub(super) struct MoeRoute<'a> {
@@ -54,7 +52,7 @@ impl MoeRoute<'_> {
             let score = if self.routing == Routing::Softmax { logit } else { Function::Sigmoid.apply(logit) };
             let score = score + self.bias.map_or(0.0, |bias| bias[expert]);
             // What is not a number is chosen, so that it is not hidden.
-            if score.is_nan() { HIGHEST } else { score.clamp(-HIGHEST, HIGHEST) }
+            if score.is_nan() { FURTHEST } else { score.clamp(-FURTHEST, FURTHEST) }
         };
         let scores: Vec<f32> = logits.iter().enumerate().map(score).collect();
         let size = scores.len() / n_group;

@@ -3,11 +3,9 @@
 use super::program::{Operands, Run};
 use super::rows::Output;
 use crate::backend::Result;
+use crate::constants::FURTHEST;
 use crate::graph::ops;
 use crate::state::{NO_TOKEN, SEEN, Sampler, SamplerState, unusable};
-
-/// How far from 0 a logit over a temperature gets.
-const FURTHEST: f32 = 3.4e38;
 
 /// What the draw is made from: tokens that are left, with `x` of each, by ascending id.
 type Left = Vec<(u32, f32)>;

@@ -16,7 +16,7 @@ use crate::state::{
 };
 
 // The kernels find rows by the same rule.
-const _: () = assert!(PAGE_ROWS == selvedge_cuda::PAGE_ROWS);
+const _: () = assert!(PAGE_ROWS == selvedge_cuda::constants::PAGE_ROWS as usize);
 
 /// One state of all slots.
 enum Piece {

@@ -275,7 +275,7 @@ impl Gpu {
             .bindings
             .iter()
             .enumerate()
-            .map(|(binding, &(_, access))| wgpu::BindGroupLayoutEntry {
+            .map(|(binding, &access)| wgpu::BindGroupLayoutEntry {
                 binding: binding as u32,
                 visibility: wgpu::ShaderStages::COMPUTE,
                 ty: wgpu::BindingType::Buffer {

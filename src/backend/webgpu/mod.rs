@@ -3,6 +3,7 @@
 
 mod fuse;
 mod gpu;
+mod kernels;
 mod limits;
 mod lower;
 mod memory;

@@ -19,6 +19,7 @@
 
 use std::borrow::Cow;
 
+use super::kernels::{linear_pair, linear_rows};
 use crate::formats::Quantised;
 use crate::graph::WeightFormat;
 
@@ -26,6 +27,8 @@ use crate::graph::WeightFormat;
 pub(super) const CHUNK: usize = 8;
 /// Rows that a kernel reads together.
 pub(super) const QUAD: usize = 4;
+// A workgroup of the kernels for few rows makes the outputs of one quad.
+const _: () = assert!(linear_rows::plain::OUTS == QUAD && linear_pair::plain::OUTS == QUAD);
 /// Bytes that a kernel reads at a time, of one row's codes and of all.
 const CODES: usize = 4;
 const WORD: usize = QUAD * CODES;

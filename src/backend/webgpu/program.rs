@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::gpu::{Gpu, Pipeline};
+use super::kernels::{Interface, OfStep, Permutation};
 use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
 use crate::graph::{Rows, ValueId};
 
@@ -71,6 +72,37 @@ pub(super) struct Pending {
     /// From binding 1 on.
     pub buffers: Vec<wgpu::Buffer>,
     pub workgroups: [u32; 3],
+}
+
+impl Pending {
+    /// A dispatch that has nothing to do with a step.
+    pub fn new<I: Interface>(
+        gpu: &Gpu,
+        op: &'static str,
+        shader: &Permutation<I>,
+        params: &I::Params,
+        buffers: I::Buffers<'_>,
+        workgroups: [u32; 3],
+    ) -> Result<Self> {
+        let pipeline = gpu.pipeline(&shader.name, &shader.overrides)?;
+        let buffers = I::list(buffers).into_iter().cloned().collect();
+        Ok(Self { op, pipeline, params: bytemuck::bytes_of(params).to_vec(), buffers, workgroups })
+    }
+
+    /// A dispatch that works on the step of a table.
+    pub fn of_step<I: OfStep>(
+        gpu: &Gpu,
+        op: &'static str,
+        shader: &Permutation<I>,
+        params: &I::Params,
+        table: &wgpu::Buffer,
+        buffers: I::Buffers<'_>,
+        workgroups: [u32; 3],
+    ) -> Result<Self> {
+        let mut pending = Self::new(gpu, op, shader, params, buffers, workgroups)?;
+        pending.buffers.insert(0, table.clone());
+        Ok(pending)
+    }
 }
 
 /// Gives all dispatches their parameters, in one uniform buffer, and their bind groups.

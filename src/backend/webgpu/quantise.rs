@@ -3,19 +3,19 @@
 //! WebAssembly, only moves bytes.
 
 use super::gpu::Gpu;
+use super::kernels::{params, quantise};
 use super::limits::wrapped;
 use super::packing::{Packing, QUAD};
-use super::params;
 use super::program::{Pending, bind, encode};
 use super::weights::Segment;
 use crate::backend::{BackendError, Result};
 use crate::formats::{GROUP, Quantised, Rounding};
 use crate::graph::{SourceBlock, WeightFormat};
 
-/// Invocations of a workgroup of `shaders/quantise/quantise.wgsl`.
-const LANES: usize = 64;
 /// Bytes of the kernel's words.
 const WORD: usize = 4;
+// The kernel holds a group in vectors of four.
+const _: () = assert!(quantise::WORDS * 4 == GROUP);
 
 /// Where rows wait to be quantised, and to come back; one buffer of each kind serves all blocks.
 #[derive(Default)]
@@ -33,7 +33,7 @@ impl Quantiser {
         let source = self.upload(gpu, block.bytes)?;
         let groups = packing.columns.div_ceil(GROUP);
         let rows = block.bytes.len() / block.format.row_bytes(packing.columns).max(1);
-        let shader = format!("quantise.{}.{}", format.name(), block.format.name());
+        let shader = quantise::shader(format.name(), block.format.name());
         let mut pending = vec![];
         for segment in segments {
             let from = block.first.max(segment.first);
@@ -54,13 +54,9 @@ impl Quantiser {
                 searched: u32::from(block.rounding == Rounding::Searched),
                 scale: block.scale,
             };
-            pending.push(Pending {
-                op: "quantise",
-                pipeline: gpu.pipeline(&shader, &[])?,
-                params: bytemuck::bytes_of(&params).to_vec(),
-                buffers: vec![source.clone(), segment.buffer.clone()],
-                workgroups: wrapped((quads * groups).div_ceil(LANES)),
-            });
+            let buffers = quantise::Buffers { source: &source, weight: &segment.buffer };
+            let workgroups = wrapped((quads * groups).div_ceil(quantise::WORKGROUP));
+            pending.push(Pending::new(gpu, "quantise", &shader, &params, buffers, workgroups)?);
         }
         let dispatches = bind(gpu, pending)?;
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

@@ -1,4 +1,4 @@
-//! The shaders, as `build.rs` composed and read them.
+//! The shaders, as `build/` composed and checked them. What their hosts have to know of them: `kernels`.
 
 /// How a shader uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +20,8 @@ pub struct Shader {
     parts: &'static [&'static str],
     /// Whether it uses subgroup operations.
     pub subgroups: bool,
-    /// Invocations of a workgroup.
-    pub workgroup: [u32; 3],
-    /// Workgroup memory, in bytes.
-    pub shared_bytes: u32,
-    /// By binding number: the variable's name and its use.
-    pub bindings: &'static [(&'static str, Access)],
-    /// Fields of the parameters, with their offsets in bytes.
-    pub params: &'static [(&'static str, u32)],
+    /// By binding number.
+    pub bindings: &'static [Access],
 }
 
 impl Shader {

@@ -1,0 +1,42 @@
+// shaders/shared/constants.wgsl for the kernels, written by `cargo run -p selvedge-cuda --bin compile_kernels`.
+// Enumerators, because NVRTC makes a variable of every constexpr.
+#pragma once
+enum : u32 { COUNT_ROWS = 0u };  // word of the header that counts the step's rows
+enum : u32 { COUNT_SPANS = 1u };  // word of the header that counts its spans
+enum : u32 { COUNT_OUTPUTS = 2u };  // word of the header that counts the rows whose logits are wanted
+enum : u32 { COUNT_CAPACITY = 3u };  // word of the header that has the rows of the program
+enum : u32 { CHUNK_ROWS = 32u };  // most rows of a chunk
+enum : u32 { TOKEN_OF_SLOT = 0xffffffffu };  // a token id that means the token last sampled in the row's slot
+enum : u32 { PAGE_ROWS = 64u };  // rows of a page, and the positions it covers
+enum : u32 { WIDEST_HEAD = 256u };  // most columns of a head of keys or values in attention
+enum : u32 { NO_WINDOW = 0xffffffffu };  // a window that reaches back to the start
+enum : u32 { NONE = 0xffffffffu };  // the offset of a vector that an op goes without
+enum : u32 { FUNCTION_IDENTITY = 0u };  // x
+enum : u32 { FUNCTION_SILU = 1u };  // x / (1 + exp(-x))
+enum : u32 { FUNCTION_SQUARED_RELU = 2u };  // max(x, 0)^2
+enum : u32 { FUNCTION_SIGMOID = 3u };  // 1 / (1 + exp(-x))
+enum : u32 { NORM_RMS = 0u };  // x / sqrt(mean(x^2) + eps)
+enum : u32 { NORM_LAYER = 1u };  // the same of x - mean(x)
+enum : u32 { NORM_L2 = 2u };  // x / sqrt(sum(x^2) + eps)
+enum : u32 { MOST_EXPERTS = 1024u };  // most experts among which a row chooses
+constexpr float FURTHEST = 3.4e38f;  // no score of an expert and no logit is further from 0
+enum : u32 { SAMPLER_WORDS = 32u };  // words of a record
+enum : u32 { TEMPERATURE = 0u };  // f32; 0 is greedy
+enum : u32 { TOP_K = 1u };  // 0: all
+enum : u32 { TOP_P = 2u };  // f32
+enum : u32 { MIN_P = 3u };  // f32
+enum : u32 { REPETITION = 4u };  // f32
+enum : u32 { FREQUENCY = 5u };  // f32
+enum : u32 { PRESENCE = 6u };  // f32
+enum : u32 { PENALISES = 7u };  // 1: one of the three before is not neutral
+enum : u32 { SEED = 8u };  // two words
+enum : u32 { DRAWN = 10u };  // tokens chosen
+enum : u32 { LIMIT = 11u };  // of tokens; 0: none
+enum : u32 { FINISHED = 12u };  // 0, 1 or UNUSABLE
+enum : u32 { LAST_TOKEN = 13u };  // the token chosen last
+enum : u32 { END_COUNT = 14u };  // how many tokens end the text
+enum : u32 { ENDS = 16u };  // the first of them
+enum : u32 { MOST_ENDS = 16u };  // and how many there can be
+enum : u32 { UNUSABLE = 2u };  // in FINISHED: no token could be chosen
+enum : u32 { NO_TOKEN = 0xffffffffu };  // in place of a token that could not be chosen
+enum : u32 { SEEN = 0x80000000u };  // in a slot's count of a token: it was read before the text began

@@ -1,0 +1,12 @@
+// Parameters of both kernels of conv.
+struct Params {
+    channels: u32,
+    taps: u32,
+    x_pitch: u32,
+    x_offset: u32,
+    out_pitch: u32,
+    kernel_at: u32,     // in `vectors`: [channels, taps]
+    bias_at: u32,       // in `vectors`: [channels]; NONE: no bias
+    function: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
