@@ -98,13 +98,14 @@ fn interfaces<'f>(
 /// Writes one interface into its module.
 fn interface(family: &Family, values: &[Option<String>], members: &[&Reflection], tree: &mut Node) {
     let mut pattern = family.pattern.clone();
-    let mut arguments = Vec::new();
+    let (mut arguments, mut most) = (Vec::new(), Vec::new());
     for ((name, all), value) in family.variables.iter().zip(values) {
         match value {
             Some(value) => pattern = pattern.replace(&hole(name), value),
             None => {
-                let number = all.iter().all(|value| value.parse::<usize>().is_ok());
-                arguments.push(format!("{name}: {}", if number { "usize" } else { "&str" }));
+                let numbers: Option<Vec<usize>> = all.iter().map(|value| value.parse().ok()).collect();
+                arguments.push(format!("{name}: {}", if numbers.is_some() { "usize" } else { "&str" }));
+                most.extend(numbers.and_then(|numbers| Some((name.to_uppercase(), numbers.into_iter().max()?))));
             }
         }
     }
@@ -129,8 +130,10 @@ fn interface(family: &Family, values: &[Option<String>], members: &[&Reflection]
         format_args!(
             "}}\nimpl crate::backend::webgpu::kernels::Interface for Interface {{\n\
              type Params = crate::backend::webgpu::kernels::params::{};\ntype Buffers<'a> = Buffers<'a>;\n\
+             const WORKGROUP: usize = {};\n\
              fn list<'a>(buffers: Self::Buffers<'a>) -> Vec<&'a wgpu::Buffer> {{ vec![{}] }}\n}}",
             params_type(&first.params_file),
+            first.workgroup,
             names.join(", ")
         ),
     );
@@ -151,7 +154,9 @@ fn interface(family: &Family, values: &[Option<String>], members: &[&Reflection]
             numbers.collect::<Vec<_>>().join(", ")
         ),
     );
-    push(rust, format_args!("/// Invocations of a workgroup.\npub const WORKGROUP: usize = {};", first.workgroup));
+    for (variable, number) in most {
+        push(rust, format_args!("/// The largest value there is.\npub const MOST_{variable}: usize = {number};"));
+    }
     for (constant, value) in &first.constants {
         if others.iter().all(|other| other.constants.get(constant) == Some(value)) {
             push(rust, format_args!("/// As the shader has it.\npub const {constant}: usize = {value};"));

@@ -81,6 +81,7 @@ pub const MOST_ENDS: usize = constants::MOST_ENDS as usize;
 /// Words of a slot's record on a device. `shaders/shared/constants.wgsl` numbers them. All zeros is greedy, without limit. *Finished* is 0 while the slot goes on, 1 after an end token or the limit, and 2
 /// where its logits were not usable: the token chosen last then stays what it was, so that it can be read again.
 pub const SAMPLER_WORDS: usize = constants::SAMPLER_WORDS as usize;
+const _: () = assert!(ENDS as usize + MOST_ENDS == SAMPLER_WORDS);
 
 /// Word of the record that holds the token chosen last.
 pub const LAST_TOKEN: usize = constants::LAST_TOKEN as usize;

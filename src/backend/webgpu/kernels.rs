@@ -11,6 +11,9 @@ pub trait Interface {
     /// Their storage buffers but the step table, by the names they have in WGSL.
     type Buffers<'a>;
 
+    /// Invocations of a workgroup.
+    const WORKGROUP: usize;
+
     /// The buffers in the order of their bindings.
     fn list<'a>(buffers: Self::Buffers<'a>) -> Vec<&'a wgpu::Buffer>;
 }

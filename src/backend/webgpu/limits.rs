@@ -1,17 +1,16 @@
-//! Sizes that several parts of the backend agree on: rows of a kernel, tiles, workgroups.
+//! Rows of kernels and of buffers, on which several parts of the backend agree.
 
+use super::kernels::{linear_pair, linear_rows, ssd_scan};
 use crate::backend::ProgramSpec;
 use crate::graph::Rows;
+use crate::state::RING_SLACK;
 
 /// Up to so many rows, a kernel reads every weight once and keeps all rows in registers: a product of the matrix and
 /// a few vectors. Beyond, it is one of two matrices, tile by tile.
-pub(super) const MATVEC_ROWS: usize = 8;
-/// Lanes of the kernels that take one element an invocation.
-pub(super) const ELEMENTS: usize = 64;
-/// Rows of one workgroup of `linear/tile.wgsl`; pairs of rows and experts of one of `moe_apply/tile.wgsl`.
-pub(super) const TILE_ROWS: usize = 32;
-/// Outputs of one workgroup of either.
-pub(super) const TILE_OUTS: usize = 64;
+pub(super) const MATVEC_ROWS: usize = linear_rows::plain::MOST_ROWS;
+const _: () = assert!(MATVEC_ROWS == linear_pair::plain::MOST_ROWS && MATVEC_ROWS == ssd_scan::decode::MOST_ROWS);
+// A fused kernel may write to a ring what its own rows still read around.
+const _: () = assert!(MATVEC_ROWS <= RING_SLACK);
 
 /// Rows that a program's buffers hold: few rows come in powers of two, as their kernels do.
 pub(super) fn capacity(spec: &ProgramSpec, rows: Rows) -> usize {
@@ -20,11 +19,4 @@ pub(super) fn capacity(spec: &ProgramSpec, rows: Rows) -> usize {
         Rows::Outputs => spec.outputs,
     };
     if rows <= MATVEC_ROWS { rows.next_power_of_two() } else { rows }
-}
-
-/// So many workgroups, wrapped into two dimensions: one holds 65535 at most.
-pub(super) fn wrapped(workgroups: usize) -> [u32; 3] {
-    const MOST: usize = 65535;
-    let x = workgroups.clamp(1, MOST);
-    [x as u32, workgroups.div_ceil(x).max(1) as u32, 1]
 }

@@ -8,7 +8,6 @@ mod limits;
 mod lower;
 mod memory;
 mod packing;
-mod params;
 mod program;
 mod quantise;
 mod scratch;

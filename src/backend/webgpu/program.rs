@@ -64,6 +64,31 @@ pub(super) fn encode(dispatches: &[Dispatch], encoder: &mut wgpu::CommandEncoder
     }
 }
 
+/// How many workgroups a kernel starts.
+#[derive(Clone, Copy)]
+pub(super) enum Grid {
+    /// Enough for one invocation each of so many elements.
+    Invocations(usize),
+    /// So many, wrapped into two dimensions: one holds 65535 at most.
+    Workgroups(usize),
+    /// Columns and rows of a tiled result.
+    Tiles(usize, usize),
+}
+
+impl Grid {
+    /// For workgroups of `lanes` invocations.
+    fn workgroups(self, lanes: usize) -> [u32; 3] {
+        const MOST: usize = 65535;
+        let count = match self {
+            Self::Invocations(count) => count.div_ceil(lanes),
+            Self::Workgroups(count) => count,
+            Self::Tiles(columns, rows) => return [columns as u32, rows as u32, 1],
+        };
+        let x = count.clamp(1, MOST);
+        [x as u32, count.div_ceil(x).max(1) as u32, 1]
+    }
+}
+
 /// A dispatch before its parameters have a place.
 pub(super) struct Pending {
     pub op: &'static str,
@@ -82,8 +107,9 @@ impl Pending {
         shader: &Permutation<I>,
         params: &I::Params,
         buffers: I::Buffers<'_>,
-        workgroups: [u32; 3],
+        grid: Grid,
     ) -> Result<Self> {
+        let workgroups = grid.workgroups(I::WORKGROUP);
         let pipeline = gpu.pipeline(&shader.name, &shader.overrides)?;
         let buffers = I::list(buffers).into_iter().cloned().collect();
         Ok(Self { op, pipeline, params: bytemuck::bytes_of(params).to_vec(), buffers, workgroups })
@@ -97,9 +123,9 @@ impl Pending {
         params: &I::Params,
         table: &wgpu::Buffer,
         buffers: I::Buffers<'_>,
-        workgroups: [u32; 3],
+        grid: Grid,
     ) -> Result<Self> {
-        let mut pending = Self::new(gpu, op, shader, params, buffers, workgroups)?;
+        let mut pending = Self::new(gpu, op, shader, params, buffers, grid)?;
         pending.buffers.insert(0, table.clone());
         Ok(pending)
     }

@@ -4,9 +4,8 @@
 
 use super::gpu::Gpu;
 use super::kernels::{params, quantise};
-use super::limits::wrapped;
 use super::packing::{Packing, QUAD};
-use super::program::{Pending, bind, encode};
+use super::program::{Grid, Pending, bind, encode};
 use super::weights::Segment;
 use crate::backend::{BackendError, Result};
 use crate::formats::{GROUP, Quantised, Rounding};
@@ -55,8 +54,8 @@ impl Quantiser {
                 scale: block.scale,
             };
             let buffers = quantise::Buffers { source: &source, weight: &segment.buffer };
-            let workgroups = wrapped((quads * groups).div_ceil(quantise::WORKGROUP));
-            pending.push(Pending::new(gpu, "quantise", &shader, &params, buffers, workgroups)?);
+            let grid = Grid::Invocations(quads * groups);
+            pending.push(Pending::new(gpu, "quantise", &shader, &params, buffers, grid)?);
         }
         let dispatches = bind(gpu, pending)?;
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

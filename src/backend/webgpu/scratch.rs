@@ -1,7 +1,8 @@
 //! Scratch buffers of ops that are several kernels: sizes and offsets. They follow from the graph and the rows a
 //! program is compiled for.
 
-use super::limits::{MATVEC_ROWS, TILE_ROWS, capacity};
+use super::kernels::moe_apply::group::{TILE_ROWS, TILE_WORDS};
+use super::limits::{MATVEC_ROWS, capacity};
 use crate::backend::{CHUNK_ROWS, ProgramSpec, StepTable};
 use crate::graph::ops::{GatedDelta, MoeApply};
 use crate::graph::{Graph, Op, Rows, StateId, pitch};
@@ -9,8 +10,6 @@ use crate::state::StateLayout;
 
 /// Most buffers of the kind that one op has.
 pub(super) const SCRATCHES: usize = 3;
-/// Words of the lists in front of the tiles, and of a tile.
-pub(super) const TILE_WORDS: usize = 4;
 
 /// Bytes of all scratches of a program's ops, which share them.
 pub fn scratch_bytes(graph: &Graph, spec: &ProgramSpec) -> u64 {

@@ -1,11 +1,9 @@
 //! Linear layers with the ops before and behind them.
 
 use super::{Fusion, Kernel, is_plain};
+use crate::backend::webgpu::kernels::linear_rows::group_norm::MOST_GROUPS;
 use crate::graph::ops::{Activation, Add, Conv, Gate, Linear, Norm, NormKind};
 use crate::graph::{Node, Op, Rows, View};
-
-/// Most groups of `shared/input_group_norm.wgsl`.
-const MOST_GROUPS: usize = 16;
 
 /// The ops that make a linear layer's input.
 #[derive(Clone, Copy)]

@@ -1,15 +1,14 @@
 //! Convolutions and recurrences with what surrounds them.
 
 use super::{Fusion, Kernel, is_plain};
+use crate::backend::webgpu::kernels::conv_decode;
+use crate::backend::webgpu::kernels::selective_scan::decode::{MOST_BEFORE, MOST_RANK, MOST_STATES};
 use crate::graph::ops::{Conv, ConvAppend, Gate, GatedDelta, Linear, Norm, NormKind, SelectiveScan, SsdScan};
 use crate::graph::{Node, StateId, ValueId};
 
 /// Most rows that kernels of a convolution read at once.
-const MOST_CONV: usize = 8;
-/// Largest rank of dt that `selective_scan/decode.wgsl` holds.
-const MOST_RANK: usize = 256;
-/// Most states of a channel that it holds.
-const MOST_STATES: usize = 16;
+const MOST_CONV: usize = MOST_BEFORE + 1;
+const _: () = assert!(MOST_BEFORE == conv_decode::MOST_BEFORE);
 
 /// A convolution and the renewal of its memory.
 pub(in super::super) struct ConvDecode<'a> {

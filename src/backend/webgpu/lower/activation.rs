@@ -2,7 +2,7 @@
 
 use super::{Lowering, number, outputs};
 use crate::backend::Result;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::{activation, params};
 use crate::graph::ops::Activation;
 
 impl Lowering<'_> {
@@ -18,7 +18,8 @@ impl Lowering<'_> {
             outputs: outputs(to.rows),
             scale: op.scale,
         };
-        let workgroups = self.elements(to.rows, op.x.width);
-        self.dispatch("activation", "activation", &[], &params, &[&x, &to.buffer], workgroups)
+        let buffers = activation::Buffers { x: &x, out: &to.buffer };
+        let grid = self.elements(to.rows, op.x.width);
+        self.dispatch("activation", &activation::shader(), &params, buffers, grid)
     }
 }

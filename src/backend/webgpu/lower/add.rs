@@ -2,7 +2,7 @@
 
 use super::{Lowering, outputs};
 use crate::backend::Result;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::{add, params};
 use crate::graph::ops::Add;
 
 impl Lowering<'_> {
@@ -20,7 +20,7 @@ impl Lowering<'_> {
             outputs: outputs(to.rows),
             scale: op.scale,
         };
-        let workgroups = self.elements(to.rows, op.a.width);
-        self.dispatch("add", "add", &[], &params, &[&a, &b, &to.buffer], workgroups)
+        let buffers = add::Buffers { a: &a, b: &b, out: &to.buffer };
+        self.dispatch("add", &add::shader(), &params, buffers, self.elements(to.rows, op.a.width))
     }
 }

@@ -1,8 +1,8 @@
 //! Lookup of tokens.
 
-use super::{ELEMENTS, Lowering, wrapped};
+use super::Lowering;
 use crate::backend::Result;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::{embed, params};
 use crate::graph::Rows;
 use crate::graph::ops::Embed;
 
@@ -12,8 +12,8 @@ impl Lowering<'_> {
         let matrix = weights.matrix(op.table)?;
         let to = self.place(op.out)?;
         let samplers = self.memory.samplers.clone();
-        let shader = format!("embed.{}", matrix.format.name());
-        let workgroups = wrapped((self.rows(Rows::All) * matrix.chunks).div_ceil(ELEMENTS));
+        let shader = embed::shader(matrix.format.name());
+        let grid = self.elements(Rows::All, matrix.chunks);
         for segment in &matrix.segments {
             let params = params::Embed {
                 chunks: matrix.chunks as u32,
@@ -23,7 +23,8 @@ impl Lowering<'_> {
                 rows: segment.rows as u32,
                 scale: op.scale,
             };
-            self.dispatch("embed", &shader, &[], &params, &[&segment.buffer, &samplers, &to.buffer], workgroups)?;
+            let buffers = embed::Buffers { weight: &segment.buffer, samplers: &samplers, out: &to.buffer };
+            self.dispatch("embed", &shader, &params, buffers, grid)?;
         }
         Ok(())
     }

@@ -2,12 +2,12 @@
 
 use super::{Lowering, number, outputs};
 use crate::backend::Result;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::{gate, params};
 use crate::graph::ops::Gate;
 
 impl Lowering<'_> {
     pub(super) fn gate(&mut self, op: &Gate) -> Result<()> {
-        let (gate, gate_pitch, gate_offset) = self.source(op.gate)?;
+        let (first, gate_pitch, gate_offset) = self.source(op.gate)?;
         let (x, x_pitch, x_offset) = self.source(op.x)?;
         let to = self.place(op.out)?;
         let params = params::Gate {
@@ -20,7 +20,7 @@ impl Lowering<'_> {
             function: number(op.function),
             outputs: outputs(to.rows),
         };
-        let workgroups = self.elements(to.rows, op.x.width);
-        self.dispatch("gate", "gate", &[], &params, &[&gate, &x, &to.buffer], workgroups)
+        let buffers = gate::Buffers { gate: &first, x: &x, out: &to.buffer };
+        self.dispatch("gate", &gate::shader(), &params, buffers, self.elements(to.rows, op.x.width))
     }
 }

@@ -1,17 +1,14 @@
 //! The gated delta rule: one row after the other for short spans, in chunks for long ones, and a decode step
 //! with everything around it.
 
-use super::{ELEMENTS, Lowering, number, wrapped};
+use super::{Lowering, number};
 use crate::backend::Result;
 use crate::backend::webgpu::fuse::DeltaDecode;
-use crate::backend::webgpu::{params, scratch};
+use crate::backend::webgpu::kernels::{gated_delta as shaders, params};
+use crate::backend::webgpu::program::Grid;
+use crate::backend::webgpu::scratch;
 use crate::graph::Rows;
 use crate::graph::ops::GatedDelta;
-
-/// Value columns of one workgroup of `gated_delta/step.wgsl`.
-const STEP_COLUMNS: usize = 32;
-/// Of `gated_delta/carry.wgsl`.
-const CARRY_COLUMNS: usize = 16;
 
 impl Lowering<'_> {
     pub(super) fn gated_delta(&mut self, op: &GatedDelta) -> Result<()> {
@@ -23,7 +20,7 @@ impl Lowering<'_> {
         let (v, v_pitch, v_offset) = self.source(op.v)?;
         let (beta, beta_pitch, beta_offset) = self.source(op.beta)?;
         let (dt, dt_pitch, dt_offset) = self.source(op.dt)?;
-        let (to, memory, vectors) = (self.place(op.out)?, self.fixed(op.state)?, self.vectors.clone());
+        let (to, state, vectors) = (self.place(op.out)?, self.fixed(op.state)?, self.vectors.clone());
         let scratch = self.scratch(0)?;
         let params = params::GatedDelta {
             heads: heads as u32,
@@ -49,18 +46,23 @@ impl Lowering<'_> {
             scale: op.scale,
         };
         let (rows, long) = (self.rows(Rows::All), self.long_chunks());
-        let run = |lowering: &mut Self, shader: &str, buffers: &[&wgpu::Buffer], workgroups: usize| {
-            let shader = format!("gated_delta.{shader}");
-            lowering.dispatch("gated_delta", &shader, &[], &params, buffers, wrapped(workgroups))
-        };
-        run(self, "gates", &[&beta, &dt, &vectors, &scratch], (rows * heads).div_ceil(ELEMENTS))?;
-        let blocks = heads * values.div_ceil(STEP_COLUMNS);
-        run(self, "step", &[&q, &k, &v, &scratch, &memory, &to.buffer], rows * blocks)?;
+        let (q, k, v, beta, dt) = (&q, &k, &v, &beta, &dt);
+        let (state, scratch, vectors, out) = (&state, &scratch, &vectors, &to.buffer);
+        let name = "gated_delta";
+        let buffers = shaders::gates::Buffers { beta, dt, vectors, scratch };
+        self.dispatch(name, &shaders::gates::shader(), &params, buffers, Grid::Invocations(rows * heads))?;
+        let buffers = shaders::step::Buffers { q, k, v, scratch, state, out };
+        let blocks = heads * values.div_ceil(shaders::step::COLUMNS);
+        self.dispatch(name, &shaders::step::shader(), &params, buffers, Grid::Workgroups(rows * blocks))?;
         if long > 0 {
-            run(self, "inverse", &[&k, &scratch], long * heads)?;
-            let blocks = heads * values.div_ceil(CARRY_COLUMNS);
-            run(self, "carry", &[&k, &v, &scratch, &memory, &to.buffer], blocks)?;
-            run(self, "output", &[&q, &k, &scratch, &to.buffer], long * heads)?;
+            let chunks = Grid::Workgroups(long * heads);
+            let buffers = shaders::inverse::Buffers { k, scratch };
+            self.dispatch(name, &shaders::inverse::shader(), &params, buffers, chunks)?;
+            let buffers = shaders::carry::Buffers { k, v, scratch, state, out };
+            let blocks = heads * values.div_ceil(shaders::carry::COLUMNS);
+            self.dispatch(name, &shaders::carry::shader(), &params, buffers, Grid::Workgroups(blocks))?;
+            let buffers = shaders::output::Buffers { q, k, scratch, out };
+            self.dispatch(name, &shaders::output::shader(), &params, buffers, chunks)?;
         }
         Ok(())
     }
@@ -71,8 +73,8 @@ impl Lowering<'_> {
         let [_, keys, values] = self.recurrent(rule.state)?;
         let (x, x_pitch, q_offset) = self.source(q_norm.x)?;
         let (projected, projected_pitch, beta_offset) = self.source(rule.beta)?;
-        let (to, memory, vectors) = (self.place(gate.out)?, self.fixed(rule.state)?, self.vectors.clone());
-        let params = params::DeltaDecode {
+        let (to, state, vectors) = (self.place(gate.out)?, self.fixed(rule.state)?, self.vectors.clone());
+        let params = params::GatedDeltaDecode {
             heads: rule.heads as u32,
             key_heads: rule.key_heads as u32,
             keys: keys as u32,
@@ -95,9 +97,15 @@ impl Lowering<'_> {
             key_eps: q_norm.eps,
             eps: norm.eps,
         };
-        let shader = format!("gated_delta.decode.{}", self.reduce());
-        let buffers = [&x, &projected, &vectors, &memory, &to.buffer];
-        let workgroups = wrapped(self.rows(Rows::All) * rule.heads);
-        self.dispatch("norms+gated_delta+norm+gate", &shader, &[], &params, &buffers, workgroups)
+        let shader = shaders::decode::shader(self.reduce());
+        let buffers = shaders::decode::Buffers {
+            x: &x,
+            projected: &projected,
+            vectors: &vectors,
+            state: &state,
+            out: &to.buffer,
+        };
+        let grid = Grid::Workgroups(self.rows(Rows::All) * rule.heads);
+        self.dispatch("norms+gated_delta+norm+gate", &shader, &params, buffers, grid)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Lowering;
 use crate::backend::Result;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::{kv_append, params};
 use crate::graph::Rows;
 use crate::graph::ops::KvAppend;
 
@@ -22,9 +22,14 @@ impl Lowering<'_> {
             ring: pools.ring,
             pages_per_slot: pools.pages_per_slot,
         };
-        let shader = format!("kv_append.{}", pools.format);
-        let buffers = [&pools.pages, &pools.keys, &pools.values, &keys, &values];
-        let workgroups = self.elements(Rows::All, (op.k.width + op.v.width) / 2);
-        self.dispatch("kv_append", &shader, &[], &params, &buffers, workgroups)
+        let buffers = kv_append::Buffers {
+            pages: &pools.pages,
+            key_pool: &pools.keys,
+            value_pool: &pools.values,
+            k: &keys,
+            v: &values,
+        };
+        let grid = self.elements(Rows::All, (op.k.width + op.v.width) / 2);
+        self.dispatch("kv_append", &kv_append::shader(pools.format), &params, buffers, grid)
     }
 }

@@ -1,22 +1,33 @@
 //! Linear layers: a kernel for few rows, and tiles for many.
 
-use super::{Lowering, outputs, wrapped};
+use super::{Lowering, outputs};
 use crate::backend::Result;
-use crate::backend::webgpu::limits::{MATVEC_ROWS, TILE_OUTS, TILE_ROWS};
+use crate::backend::webgpu::kernels::{linear_rows, linear_tile, params};
+use crate::backend::webgpu::limits::MATVEC_ROWS;
 use crate::backend::webgpu::packing::QUAD;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::program::Grid;
 use crate::graph::ops::{Add, Linear};
 
 /// The input of a linear layer of few rows, as its kernel makes it.
 pub(super) struct MadeInput {
-    /// The part of the shader's name that says how.
-    pub shader: &'static str,
     /// The ops that the kernel runs, but for an addition behind.
     pub name: &'static str,
     /// Parameters of the parts that make it; the others are filled in.
     pub params: params::LinearRows,
-    /// Buffers it is made from, in the shader's order.
-    pub sources: Vec<wgpu::Buffer>,
+    /// Buffers it is made from.
+    pub sources: Sources,
+}
+
+/// What an input is made from: a variant for each interface of `linear_rows`.
+pub(super) enum Sources {
+    Plain { x: wgpu::Buffer },
+    Norm { x: wgpu::Buffer },
+    GroupNorm { x: wgpu::Buffer },
+    AddNorm { x: wgpu::Buffer, second: wgpu::Buffer, sum: wgpu::Buffer },
+    Norms { x: wgpu::Buffer, second: wgpu::Buffer },
+    Gate { x: wgpu::Buffer, second: wgpu::Buffer },
+    Activation { x: wgpu::Buffer },
+    Conv { x: wgpu::Buffer, state: wgpu::Buffer },
 }
 
 impl Lowering<'_> {
@@ -31,7 +42,7 @@ impl Lowering<'_> {
         let weights = self.weights;
         let matrix = weights.matrix(op.weight)?;
         let (vectors, bias_at) = (self.vectors.clone(), self.vector_at(op.bias)?);
-        let shader = format!("linear_tile.{}", matrix.format.name());
+        let shader = linear_tile::shader(matrix.format.name());
         for segment in matrix.segments.iter().filter(|s| s.first < to.width) {
             let used = segment.rows.min(to.width - segment.first);
             let params = params::LinearTile {
@@ -45,9 +56,10 @@ impl Lowering<'_> {
                 capacity: rows as u32,
                 outputs: outputs(to.rows),
             };
-            let buffers = [&segment.buffer, &source.buffer, &vectors, &to.buffer];
-            let workgroups = [used.div_ceil(TILE_OUTS) as u32, rows.div_ceil(TILE_ROWS) as u32, 1];
-            self.dispatch("linear", &shader, &[], &params, &buffers, workgroups)?;
+            let (weight, x, out) = (&segment.buffer, &source.buffer, &to.buffer);
+            let buffers = linear_tile::Buffers { weight, x, vectors: &vectors, out };
+            let grid = Grid::Tiles(used.div_ceil(linear_tile::TILE_OUTS), rows.div_ceil(linear_tile::TILE_ROWS));
+            self.dispatch("linear", &shader, &params, buffers, grid)?;
         }
         Ok(())
     }
@@ -56,12 +68,12 @@ impl Lowering<'_> {
     pub(super) fn plain_input(&self, op: &Linear) -> Result<MadeInput> {
         let x = self.place(op.x)?;
         let params = params::LinearRows { x_pitch: x.pitch as u32, scale: 1.0, ..Default::default() };
-        Ok(MadeInput { shader: "plain", name: "linear", params, sources: vec![x.buffer] })
+        Ok(MadeInput { name: "linear", params, sources: Sources::Plain { x: x.buffer } })
     }
 
     /// A linear layer of few rows, with an addition of its result where one follows.
     pub(super) fn linear_rows(&mut self, input: MadeInput, op: &Linear, add: Option<&Add>) -> Result<()> {
-        let MadeInput { shader, name, mut params, sources } = input;
+        let MadeInput { name, mut params, sources } = input;
         let weights = self.weights;
         let matrix = weights.matrix(op.weight)?;
         let to = self.place(add.map_or(op.out, |add| add.out))?;
@@ -73,7 +85,7 @@ impl Lowering<'_> {
             added = buffer;
         }
         let rows = self.rows(to.rows);
-        let shader = format!("linear_rows.{shader}.{}.{}.{rows}", matrix.format.name(), self.reduce());
+        let (format, reduction) = (matrix.format.name(), self.reduce());
         params.chunks = matrix.chunks as u32;
         params.columns = matrix.columns as u32;
         params.out_pitch = to.pitch as u32;
@@ -82,9 +94,25 @@ impl Lowering<'_> {
             let used = segment.rows.min(to.width - segment.first);
             params.rows = used as u32;
             params.out_offset = segment.first as u32;
-            let mut buffers = vec![&segment.buffer, &vectors, &to.buffer, &added];
-            buffers.extend(&sources);
-            self.dispatch(name, &shader, &[], &params, &buffers, wrapped(used.div_ceil(QUAD)))?;
+            let (weight, vectors, out, addend) = (&segment.buffer, &vectors, &to.buffer, &added);
+            let grid = Grid::Workgroups(used.div_ceil(QUAD));
+            macro_rules! start {
+                ($interface:ident { $($source:ident),* }) => {{
+                    let shader = linear_rows::$interface::shader(format, reduction, rows);
+                    let buffers = linear_rows::$interface::Buffers { weight, vectors, out, addend, $($source),* };
+                    self.dispatch(name, &shader, &params, buffers, grid)
+                }};
+            }
+            match &sources {
+                Sources::Plain { x } => start!(plain { x }),
+                Sources::Norm { x } => start!(norm { x }),
+                Sources::GroupNorm { x } => start!(group_norm { x }),
+                Sources::AddNorm { x, second, sum } => start!(add_norm { x, second, sum }),
+                Sources::Norms { x, second } => start!(norms { x, second }),
+                Sources::Gate { x, second } => start!(gate { x, second }),
+                Sources::Activation { x } => start!(activation { x }),
+                Sources::Conv { x, state } => start!(conv { x, state }),
+            }?;
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! Linear layers of few rows, together with the ops that make their input and with the addition of their results.
 
-use super::linear::MadeInput;
-use super::{Lowering, number, wrapped};
+use super::linear::{MadeInput, Sources};
+use super::{Lowering, number};
 use crate::backend::Result;
 use crate::backend::refusals::misuse;
 use crate::backend::webgpu::fuse::{FusedLinear, Input, LinearPair, PairInput};
+use crate::backend::webgpu::kernels::{linear_pair, params};
 use crate::backend::webgpu::packing::QUAD;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::program::Grid;
 
 impl Lowering<'_> {
     /// A linear layer together with the ops that make its input.
@@ -21,7 +22,7 @@ impl Lowering<'_> {
 
     fn made_input(&self, input: &Input<'_>) -> Result<MadeInput> {
         let mut params = params::LinearRows { scale: 1.0, ..Default::default() };
-        let (shader, name, sources) = match input {
+        let (name, sources) = match input {
             Input::Plain => return misuse("an input that nothing makes".into()),
             Input::Norm(norm) | Input::GroupNorm(norm) => {
                 let (x, pitch, offset) = self.source(norm.x)?;
@@ -29,7 +30,7 @@ impl Lowering<'_> {
                 params.norm_at = self.vector_at(norm.weight)?;
                 let grouped = matches!(input, Input::GroupNorm(_));
                 params.groups = if grouped { norm.groups as u32 } else { 0 };
-                (if grouped { "group_norm" } else { "norm" }, "norm+linear", vec![x])
+                ("norm+linear", if grouped { Sources::GroupNorm { x } } else { Sources::Norm { x } })
             }
             Input::AddNorm { add, norm } => {
                 let (x, pitch, offset) = self.source(add.a)?;
@@ -44,7 +45,7 @@ impl Lowering<'_> {
                     Some(place) => place.buffer,
                     None => self.nowhere()?,
                 };
-                ("add_norm", "add+norm+linear", vec![x, second, sum])
+                ("add+norm+linear", Sources::AddNorm { x, second, sum })
             }
             Input::Norms { first, second, add } => {
                 let (x, pitch, offset) = self.source(first.x)?;
@@ -54,7 +55,7 @@ impl Lowering<'_> {
                 (params.norm_at, params.second_norm_at) =
                     (self.vector_at(first.weight)?, self.vector_at(second.weight)?);
                 (params.eps, params.scale) = (first.eps, add.scale);
-                ("norms", "norm+norm+add+linear", vec![x, other])
+                ("norm+norm+add+linear", Sources::Norms { x, second: other })
             }
             Input::Gate(gate) => {
                 let (first, pitch, offset) = self.source(gate.gate)?;
@@ -62,13 +63,13 @@ impl Lowering<'_> {
                 (params.x_pitch, params.x_offset) = (pitch, offset);
                 (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
                 params.function = number(gate.function);
-                ("gate", "gate+linear", vec![first, x])
+                ("gate+linear", Sources::Gate { x: first, second: x })
             }
             Input::Activation(activation) => {
                 let (x, pitch, offset) = self.source(activation.x)?;
                 (params.x_pitch, params.x_offset, params.scale) = (pitch, offset, activation.scale);
                 params.function = number(activation.function);
-                ("activation", "activation+linear", vec![x])
+                ("activation+linear", Sources::Activation { x })
             }
             Input::Conv(conv) => {
                 let (x, pitch, offset) = self.source(conv.x)?;
@@ -76,10 +77,10 @@ impl Lowering<'_> {
                 (params.taps, params.function) = (self.d_conv(conv.state)?, number(conv.function));
                 (params.kernel_at, params.kernel_bias_at) =
                     (self.weights.vector(conv.weight)?, self.vector_at(conv.bias)?);
-                ("conv", "conv+linear", vec![x, self.fixed(conv.state)?])
+                ("conv+linear", Sources::Conv { x, state: self.fixed(conv.state)? })
             }
         };
-        Ok(MadeInput { shader, name, params, sources })
+        Ok(MadeInput { name, params, sources })
     }
 
     /// Two linear layers whose results are added.
@@ -97,23 +98,23 @@ impl Lowering<'_> {
             scale: pair.add.scale,
             ..Default::default()
         };
-        let (input, name, sources) = match &pair.input {
+        let (name, x, gated) = match &pair.input {
             PairInput::Gate(gate) => {
                 let (first, pitch, offset) = self.source(gate.gate)?;
                 let (x, second_pitch, second_offset) = self.source(gate.x)?;
                 (params.x_pitch, params.x_offset) = (pitch, offset);
                 (params.second_pitch, params.second_offset) = (second_pitch, second_offset);
                 params.function = number(gate.function);
-                ("gate", "gate+linear+linear+add", vec![first, x])
+                ("gate+linear+linear+add", first, Some(x))
             }
             PairInput::Plain => {
                 let x = self.place(pair.first.x)?;
                 params.x_pitch = x.pitch as u32;
-                ("plain", "linear+linear+add", vec![x.buffer])
+                ("linear+linear+add", x.buffer, None)
             }
         };
         let rows = self.rows(to.rows);
-        let shader = format!("linear_pair.{input}.{}.{}.{rows}", first.format.name(), self.reduce());
+        let (format, reduction) = (first.format.name(), self.reduce());
         // One dispatch for the outputs up to where a segment of either matrix ends.
         let mut at = 0;
         while at < to.width {
@@ -125,9 +126,17 @@ impl Lowering<'_> {
             params.out_offset = at as u32;
             params.quad = ((at - one.first) / QUAD) as u32;
             params.second_quad = ((at - other.first) / QUAD) as u32;
-            let mut buffers = vec![&one.buffer, &other.buffer, &to.buffer, &y.buffer];
-            buffers.extend(&sources);
-            self.dispatch(name, &shader, &[], &params, &buffers, wrapped((end - at).div_ceil(QUAD)))?;
+            let (weight, second_weight, out) = (&one.buffer, &other.buffer, &to.buffer);
+            let (x, y, grid) = (&x, &y.buffer, Grid::Workgroups((end - at).div_ceil(QUAD)));
+            if let Some(second) = &gated {
+                let buffers = linear_pair::gate::Buffers { weight, second_weight, out, y, x, second };
+                let shader = linear_pair::gate::shader(format, reduction, rows);
+                self.dispatch(name, &shader, &params, buffers, grid)?;
+            } else {
+                let buffers = linear_pair::plain::Buffers { weight, second_weight, out, y, x };
+                let shader = linear_pair::plain::shader(format, reduction, rows);
+                self.dispatch(name, &shader, &params, buffers, grid)?;
+            }
             at = end;
         }
         Ok(())

@@ -26,14 +26,15 @@ use std::collections::BTreeMap;
 
 use super::fuse::{Kernel, fuse};
 use super::gpu::Gpu;
-use super::limits::{ELEMENTS, capacity, wrapped};
+use super::kernels::{OfStep, Permutation};
+use super::limits::capacity;
 use super::memory::{Memory, Piece};
-use super::params;
-use super::program::{Pending, Place, Program, bind};
+use super::program::{Grid, Pending, Place, Program, bind};
 use super::scratch::{self, SCRATCHES};
 use super::weights::Weights;
 use crate::backend::refusals::misuse;
 use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
+use crate::constants::{FUNCTION_IDENTITY, FUNCTION_SIGMOID, FUNCTION_SILU, FUNCTION_SQUARED_RELU, NONE};
 use crate::graph::{Function, Graph, Op, RotaryId, Rows, StateId, ValueId, View, WeightId, pitch, plan};
 
 /// Buffers that programs share: they never run at the same time.
@@ -191,18 +192,15 @@ impl Lowering<'_> {
     }
 
     /// Appends a dispatch.
-    fn dispatch<P: bytemuck::Pod>(
+    fn dispatch<I: OfStep>(
         &mut self,
         op: &'static str,
-        shader: &str,
-        constants: &[(&'static str, f64)],
-        params: &P,
-        buffers: &[&wgpu::Buffer],
-        workgroups: [u32; 3],
+        shader: &Permutation<I>,
+        params: &I::Params,
+        buffers: I::Buffers<'_>,
+        grid: Grid,
     ) -> Result<()> {
-        let pipeline = self.gpu.pipeline(shader, constants)?;
-        let buffers = std::iter::once(&self.table).chain(buffers.iter().copied()).cloned().collect();
-        self.pending.push(Pending { op, pipeline, params: bytemuck::bytes_of(params).to_vec(), buffers, workgroups });
+        self.pending.push(Pending::of_step(self.gpu, op, shader, params, &self.table, buffers, grid)?);
         Ok(())
     }
 
@@ -232,9 +230,9 @@ impl Lowering<'_> {
         capacity(self.spec, rows)
     }
 
-    /// Workgroups for one invocation an element of `width` columns.
-    fn elements(&self, rows: Rows, width: usize) -> [u32; 3] {
-        wrapped((self.rows(rows) * width).div_ceil(ELEMENTS))
+    /// One invocation an element of `width` columns.
+    fn elements(&self, rows: Rows, width: usize) -> Grid {
+        Grid::Invocations(self.rows(rows) * width)
     }
 
     /// How reductions over a workgroup are made.
@@ -252,7 +250,7 @@ impl Lowering<'_> {
     }
 
     fn vector_at(&self, weight: Option<WeightId>) -> Result<u32> {
-        weight.map_or(Ok(params::NONE), |w| self.weights.vector(w))
+        weight.map_or(Ok(NONE), |w| self.weights.vector(w))
     }
 
     fn fixed(&self, state: StateId) -> Result<wgpu::Buffer> {
@@ -298,13 +296,13 @@ fn outputs(rows: Rows) -> u32 {
     u32::from(rows == Rows::Outputs)
 }
 
-/// Functions as the kernels number them.
+/// The number of a function in the kernels.
 fn number(function: Function) -> u32 {
     match function {
-        Function::Identity => 0,
-        Function::Silu => 1,
-        Function::SquaredRelu => 2,
-        Function::Sigmoid => 3,
+        Function::Identity => FUNCTION_IDENTITY,
+        Function::Silu => FUNCTION_SILU,
+        Function::SquaredRelu => FUNCTION_SQUARED_RELU,
+        Function::Sigmoid => FUNCTION_SIGMOID,
     }
 }
 

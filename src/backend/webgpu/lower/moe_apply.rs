@@ -2,16 +2,15 @@
 //! expert.
 
 use super::moe_route::check_experts;
-use super::{ELEMENTS, Lowering, number, outputs, wrapped};
+use super::{Lowering, number, outputs};
 use crate::backend::Result;
-use crate::backend::webgpu::limits::{MATVEC_ROWS, TILE_OUTS};
-use crate::backend::webgpu::params;
-use crate::backend::webgpu::scratch::{TILE_WORDS, most_tiles};
+use crate::backend::webgpu::kernels::{moe_apply as shaders, params};
+use crate::backend::webgpu::limits::MATVEC_ROWS;
+use crate::backend::webgpu::program::Grid;
+use crate::backend::webgpu::scratch::most_tiles;
+use crate::backend::webgpu::weights::{Matrix, Segment};
 use crate::graph::ops::MoeApply;
 use crate::graph::pitch;
-
-/// Outputs of one workgroup of the kernels for few rows.
-const OUTS: usize = 4;
 
 impl Lowering<'_> {
     pub(super) fn moe_apply(&mut self, op: &MoeApply) -> Result<()> {
@@ -34,49 +33,54 @@ impl Lowering<'_> {
             function: number(op.function),
             gated: u32::from(op.gated),
             outputs: outputs(to.rows),
-            pairs_at: (TILE_WORDS * (1 + tiles)) as u32,
+            pairs_at: (shaders::group::TILE_WORDS * (1 + tiles)) as u32,
             ..Default::default()
         };
-        let few = rows <= MATVEC_ROWS;
-        let (lists, sums) = if few { (None, None) } else { (Some(self.scratch(2)?), Some(self.scratch(1)?)) };
+        let tiled = rows > MATVEC_ROWS;
+        let (lists, sums) = if tiled { (Some(self.scratch(2)?), Some(self.scratch(1)?)) } else { (None, None) };
+        let (x, hidden, routes, out) = (&source.buffer, &hidden, &routes.buffer, &to.buffer);
+        let name = "moe_apply";
         if let Some(lists) = &lists {
-            self.dispatch("moe_apply", "moe_apply.group", &[], &params, &[lists, &routes.buffer], [1, 1, 1])?;
+            let buffers = shaders::group::Buffers { lists, routes };
+            self.dispatch(name, &shaders::group::shader(), &params, buffers, Grid::Workgroups(1))?;
         }
-        for (name, matrix, width) in [("up", up, hidden_width), ("down", down, to.width)] {
-            for segment in &matrix.segments {
-                let params = params::MoeApply {
-                    width: width as u32,
-                    chunks: matrix.chunks as u32,
-                    columns: matrix.columns as u32,
-                    first: segment.first as u32,
-                    rows: segment.rows as u32,
-                    added: u32::from(segment.first > 0),
-                    ..params
-                };
-                let (from, into) = match (name, &sums) {
-                    ("up", _) => (&source.buffer, &hidden),
-                    (_, Some(sums)) => (&hidden, sums),
-                    _ => (&hidden, &to.buffer),
-                };
-                let format = matrix.format.name();
-                if let Some(lists) = &lists {
-                    let shader = format!("moe_apply.{name}_tile.{format}");
-                    let workgroups = [width.div_ceil(TILE_OUTS) as u32, tiles as u32, 1];
-                    let buffers = [&segment.buffer, lists, from, into];
-                    self.dispatch("moe_apply", &shader, &[], &params, &buffers, workgroups)?;
-                } else {
-                    let shader = format!("moe_apply.{name}_rows.{format}.{}", self.reduce());
-                    let blocks = width.div_ceil(OUTS) * if name == "up" { pairs } else { rows };
-                    let buffers = [&segment.buffer, &routes.buffer, from, into];
-                    self.dispatch("moe_apply", &shader, &[], &params, &buffers, wrapped(blocks))?;
-                }
+        let of_segment = |matrix: &Matrix, segment: &Segment, width: usize| params::MoeApply {
+            width: width as u32,
+            chunks: matrix.chunks as u32,
+            columns: matrix.columns as u32,
+            first: segment.first as u32,
+            rows: segment.rows as u32,
+            added: u32::from(segment.first > 0),
+            ..params
+        };
+        for segment in &up.segments {
+            let (params, format, weight) = (of_segment(up, segment, hidden_width), up.format.name(), &segment.buffer);
+            if let Some(lists) = &lists {
+                let buffers = shaders::up_tile::Buffers { weight, lists, x, hidden };
+                let grid = Grid::Tiles(hidden_width.div_ceil(shaders::up_tile::TILE_OUTS), tiles);
+                self.dispatch(name, &shaders::up_tile::shader(format), &params, buffers, grid)?;
+            } else {
+                let buffers = shaders::up_rows::Buffers { weight, routes, x, hidden };
+                let grid = Grid::Workgroups(hidden_width.div_ceil(shaders::up_rows::OUTS) * pairs);
+                self.dispatch(name, &shaders::up_rows::shader(format, self.reduce()), &params, buffers, grid)?;
+            }
+        }
+        for segment in &down.segments {
+            let (params, format, weight) = (of_segment(down, segment, to.width), down.format.name(), &segment.buffer);
+            if let (Some(lists), Some(sums)) = (&lists, &sums) {
+                let buffers = shaders::down_tile::Buffers { weight, lists, hidden, sums };
+                let grid = Grid::Tiles(to.width.div_ceil(shaders::down_tile::TILE_OUTS), tiles);
+                self.dispatch(name, &shaders::down_tile::shader(format), &params, buffers, grid)?;
+            } else {
+                let buffers = shaders::down_rows::Buffers { weight, routes, hidden, out };
+                let grid = Grid::Workgroups(to.width.div_ceil(shaders::down_rows::OUTS) * rows);
+                self.dispatch(name, &shaders::down_rows::shader(format, self.reduce()), &params, buffers, grid)?;
             }
         }
         if let Some(sums) = &sums {
             let params = params::MoeApply { width: to.width as u32, ..params };
-            let workgroups = wrapped((rows * to.width).div_ceil(ELEMENTS));
-            let buffers = [sums, &routes.buffer, &to.buffer];
-            self.dispatch("moe_apply", "moe_apply.combine", &[], &params, &buffers, workgroups)?;
+            let buffers = shaders::combine::Buffers { sums, routes, out };
+            self.dispatch(name, &shaders::combine::shader(), &params, buffers, self.elements(to.rows, to.width))?;
         }
         Ok(())
     }

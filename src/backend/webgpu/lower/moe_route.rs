@@ -1,16 +1,15 @@
 //! The choice of experts.
 
-use super::{Lowering, outputs, wrapped};
-use crate::backend::webgpu::params;
+use super::{Lowering, outputs};
+use crate::backend::webgpu::kernels::{moe_route, params};
+use crate::backend::webgpu::program::Grid;
 use crate::backend::{BackendError, Result};
+use crate::constants::MOST_EXPERTS;
 use crate::graph::ops::{MoeRoute, Routing};
-
-/// Most experts that `moe_route` and `moe_apply/group` keep in workgroup memory.
-const MOST_EXPERTS: usize = 1024;
 
 /// Refuses more experts than the kernels have room for.
 pub(super) fn check_experts(experts: usize) -> Result<()> {
-    if experts > MOST_EXPERTS {
+    if experts > MOST_EXPERTS as usize {
         let what = format!("{experts} experts (at most {MOST_EXPERTS})");
         return Err(BackendError::Unsupported { backend: "webgpu", what });
     }
@@ -40,7 +39,9 @@ impl Lowering<'_> {
             outputs: outputs(to.rows),
             scale,
         };
-        let (vectors, workgroups) = (self.vectors.clone(), wrapped(self.rows(to.rows)));
-        self.dispatch("moe_route", "moe_route", &[], &params, &[&logits, &vectors, &to.buffer], workgroups)
+        let vectors = self.vectors.clone();
+        let buffers = moe_route::Buffers { logits: &logits, vectors: &vectors, out: &to.buffer };
+        let grid = Grid::Workgroups(self.rows(to.rows));
+        self.dispatch("moe_route", &moe_route::shader(), &params, buffers, grid)
     }
 }

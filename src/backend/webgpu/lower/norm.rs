@@ -1,8 +1,10 @@
 //! Norms.
 
-use super::{Lowering, outputs, wrapped};
+use super::{Lowering, outputs};
 use crate::backend::Result;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::{norm, params};
+use crate::backend::webgpu::program::Grid;
+use crate::constants::{NORM_L2, NORM_LAYER, NORM_RMS};
 use crate::graph::NormKind;
 use crate::graph::ops::Norm;
 
@@ -13,9 +15,9 @@ impl Lowering<'_> {
         let length = op.weight.or(op.bias).map_or(1, |w| self.graph.weight(w).len());
         let params = params::Norm {
             kind: match op.kind {
-                NormKind::Rms => 0,
-                NormKind::Layer => 1,
-                NormKind::L2 => 2,
+                NormKind::Rms => NORM_RMS,
+                NormKind::Layer => NORM_LAYER,
+                NormKind::L2 => NORM_L2,
             },
             groups: op.groups as u32,
             width: op.group() as u32,
@@ -28,9 +30,9 @@ impl Lowering<'_> {
             outputs: outputs(to.rows),
             eps: op.eps,
         };
-        let shader = format!("norm.{}", self.reduce());
         let vectors = self.vectors.clone();
-        let workgroups = wrapped(self.rows(to.rows) * op.groups);
-        self.dispatch("norm", &shader, &[], &params, &[&source, &vectors, &to.buffer], workgroups)
+        let buffers = norm::Buffers { x: &source, vectors: &vectors, out: &to.buffer };
+        let grid = Grid::Workgroups(self.rows(to.rows) * op.groups);
+        self.dispatch("norm", &norm::shader(self.reduce()), &params, buffers, grid)
     }
 }

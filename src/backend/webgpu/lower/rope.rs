@@ -1,9 +1,10 @@
 //! Rotary embeddings, alone or together with norms and with the memory of attention.
 
-use super::{ELEMENTS, Lowering, wrapped};
+use super::Lowering;
 use crate::backend::Result;
 use crate::backend::webgpu::fuse::{RopeAppend, RopeNormed};
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::{params, rope, rope_append, rope_normed};
+use crate::backend::webgpu::program::Grid;
 use crate::graph::Rows;
 use crate::graph::ops::Rope;
 
@@ -23,8 +24,8 @@ impl Lowering<'_> {
             x_offset,
             out_pitch: to.pitch as u32,
         };
-        let workgroups = self.elements(Rows::All, op.x.width);
-        self.dispatch("rope", "rope", &[], &params, &[&x, &angles, &to.buffer], workgroups)
+        let buffers = rope::Buffers { x: &x, angles: &angles, out: &to.buffer };
+        self.dispatch("rope", &rope::shader(), &params, buffers, self.elements(Rows::All, op.x.width))
     }
 
     /// Norms and rotates every head of queries and keys.
@@ -52,10 +53,18 @@ impl Lowering<'_> {
             pages_per_slot: pools.pages_per_slot,
             eps: norm.eps,
         };
-        let shader = format!("rope_normed.{}.{}", pools.format, self.reduce());
-        let buffers = [&pools.pages, &pools.keys, &pools.values, &from, &angles, &vectors, &to.buffer];
-        let workgroups = wrapped(self.rows(Rows::All) * (rope.heads + value_pairs.div_ceil(ELEMENTS)));
-        self.dispatch("norm+rope+kv_append", &shader, &[], &params, &buffers, workgroups)
+        let buffers = rope_normed::Buffers {
+            pages: &pools.pages,
+            key_pool: &pools.keys,
+            value_pool: &pools.values,
+            x: &from,
+            angles: &angles,
+            vectors: &vectors,
+            out: &to.buffer,
+        };
+        let each = rope.heads + value_pairs.div_ceil(rope_normed::LANES);
+        let (shader, grid) = (rope_normed::shader(pools.format, self.reduce()), self.rows(Rows::All) * each);
+        self.dispatch("norm+rope+kv_append", &shader, &params, buffers, Grid::Workgroups(grid))
     }
 
     /// Rotates queries and keys and puts keys and values into the pools.
@@ -80,9 +89,16 @@ impl Lowering<'_> {
             ring: pools.ring,
             pages_per_slot: pools.pages_per_slot,
         };
-        let shader = format!("rope_append.{}", pools.format);
-        let buffers = [&pools.pages, &pools.keys, &pools.values, &x, &angles, &queries.buffer, &keys.buffer];
-        let workgroups = self.elements(Rows::All, (query.x.width + key.x.width + append.v.width) / 2);
-        self.dispatch("rope+kv_append", &shader, &[], &params, &buffers, workgroups)
+        let buffers = rope_append::Buffers {
+            pages: &pools.pages,
+            key_pool: &pools.keys,
+            value_pool: &pools.values,
+            x: &x,
+            angles: &angles,
+            queries: &queries.buffer,
+            keys: &keys.buffer,
+        };
+        let grid = self.elements(Rows::All, (query.x.width + key.x.width + append.v.width) / 2);
+        self.dispatch("rope+kv_append", &rope_append::shader(pools.format), &params, buffers, grid)
     }
 }

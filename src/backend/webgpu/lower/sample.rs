@@ -1,18 +1,19 @@
 //! The choice of tokens, and what follows from it for the next step.
 
-use super::{ELEMENTS, Lowering, wrapped};
+use super::Lowering;
 use crate::backend::Result;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::{params, sample};
+use crate::backend::webgpu::program::Grid;
 use crate::graph::Rows;
 use crate::graph::ops::Sample;
 
 impl Lowering<'_> {
     /// Keeps the step from changing what finished slots remember.
     pub(super) fn freeze(&mut self) -> Result<()> {
-        let params = params::Freeze { spans_at: 1 + self.spec.rows as u32 };
+        let params = params::SampleFreeze { spans_at: 1 + self.spec.rows as u32 };
         let samplers = self.memory.samplers.clone();
-        let workgroups = wrapped(self.spec.rows.div_ceil(ELEMENTS));
-        self.dispatch("freeze", "sample.freeze", &[], &params, &[&samplers], workgroups)
+        let buffers = sample::freeze::Buffers { samplers: &samplers };
+        self.dispatch("freeze", &sample::freeze::shader(), &params, buffers, Grid::Invocations(self.spec.rows))
     }
 
     pub(super) fn sample(&mut self, op: &Sample) -> Result<()> {
@@ -21,8 +22,9 @@ impl Lowering<'_> {
         let sampled = self.gpu.storage("sampled", (rows * 4) as u64)?;
         let (samplers, counts) = (self.memory.samplers.clone(), self.memory.counts.clone());
         let params = params::Sample { vocabulary: from.width as u32, pitch: from.pitch as u32 };
-        let buffers = [&from.buffer, &sampled, &samplers, &counts];
-        self.dispatch("sample", "sample", &[], &params, &buffers, [rows as u32, 1, 1])?;
+        let (logits, sampled_to) = (&from.buffer, &sampled);
+        let buffers = sample::Buffers { logits, sampled: sampled_to, samplers: &samplers, counts: &counts };
+        self.dispatch("sample", &sample::shader(), &params, buffers, Grid::Tiles(rows, 1))?;
         self.sampled = Some(sampled);
         Ok(())
     }

@@ -1,15 +1,14 @@
 //! Mamba-1's recurrence: one row after the other for short spans, in chunks for long ones, and a decode step with
 //! everything between the projections of its block.
 
-use super::{ELEMENTS, Lowering, number, wrapped};
+use super::{Lowering, number};
 use crate::backend::webgpu::fuse::ScanDecode;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::selective_scan::step::MOST_STATES;
+use crate::backend::webgpu::kernels::{params, selective_scan as shaders};
+use crate::backend::webgpu::program::Grid;
 use crate::backend::{BackendError, Result};
 use crate::graph::Rows;
 use crate::graph::ops::SelectiveScan;
-
-/// States of a channel that `selective_scan` keeps in registers.
-const MOST_STATES: usize = 16;
 
 impl Lowering<'_> {
     pub(super) fn selective_scan(&mut self, op: &SelectiveScan) -> Result<()> {
@@ -23,7 +22,7 @@ impl Lowering<'_> {
         let (dt, dt_pitch, dt_offset) = self.source(op.dt)?;
         let (b, b_pitch, b_offset) = self.source(op.b)?;
         let (c, c_pitch, c_offset) = self.source(op.c)?;
-        let (to, memory, vectors) = (self.place(op.out)?, self.fixed(op.state)?, self.vectors.clone());
+        let (to, state, vectors) = (self.place(op.out)?, self.fixed(op.state)?, self.vectors.clone());
         let params = params::SelectiveScan {
             channels: channels as u32,
             x_pitch,
@@ -41,18 +40,20 @@ impl Lowering<'_> {
             chunk_states: (d_state * channels) as u32,
             decays_at: (long * d_state * channels) as u32,
         };
-        let constants = [("STATES", d_state as f64)];
-        let rows = self.rows(Rows::All);
-        let run = |lowering: &mut Self, shader: &str, buffers: &[&wgpu::Buffer], invocations: usize| {
-            let (shader, workgroups) = (format!("selective_scan.{shader}"), wrapped(invocations.div_ceil(ELEMENTS)));
-            lowering.dispatch("selective_scan", &shader, &constants, &params, buffers, workgroups)
-        };
-        run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], rows * channels)?;
+        let (x, dt, b, c, vectors, state, out) = (&x, &dt, &b, &c, &vectors, &state, &to.buffer);
+        let name = "selective_scan";
+        let buffers = shaders::step::Buffers { x, dt, b, c, vectors, state, out };
+        let grid = self.elements(Rows::All, channels);
+        self.dispatch(name, &shaders::step::shader(d_state), &params, buffers, grid)?;
         if long > 0 {
-            let handed = self.scratch(0)?;
-            run(self, "chunk_state", &[&x, &dt, &b, &vectors, &handed], long * channels)?;
-            run(self, "carry", &[&vectors, &memory, &handed], d_state * channels)?;
-            run(self, "chunk_output", &[&x, &dt, &b, &c, &vectors, &handed, &to.buffer], long * channels)?;
+            let chunk_state = &self.scratch(0)?;
+            let (chunks, states) = (Grid::Invocations(long * channels), Grid::Invocations(d_state * channels));
+            let buffers = shaders::chunk_state::Buffers { x, dt, b, vectors, chunk_state };
+            self.dispatch(name, &shaders::chunk_state::shader(d_state), &params, buffers, chunks)?;
+            let buffers = shaders::carry::Buffers { vectors, state, chunk_state };
+            self.dispatch(name, &shaders::carry::shader(d_state), &params, buffers, states)?;
+            let buffers = shaders::chunk_output::Buffers { x, dt, b, c, vectors, chunk_state, out };
+            self.dispatch(name, &shaders::chunk_output::shader(d_state), &params, buffers, chunks)?;
         }
         Ok(())
     }
@@ -69,7 +70,7 @@ impl Lowering<'_> {
         let (source, x_pitch, x_offset) = self.source(conv.x)?;
         let (selection, selection_pitch, dt_offset) = self.source(dt_norm.x)?;
         let to = self.place(gate.out)?;
-        let params = params::ScanDecode {
+        let params = params::SelectiveScanDecode {
             channels: conv.x.width as u32,
             rank: dt_norm.x.width as u32,
             chunks: matrix.chunks as u32,
@@ -96,11 +97,19 @@ impl Lowering<'_> {
             b_eps: b_norm.eps,
             c_eps: c_norm.eps,
         };
-        let constants = [("STATES", b_norm.x.width as f64)];
-        let shader = format!("selective_scan.decode.{}.{}", matrix.format.name(), self.reduce());
-        let (window, memory, vectors) = (self.fixed(conv.state)?, self.fixed(scan.state)?, self.vectors.clone());
-        let buffers = [&segment.buffer, &vectors, &to.buffer, &selection, &source, &window, &memory];
-        let workgroups = wrapped(self.rows(Rows::All) * conv.x.width.div_ceil(ELEMENTS));
-        self.dispatch("conv+norms+linear+selective_scan+gate", &shader, &constants, &params, &buffers, workgroups)
+        let shader = shaders::decode::shader(matrix.format.name(), self.reduce(), b_norm.x.width);
+        let (columns, state, vectors) = (self.fixed(conv.state)?, self.fixed(scan.state)?, self.vectors.clone());
+        let buffers = shaders::decode::Buffers {
+            weight: &segment.buffer,
+            vectors: &vectors,
+            out: &to.buffer,
+            selection: &selection,
+            x: &source,
+            columns: &columns,
+            state: &state,
+        };
+        let blocks = conv.x.width.div_ceil(shaders::decode::LANES);
+        let grid = Grid::Workgroups(self.rows(Rows::All) * blocks);
+        self.dispatch("conv+norms+linear+selective_scan+gate", &shader, &params, buffers, grid)
     }
 }

@@ -1,18 +1,17 @@
 //! Mamba-2's recurrence: one row after the other for short spans, in chunks for long ones, and a decode step with its
 //! gate.
 
-use super::{ELEMENTS, Lowering, finite, number, wrapped};
+use super::{Lowering, finite, number};
 use crate::backend::Result;
 use crate::backend::webgpu::fuse::SsdDecode;
-use crate::backend::webgpu::params;
+use crate::backend::webgpu::kernels::{params, ssd_scan as shaders};
+use crate::backend::webgpu::program::Grid;
 use crate::graph::Rows;
 use crate::graph::ops::SsdScan;
 
 /// Spans of up to a chunk that one start of `ssd_scan/step.wgsl` has invocations for; where there are more, each
 /// serves several.
 const SPANS_AT_ONCE: usize = 16;
-/// Numbers of a head's state that a workgroup of `ssd_scan/carry.wgsl` hands on.
-const CARRIED: usize = 256;
 
 impl Lowering<'_> {
     pub(super) fn ssd_scan(&mut self, op: &SsdScan) -> Result<()> {
@@ -22,7 +21,7 @@ impl Lowering<'_> {
         let (dt, dt_pitch, dt_offset) = self.source(op.dt)?;
         let (b, b_pitch, b_offset) = self.source(op.b)?;
         let (c, c_pitch, c_offset) = self.source(op.c)?;
-        let (to, memory, vectors) = (self.place(op.out)?, self.fixed(op.state)?, self.vectors.clone());
+        let (to, state, vectors) = (self.place(op.out)?, self.fixed(op.state)?, self.vectors.clone());
         let chunk_states = heads * head_dim * d_state;
         let params = params::SsdScan {
             heads: heads as u32,
@@ -48,21 +47,23 @@ impl Lowering<'_> {
             dt_high: finite(op.limit.1),
         };
         let rows = self.rows(Rows::All);
-        let run = |lowering: &mut Self, shader: &str, buffers: &[&wgpu::Buffer], workgroups: usize| {
-            lowering.dispatch("ssd_scan", &format!("ssd_scan.{shader}"), &[], &params, buffers, wrapped(workgroups))
-        };
+        let (x, dt, b, c, vectors, state, out) = (&x, &dt, &b, &c, &vectors, &state, &to.buffer);
+        let name = "ssd_scan";
         let spans = if long > 0 { rows.min(SPANS_AT_ONCE) } else { rows };
-        let step = (spans * heads * head_dim).div_ceil(ELEMENTS);
-        run(self, "step", &[&x, &dt, &b, &c, &vectors, &memory, &to.buffer], step)?;
+        let buffers = shaders::step::Buffers { x, dt, b, c, vectors, state, out };
+        let grid = Grid::Invocations(spans * heads * head_dim);
+        self.dispatch(name, &shaders::step::shader(), &params, buffers, grid)?;
         if long > 0 {
             let fours = [x_pitch, x_offset, b_pitch, b_offset, c_pitch, c_offset, head_dim as u32, d_state as u32];
             let read = if fours.iter().all(|n| n.is_multiple_of(4)) { "vector" } else { "scalar" };
-            let handed = self.scratch(0)?;
-            run(self, &format!("chunk_state.{read}"), &[&x, &dt, &b, &vectors, &handed], long * heads)?;
-            let blocks = heads * (head_dim * d_state).div_ceil(CARRIED);
-            run(self, "carry", &[&memory, &handed], blocks)?;
-            let buffers = [&x, &dt, &b, &c, &vectors, &handed, &to.buffer];
-            run(self, &format!("chunk_output.{read}"), &buffers, long * heads)?;
+            let (chunk_state, chunks) = (&self.scratch(0)?, Grid::Workgroups(long * heads));
+            let buffers = shaders::chunk_state::Buffers { x, dt, b, vectors, chunk_state };
+            self.dispatch(name, &shaders::chunk_state::shader(read), &params, buffers, chunks)?;
+            let buffers = shaders::carry::Buffers { state, chunk_state };
+            let blocks = heads * (head_dim * d_state).div_ceil(shaders::carry::CARRIED);
+            self.dispatch(name, &shaders::carry::shader(), &params, buffers, Grid::Workgroups(blocks))?;
+            let buffers = shaders::chunk_output::Buffers { x, dt, b, c, vectors, chunk_state, out };
+            self.dispatch(name, &shaders::chunk_output::shader(read), &params, buffers, chunks)?;
         }
         Ok(())
     }
@@ -73,8 +74,8 @@ impl Lowering<'_> {
         let [heads, head_dim, d_state] = self.recurrent(scan.state)?;
         let (source, x_pitch, x_offset) = self.source(scan.x)?;
         let (projected, projected_pitch, dt_offset) = self.source(scan.dt)?;
-        let (to, memory, vectors) = (self.place(gate.out)?, self.fixed(scan.state)?, self.vectors.clone());
-        let params = params::SsdDecode {
+        let (to, state, vectors) = (self.place(gate.out)?, self.fixed(scan.state)?, self.vectors.clone());
+        let params = params::SsdScanDecode {
             heads: heads as u32,
             groups: scan.groups as u32,
             columns: head_dim as u32,
@@ -94,9 +95,14 @@ impl Lowering<'_> {
             dt_low: scan.limit.0,
             dt_high: finite(scan.limit.1),
         };
-        let buffers = [&source, &projected, &vectors, &memory, &to.buffer];
-        let invocations = self.rows(Rows::All) * heads * head_dim;
-        let workgroups = wrapped(invocations.div_ceil(ELEMENTS));
-        self.dispatch("ssd_scan+gate", "ssd_scan.decode", &[], &params, &buffers, workgroups)
+        let buffers = shaders::decode::Buffers {
+            x: &source,
+            projected: &projected,
+            vectors: &vectors,
+            state: &state,
+            out: &to.buffer,
+        };
+        let grid = self.elements(Rows::All, heads * head_dim);
+        self.dispatch("ssd_scan+gate", &shaders::decode::shader(), &params, buffers, grid)
     }
 }
