@@ -102,10 +102,10 @@ pub async fn perplexity(
         let other = reference.as_mut().map(|reference| reference.open()).transpose()?;
         let mut go_on = true;
         for (first, span) in ids.chunks(rows).enumerate().map(|(i, span)| (i * rows, span)) {
-            let step = engine.feed(slot, span, Outputs::All)?;
+            let step = engine.enqueue(slot, span, Outputs::All)?;
             let beside = match (&mut reference, other) {
                 (Some(reference), Some(slot)) => {
-                    let step = reference.feed(slot, span, Outputs::All)?;
+                    let step = reference.enqueue(slot, span, Outputs::All)?;
                     Some(reference.logits(&step).await?)
                 }
                 _ => None,

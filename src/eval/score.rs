@@ -13,7 +13,7 @@ impl Engine {
         let mut scores = vec![];
         for ids in text.chunks(PREFILL_ROWS) {
             // Waiting for the scores of every span keeps no more than one step on the device.
-            let step = self.feed(slot, ids, Outputs::Last)?;
+            let step = self.enqueue(slot, ids, Outputs::Last)?;
             scores = self.logits(&step).await?;
         }
         Ok(scores)

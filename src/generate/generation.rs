@@ -62,7 +62,7 @@ pub struct Generation {
     in_flight: VecDeque<Running>,
     left: usize,
     /// All of them; a device watches for the first ones only.
-    ends: Vec<u32>,
+    stop_token_ids: Vec<u32>,
     cancel: Cancel,
     finished: Option<FinishReason>,
     /// The logits were not finite: nothing comes any more.
@@ -90,15 +90,16 @@ impl Generation {
     ) -> Result<Self, EngineError> {
         let (left, cancel) = (options.max_tokens, options.cancel.clone());
         let mut sampler = engine.complete(&options.sampler, left);
-        let ends = sampler.ends.clone();
-        sampler.ends = watched(&ends).to_vec();
+        let stop_token_ids = sampler.ends.clone();
+        sampler.ends = watched(&stop_token_ids).to_vec();
         sampler.check()?;
-        let mut this = Self { slot, in_flight: VecDeque::new(), left, ends, cancel, finished: None, failed: false };
+        let mut this =
+            Self { slot, in_flight: VecDeque::new(), left, stop_token_ids, cancel, finished: None, failed: false };
         if left == 0 {
             this.finished = Some(FinishReason::Length);
         }
         let prompt = text.get(read..).unwrap_or_default();
-        Purpose::Write.check(&engine.model().head)?;
+        Purpose::Generate.check(&engine.model().head)?;
         engine.check_prompt(slot, prompt)?;
         // Spans before the last choose a token too, which nobody wants: the sampler is not told of those.
         let before_last = prompt.len().saturating_sub(1) / options.chunk.max(1) * options.chunk.max(1);
@@ -111,7 +112,7 @@ impl Generation {
         }
         if this.finished != Some(FinishReason::Cancelled) {
             engine.set_sampler(slot, &sampler, text)?;
-            let running = engine.feed(slot, last, Outputs::Last)?;
+            let running = engine.enqueue(slot, last, Outputs::Last)?;
             if this.left > 0 {
                 this.in_flight.push_back(running);
                 this.left -= 1;
@@ -130,8 +131,8 @@ impl Generation {
         }
         let cancelled = self.cancel.is_cancelled();
         // An end that the device does not watch for freezes nothing: no step may be under way behind it.
-        let unwatched = self.ends.len() > watched(&self.ends).len();
-        let depth = if unwatched { 1 } else { engine.steps_ahead() };
+        let unwatched = self.stop_token_ids.len() > watched(&self.stop_token_ids).len();
+        let depth = if unwatched { 1 } else { engine.steps_in_flight() };
         while !cancelled && self.in_flight.len() < depth && self.left > 0 && engine.room(self.slot)? > 0 {
             self.in_flight.push_back(engine.decode(self.slot)?);
             self.left -= 1;
@@ -153,7 +154,7 @@ impl Generation {
         }
         let token = sampled?.first().copied();
         engine.token_came();
-        if token.is_some_and(|token| self.ends.contains(&token)) {
+        if token.is_some_and(|token| self.stop_token_ids.contains(&token)) {
             self.finished = Some(FinishReason::Stop);
             // The steps under way found the slot frozen.
             engine.rewind(self.slot, self.in_flight.len())?;

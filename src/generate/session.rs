@@ -4,12 +4,12 @@ use super::{GenerateOptions, Generation};
 use crate::runtime::{Engine, EngineError};
 use crate::state::{SlotId, SlotState};
 
-/// A slot and the token ids that were really fed to it.
+/// A slot and the token ids that were really history to it.
 #[derive(Debug)]
 pub struct Session {
     slot: SlotId,
     /// The prompt and every token chosen since; cut to what the slot has read when a turn begins.
-    fed: Vec<u32>,
+    history: Vec<u32>,
     /// Tokens of the last turn's prompt.
     prompt: usize,
     /// The slot's memory after those, where a reply may have to be taken back.
@@ -19,7 +19,7 @@ pub struct Session {
 impl Session {
     /// Takes a slot.
     pub fn open(engine: &mut Engine) -> Result<Self, EngineError> {
-        Ok(Self { slot: engine.open()?, fed: vec![], prompt: 0, checkpoint: None })
+        Ok(Self { slot: engine.open()?, history: vec![], prompt: 0, checkpoint: None })
     }
 
     /// Gives the slot back.
@@ -34,9 +34,9 @@ impl Session {
 
     /// Tokens of a prompt that the slot has read; 0 when it has read anything else.
     pub fn kept(&self, engine: &Engine, prompt: &[u32]) -> Result<usize, EngineError> {
-        let read = engine.length(self.slot)?.min(self.fed.len());
+        let read = engine.length(self.slot)?.min(self.history.len());
         // The last token must be read even if it was before: the reply comes from its row.
-        Ok(if prompt.len() > read && prompt.starts_with(&self.fed[..read]) { read } else { 0 })
+        Ok(if prompt.len() > read && prompt.starts_with(&self.history[..read]) { read } else { 0 })
     }
 
     /// Begins a turn: the whole prompt is given, and what the slot has not read of it is read. Gives the
@@ -60,11 +60,11 @@ impl Session {
             engine.close(self.slot)?;
             self.slot = engine.open()?;
         }
-        (self.fed, self.prompt, self.checkpoint) = (prompt.to_vec(), prompt.len(), None);
+        (self.history, self.prompt, self.checkpoint) = (prompt.to_vec(), prompt.len(), None);
         let generation = Generation::resume(engine, self.slot, prompt, kept, options).await;
         let generation = self.unless_spoilt(generation)?;
         if undo && engine.length(self.slot)? == prompt.len() {
-            self.checkpoint = Some(engine.export(self.slot).await?);
+            self.checkpoint = Some(engine.snapshot(self.slot).await?);
         }
         Ok((generation, prompt.len() - kept))
     }
@@ -73,19 +73,19 @@ impl Session {
     pub async fn next(&mut self, engine: &mut Engine, generation: &mut Generation) -> Result<Option<u32>, EngineError> {
         let token = generation.next(engine).await;
         let token = self.unless_spoilt(token)?;
-        self.fed.extend(token);
+        self.history.extend(token);
         Ok(token)
     }
 
     /// Forgets what the slot has read, after a turn that ended amid a fault.
     pub(super) fn forget(&mut self) {
-        self.fed.clear();
+        self.history.clear();
     }
 
     /// Forgets what was read where it led to what is not finite: the next turn reads its whole prompt.
     fn unless_spoilt<T>(&mut self, result: Result<T, EngineError>) -> Result<T, EngineError> {
         if matches!(result, Err(EngineError::NotFinite { .. })) {
-            self.fed.clear();
+            self.history.clear();
             self.checkpoint = None;
         }
         result
@@ -96,10 +96,10 @@ impl Session {
     pub async fn take_back(&mut self, engine: &mut Engine, generation: &mut Generation) -> Result<(), EngineError> {
         let rest = generation.stop(engine).await;
         let rest = self.unless_spoilt(rest)?;
-        self.fed.extend(rest);
+        self.history.extend(rest);
         if let Some(state) = self.checkpoint.take() {
-            engine.import(self.slot, &state, self.prompt)?;
-            self.fed.truncate(self.prompt);
+            engine.restore(self.slot, &state, self.prompt)?;
+            self.history.truncate(self.prompt);
         }
         Ok(())
     }

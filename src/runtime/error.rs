@@ -31,12 +31,12 @@ pub enum EngineError {
     #[error(
         "the model gives scores ({0}) and no words, so it cannot write; `selvedge score` reads a text and prints them"
     )]
-    GivesScores(String),
+    NotCausalLm(String),
     /// A model that judges nothing.
     #[error(
         "the model gives words and no scores, so it cannot judge; `selvedge generate` and `selvedge chat` write with it"
     )]
-    GivesWords,
+    NotClassification,
     /// Text without a tokenizer.
     #[error("the checkpoint has no tokenizer.json, so it takes and gives token ids only")]
     NoTokenizer,
@@ -80,7 +80,7 @@ pub enum EngineError {
     #[error(
         "token id {id} is the `{field}` of config.json: pictures and films are not supported; supported: text, in which that id does not stand"
     )]
-    StandIn {
+    Placeholder {
         /// The id.
         id: u32,
         /// The config's name for it.
@@ -154,7 +154,7 @@ impl EngineError {
             Self::Text(_)
                 | Self::ContextFull { .. }
                 | Self::UnknownToken { .. }
-                | Self::StandIn { .. }
+                | Self::Placeholder { .. }
                 | Self::EmptyPrompt
                 | Self::NotFinite { .. }
         )

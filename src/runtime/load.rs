@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use web_time::Instant;
 
-use super::ends::end_tokens;
-use super::{Engine, EngineError, PREFILL_ROWS, Pace, Programs, Purpose, Slots, generation_config, memory_estimate};
+use super::stop_token_ids;
+use super::{
+    Engine, EngineError, PREFILL_ROWS, Programs, Purpose, Slots, StepsInFlight, generation_config, memory_estimate,
+};
 use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
 use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, LoadProgress, Storage, WeightChoice};
@@ -45,7 +47,7 @@ impl<'a> EngineOptions<'a> {
     /// One sequence, everything else as the model has it; `progress` is told after every block of weights.
     pub fn new(progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
         Self {
-            purpose: Purpose::Write,
+            purpose: Purpose::Generate,
             weights: WeightChoice::Auto,
             rounding: Rounding::default(),
             kv_format: DEFAULT_KV_FORMAT,
@@ -82,13 +84,13 @@ impl Engine {
         let mut notices = checkpoint::notices(checkpoint, &model.graph);
         // Small files first: what is wrong with them shows before gigabytes are read.
         let tokenizer = tokenizer(checkpoint).await?;
-        let (ends, more) = ends(checkpoint, &model).await?;
+        let (stop_token_ids, more) = read_stop_token_ids(checkpoint, &model).await?;
 
         let sink: &mut dyn WeightSink<Error = BackendError> = &mut *backend;
         let storage = Storage { choice: options.weights, rounding: options.rounding };
         checkpoint::load(checkpoint, &model.graph, storage, sink, options.progress).await?;
         let bytes = descs.iter().map(WeightDesc::bytes).collect();
-        let mut engine = Self::assemble(backend, model, bytes, tokenizer, ends, options)?;
+        let mut engine = Self::assemble(backend, model, bytes, tokenizer, stop_token_ids, options)?;
         notices.extend(more);
         engine.notices.extend(notices);
         // Some devices tell late that an allocation failed.
@@ -102,7 +104,7 @@ impl Engine {
         model: Model,
         weight_bytes: Vec<u64>,
         tokenizer: Option<Arc<Tokenizer>>,
-        ends: Vec<u32>,
+        stop_token_ids: Vec<u32>,
         options: EngineOptions<'_>,
     ) -> Result<Self, EngineError> {
         let context = context(&model, options.context)?;
@@ -112,7 +114,8 @@ impl Engine {
         let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
         backend.allocate(&layout)?;
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
-        let (pace, begun, weights, notices) = (Pace::new(), Instant::now(), options.weights, vec![]);
+        let (steps_in_flight, begun, weights, notices) =
+            (StepsInFlight::new(), Instant::now(), options.weights, vec![]);
         let mut engine = Self {
             backend,
             model,
@@ -120,10 +123,10 @@ impl Engine {
             programs,
             slots,
             tokenizer,
-            ends,
+            stop_token_ids,
             weight_bytes,
             weights,
-            pace,
+            steps_in_flight,
             notices,
             begun,
         };
@@ -161,11 +164,11 @@ async fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Arc<Tokenizer>>, En
 }
 
 /// The end tokens that the model's config and its `generation_config.json` name, and what of them is not followed.
-async fn ends(checkpoint: &Checkpoint, model: &Model) -> Result<(Vec<u32>, Vec<String>), EngineError> {
+async fn read_stop_token_ids(checkpoint: &Checkpoint, model: &Model) -> Result<(Vec<u32>, Vec<String>), EngineError> {
     let bytes = checkpoint.file(generation_config::FILE).await?;
     let fields = bytes.as_deref().map(generation_config::fields).transpose().map_err(|e| CheckpointError::Text {
         file: checkpoint.describe(generation_config::FILE),
         what: format!("cannot be used: {e}"),
     })?;
-    Ok(end_tokens(&model.eos, fields.as_ref(), model.vocabulary))
+    Ok(stop_token_ids::read(&model.eos, fields.as_ref(), model.vocabulary))
 }

@@ -6,15 +6,15 @@
 //! slot begins as a copy of it, and neither contexts nor lengths count them.
 
 mod cancel;
-mod ends;
 mod error;
 pub(crate) mod generation_config;
 mod load;
 mod memory_estimate;
-mod pace;
 mod programs;
 mod purpose;
 mod slots;
+mod steps_in_flight;
+mod stop_token_ids;
 
 use std::sync::Arc;
 
@@ -30,15 +30,15 @@ use crate::state::{NO_TOKEN, Sampler, SlotId, SlotState, StateLayout, unusable};
 use crate::text::Tokenizer;
 
 pub use cancel::Cancel;
-pub(crate) use ends::watched;
 pub use error::EngineError;
 pub use load::EngineOptions;
 pub use memory_estimate::{transformer_bytes_per_token, weight_bytes, workspace_bytes};
 pub use purpose::Purpose;
+pub(crate) use stop_token_ids::watched;
 
-use pace::Pace;
 use programs::Programs;
 use slots::Slots;
+use steps_in_flight::StepsInFlight;
 
 /// Rows of a step while a prompt is read, where nobody says otherwise.
 pub const PREFILL_ROWS: usize = 256;
@@ -52,12 +52,12 @@ pub struct Engine {
     slots: Slots,
     tokenizer: Option<Arc<Tokenizer>>,
     /// Tokens that end a text, each once.
-    ends: Vec<u32>,
+    stop_token_ids: Vec<u32>,
     /// Bytes of each weight, by id.
     weight_bytes: Vec<u64>,
     /// How they were stored in the end.
     weights: WeightChoice,
-    pace: Pace,
+    steps_in_flight: StepsInFlight,
     /// Sentences for the user, in the order in which they came up.
     notices: Vec<String>,
     /// What times count from.
@@ -145,8 +145,8 @@ impl Engine {
     }
 
     /// Whether a token ends a text.
-    pub fn is_end(&self, token: u32) -> bool {
-        self.ends.contains(&token)
+    pub fn is_stop_token(&self, token: u32) -> bool {
+        self.stop_token_ids.contains(&token)
     }
 
     /// Tokens that one sequence can hold.
@@ -242,7 +242,7 @@ impl Engine {
     pub(crate) fn check_text(&self, ids: &[u32]) -> Result<(), EngineError> {
         self.check_tokens(ids)?;
         if let Some(&(field, id)) = self.model.stand_ins.iter().find(|(_, id)| ids.contains(id)) {
-            return Err(EngineError::StandIn { id, field });
+            return Err(EngineError::Placeholder { id, field });
         }
         if ids.is_empty() { Err(EngineError::EmptyPrompt) } else { Ok(()) }
     }
@@ -264,7 +264,7 @@ impl Engine {
             }
             // Every span gives a token, though only the last one's is of use: waiting for it keeps at most
             // two steps on the device, so that a wish to stop is heard soon.
-            let running = self.feed(slot, ids, Outputs::Last)?;
+            let running = self.enqueue(slot, ids, Outputs::Last)?;
             if let Some(before) = before.replace(running) {
                 self.sampled(&before).await?;
             }
@@ -285,25 +285,25 @@ impl Engine {
     /// more than a device watches for.
     pub(crate) fn complete(&self, sampler: &Sampler, limit: usize) -> Sampler {
         let mut sampler = sampler.clone();
-        sampler.ends.extend(&self.ends);
-        sampler.ends = ends::distinct(sampler.ends);
+        sampler.ends.extend(&self.stop_token_ids);
+        sampler.ends = stop_token_ids::distinct(sampler.ends);
         sampler.limit = u32::try_from(limit).unwrap_or(0);
         sampler
     }
 
     /// Steps of a text that should be under way. A CPU has computed a step when it was enqueued: nothing is
     /// gained by running ahead of it.
-    pub(crate) fn steps_ahead(&self) -> usize {
-        if self.info().kind == BackendKind::Cpu { 1 } else { self.pace.depth() }
+    pub(crate) fn steps_in_flight(&self) -> usize {
+        if self.info().kind == BackendKind::Cpu { 1 } else { self.steps_in_flight.depth() }
     }
 
-    /// Tells the pace of tokens that the next one begins a text: the time until it says nothing.
+    /// Starts a text: the time until its first token is no measure of a step.
     pub(crate) fn pause(&mut self) {
-        self.pace.interrupt();
+        self.steps_in_flight.interrupt();
     }
 
     pub(crate) fn token_came(&mut self) {
-        self.pace.token(self.begun.elapsed().as_secs_f64());
+        self.steps_in_flight.token(self.begun.elapsed().as_secs_f64());
     }
 
     /// Takes back the last `steps` steps of one row that found a sequence frozen.
@@ -324,7 +324,7 @@ impl Engine {
     }
 
     /// Enqueues the next tokens of one sequence.
-    pub fn feed(&mut self, slot: SlotId, ids: &[u32], outputs: Outputs) -> Result<Running, EngineError> {
+    pub fn enqueue(&mut self, slot: SlotId, ids: &[u32], outputs: Outputs) -> Result<Running, EngineError> {
         let span = self.span(slot, Tokens::Given(ids.to_vec()), outputs)?;
         self.run(&Step { spans: vec![span] })
     }
@@ -382,7 +382,7 @@ impl Engine {
     }
 
     /// Puts a memory of `tokens` tokens into a sequence, which goes on from there, its choice of tokens included.
-    pub fn import(&mut self, slot: SlotId, state: &SlotState, tokens: usize) -> Result<(), EngineError> {
+    pub fn restore(&mut self, slot: SlotId, state: &SlotState, tokens: usize) -> Result<(), EngineError> {
         let end = self.model.prelude.len() + tokens;
         if tokens > self.context() {
             return Err(EngineError::ContextFull { tokens, used: 0, context: self.context() });
@@ -395,7 +395,7 @@ impl Engine {
     }
 
     /// Copies a sequence's memory out, with its sampler.
-    pub async fn export(&mut self, slot: SlotId) -> Result<SlotState, EngineError> {
+    pub async fn snapshot(&mut self, slot: SlotId) -> Result<SlotState, EngineError> {
         let position = self.slots.position(slot)?;
         Ok(self.backend.export(slot, position).await?)
     }

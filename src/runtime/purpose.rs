@@ -8,7 +8,7 @@ use crate::arch::Head;
 pub enum Purpose {
     /// To choose words.
     #[default]
-    Write,
+    Generate,
     /// To give scores.
     Score,
 }
@@ -17,9 +17,9 @@ impl Purpose {
     /// Refuses the other kind of head.
     pub(crate) fn check(self, head: &Head) -> Result<(), EngineError> {
         match (self, head) {
-            (Self::Write, Head::Words) | (Self::Score, Head::Scores(_)) => Ok(()),
-            (Self::Write, Head::Scores(labels)) => Err(EngineError::GivesScores(labels.join(", "))),
-            (Self::Score, Head::Words) => Err(EngineError::GivesWords),
+            (Self::Generate, Head::Words) | (Self::Score, Head::Scores(_)) => Ok(()),
+            (Self::Generate, Head::Scores(labels)) => Err(EngineError::NotCausalLm(labels.join(", "))),
+            (Self::Score, Head::Words) => Err(EngineError::NotClassification),
         }
     }
 }

@@ -52,13 +52,13 @@ fn engine_code(error: &EngineError) -> &'static str {
         EngineError::Backend(error) => backend_code(error),
         EngineError::Text(error) => text_code(error),
         EngineError::Pages(_) | EngineError::Budget { .. } => "out-of-memory",
-        EngineError::NoTokenizer | EngineError::NoTemplate(_) | EngineError::GivesScores(_) => "unsupported-model",
+        EngineError::NoTokenizer | EngineError::NoTemplate(_) | EngineError::NotCausalLm(_) => "unsupported-model",
         EngineError::ContextFull { .. } => "context-full",
         EngineError::NotFinite { .. } => "not-finite",
         EngineError::EmptyPrompt
         | EngineError::UnknownToken { .. }
-        | EngineError::StandIn { .. }
-        | EngineError::GivesWords
+        | EngineError::Placeholder { .. }
+        | EngineError::NotClassification
         | EngineError::Context { .. }
         | EngineError::Sampler(_)
         | EngineError::NoValue(_) => "bad-request",

@@ -90,11 +90,11 @@ impl Engine {
         loaded.map_err(|error| thrown.take().unwrap_or_else(|| error.into()))
     }
 
-    /// Makes a reply. `told` is called for every token with its id (`undefined` at the end), what became certain of
+    /// Makes a reply. `on_delta` is called for every token with its id (`undefined` at the end), what became certain of
     /// the thinking and what of the answer; where it gives a promise, that is waited for. Gives JSON.
-    pub async fn reply(&self, request: String, cancel: &Cancel, told: Function) -> Result<String, JsValue> {
+    pub async fn reply(&self, request: String, cancel: &Cancel, on_delta: Function) -> Result<String, JsValue> {
         let mut inner = self.inner.lock().await;
-        let report = inner.reply(&request, cancel.0.clone(), &told).await?;
+        let report = inner.reply(&request, cancel.0.clone(), &on_delta).await?;
         Ok(serde_json::to_string(&report).map_err(WasmError::from)?)
     }
 
@@ -186,7 +186,7 @@ impl Inner {
         &mut self,
         request: &str,
         cancel: runtime::Cancel,
-        told: &Function,
+        on_delta: &Function,
     ) -> Result<ReplyReport, WasmError> {
         let request: ReplyRequest = serde_json::from_str(request)?;
         let Some(chat) = &mut self.chat else {
@@ -206,10 +206,10 @@ impl Inner {
             stops: request.stop,
             thinking: request.thinking,
             cancel,
-            emitted: request.said,
+            emitted: request.emitted,
         };
         let mut turn = chat.begin(&mut self.engine, &request).await?;
-        let spoken = speak(&mut self.engine, &mut turn, &self.tokens, told).await;
+        let emitted = emit(&mut self.engine, &mut turn, &self.tokens, on_delta).await;
         let report = ReplyReport {
             finish_reason: turn.finish_reason().unwrap_or(FinishReason::Cancelled).name(),
             prompt_tokens: turn.prompt_tokens(),
@@ -217,7 +217,7 @@ impl Inner {
             completion_tokens: turn.made_tokens(),
         };
         chat.end(turn);
-        spoken?;
+        emitted?;
         self.tokens.set(chat.length(&self.engine)?);
         Ok(report)
     }
@@ -253,11 +253,11 @@ fn stats(engine: &runtime::Engine, notices: Vec<String>) -> Stats {
 }
 
 /// Says a reply to the end.
-async fn speak(
+async fn emit(
     engine: &mut runtime::Engine,
     turn: &mut Turn,
     tokens: &Cell<usize>,
-    told: &Function,
+    on_delta: &Function,
 ) -> Result<(), WasmError> {
     while let Some(Delta { token, pieces, .. }) = turn.next(engine).await? {
         tokens.set(turn.prompt_tokens() + turn.made_tokens());
@@ -270,7 +270,7 @@ async fn speak(
         }
         let token = token.map_or(JsValue::UNDEFINED, JsValue::from);
         // What the listener throws is its own affair; it stops a reply through its `Cancel`.
-        let heard = told.call3(&JsValue::NULL, &token, &thinking.into(), &answer.into());
+        let heard = on_delta.call3(&JsValue::NULL, &token, &thinking.into(), &answer.into());
         if let Some(pause) = heard.ok().and_then(|value| value.dyn_into::<Promise>().ok()) {
             let _ = JsFuture::from(pause).await;
         }
@@ -281,7 +281,7 @@ async fn speak(
 async fn logits(engine: &mut runtime::Engine, slot: SlotId, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
     let mut logits = vec![];
     for span in tokens.chunks(PREFILL_ROWS) {
-        let step = engine.feed(slot, span, Outputs::All)?;
+        let step = engine.enqueue(slot, span, Outputs::All)?;
         logits.extend(engine.logits(&step).await?);
     }
     Ok(logits)

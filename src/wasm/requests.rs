@@ -82,7 +82,7 @@ pub(super) struct ReplyRequest {
     pub thinking: Option<bool>,
     /// Tokens of this reply that were made before the device was lost.
     #[serde(default)]
-    pub said: Vec<u32>,
+    pub emitted: Vec<u32>,
 }
 
 /// A reply made.

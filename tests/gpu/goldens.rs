@@ -27,7 +27,7 @@ const HYMBA: [&str; 3] = ["hymba/caseA", "hymba/caseB", "hymba/caseC"];
 fn read(engine: &mut Engine, slot: SlotId, ids: &[u32], chunk: usize) -> Vec<f32> {
     let mut logits = vec![];
     for span in ids.chunks(chunk) {
-        let step = engine.feed(slot, span, Outputs::All).expect("a step");
+        let step = engine.enqueue(slot, span, Outputs::All).expect("a step");
         logits.extend(wait(engine.logits(&step)).expect("logits"));
     }
     logits
@@ -183,7 +183,7 @@ fn hymba_inside() {
             let mut engine = load(&place, &checkpoint(case), Setting { keep, ..Setting::default() });
             let meta = engine.model().prelude.len();
             let slot = engine.open().expect("a slot");
-            let step = engine.feed(slot, &golden.ids("p0.input_ids"), Outputs::Last).expect("a step");
+            let step = engine.enqueue(slot, &golden.ids("p0.input_ids"), Outputs::Last).expect("a step");
             let mut worst = Worst::new(format!("inside {case} on {}", place.name), INSIDE * place.slack);
             for (value, tensor, factor) in &pairs {
                 let wanted = golden.get(tensor);
@@ -202,7 +202,7 @@ fn compare_cache(worst: &mut Worst, engine: &mut Engine, slot: SlotId, golden: &
     if golden.names(prefix).next().is_none() {
         return;
     }
-    let state = wait(engine.export(slot)).expect("a state");
+    let state = wait(engine.snapshot(slot)).expect("a state");
     let mut seen = 0;
     for tensor in &state.tensors {
         let Some((layer, kind)) = tensor.name.strip_prefix("layers.").and_then(|name| name.split_once('.')) else {
@@ -338,7 +338,7 @@ fn reward(place: &Place, folder: &Path, config: &str) {
     // It has no words to go on with.
     let slot = engine.open().expect("a slot");
     let refused = wait(Generation::start(&mut engine, slot, &[5], &GenerateOptions::default()));
-    assert!(matches!(refused, Err(EngineError::GivesScores(_))), "{:?}", refused.err());
+    assert!(matches!(refused, Err(EngineError::NotCausalLm(_))), "{:?}", refused.err());
 }
 
 /// The goldens that slow drivers run: the kernels of the others run there in `ops` and `fused`.
@@ -437,7 +437,7 @@ fn family(place: &Place, folder: &Path, config: &str) {
         let keep = names.iter().map(|name| value(name)).collect();
         let mut engine = load(place, &with_config(folder, config), Setting { keep, ..Setting::default() });
         let slot = engine.open().expect("a slot");
-        let step = engine.feed(slot, &ids, Outputs::All).expect("a step");
+        let step = engine.enqueue(slot, &ids, Outputs::All).expect("a step");
         for name in names {
             let got = wait(engine.value(&step, &value(name))).expect("a kept value");
             let wanted = &wanted(&format!("hidden.{name}")).data;

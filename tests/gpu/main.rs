@@ -7,9 +7,9 @@ mod common;
 #[path = "../support/mod.rs"]
 mod support;
 
-mod ends;
 mod fused;
 mod goldens;
 mod ops;
 mod quantise_on_device;
+mod stop_token_ids;
 mod webgpu;

@@ -51,7 +51,7 @@ fn golden(case: &str, prefix: &str, decoded: (&str, &str), tolerance: f32) {
         let slot = engine.open().expect("a slot");
         let mut logits = vec![];
         for ids in ids.chunks(chunk) {
-            let step = engine.feed(slot, ids, Outputs::All).expect("a step");
+            let step = engine.enqueue(slot, ids, Outputs::All).expect("a step");
             logits.extend(wait(engine.logits(&step)).expect("logits"));
         }
         worst.compare(&format!("spans of {chunk}"), &logits, &golden.get(&format!("{prefix}logits")).data);

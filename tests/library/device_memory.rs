@@ -25,7 +25,7 @@ fn the_promise_is_kept() {
             let slot = engine.open().expect("a slot");
             let ids: Vec<u32> = (0..300).map(|i| i % 1000).collect();
             for ids in [&ids[..256], &ids[256..257]] {
-                let step = engine.feed(slot, ids, selvedge::backend::Outputs::Last).expect("a step");
+                let step = engine.enqueue(slot, ids, selvedge::backend::Outputs::Last).expect("a step");
                 wait(engine.sampled(&step)).expect("a token");
             }
             let took = engine.backend().device_bytes().expect("this driver tells") as f64;

@@ -29,7 +29,7 @@ fn ids_that_are_no_words_are_refused_with_the_id() {
     let (mut engine, slot) = opened(Setting::default());
     // The first is the id under which the model's own meta tokens are embedded.
     for id in [97, 104, 105, u32::MAX] {
-        let error = refusal(engine.feed(slot, &[3, id, 4], Outputs::Last));
+        let error = refusal(engine.enqueue(slot, &[3, id, 4], Outputs::Last));
         assert!(matches!(error, EngineError::UnknownToken { id: named, vocabulary: 97 } if named == id), "{error}");
         let options = GenerateOptions::default();
         let error = refusal(wait(Generation::start(&mut engine, slot, &[id], &options))).to_string();
@@ -98,9 +98,9 @@ fn slots_are_opened_closed_and_told_apart() {
     assert!(matches!(refusal(engine.open()), EngineError::NoSlot(2)));
     engine.close(a).expect("an open slot");
     assert!(matches!(refusal(engine.close(a)), EngineError::SlotClosed(_)));
-    assert!(matches!(refusal(engine.feed(a, &[3], Outputs::Last)), EngineError::SlotClosed(_)));
+    assert!(matches!(refusal(engine.enqueue(a, &[3], Outputs::Last)), EngineError::SlotClosed(_)));
     let origin = engine.layout().origin();
-    assert!(matches!(refusal(engine.feed(origin, &[3], Outputs::Last)), EngineError::SlotClosed(2)));
+    assert!(matches!(refusal(engine.enqueue(origin, &[3], Outputs::Last)), EngineError::SlotClosed(2)));
 
     // A span goes on where its slot ends, and nowhere else.
     let mut span = engine.span(b, Tokens::Given(vec![3]), Outputs::Last).expect("a span");
@@ -114,11 +114,11 @@ fn slots_are_opened_closed_and_told_apart() {
 
     // A slot's own token is fed only when there is one, and not that of the sequence before.
     assert!(matches!(refusal(engine.decode(b)), EngineError::NothingSampled(_)));
-    engine.feed(b, &[3], Outputs::Last).expect("a step");
+    engine.enqueue(b, &[3], Outputs::Last).expect("a step");
     engine.decode(b).expect("a step");
     engine.close(b).expect("an open slot");
     let again = engine.open().expect("a slot");
-    engine.feed(again, &[3], Outputs::None).expect("a step");
+    engine.enqueue(again, &[3], Outputs::None).expect("a step");
     assert!(matches!(refusal(engine.decode(again)), EngineError::NothingSampled(_)));
     assert!(matches!(refusal(engine.tokenizer()), EngineError::NoTokenizer));
 }
@@ -137,7 +137,7 @@ fn pages_of_two_sequences_interleave() {
             let mut row = 0;
             for chunk in ids.chunks(if round == 0 { 50 } else { 150 }) {
                 for slot in slots {
-                    let step = engine.feed(slot, chunk, Outputs::Last).expect("a step");
+                    let step = engine.enqueue(slot, chunk, Outputs::Last).expect("a step");
                     let at = (row + chunk.len() - 1) * 131;
                     let logits = wait(engine.logits(&step)).expect("logits");
                     worst.compare(&format!("row {row} of round {round}"), &logits, &wanted[at..at + 131]);
@@ -215,7 +215,7 @@ fn smaller_formats_stay_close() {
             let slot = engine.open().expect("a slot");
             let mut logits = vec![];
             for span in ids.chunks(5) {
-                let step = engine.feed(slot, span, Outputs::All).expect("a step");
+                let step = engine.enqueue(slot, span, Outputs::All).expect("a step");
                 logits.extend(wait(engine.logits(&step)).expect("logits"));
             }
             let what = format!("weights {weights:?}, keys and values {kv_format:?} on {}", place.name);

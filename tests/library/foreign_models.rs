@@ -336,7 +336,7 @@ fn load(source: Memory) -> Result<Engine, EngineError> {
 fn logits(source: Memory) -> Vec<f32> {
     let mut engine = load(source).expect("a model");
     let slot = engine.open().expect("a slot");
-    let step = engine.feed(slot, &[3, 1, 4, 1, 5], Outputs::All).expect("a step");
+    let step = engine.enqueue(slot, &[3, 1, 4, 1, 5], Outputs::All).expect("a step");
     wait(engine.logits(&step)).expect("logits")
 }
 

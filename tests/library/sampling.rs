@@ -129,7 +129,7 @@ fn said(engine: &mut Engine, seed: u64, others: usize) -> Vec<u32> {
         let seed = seed + 1000 * i as u64;
         let sampler = Sampler { temperature: 1.2, top_p: 0.95, seed, ..Sampler::default() };
         engine.set_sampler(slot, &sampler, &[]).expect("a sampler");
-        let read = engine.feed(slot, &[7, 8, 9, 10 + i as u32], Outputs::Last).expect("a step");
+        let read = engine.enqueue(slot, &[7, 8, 9, 10 + i as u32], Outputs::Last).expect("a step");
         let token = wait(engine.sampled(&read)).expect("a token")[0];
         tokens.extend((i == 0).then_some(token));
     }
@@ -177,11 +177,11 @@ fn a_finished_slot_remembers_what_it_had_read() {
             assert_eq!(engine.length(slot).expect("a slot"), PROMPT.len() + end, "the end is not read");
 
             // Another slot reads the same, without anything under way behind the end.
-            engine.feed(other, &PROMPT, Outputs::Last).expect("a step");
+            engine.enqueue(other, &PROMPT, Outputs::Last).expect("a step");
             for &token in &tokens[..end] {
-                engine.feed(other, &[token], Outputs::Last).expect("a step");
+                engine.enqueue(other, &[token], Outputs::Last).expect("a step");
             }
-            let (memory, wanted) = (wait(engine.export(slot)), wait(engine.export(other)));
+            let (memory, wanted) = (wait(engine.snapshot(slot)), wait(engine.snapshot(other)));
             let (memory, wanted) = (memory.expect("a memory").tensors, wanted.expect("a memory").tensors);
             assert_eq!(memory, wanted, "{} {model}", place.name);
         }
@@ -209,7 +209,7 @@ pub fn moves_in_the_middle(place: &Place, model: &str) {
     };
     let begin = |engine: &mut Engine, slot| {
         engine.set_sampler(slot, &sampler, &PROMPT).expect("a sampler");
-        let step = engine.feed(slot, &PROMPT, Outputs::Last).expect("a step");
+        let step = engine.enqueue(slot, &PROMPT, Outputs::Last).expect("a step");
         wait(engine.sampled(&step)).expect("a token")[0]
     };
     let mut whole = vec![begin(&mut engine, slot)];
@@ -223,7 +223,7 @@ pub fn moves_in_the_middle(place: &Place, model: &str) {
         let (slot, other) = (engine.open().expect("a slot"), engine.open().expect("a slot"));
         let mut tokens = vec![begin(&mut engine, slot)];
         tokens.extend((1..stop).map(|_| decode(&mut engine, slot)));
-        let state = wait(engine.export(slot)).expect("a memory");
+        let state = wait(engine.snapshot(slot)).expect("a memory");
         assert_eq!((state.sampler.chosen as usize, state.sampler.last), (stop, tokens.last().copied()));
         assert_eq!(state.sampler.sampler, sampler, "{}", place.name);
         let chosen: u32 = state.sampler.counts.iter().map(|count| count & !SEEN).sum();
@@ -233,9 +233,9 @@ pub fn moves_in_the_middle(place: &Place, model: &str) {
         engine
             .set_sampler(other, &Sampler { temperature: 0.5, presence: 1.0, ..Sampler::default() }, &[1, 2])
             .expect("a sampler");
-        engine.feed(other, &PROMPT[..2], Outputs::Last).expect("a step");
-        engine.import(other, &state, PROMPT.len() + stop - 1).expect("a memory that fits");
-        assert_eq!(wait(engine.export(other)).expect("a memory"), state, "{}: nothing is lost", place.name);
+        engine.enqueue(other, &PROMPT[..2], Outputs::Last).expect("a step");
+        engine.restore(other, &state, PROMPT.len() + stop - 1).expect("a memory that fits");
+        assert_eq!(wait(engine.snapshot(other)).expect("a memory"), state, "{}: nothing is lost", place.name);
         for slot in [slot, other] {
             let rest: Vec<u32> = (stop..whole.len()).map(|_| decode(&mut engine, slot)).collect();
             assert_eq!(rest, whole[stop..], "{} {model}: after {stop} tokens", place.name);

@@ -304,7 +304,7 @@ def make(name, target):
 
 
 def add_unread(file):
-    """What published checkpoints have besides, and no language model reads: layers that foretell a token more."""
+    """What published checkpoints have besides, and no language model reads: layers that predict one token more."""
     tensors = load_file(file)
     width = COMMON["hidden_size"]
     tensors |= {"mtp.fc.weight": torch.randn(width, 2 * width), "mtp.norm.weight": torch.randn(width)}

@@ -25,7 +25,7 @@ export interface ReplyRequest {
   tools?: readonly object[];
   documents?: readonly object[];
   templateKwargs?: Readonly<Record<string, unknown>>;
-  said: readonly number[];
+  emitted: readonly number[];
 }
 
 export interface ReplyReport {

@@ -127,13 +127,13 @@ export class Engine implements EngineInterface, Replier {
   ): Promise<ReplyResult> {
     const began = performance.now();
     const turn = new Politeness();
-    const said: number[] = [];
+    const emitted: number[] = [];
     let [text, thought, first, last] = ['', '', 0, 0];
     const told = (token: number | undefined, thinking: string, answer: string) => {
       if (token !== undefined) {
         last = performance.now();
         first ||= last;
-        said.push(token);
+        emitted.push(token);
       }
       if (thinking !== '') tell({ type: 'thinking', text: thinking });
       if (answer !== '') tell({ type: 'answer', text: answer });
@@ -145,10 +145,10 @@ export class Engine implements EngineInterface, Replier {
     for (let losses = 0; ; losses += 1) {
       const core = await this.#ready();
       try {
-        const { finishReason, ...counts } = await core.reply({ ...request(messages, options), said }, stop, told);
+        const { finishReason, ...counts } = await core.reply({ ...request(messages, options), emitted }, stop, told);
         if (this.#disposal.signal.aborted) throw disposed();
         const seconds = (last - first) / 1000;
-        const tokensPerSecond = said.length > 1 && seconds > 0 ? (said.length - 1) / seconds : 0;
+        const tokensPerSecond = emitted.length > 1 && seconds > 0 ? (emitted.length - 1) / seconds : 0;
         const usage = { ...counts, firstTokenMs: first === 0 ? 0 : first - began, tokensPerSecond };
         this.#last = usage;
         return { text, thinking: thought, finishReason, usage };
@@ -184,7 +184,7 @@ export class Engine implements EngineInterface, Replier {
     this.#gone.add(gone);
     this.#events.emit('devicelost', { message });
     const notice = (notice: Notice) => {
-      // That was said when the model was loaded first.
+      // That notice was given at the first load.
       if (notice.code !== 'software-gpu' && notice.code !== 'model') this.#events.emit('notice', notice);
     };
     const again = async () => {
@@ -273,7 +273,7 @@ async function loadOpened(
   return Core.load(stored, { ...options, weights: 'auto' }, after, notice);
 }
 
-function request(messages: readonly Message[], options: GenerateOptions): Omit<ReplyRequest, 'said'> {
+function request(messages: readonly Message[], options: GenerateOptions): Omit<ReplyRequest, 'emitted'> {
   const { signal: _, stop, ...overrides } = options;
   return {
     ...overrides,

@@ -102,7 +102,7 @@ impl ModelArgs {
     /// The same with room for several sequences.
     pub(crate) async fn load_slots(&self, slots: usize) -> Result<Engine, CommandError> {
         let checkpoint = Checkpoint::open(self.open(Need::All)?).await?;
-        self.load.load(&checkpoint, slots, Purpose::Write).await
+        self.load.load(&checkpoint, slots, Purpose::Generate).await
     }
 
     /// The same for something else than writing.

@@ -100,7 +100,7 @@ impl Args {
         let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
         let sampler = self.sampling.sampler(&recommended);
         sampler.check().map_err(EngineError::from)?;
-        let engine = self.load.load(&checkpoint, 1, Purpose::Write).await?;
+        let engine = self.load.load(&checkpoint, 1, Purpose::Generate).await?;
         for notice in recommended.notices() {
             status!("note: {notice}");
         }
@@ -259,7 +259,7 @@ impl Chat {
         let thinking = self.thinking.asked();
         let request = ChatRequest { sampler, cancel, thinking, ..ChatRequest::new(self.messages.clone()) };
         let mut turn = self.chat.begin(&mut self.engine, &request).await?;
-        let said = say(&mut self.engine, &mut turn).await;
+        let said = print_reply(&mut self.engine, &mut turn).await;
         let (reason, read, made) = (turn.finish_reason(), turn.read_tokens(), turn.made_tokens());
         // Whatever became of it: the slot must not be lost.
         self.chat.end(turn);
@@ -281,15 +281,15 @@ impl Chat {
 }
 
 /// Says a reply as it comes; gives its answer.
-async fn say(engine: &mut Engine, turn: &mut Turn) -> Result<String, CommandError> {
+async fn print_reply(engine: &mut Engine, turn: &mut Turn) -> Result<String, CommandError> {
     let mut answer = String::new();
-    let mut voice = Voice::new();
+    let mut printer = ReplyPrinter::new();
     while let Some(Delta { pieces, .. }) = turn.next(engine).await? {
         for piece in pieces {
-            voice.say(&piece, &mut answer)?;
+            printer.print(&piece, &mut answer)?;
         }
     }
-    voice.end()?;
+    printer.end()?;
     Ok(answer)
 }
 
@@ -305,17 +305,17 @@ fn opening(template: &ChatTemplate) -> Result<Vec<ChatMessage>, TextError> {
 }
 
 /// Says a reply on stdout as it comes. Thinking is dim; where that cannot be shown, it goes to stderr.
-struct Voice {
+struct ReplyPrinter {
     dim: bool,
     thinking: bool,
 }
 
-impl Voice {
+impl ReplyPrinter {
     fn new() -> Self {
         Self { dim: io::stdout().is_terminal(), thinking: false }
     }
 
-    fn say(&mut self, piece: &Piece, answer: &mut String) -> Result<(), CommandError> {
+    fn print(&mut self, piece: &Piece, answer: &mut String) -> Result<(), CommandError> {
         match piece {
             Piece::Thinking(text) if self.dim => {
                 terminal::print_styled(if self.thinking { "" } else { "\x1b[2m" }, text)?;

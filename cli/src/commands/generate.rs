@@ -93,18 +93,18 @@ impl Args {
     }
 }
 
-/// What was generated so far, said aloud as it comes where that is wanted.
+/// What was generated so far, said print as it comes where that is wanted.
 struct Transcript<'t> {
     decoder: Option<Detokenizer<&'t Tokenizer>>,
-    aloud: bool,
+    print: bool,
     tokens: Vec<u32>,
     /// Without a tokenizer: the ids, one after the other.
     text: String,
 }
 
 impl<'t> Transcript<'t> {
-    fn new(tokenizer: Option<&'t Tokenizer>, aloud: bool) -> Self {
-        Self { decoder: tokenizer.map(Tokenizer::stream), aloud, tokens: vec![], text: String::new() }
+    fn new(tokenizer: Option<&'t Tokenizer>, print: bool) -> Self {
+        Self { decoder: tokenizer.map(Tokenizer::stream), print, tokens: vec![], text: String::new() }
     }
 
     fn push(&mut self, token: u32) -> Result<(), CommandError> {
@@ -124,6 +124,6 @@ impl<'t> Transcript<'t> {
 
     fn add(&mut self, piece: &str) -> Result<(), CommandError> {
         self.text.push_str(piece);
-        if self.aloud { terminal::print(piece) } else { Ok(()) }
+        if self.print { terminal::print(piece) } else { Ok(()) }
     }
 }

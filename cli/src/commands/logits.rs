@@ -88,7 +88,7 @@ impl Args {
         file.write_all(&head).map_err(|e| out.fault(e))?;
         let (prompt, rest) = ids.split_at(self.prefill.unwrap_or(ids.len()).min(ids.len()));
         for span in prompt.chunks(self.chunk).chain(rest.chunks(1)) {
-            let step = engine.feed(slot, span, Outputs::All)?;
+            let step = engine.enqueue(slot, span, Outputs::All)?;
             for number in engine.logits(&step).await? {
                 file.write_all(&number.to_le_bytes()).map_err(|e| out.fault(e))?;
             }

@@ -1,10 +1,10 @@
 //! The hub, against a server that is one in all that matters and misbehaves when it is asked to.
 
 mod cli;
+mod failures;
 mod hostile;
 mod planted;
 mod server;
-mod trouble;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ const GAIN: f64 = 0.95;
 
 /// Finds the number of steps under way.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(super) struct StepsInFlight {
     index: usize,
     /// Seconds a token took with the number before, while searching.
     before: Option<f64>,
@@ -26,7 +26,7 @@ pub(super) struct Pace {
     trial: Option<(u32, f64)>,
 }
 
-impl Pace {
+impl StepsInFlight {
     pub(super) fn new() -> Self {
         Self { index: 0, before: None, rest: 0, trial: None }
     }
@@ -70,43 +70,43 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEPTHS, Pace};
+    use super::{DEPTHS, StepsInFlight};
 
     /// The number found for a device that takes `step` and a way that takes `way`.
-    fn found(pace: &mut Pace, step: f64, way: f64) -> usize {
+    fn found(steps: &mut StepsInFlight, step: f64, way: f64) -> usize {
         let mut now = 0.0;
         for _ in 0..2000 {
-            now += f64::max(step, (step + way) / pace.depth() as f64);
-            pace.token(now);
+            now += f64::max(step, (step + way) / steps.depth() as f64);
+            steps.token(now);
         }
-        pace.depth()
+        steps.depth()
     }
 
     #[test]
     fn there_are_as_many_steps_as_the_way_is_long() {
-        assert_eq!(found(&mut Pace::new(), 4.0, 0.1), 2, "tokens come at once");
-        assert_eq!(found(&mut Pace::new(), 1.0, 5.0), 6);
-        assert_eq!(found(&mut Pace::new(), 1.0, 100.0), DEPTHS[6]);
+        assert_eq!(found(&mut StepsInFlight::new(), 4.0, 0.1), 2, "tokens come at once");
+        assert_eq!(found(&mut StepsInFlight::new(), 1.0, 5.0), 6);
+        assert_eq!(found(&mut StepsInFlight::new(), 1.0, 100.0), DEPTHS[6]);
     }
 
     #[test]
     fn it_is_tried_again_after_a_while() {
-        let mut pace = Pace::new();
-        assert_eq!(found(&mut pace, 1.0, 2.5), 4);
-        assert!(found(&mut pace, 1.0, 11.0) > 6);
+        let mut steps = StepsInFlight::new();
+        assert_eq!(found(&mut steps, 1.0, 2.5), 4);
+        assert!(found(&mut steps, 1.0, 11.0) > 6);
     }
 
     #[test]
     fn a_pause_is_no_slow_token() {
-        let (mut pace, mut now) = (Pace::new(), 0.0);
+        let (mut steps, mut now) = (StepsInFlight::new(), 0.0);
         for text in 0..40 {
-            pace.interrupt();
+            steps.interrupt();
             now += 1000.0;
             for _ in 0..40 {
-                now += 8.0 / pace.depth() as f64;
-                pace.token(now);
+                now += 8.0 / steps.depth() as f64;
+                steps.token(now);
             }
-            assert!(text < 10 || pace.depth() >= 12, "{}", pace.depth());
+            assert!(text < 10 || steps.depth() >= 12, "{}", steps.depth());
         }
     }
 }

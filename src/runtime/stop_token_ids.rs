@@ -12,11 +12,7 @@ const NAMED: usize = 4;
 ///
 /// `config` holds the ids of config.json, `file` the fields of generation_config.json. An id beyond the vocabulary is
 /// never chosen, and what is no id ends nothing: both are named and left out.
-pub(super) fn end_tokens(
-    config: &[u32],
-    file: Option<&Map<String, Value>>,
-    vocabulary: usize,
-) -> (Vec<u32>, Vec<String>) {
+pub(super) fn read(config: &[u32], file: Option<&Map<String, Value>>, vocabulary: usize) -> (Vec<u32>, Vec<String>) {
     let (mut ids, mut beyond, mut wrong) = (config.to_vec(), vec![], vec![]);
     let values = match file.and_then(|fields| fields.get("eos_token_id")) {
         Some(Value::Array(values)) => values.as_slice(),
@@ -85,9 +81,9 @@ pub(crate) fn watched(ids: &[u32]) -> &[u32] {
 mod tests {
     use super::*;
 
-    fn read(config: &[u32], value: Value) -> (Vec<u32>, Vec<String>) {
+    fn read_value(config: &[u32], value: Value) -> (Vec<u32>, Vec<String>) {
         let fields = [("eos_token_id".to_owned(), value)].into_iter().collect();
-        end_tokens(config, Some(&fields), 100)
+        read(config, Some(&fields), 100)
     }
 
     #[test]
@@ -101,9 +97,9 @@ mod tests {
             (json!(-1), vec![2]),
             (json!([]), vec![2]),
         ] {
-            assert_eq!(read(&[2, 2], value.clone()), (ids, vec![]), "{value}");
+            assert_eq!(read_value(&[2, 2], value.clone()), (ids, vec![]), "{value}");
         }
-        assert_eq!(end_tokens(&[5, 5], None, 100), (vec![5], vec![]));
+        assert_eq!(read(&[5, 5], None, 100), (vec![5], vec![]));
     }
 
     #[test]
@@ -118,12 +114,12 @@ mod tests {
             (json!([7, true]), "true"),
             (json!([7, 1e12]), "1000000000000"),
         ] {
-            let (ids, notices) = read(&[2], value);
+            let (ids, notices) = read_value(&[2], value);
             assert_eq!(ids, [2, 7], "{word}");
             assert!(notices.len() == 1 && notices[0].contains(word), "{word}: {notices:?}");
         }
         let many: Vec<u32> = (50..4000).collect();
-        let (ids, notices) = end_tokens(&many, None, 100);
+        let (ids, notices) = read(&many, None, 100);
         assert_eq!((ids.len(), watched(&ids).len()), (50, MOST_ENDS));
         assert!(notices[0].contains("100, 101, 102, 103 and 3896 more"), "{notices:?}");
     }
