@@ -1,4 +1,4 @@
-//! What Ctrl-C does. A program can ask the system for it only once, and its answer changes on the way: a
+//! Handling of Ctrl-C. A program can ask the system for it only once, and its answer changes on the way: a
 //! download is put off, a reply is cut short.
 
 use std::sync::{Mutex, OnceLock, PoisonError};

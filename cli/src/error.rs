@@ -1,4 +1,4 @@
-//! Why a command failed.
+//! Errors of a command.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,24 +10,26 @@ use selvedge::hub::HubError;
 use selvedge::runtime::EngineError;
 use selvedge::text::TextError;
 
-/// Why a command failed.
+use crate::hint;
+
+/// Errors of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The model or the engine.
-    #[error(transparent)]
+    #[error("{}", hint::engine_message(.0))]
     Engine(#[from] EngineError),
     /// No such device.
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// The hub or its cache.
-    #[error(transparent)]
+    #[error("{}", hint::hub_message(.0))]
     Hub(#[from] HubError),
     /// Not a folder, and the hub does not give it either.
-    #[error("there is no folder `{model}`, and the hub refuses it: {error}")]
+    #[error("there is no folder `{model}`, and the hub refuses it: {}", hint::hub_message(error))]
     NotOnHub {
-        /// What was asked for.
+        /// The model as the user wrote it.
         model: String,
-        /// What the hub says.
+        /// The hub's error.
         error: HubError,
     },
     /// Nothing that could be a model.
@@ -35,9 +37,9 @@ pub enum CommandError {
         "`{model}` is neither a folder nor a model's name on the hub (owner/name or owner/name@revision); presets, which `inspect` and `bench` take: {presets}"
     )]
     NoModel {
-        /// What was asked for.
+        /// The model as the user wrote it.
         model: String,
-        /// What there is.
+        /// Names of the presets.
         presets: String,
     },
     /// Options that contradict each other.
@@ -51,7 +53,7 @@ pub enum CommandError {
     TokenFile {
         /// The file.
         path: PathBuf,
-        /// What is in it instead.
+        /// The word that is no id.
         word: String,
     },
     /// A file that cannot be read or written.
@@ -67,10 +69,10 @@ pub enum CommandError {
     Stdout(io::Error),
     /// No way to put a conversation to the model.
     #[error(
-        "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja; `selvedge generate` goes on with plain texts"
+        "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja; `selvedge generate` continues plain text with it"
     )]
     NoTemplate(String),
-    /// What the user types cannot be read.
+    /// The input of the user cannot be read.
     #[error("cannot read from stdin: {0}")]
     Stdin(io::Error),
     /// Ctrl-C cannot be caught.

@@ -1,4 +1,4 @@
-//! Texts from outside, never more of them than one can mean.
+//! Input from outside, with limits on its size.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::error::CommandError;
 
-/// Most bytes of a line that somebody says.
+/// Most bytes of a line.
 pub(crate) const LONGEST_LINE: usize = 1 << 20;
 
-/// Most bytes of a line that are passed over until it ends. What goes on for longer is no text.
+/// Most bytes of a too long line that are skipped until it ends. A longer one is an error: it is no text.
 const LONGEST_REST: usize = 64 << 20;
 
 /// Most bytes of a file with a text or with token ids.

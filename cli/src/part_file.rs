@@ -114,7 +114,7 @@ pub(crate) fn is_part(name: &str, prefix: &str) -> bool {
     random.is_some_and(|random| random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// What lies under the name of an output file, if anything does; an error unless it is a regular file.
+/// Metadata of an output file that is there already; an error unless it is a regular file.
 pub(crate) fn check_target(path: &Path) -> io::Result<Option<Metadata>> {
     if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "names a folder; an output file needs a name"));
@@ -130,7 +130,7 @@ pub(crate) fn check_target(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// What a file that is not a regular one is.
+/// Kind of a file that is not a regular one.
 pub(crate) fn kind(found: &Metadata) -> &'static str {
     #[cfg(unix)]
     {
@@ -197,14 +197,14 @@ pub(crate) fn is_model_file(name: &str) -> bool {
         || COMPANIONS.contains(&name)
 }
 
-/// Whether two names stand for one file.
+/// True if two names stand for one file.
 #[cfg(unix)]
 pub(crate) fn is_same(_: &Path, a: &Metadata, _: &Path, b: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Whether two names stand for one file.
+/// True if two names stand for one file.
 #[cfg(not(unix))]
 pub(crate) fn is_same(a: &Path, _: &Metadata, b: &Path, _: &Metadata) -> bool {
     a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)

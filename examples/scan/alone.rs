@@ -105,7 +105,7 @@ impl Alone {
         Ok(Self { backend, graph, out, layout })
     }
 
-    /// What it runs on: adapter and driver.
+    /// Adapter and driver.
     pub fn device(&self) -> String {
         let info = self.backend.info();
         format!("{}, {}", info.adapter, info.driver)
@@ -133,7 +133,7 @@ impl Alone {
         self.backend.read(scan.program, self.out, 1).await.map(drop)
     }
 
-    /// What the scan gives from an empty state: `[rows, width]`.
+    /// Result of the scan from an empty state: `f32 [rows, width]`.
     pub async fn result(&mut self, scan: &Rehearsed) -> Result<Vec<f32>> {
         self.backend.reset(SLOT)?;
         self.backend.step(scan.program, &scan.table)?;

@@ -1,4 +1,4 @@
-//! How long each kind of scan takes over 64 to 4096 rows, alone on a GPU, as JSON:
+//! Time of each kind of scan over 64 to 4096 rows, alone on a GPU, as JSON:
 //!
 //!     cargo run --example scan > scan.json
 //!     python3 tools/bench/scan.py scan.json docs/scan.svg
@@ -31,7 +31,7 @@ const KINDS: [(&str, Kind); 3] = [
 const TOLERANCE: f32 = 2e-5;
 const CHECKED: usize = 200;
 
-/// How far the scan is off.
+/// Largest difference between the scan and its CPU reference.
 fn off(alone: &mut Alone, kind: Kind, make: impl Fn(&str, usize) -> Vec<f32> + Copy) -> selvedge::backend::Result<f32> {
     let mut twin = pollster::block_on(Alone::new(Box::new(CpuBackend::twins()), kind, CHECKED, make))?;
     let scan = twin.rehearse(CHECKED, make)?;

@@ -37,13 +37,13 @@ impl Scan {
         Ok(Self { alone, scan })
     }
 
-    /// What it runs on.
+    /// Adapter and driver.
     #[wasm_bindgen(getter)]
     pub fn device(&self) -> String {
         self.alone.device()
     }
 
-    /// What the scan gives from an empty state: `f32 [rows, heads * columns]`.
+    /// Result of the scan from an empty state: `f32 [rows, heads * columns]`.
     pub async fn result(&mut self) -> Result<Vec<f32>, JsError> {
         Ok(self.alone.result(&self.scan).await?)
     }

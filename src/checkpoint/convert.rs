@@ -42,7 +42,7 @@ pub const COMPANIONS: [&str; 14] = [
 
 /// Takes files: a folder, a browser's store.
 pub trait FileSink {
-    /// Whether a finished file of this name, from this source with these options, has `size` bytes and begins with `head`.
+    /// True if a finished file of this name, from this source with these options, has `size` bytes and begins with `head`.
     fn has<'a>(&'a mut self, name: &'a str, size: u64, head: &'a [u8]) -> LocalBoxFuture<'a, Result<bool, SinkError>>;
 
     /// Begins a file, in place of one that may be there.
@@ -55,7 +55,7 @@ pub trait FileSink {
     fn finish(&mut self) -> LocalBoxFuture<'_, Result<(), SinkError>>;
 }
 
-/// What to write.
+/// Options of a conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvertOptions {
     /// Formats and rounding.
@@ -127,7 +127,7 @@ fn config(checkpoint: &Checkpoint, storage: Storage) -> Result<String, Checkpoin
     let fail = |what: String| CheckpointError::Text { file: checkpoint.describe(CONFIG), what };
     let format = storage.choice.format(WeightClass::Matrix, GROUP, [WeightFormat::F32]);
     let quantised = matches!(format, WeightFormat::Quantised(_));
-    let rounding = if storage.rounding == Rounding::Plain { "plain" } else { "searched" };
+    let rounding = storage.rounding.name();
     let said = json!({
         "quant_method": METHOD, "version": 1, "weights": format.name(), "group_size": GROUP, "rounding": rounding,
     });
@@ -247,7 +247,7 @@ impl Target {
         planes.chain([&self.info.range]).map(|range| range.end - range.start).sum()
     }
 
-    /// What it is in the file: one tensor, or its planes.
+    /// The tensors that stand for it in the file: one, or its planes.
     fn tensors(&self) -> Vec<Tensor> {
         let Target { name, info, format, .. } = self;
         let tensor = |suffix: &str, dtype: &str, shape: Vec<usize>, bytes: u64| Tensor {

@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint.
+//! Errors of a checkpoint.
 
 use super::{SinkError, SourceError};
 use crate::graph::WeightFormat;
@@ -12,9 +12,9 @@ pub enum CheckpointError {
     /// Not a model folder.
     #[error("{place}: there is no config.json; a model folder holds config.json and model.safetensors{found}")]
     NoConfig {
-        /// Where it was looked for.
+        /// The place that was searched.
         place: String,
-        /// What lies there instead, behind a semicolon.
+        /// Description of the files that lie there instead, behind a semicolon; may be empty.
         found: String,
     },
     /// A config without weights.
@@ -22,9 +22,9 @@ pub enum CheckpointError {
         "{place}: there are no weights; neither model.safetensors nor model.safetensors.index.json is there{found}"
     )]
     NoWeights {
-        /// Where they were looked for.
+        /// The place that was searched.
         place: String,
-        /// What lies there instead, behind a semicolon.
+        /// Description of the files that lie there instead, behind a semicolon; may be empty.
         found: String,
     },
     /// A text file that is not what it should be.
@@ -32,7 +32,7 @@ pub enum CheckpointError {
     Text {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
     /// A safetensors file that contradicts itself.
@@ -40,7 +40,7 @@ pub enum CheckpointError {
     Header {
         /// The file.
         file: String,
-        /// What is wrong, and with which tensor.
+        /// The fault, and the tensor.
         what: String,
     },
     /// Tensors that the model needs are not there.
@@ -63,7 +63,7 @@ pub enum CheckpointError {
         names: Vec<String>,
         /// All of them.
         count: usize,
-        /// What the first one is, and what to do.
+        /// Kind of the first one, and advice.
         why: String,
     },
     /// A tensor of another shape than the config promises.
@@ -73,14 +73,14 @@ pub enum CheckpointError {
         tensor: String,
         /// The file it lies in.
         file: String,
-        /// What it has.
+        /// Its shape in the file.
         got: Vec<usize>,
-        /// What the config calls for.
+        /// The shape that the config calls for.
         wanted: Vec<usize>,
     },
     /// A tensor whose numbers cannot be read.
     #[error(
-        "{file}: tensor `{tensor}` holds {dtype}; F32, F16, BF16 and F8_E4M3 can be read, and what `selvedge convert` writes"
+        "{file}: tensor `{tensor}` holds {dtype}; F32, F16, BF16 and F8_E4M3 can be read, and Selvedge's own quantised formats"
     )]
     Dtype {
         /// The tensor.
@@ -92,7 +92,7 @@ pub enum CheckpointError {
     },
     /// Weights quantised in a way that cannot be read.
     #[error(
-        "{file}: the weights are quantised as {method}; what can be read is `selvedge` (what `selvedge convert` writes) and `modelopt` with FP8; take the checkpoint that this one was made from, and let `--weights q4` quantise it"
+        "{file}: the weights are quantised as {method}; supported are `selvedge` (Selvedge's own formats) and `modelopt` with FP8; take the checkpoint that this one was made from, which can be quantised while it loads"
     )]
     Quantisation {
         /// The config.
@@ -107,7 +107,7 @@ pub enum CheckpointError {
         tensor: String,
         /// The file it lies in.
         file: String,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
     /// A weight that is NaN or infinite.
@@ -140,7 +140,7 @@ pub enum CheckpointError {
         value: f32,
         /// The format asked for.
         format: WeightFormat,
-        /// What to do.
+        /// Advice.
         advice: &'static str,
     },
     /// A recipe that contradicts itself: a fault of the architecture.
@@ -148,7 +148,7 @@ pub enum CheckpointError {
     Recipe {
         /// The weight.
         weight: String,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
     /// A converted file could not be written.
@@ -156,7 +156,7 @@ pub enum CheckpointError {
     Write {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// The fault.
         source: SinkError,
     },
     /// The conversion was stopped.

@@ -11,7 +11,7 @@ const PROBED: [&str; 3] = ["adapter_config.json", "pytorch_model.bin", "pytorch_
 const FORMATS: [(&str, &str); 8] = [
     (
         ".gguf",
-        "GGUF, llama.cpp's format, is not read: take the repository that it was made from, and `--weights q4` quantises it",
+        "GGUF, llama.cpp's format, is not read: take the repository that it was made from, which can be quantised while it loads",
     ),
     (".bin", PICKLE),
     (".pth", PICKLE),
@@ -46,7 +46,7 @@ pub(super) async fn what_lies_there(source: &dyn Source) -> Result<String, Check
     Ok(format!("; {}", sentence(&names, base.as_deref())))
 }
 
-/// What to say of a place with such files. `base` is the model that an adapter is for.
+/// Sentence about a place with such files. `base` is the model that an adapter is for.
 fn sentence(names: &[String], base: Option<&str>) -> String {
     let here = || names.iter().map(String::as_str).filter(|name| !name.contains('/'));
     let is = |name: &str| here().any(|there| there == name);
@@ -97,7 +97,7 @@ fn sentence(names: &[String], base: Option<&str>) -> String {
     if listed.is_empty() { "no file is there".into() } else { format!("what is there: {}", listed.join(", ")) }
 }
 
-/// What a file is whose first bytes are these, if it is known and no safetensors file.
+/// Kind of a file by its first bytes, if it is known and no safetensors file.
 pub(super) fn of_bytes(bytes: &[u8]) -> Option<&'static str> {
     let text = bytes.trim_ascii_start();
     let starts = |magic: &[u8]| bytes.starts_with(magic);
@@ -122,7 +122,7 @@ pub(super) fn of_bytes(bytes: &[u8]) -> Option<&'static str> {
 
 /// First bytes of the text that Git keeps in the place of a large file.
 pub(super) const LFS: &[u8] = b"version https://git-lfs.github.com/spec";
-/// What such a text is.
+/// Explanation of a Git LFS pointer.
 pub(super) const POINTER: &str = "it is Git's pointer to a large file, not the file itself; run `git lfs pull` in its folder, or fetch the model anew";
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(super) const BLOCK: usize = 16 << 20;
 /// Names that an error about missing tensors lists.
 pub(super) const LISTED: usize = 5;
 
-/// How matrices are to be stored. Vectors are always f32.
+/// Storage format of matrices. Vectors are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[derive(serde::Deserialize)]
@@ -75,12 +75,12 @@ impl WeightChoice {
     }
 }
 
-/// How weights are to be stored.
+/// Storage of weights: format and rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Storage {
-    /// In which formats.
+    /// Format of matrices.
     pub choice: WeightChoice,
-    /// How scales are chosen where numbers are quantised.
+    /// Choice of scales where numbers are quantised.
     pub rounding: Rounding,
 }
 
@@ -90,7 +90,7 @@ impl From<WeightChoice> for Storage {
     }
 }
 
-/// How far a load is.
+/// Progress of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadProgress<'a> {
     /// Bytes of the checkpoint done.
@@ -101,7 +101,7 @@ pub struct LoadProgress<'a> {
     pub tensor: &'a str,
 }
 
-/// What a load did.
+/// Report of a load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
     /// Bytes of the checkpoint read.
@@ -112,7 +112,7 @@ pub struct LoadReport {
     pub unused: Vec<String>,
 }
 
-/// How each weight of a graph will be stored, in the graph's order. Checks everything that can be checked without
+/// Storage of each weight of a graph, in the graph's order. Checks everything that can be checked without
 /// reading rows: that all tensors are there, with the right shapes, and can be read, and that none is there that would
 /// change the result.
 pub fn stored(

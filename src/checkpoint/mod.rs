@@ -108,7 +108,7 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Where a tensor's bytes lie.
+/// Place, type and shape of a tensor's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Type of its numbers.
@@ -123,7 +123,7 @@ pub struct TensorInfo {
     pub planes: Vec<Plane>,
 }
 
-/// Where numbers lie that belong to a tensor's own.
+/// Place of numbers that belong to a tensor: scales, minimums.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plane {
     /// The file.
@@ -173,7 +173,7 @@ impl Checkpoint {
         &self.tensors
     }
 
-    /// Where a tensor lies.
+    /// Place, type and shape of a tensor.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.get(name)
     }

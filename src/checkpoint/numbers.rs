@@ -21,7 +21,7 @@ pub(super) struct Overflow {
 /// Numbers converted at a time where rows mean nothing to the formats; their f32 stay in the nearest cache.
 const CHUNK: usize = 1024;
 
-/// What happens to the numbers of a part of a weight.
+/// Conversion of the numbers of a part of a weight.
 pub(super) struct Conversion {
     from: Dtype,
     to: WeightFormat,
@@ -51,12 +51,12 @@ impl Conversion {
         Self { map: part.map, scale: part.scale, ..self }
     }
 
-    /// Whether numbers go through unchanged when the formats are the same.
+    /// True if numbers go through unchanged when the formats are the same.
     pub fn is_verbatim(&self) -> bool {
         self.map == Map::Identity && self.scale == 1.0 && self.from != Dtype::F8E4m3
     }
 
-    /// Where numbers of 16 or 32 bits are only scaled and quantised: their format, and the factor.
+    /// Format and factor of numbers of 16 or 32 bits that are only scaled and quantised; `None` for others.
     pub fn of_many_bits(&self) -> Option<(WeightFormat, f32)> {
         let from = match self.from {
             Dtype::F32 => WeightFormat::F32,
@@ -192,7 +192,7 @@ fn e4m3(bits: u8) -> f32 {
     if bits & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
-/// Whether a format holds a number as a finite one. A group's minimum may be the number itself, in f16, and a device
+/// True if a format holds a number as a finite one. A group's minimum may be the number itself, in f16, and a device
 /// that searches for a scale is asked to stand no more than that, so all quantised formats have the one limit.
 fn fits(x: f32, format: WeightFormat) -> bool {
     match format {

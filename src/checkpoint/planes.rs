@@ -1,6 +1,6 @@
 //! Tensors that are several in the file: quantised ones, and FP8 with its scale.
 //!
-//! What `selvedge convert` writes for a quantised tensor `X` of shape `[.., rows, columns]` (see
+//! Tensors that `checkpoint::convert` writes for a quantised tensor `X` of shape `[.., rows, columns]` (see
 //! [`Quantised`] for what the bytes mean):
 //!
 //! | tensor | dtype | shape |
@@ -22,7 +22,7 @@ use super::{CONFIG, CheckpointError, Dtype, Plane, Source, TensorInfo};
 use crate::formats::{GROUP, Quantised};
 use crate::json;
 
-/// What `quantization_config` calls our own formats.
+/// Name of our own formats in `quantization_config`.
 pub(super) const METHOD: &str = "selvedge";
 /// After the name of a quantised tensor: its scales.
 pub(super) const SCALES: &str = ".scales";

@@ -72,7 +72,7 @@ impl Checkpoint {
         Ok(self.source.read(file, at(rows.start)..at(rows.end)).await?)
     }
 
-    /// What an FP8 tensor is to be multiplied with; 1 for any other.
+    /// Scale of an FP8 tensor; 1 for any other.
     pub(super) async fn fp8_scale(&self, tensor: &str, info: &TensorInfo) -> Result<f32, CheckpointError> {
         let (Dtype::F8E4m3, Some(Plane { file, range })) = (&info.dtype, info.planes.first()) else { return Ok(1.0) };
         let bytes = self.source.read(file, range.clone()).await?;

@@ -88,7 +88,7 @@ fn parse(header: &[u8], file: &str, data: u64, size: u64) -> Result<Vec<(String,
     Ok(tensors)
 }
 
-/// What the header says of one tensor.
+/// A tensor's entry in the header.
 #[derive(Deserialize)]
 struct Entry {
     dtype: String,

@@ -1,4 +1,4 @@
-//! Where the files of a checkpoint lie. Byte ranges, never whole files: the same trait serves a folder, an
+//! Sources of a checkpoint's files, read in byte ranges, never as whole files: one trait serves a folder, an
 //! embedded model, and HTTP ranges in a browser.
 
 use std::borrow::Cow;
@@ -21,9 +21,9 @@ pub enum SourceError {
     Range {
         /// As [`Source::describe`] calls it.
         file: String,
-        /// What was asked for.
+        /// The bytes asked for.
         range: Range<u64>,
-        /// What there is.
+        /// Size of the file in bytes.
         size: u64,
     },
     /// The system or the network failed.

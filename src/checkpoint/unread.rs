@@ -47,7 +47,7 @@ struct Read<'a> {
     layers: BTreeMap<&'a str, usize>,
 }
 
-/// What an unread tensor is.
+/// Kind of an unread tensor.
 enum Kind {
     Idle,
     Aside(&'static str),

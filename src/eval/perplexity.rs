@@ -1,8 +1,7 @@
-//! How well a model foretells a text, and how far it is from another one: what a storage format costs is
-//! measured with these.
+//! Perplexity of a text, and divergence from a reference model: the measures of what a storage format costs.
 //!
 //! The text is read in windows that know nothing of each other. Every token but the first of a window is
-//! foretold from those before it, with probability `p = softmax(logits)[token]`; perplexity is
+//! predicted from those before it, with probability `p = softmax(logits)[token]`; perplexity is
 //! `exp(mean(-ln p))`. Against a reference with probabilities `r`, the mean over the same places of the
 //! Kullback-Leibler divergence `sum r ln(r / p)`, and the share of places where both find the same token most
 //! probable. Sums are taken in f64.
@@ -15,10 +14,10 @@ const LOGITS: usize = 32 << 20;
 /// Most rows of a step.
 const ROWS: usize = 64;
 
-/// What was found.
+/// Sums over the tokens that were predicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Perplexity {
-    /// Tokens foretold.
+    /// Tokens predicted.
     pub tokens: usize,
     /// Sum of `-ln p` over them.
     surprise: f64,
@@ -83,8 +82,8 @@ fn most_probable(logits: &[f32]) -> Option<usize> {
 }
 
 /// Reads a text in windows of `window` tokens, and beside it the same with a reference that has the same
-/// vocabulary. `progress` is told how many tokens are read and returns whether to go on; what is returned then
-/// covers those read.
+/// vocabulary. `progress` is called with the number of tokens read and returns true to go on; otherwise the
+/// result covers the tokens read so far.
 pub async fn perplexity(
     engine: &mut Engine,
     mut reference: Option<&mut Engine>,

@@ -1,4 +1,4 @@
-//! Engines for measuring: random weights.
+//! Engines with random weights, for benchmarks.
 
 use crate::arch::{self, ArchOptions, Config};
 use crate::backend::Backend;
@@ -13,8 +13,8 @@ const LONGEST: usize = 1 << 28;
 
 impl Engine {
     /// An engine for a config with random weights, as the published ones would be stored: bf16 where
-    /// `options.weights` does not say otherwise. It computes what the real model would, and says nothing; so
-    /// its sequences may also be longer than the real model's.
+    /// `options.weights` does not say otherwise. It does the work of the real model and its tokens mean
+    /// nothing, so its sequences may also be longer than the real model's.
     pub async fn load_random(
         config: &str,
         mut backend: Box<dyn Backend>,

@@ -1,4 +1,4 @@
-//! Scores of a text, from a model whose head gives one number a label instead of words.
+//! Scores of a text, from a model whose head gives one number for each label instead of logits over a vocabulary.
 
 use crate::backend::Outputs;
 use crate::runtime::{Engine, EngineError, PREFILL_ROWS, Purpose};

@@ -43,7 +43,7 @@ impl Quantised {
         }
     }
 
-    /// Whether a row can have so many columns.
+    /// True if a row can have so many columns.
     pub fn holds(self, columns: usize) -> bool {
         self == Self::Q8 || columns.is_multiple_of(2)
     }
@@ -56,7 +56,7 @@ impl Quantised {
         }
     }
 
-    /// Whether groups have a minimum.
+    /// True if groups have a minimum.
     pub fn has_minimums(self) -> bool {
         self == Self::Q4m
     }

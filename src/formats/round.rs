@@ -1,30 +1,42 @@
 //! From f32 to the quantised formats.
 //!
-//! A group of 32 numbers `x` becomes codes `q` and a scale `s` (and a minimum `m`). *Plain* rounding takes the
+//! A group of 32 numbers `x` becomes codes `q` and a scale `s` (and a minimum `m`). *Absmax* rounding takes the
 //! scale that just holds the largest number. That number is rare, and the others pay for it with a coarser grid;
-//! so the *search* tries some scales that clip it, for each one rounds, fits `s` (and `m`) to the codes by least
-//! squares, and keeps what leaves the smallest squared error. For given codes the best scale is
+//! so the *MSE search* tries some scales that clip it, for each one rounds, fits `s` (and `m`) to the codes by least
+//! squares, and keeps the scale with the smallest squared error. For given codes the best scale is
 //! `s = sum x q / sum q^2`, which leaves `sum x^2 - (sum x q)^2 / sum q^2`.
 //!
-//! 8 bits are fine enough that clipping never pays; they are always rounded plainly.
+//! 8 bits are fine enough that clipping never pays; they always get absmax scales.
 
 use half::f16;
 
 use super::{GROUP, Quantised};
 
-/// How scales are chosen.
+/// Choice of the scale (and the minimum) of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Rounding {
-    /// The scales that leave the smallest squared error, of some that are tried.
+    /// MSE search: the scale with the smallest squared error, of some that are tried
     #[default]
+    #[cfg_attr(feature = "clap", value(name = "mse", alias = "searched"))]
     Searched,
-    /// The scale that holds the largest number of a group.
+    /// Absmax: the scale that just holds the largest number of a group
+    #[cfg_attr(feature = "clap", value(name = "absmax", alias = "plain"))]
     Plain,
 }
 
-/// Version of what rounding makes of given numbers: raised when the same numbers get other bytes, so that a conversion
-/// that was cut is not gone on with by another version.
+impl Rounding {
+    /// `mse` or `absmax`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Searched => "mse",
+            Self::Plain => "absmax",
+        }
+    }
+}
+
+/// Version of the rounding: raised when the same numbers get other bytes, so that another version does not go on with
+/// a conversion that was cut.
 pub const ROUNDING_VERSION: u32 = 1;
 
 /// Scales that the search tries in each direction.

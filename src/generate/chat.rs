@@ -20,12 +20,12 @@ pub async fn chat_template(checkpoint: &Checkpoint) -> Result<Option<ChatTemplat
     Ok(ChatTemplate::from_files(config.as_deref(), jinja.as_deref())?)
 }
 
-/// What a reply is asked for with.
+/// Request for a reply.
 #[derive(Clone, Debug)]
 pub struct ChatRequest {
     /// The conversation.
     pub messages: Vec<ChatMessage>,
-    /// How tokens are chosen; the model's end tokens are added.
+    /// The sampler; the model's stop tokens are added.
     pub sampler: Sampler,
     /// Most tokens of the reply.
     pub max_tokens: usize,
@@ -104,14 +104,14 @@ pub struct Turn {
     made: usize,
 }
 
-/// What became certain with a token.
+/// The new part of a reply after one token: the token and the text that it completes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
-    /// The token; `None` at the end of the reply, when what waited is emitted.
+    /// The token; `None` at the end of the reply, when the rest is emitted.
     pub token: Option<u32>,
     /// The token once more, where it is no text of the vocabulary: the beginning of a tool call, say.
     pub control: Option<ControlToken>,
-    /// Often none.
+    /// Texts of the thinking and the answer; often none.
     pub pieces: Vec<Piece>,
 }
 
@@ -246,17 +246,17 @@ impl Turn {
         self.prompt
     }
 
-    /// Tokens that had to be read: the others were remembered.
+    /// Tokens of the prompt that were read in this turn; the slot had read the others before.
     pub fn read_tokens(&self) -> usize {
         self.read
     }
 
-    /// Tokens of the reply, end tokens included.
+    /// Tokens of the reply, stop tokens included.
     pub fn made_tokens(&self) -> usize {
         self.made
     }
 
-    /// Why the reply ended; `None` while it goes on.
+    /// Reason for the end of the reply; `None` while it goes on.
     pub fn finish_reason(&self) -> Option<FinishReason> {
         match self.parser {
             None if self.stopped => Some(FinishReason::Stop),

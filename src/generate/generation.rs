@@ -1,4 +1,4 @@
-//! Text, token by token: a prompt goes in, then each step feeds the token that the one before chose.
+//! A generation, token by token: the prompt is read, then each step reads the token that the one before chose.
 
 use std::collections::VecDeque;
 
@@ -6,10 +6,10 @@ use crate::backend::Outputs;
 use crate::runtime::{Cancel, Engine, EngineError, PREFILL_ROWS, Purpose, Running, watched};
 use crate::state::{Sampler, SlotId};
 
-/// Why a generation ended.
+/// Reason for the end of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model chose an end token.
+    /// The model chose a stop token.
     Stop,
     /// As many tokens as were asked for.
     Length,
@@ -31,11 +31,11 @@ impl FinishReason {
     }
 }
 
-/// How to generate.
+/// Options of a generation.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
-    /// How tokens are chosen. The model's own end tokens are added to its `ends`, which may be any number here; its
-    /// `limit` is `max_tokens`.
+    /// The sampler. The model's own stop tokens are added to its `ends`, which may be any number here; its `limit` is
+    /// `max_tokens`.
     pub sampler: Sampler,
     /// Most tokens to make.
     pub max_tokens: usize,
@@ -51,11 +51,11 @@ impl Default for GenerateOptions {
     }
 }
 
-/// A generation under way in one slot.
+/// A generation in one slot.
 ///
-/// While a token travels to the host, the steps that read it and those after it may be under way already: the
-/// token feeds them on the device. A slot that chose an end token is frozen there, so that when a generation
-/// ends, its slot has read the prompt and every token but the last; [`Engine::length`] tells.
+/// While a token travels to the host, the steps that read it and those after it may be in flight already: they
+/// take the token on the device. A slot that chose a stop token is frozen there, so that when a generation ends, its
+/// slot has read the prompt and every token but the last; [`Engine::length`] tells.
 #[derive(Debug)]
 pub struct Generation {
     slot: SlotId,
@@ -122,8 +122,8 @@ impl Generation {
         Ok(this)
     }
 
-    /// The next token, end tokens included; `None` when there are no more. After [`Cancel`] the tokens that
-    /// are under way still come. After [`EngineError::NotFinite`] there are no more: what the slot remembers is not
+    /// The next token, stop tokens included; `None` when there are no more. After [`Cancel`] the tokens that
+    /// are in flight still come. After [`EngineError::NotFinite`] there are no more: what the slot remembers is not
     /// finite either, so it is of no use until it is opened anew or gets a memory that was saved before.
     pub async fn next(&mut self, engine: &mut Engine) -> Result<Option<u32>, EngineError> {
         if self.finished.is_some() || self.failed {
@@ -163,7 +163,7 @@ impl Generation {
         Ok(token)
     }
 
-    /// Ends it. Gives the tokens that were under way: the slot has read all but the last of them.
+    /// Ends the generation. Gives the tokens that were in flight: the slot has read all but the last of them.
     pub async fn stop(&mut self, engine: &mut Engine) -> Result<Vec<u32>, EngineError> {
         self.left = 0;
         let mut rest = vec![];
@@ -173,7 +173,7 @@ impl Generation {
         Ok(rest)
     }
 
-    /// Why there are no more tokens; `None` while there may be.
+    /// Reason for the end; `None` before it.
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finished
     }

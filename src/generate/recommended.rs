@@ -21,7 +21,7 @@ const ALMOST_0: f32 = 1e-7;
 /// A `min_p` that does so.
 const ALMOST_1: f32 = 1.0 - f32::EPSILON;
 
-/// What a model's makers recommend, in `generation_config.json`.
+/// Sampling parameters that a model's makers recommend, in `generation_config.json`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recommended {
     pub(super) do_sample: bool,
@@ -61,7 +61,7 @@ impl Recommended {
         this
     }
 
-    /// What of the file is not followed, one sentence each.
+    /// Fields of the file that are not followed, one sentence each.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::Recommended;
 use crate::state::Sampler;
 
-/// What someone asks for; what is `None` is as recommended, else as a [`Sampler`] has it.
+/// Sampling parameters that override the recommended ones; a `None` is as recommended, else as [`Sampler`]'s default.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SamplingOverrides {
@@ -28,7 +28,8 @@ pub struct SamplingOverrides {
 }
 
 impl SamplingOverrides {
-    /// What is asked for, then what is recommended. `chance` gives a seed where none is asked for.
+    /// The sampler: an override where there is one, then the recommendation, then the default. `chance` gives a seed
+    /// where none is asked for.
     pub fn sampler(&self, recommended: &Recommended, chance: impl FnOnce() -> u64) -> Sampler {
         let default = Sampler::default();
         let asked = [self.top_k.is_some(), self.top_p.is_some(), self.min_p.is_some(), self.seed.is_some()];

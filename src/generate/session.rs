@@ -4,7 +4,7 @@ use super::{GenerateOptions, Generation};
 use crate::runtime::{Engine, EngineError};
 use crate::state::{SlotId, SlotState};
 
-/// A slot and the token ids that were really history to it.
+/// A slot and the history of token ids that it has read.
 #[derive(Debug)]
 pub struct Session {
     slot: SlotId,

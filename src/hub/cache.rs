@@ -30,7 +30,7 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// What of a model is wanted.
+/// Files of a model that are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// `config.json`.
@@ -60,7 +60,7 @@ pub struct Cached {
     pub bytes: u64,
     /// When a file of it was last read or written, where the file system tells.
     pub last_used: Option<SystemTime>,
-    /// Whether config and weights are all there.
+    /// True if config and weights are all there.
     pub complete: bool,
     /// The folder with its files.
     pub path: PathBuf,
@@ -148,7 +148,7 @@ pub(super) struct Repo {
     locks: PathBuf,
 }
 
-/// Where the bytes of a snapshot's file lie.
+/// Place of the bytes of a snapshot's file.
 pub(super) enum Place {
     /// In a blob, whose name is the file's entity tag.
     Blob { path: PathBuf, etag: String },
@@ -165,7 +165,7 @@ impl Repo {
         &self.folder
     }
 
-    /// Where a file of a snapshot lies: in this model's part of the cache and nowhere else, wherever links lead.
+    /// Place of a snapshot's file: in this model's part of the cache and nowhere else, wherever links lead.
     pub(super) fn place(&self, commit: &str, file: &str) -> Option<Place> {
         let (within, path) = resolved(&self.snapshot(commit).join(file))?;
         let folder = fs::canonicalize(&self.folder).ok()?;

@@ -1,4 +1,4 @@
-//! What is asked of the hub over HTTP: what a model consists of, what a file is, a file's bytes from some byte on.
+//! Requests to the hub over HTTP: a model's files, a file's size and hash, a file's bytes from some byte on.
 
 use std::io::ErrorKind;
 use std::sync::OnceLock;
@@ -14,10 +14,10 @@ use super::patience::Patience;
 use super::redact::Shown;
 use super::{FetchEvent, HubError, Limits, ModelName, Settings, is_commit};
 
-/// How often an address may lead to another one.
+/// Most redirects of one request.
 const REDIRECTS: u32 = 5;
 
-/// What the hub says of a file that lies elsewhere.
+/// Headers in which the hub describes a file that lies elsewhere.
 const LINKED_ETAG: &str = "x-linked-etag";
 const LINKED_SIZE: &str = "x-linked-size";
 
@@ -35,7 +35,7 @@ pub(super) struct Client {
     limits: Limits,
 }
 
-/// What of an address is wanted.
+/// Kind of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     Head,
@@ -53,7 +53,7 @@ pub(super) struct Listing {
     pub files: Vec<String>,
 }
 
-/// What the hub promises of a file.
+/// Size and hash that the hub promises of a file.
 pub(super) struct FileInfo {
     pub name: String,
     /// Its entity tag: the SHA-256 of a large file, git's hash of a small one.
@@ -112,7 +112,7 @@ impl Client {
         Ok(Listing { commit: answer.sha, files })
     }
 
-    /// What the hub promises of a file.
+    /// Size and hash that the hub promises of a file.
     pub(super) fn info(&self, url: &str, name: &str, events: &mut dyn FnMut(FetchEvent)) -> Result<FileInfo, HubError> {
         let mut patience = self.patience();
         let response = loop {
@@ -140,7 +140,7 @@ impl Client {
         Ok(FileInfo { name: name.into(), etag: etag.into(), size })
     }
 
-    /// Where a file of a commit is.
+    /// Address of a commit's file.
     pub(super) fn address(&self, model: &ModelName, commit: &str, file: &str) -> String {
         format!("{}/{}/resolve/{commit}/{}", self.endpoint, model.repo(), escaped(file))
     }
@@ -193,7 +193,7 @@ impl Client {
         Err(HubError::answer(url, "it leads from one address to the next without an end"))
     }
 
-    /// Whether an address is the hub's own.
+    /// True for an address of the hub's own.
     fn is_ours(&self, url: &str) -> bool {
         url.strip_prefix(&self.endpoint).is_some_and(|rest| rest.starts_with('/'))
     }
@@ -247,7 +247,7 @@ impl Client {
         format!("no whole answer comes within {} s", self.limits.answer.as_secs_f64())
     }
 
-    /// What no answer came for, and whether that may pass.
+    /// The error of a request without an answer.
     fn network(&self, url: &str, error: ureq::Error) -> HubError {
         match error {
             // What the TLS library says of a certificate.
@@ -305,7 +305,7 @@ fn check_proxies() -> Result<(), HubError> {
     Ok(())
 }
 
-/// Where an answer leads, if it leads on.
+/// Target of a redirect; `None` for another answer.
 fn next(url: &str, response: &Response<Body>) -> Result<Option<String>, HubError> {
     if !response.status().is_redirection() {
         return Ok(None);
@@ -358,7 +358,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Whether a redirect says itself what a file is.
+/// True for a redirect that describes the file itself.
 fn is_promise(headers: &HeaderMap) -> bool {
     headers.contains_key(LINKED_ETAG) && headers.contains_key(LINKED_SIZE)
 }

@@ -4,7 +4,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 use sha2::digest::Digest as _;
 
-/// A hash that is fed a file's bytes in order. An entity tag tells which.
+/// Hash of a file's bytes, given in order. An entity tag tells which hash.
 #[derive(Clone)]
 pub(super) enum Digest {
     Sha256(Sha256),
@@ -33,7 +33,7 @@ impl Digest {
         }
     }
 
-    /// Whether the bytes so far are those that an entity tag promises; of a tag that is no hash, any are.
+    /// True if the bytes so far are those that an entity tag promises, or if the tag is no hash.
     pub(super) fn matches(&self, etag: &str) -> bool {
         self.clone().finish().is_none_or(|hash| hash.eq_ignore_ascii_case(etag))
     }

@@ -43,7 +43,7 @@ pub(super) fn download(
     part.finish(repo)
 }
 
-/// Where a blob's bytes are until they are all there.
+/// File of a blob's bytes until they are all there.
 pub(super) fn part_of(blob: &Path) -> PathBuf {
     blob.with_added_extension("incomplete")
 }
@@ -225,7 +225,7 @@ impl<'i> Part<'i> {
         Ok(())
     }
 
-    /// What has come is not the file; it goes.
+    /// Removes bytes that are not the file's.
     fn corrupt(&self, what: String) -> HubError {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => HubError::io(&self.path)(error),

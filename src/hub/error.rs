@@ -1,4 +1,4 @@
-//! What can go wrong between the hub and its cache.
+//! Errors of the hub and its cache.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,55 +6,55 @@ use std::time::Duration;
 
 use super::redact::Shown;
 
-/// Why a model could not be found or fetched. No message holds the token, a password or an address's signature.
+/// A model that could not be found or fetched. No message holds the token, a password or an address's signature.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Not the name of a model.
     #[error("`{text}` is not a model's name on the hub, which is owner/name or owner/name@revision")]
     Name {
-        /// What was given instead.
+        /// The text that was given.
         text: Shown,
     },
     /// The network is needed and must not be asked.
     #[error(
         "{model} is not complete in the cache ({}), and offline mode forbids fetching it: \
-         run `selvedge fetch {model}` while online, or leave out --offline and HF_HUB_OFFLINE",
+         fetch it while online, or allow the network (HF_HUB_OFFLINE forbids it)",
         cache.display()
     )]
     Offline {
         /// The model.
         model: String,
-        /// Where it was looked for.
+        /// The cache that was searched.
         cache: PathBuf,
     },
     /// Not in the cache.
-    #[error("{repo} is not in the cache ({}); `selvedge cache list` shows what is", cache.display())]
+    #[error("{repo} is not in the cache ({})", cache.display())]
     NotCached {
         /// The model.
         repo: String,
-        /// Where it was looked for.
+        /// The cache that was searched.
         cache: PathBuf,
     },
     /// The hub says no (401, 403), or that there is no such thing (404).
     #[error("{url}: the hub answers {status}: {advice}")]
     Refused {
-        /// What was asked for.
+        /// Address of the request.
         url: Shown,
         /// The HTTP status.
         status: u16,
-        /// What it means and what to do.
+        /// Meaning of the status, and advice.
         advice: String,
     },
-    /// Where the hub leads to, or a proxy on the way, somebody says no.
+    /// A server that the hub redirects to, or a proxy on the way, says no.
     #[error("{url}: {who} answers {status}: {advice}")]
     RefusedElsewhere {
-        /// What was asked of the hub.
+        /// Address that was asked of the hub.
         url: Shown,
-        /// Who answers.
+        /// The server or proxy that answers.
         who: Shown,
         /// The HTTP status.
         status: u16,
-        /// What it may mean and what to do.
+        /// Likely meaning of the status, and advice.
         advice: &'static str,
     },
     /// A variable of the environment that names no proxy.
@@ -68,19 +68,19 @@ pub enum HubError {
         format!(" and asks to wait {} s; the same command goes on from here", after.as_secs())
     }))]
     Status {
-        /// What was asked for.
+        /// Address of the request.
         url: Shown,
         /// The HTTP status.
         status: u16,
-        /// How long the hub asks to wait.
+        /// Time that the hub asks to wait.
         after: Option<Duration>,
     },
     /// The network failed.
     #[error("{url}: {what}; what has come is kept, and the same command goes on from there")]
     Network {
-        /// What was asked for.
+        /// Address of the request.
         url: Shown,
-        /// What happened.
+        /// The failure.
         what: Shown,
     },
     /// A connection with somebody who cannot prove to be the hub.
@@ -89,17 +89,17 @@ pub enum HubError {
          SSL_CERT_FILE names it"
     )]
     Untrusted {
-        /// What was asked for.
+        /// Address of the request.
         url: Shown,
-        /// What is wrong.
+        /// The fault.
         what: Shown,
     },
     /// An answer that makes no sense.
     #[error("{url}: {what}; is this address a hub's?")]
     Answer {
-        /// What was asked for.
+        /// Address of the request.
         url: Shown,
-        /// What is wrong.
+        /// The fault.
         what: Shown,
     },
     /// A model that lacks what is needed.
@@ -107,7 +107,7 @@ pub enum HubError {
     Model {
         /// The model.
         model: String,
-        /// What is wrong.
+        /// The fault.
         what: Shown,
     },
     /// Bytes that are not those that the hub promised.
@@ -115,7 +115,7 @@ pub enum HubError {
     Corrupt {
         /// The file's name in the model.
         file: String,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
     /// Something else than the cache puts where it would write.
@@ -125,15 +125,15 @@ pub enum HubError {
         path.display()
     )]
     Planted {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// What should be there.
+        /// The kind of file that should be there.
         expected: &'static str,
     },
     /// Not enough room on the disk.
     #[error(
         "{}: {wanted} bytes are still to come, and only {free} are free; \
-         free some (`selvedge cache remove` can), or set HF_HUB_CACHE to a place with more",
+         free some, or set HF_HUB_CACHE to a place with more",
         folder.display()
     )]
     Space {

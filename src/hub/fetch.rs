@@ -11,7 +11,7 @@ use super::limits::LARGEST_TEXT;
 use super::redact::Shown;
 use super::{Hub, HubError, ModelName, Need};
 
-/// What a model needs beside its config and its weights, where it has them.
+/// Files that are fetched beside config and weights, where the model has them.
 const TEXT: [&str; 7] = [
     TOKENIZER,
     "tokenizer_config.json",
@@ -27,7 +27,7 @@ const TEXT: [&str; 7] = [
 pub enum FetchEvent<'e> {
     /// Files are about to be fetched.
     Start {
-        /// How many.
+        /// Their count.
         files: usize,
         /// Bytes of all of them.
         total: u64,
@@ -190,7 +190,7 @@ impl Job<'_> {
         self.repo.link(&self.listing.commit, &info.name, &info.etag)
     }
 
-    /// Whether a file is there under its hash. A blob that somebody has cut or changed is not it.
+    /// True if a file is there under its hash. A blob that was cut or changed does not count.
     fn has_blob(&self, info: &FileInfo, events: &mut dyn FnMut(FetchEvent)) -> Result<bool, HubError> {
         let blob = self.repo.blob(&info.etag);
         Ok(length(&blob) == Some(info.size) && self.repo.is_sound(&blob, &info.etag, events)?)

@@ -1,7 +1,7 @@
 //! Reading and writing below a folder that other people may write to, without being led out of it.
 //!
-//! What is written goes into folders that are folders and not links to some, and into files that are regular ones
-//! with one name; what is read is a regular file of a bounded size. The folder's own path is its user's choice and
+//! Writes go into folders that are folders and not links to some, and into regular files with one name; reads
+//! are of regular files of a bounded size. The folder's own path is its user's choice and
 //! may hold links.
 
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -56,7 +56,7 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File, HubError> {
     if metadata.is_file() { Ok(file) } else { Err(planted()) }
 }
 
-/// Whether a file has names elsewhere, under which its bytes would change too.
+/// True for a file with other names (hard links), under which its bytes would change too.
 #[cfg(unix)]
 pub(super) fn has_other_names(metadata: &Metadata) -> bool {
     std::os::unix::fs::MetadataExt::nlink(metadata) > 1
@@ -112,7 +112,7 @@ pub(super) fn write_new(path: &Path, text: &str) -> io::Result<()> {
     io::Write::write_all(&mut File::create_new(path)?, text.as_bytes())
 }
 
-/// What lies in a folder, in order; nothing, if there is no such folder.
+/// Names in a folder, in order; none if there is no such folder.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>, HubError> {
     let io = HubError::io(folder);
     let entries = match fs::read_dir(folder) {
@@ -145,7 +145,7 @@ pub(super) fn size_of(folder: &Path) -> Result<u64, HubError> {
     Ok(bytes)
 }
 
-/// Whether a path is a folder and not a link to one.
+/// True for a path that is a folder and not a link to one.
 pub(super) fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|there| there.is_dir())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long a request may take, and what must come meanwhile.
+/// Limits of a request in time, and in bytes a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Time for a connection to come about.

@@ -53,18 +53,18 @@ impl Hub {
         Self { offline: settings.offline, client: client::Client::new(settings, limits), cache }
     }
 
-    /// What lies on this machine.
+    /// The cache on this machine.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
 
-    /// Whether the network must not be asked.
+    /// True if the network must not be asked.
     pub fn offline(&self) -> bool {
         self.offline
     }
 }
 
-/// What the hub calls a branch when nobody says which.
+/// The hub's default branch.
 const MAIN: &str = "main";
 
 /// A model's name on the hub: `owner/name`, or `owner/name@revision` with a branch, a tag or a commit.
@@ -121,7 +121,7 @@ impl FromStr for ModelName {
     }
 }
 
-/// Whether a text is the hash of a commit: 40 digits of hexadecimal.
+/// True for the hash of a commit: 40 hexadecimal digits.
 fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }

@@ -1,22 +1,22 @@
-//! Where the hub and its cache are, by the environment variables that Python's `huggingface_hub` reads.
+//! Address of the hub and place of its cache, by the environment variables that Python's `huggingface_hub` reads.
 
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How to reach the hub, and where its cache lies.
+/// Access to the hub, and the place of its cache.
 #[derive(Clone)]
 pub struct Settings {
     /// The hub's address, without a slash at the end.
     pub endpoint: String,
     /// The folder of the cache, which holds `models--owner--name`.
     pub cache: PathBuf,
-    /// What proves to the hub who is asking.
+    /// Access token.
     pub token: Option<String>,
     /// Never ask the network.
     pub offline: bool,
-    /// How long to wait after a first failure that may pass; twice as long after each further one.
+    /// Pause after a first failure that may pass; twice as long after each further one.
     pub pause: Duration,
 }
 

@@ -18,8 +18,8 @@ const LONG: u64 = 1 << 28;
 const LONGEST_NOTE: u64 = 256;
 
 impl Repo {
-    /// Whether a file that bears this entity tag has the bytes that the tag tells. The first time, and whenever the
-    /// file has changed, it is read for that. A tag that is not a hash tells nothing, and holds for any bytes.
+    /// True if a file's bytes have the hash that its entity tag tells. The file is read for that the first time, and
+    /// whenever it has changed. A tag that is not a hash holds for any bytes.
     pub(super) fn is_sound(
         &self,
         file: &Path,
@@ -64,7 +64,7 @@ impl Repo {
         let _ = in_place(self.root(), &self.note_of(etag), |part| write_new(part, &note));
     }
 
-    /// What a file was like when it was last found sound, by this user's own word.
+    /// The note that this user left when the file was last found sound.
     fn noted(&self, etag: &str) -> Option<String> {
         let path = self.note_of(etag);
         #[cfg(unix)]
@@ -83,8 +83,8 @@ impl Repo {
     }
 }
 
-/// What changes when a file's bytes do: size, time of writing and, as that can be set at will, the file's number and
-/// the time of its last change of any kind.
+/// Text that changes when a file's bytes do: size, time of writing and, as that can be set at will, inode number and
+/// the time of the last change of any kind.
 #[cfg(unix)]
 fn note(metadata: &Metadata) -> String {
     use std::os::unix::fs::MetadataExt;

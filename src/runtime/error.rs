@@ -1,4 +1,4 @@
-//! What can go wrong between a user and a model.
+//! Errors of an engine.
 
 use crate::arch::{ArchError, ConfigError};
 use crate::backend::{BackendError, StepError};
@@ -6,7 +6,7 @@ use crate::checkpoint::{CheckpointError, WeightChoice};
 use crate::state::{KvFormat, PagesExhausted, SamplerError};
 use crate::text::TextError;
 
-/// What went wrong in an engine.
+/// Error of an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The checkpoint cannot be read.
@@ -27,20 +27,20 @@ pub enum EngineError {
     /// A step that cannot be run.
     #[error("a step cannot be run: {0}")]
     Step(#[from] StepError),
-    /// A model that writes nothing.
+    /// A model that gives scores, loaded to generate.
     #[error(
-        "the model gives scores ({0}) and no words, so it cannot write; `selvedge score` reads a text and prints them"
+        "the model has a classification head (labels: {0}) and no language-model head, so it cannot generate text; load it to score"
     )]
     NotCausalLm(String),
-    /// A model that judges nothing.
+    /// A model that gives logits, loaded to score.
     #[error(
-        "the model gives words and no scores, so it cannot judge; `selvedge generate` and `selvedge chat` write with it"
+        "the model has a language-model head and no classification head, so it gives no scores; load it to generate"
     )]
     NotClassification,
     /// Text without a tokenizer.
     #[error("the checkpoint has no tokenizer.json, so it takes and gives token ids only")]
     NoTokenizer,
-    /// No way to put a conversation to the model.
+    /// A conversation for a model without a chat template.
     #[error(
         "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja; it goes on with plain texts only"
     )]
@@ -52,7 +52,7 @@ pub enum EngineError {
     Budget {
         /// All of it.
         needed: u64,
-        /// What may be taken.
+        /// Bytes that may be taken.
         budget: u64,
         /// Weights as stored.
         weights: u64,
@@ -65,20 +65,20 @@ pub enum EngineError {
         /// Tokens of each.
         context: usize,
     },
-    /// Nothing to read.
+    /// A prompt without tokens.
     #[error("the prompt is empty, and the model adds no token of its own; give it at least one")]
     EmptyPrompt,
-    /// An id that is no word.
+    /// An id beyond the vocabulary.
     #[error("token id {id} is not in the model's vocabulary of {vocabulary} (ids 0 to {})", vocabulary - 1)]
     UnknownToken {
         /// The id.
         id: u32,
-        /// Words there are.
+        /// Size of the vocabulary, in tokens.
         vocabulary: usize,
     },
-    /// An id in whose place there should be a picture.
+    /// A placeholder for an image or a video.
     #[error(
-        "token id {id} is the `{field}` of config.json: pictures and films are not supported; supported: text, in which that id does not stand"
+        "token id {id} is the `{field}` of config.json, a placeholder for an image or a video; only text is supported"
     )]
     Placeholder {
         /// The id.
@@ -101,15 +101,15 @@ pub enum EngineError {
     /// A context that the model was not made for.
     #[error("a context of {asked} tokens was asked for, but the model was made for {limit} at most")]
     Context {
-        /// What was asked for.
+        /// The context asked for, in tokens.
         asked: usize,
-        /// What the config says.
+        /// The longest context by the config, in tokens.
         limit: usize,
     },
     /// All slots are taken.
     #[error("all {0} slots are in use; close one or load with more")]
     NoSlot(usize),
-    /// A sampler that cannot be meant.
+    /// A sampler with a parameter out of range.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
     /// A slot that nobody opened, or that was closed.
@@ -120,9 +120,9 @@ pub enum EngineError {
     Position {
         /// The slot.
         slot: u32,
-        /// Where the span begins.
+        /// First position of the span.
         got: usize,
-        /// Where it must begin.
+        /// Position at which it must begin.
         position: usize,
     },
     /// The last chosen token of a slot in which none was chosen.
@@ -136,9 +136,9 @@ pub enum EngineError {
     NotFinite {
         /// Tokens of the sequence before the one at which they came.
         position: usize,
-        /// How keys and values are stored.
+        /// Storage format of keys and values.
         kv: KvFormat,
-        /// How matrices are stored.
+        /// Storage format of the matrices.
         weights: WeightChoice,
     },
     /// A value that the graph does not have, or that the engine was not asked to keep.
@@ -165,13 +165,13 @@ impl EngineError {
 fn overflow_advice(kv: KvFormat, weights: WeightChoice) -> &'static str {
     match (kv, weights) {
         (KvFormat::F16, _) => {
-            "a key or a value is probably beyond what f16 holds (65504); load with f32 keys and values (`--kv f32`)"
+            "a key or a value is probably beyond what f16 holds (65504); load with keys and values in f32"
         }
         (_, WeightChoice::F32) => {
             "activations overflowed f32, so the checkpoint's weights are probably broken; take another copy of it"
         }
         _ => {
-            "activations overflowed; load with f32 weights (`--weights f32`), and if that does not help, the checkpoint's weights are probably broken"
+            "activations overflowed; load with weights in f32, and if that does not help, the checkpoint's weights are probably broken"
         }
     }
 }

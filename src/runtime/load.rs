@@ -1,4 +1,4 @@
-//! From a checkpoint and a backend to an engine.
+//! Loading: from a checkpoint and a backend to an engine.
 
 use std::sync::Arc;
 
@@ -16,35 +16,35 @@ use crate::graph::{WeightDesc, WeightSink};
 use crate::state::{KvFormat, StateLayout};
 use crate::text::Tokenizer;
 
-/// Context where nobody says otherwise, if the model can be that long.
+/// Default context in tokens, if the model can be that long.
 const DEFAULT_CONTEXT: usize = 8192;
 
-/// How to load.
+/// Options of a load.
 pub struct EngineOptions<'a> {
-    /// What the model is loaded for.
+    /// Purpose of the load: generate or score.
     pub purpose: Purpose,
-    /// How matrices are stored; `Auto`: as the checkpoint has them if that fits, else in 8 bits, else in 4.
+    /// Storage format of the matrices; `Auto`: as the checkpoint has them if that fits, else in 8 bits, else in 4.
     pub weights: WeightChoice,
-    /// How scales are chosen where matrices are quantised.
+    /// Choice of the scales where matrices are quantised.
     pub rounding: Rounding,
-    /// How keys and values are stored.
+    /// Storage format of keys and values.
     pub kv_format: KvFormat,
-    /// Tokens of one sequence; `None`: what the model was made for, at most 8192.
+    /// Context: most tokens of one sequence; `None`: the model's own, at most 8192.
     pub context: Option<usize>,
-    /// Sequences at the same time.
+    /// Slots: sequences held at the same time.
     pub slots: usize,
     /// Most bytes of memory to take; `None`: no more than the device gives.
     pub budget: Option<u64>,
-    /// For Hymba.
+    /// Keys that Hymba's windowed layers see while decoding.
     pub hymba_window: HymbaWindow,
     /// Names of graph values that [`Engine::value`] can read.
     pub keep: Vec<String>,
-    /// Told after every block of weights.
+    /// Called after every block of weights.
     pub progress: &'a mut dyn FnMut(LoadProgress),
 }
 
 impl<'a> EngineOptions<'a> {
-    /// One sequence, everything else as the model has it; `progress` is told after every block of weights.
+    /// One sequence, everything else as the model has it; `progress` is called after every block of weights.
     pub fn new(progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
         Self {
             purpose: Purpose::Generate,
@@ -62,7 +62,10 @@ impl<'a> EngineOptions<'a> {
 }
 
 impl Engine {
-    /// Builds the model, moves its weights to the backend, makes room for the slots and reads the prelude.
+    /// Builds the model, moves its weights to the backend, allocates the slots and reads the prefix tokens.
+    ///
+    /// Errors: a checkpoint that cannot be read, a model that is not supported, memory that does not suffice, a device
+    /// that fails.
     pub async fn load(
         checkpoint: &Checkpoint,
         mut backend: Box<dyn Backend>,
@@ -98,7 +101,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Makes room for the slots of a model whose weights are on the backend, and reads the prelude.
+    /// Allocates the slots of a model whose weights are on the backend, and reads the prefix tokens.
     pub(crate) fn assemble(
         mut backend: Box<dyn Backend>,
         model: Model,
@@ -134,7 +137,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Reads the prelude into the origin slot, of which every slot begins as a copy.
+    /// Reads the prefix tokens into the initial state, of which every slot begins as a copy.
     fn read_prelude(&mut self) -> Result<(), EngineError> {
         let ids: Vec<u32> = self.model.prelude.clone().collect();
         for (i, ids) in ids.chunks(PREFILL_ROWS).enumerate() {

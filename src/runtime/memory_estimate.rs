@@ -1,4 +1,4 @@
-//! What memory a model takes, told before anything is allocated.
+//! Estimate of the memory that a model takes, made before anything is allocated.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub fn workspace_bytes(graph: &Graph) -> u64 {
     activations + scratch_bytes(graph, &spec)
 }
 
-/// What a transformer of a model's size keeps of each token: in every layer that mixes tokens, keys and values as
+/// Bytes that a transformer of a model's size keeps of each token: in every layer that mixes tokens, keys and values as
 /// wide as the model's own widest ones (as the stream between its layers where it has none), in the same format.
 pub fn transformer_bytes_per_token(model: &Model, kv: KvFormat) -> u64 {
     let count = |kind: fn(&Op) -> bool| model.graph.ops.iter().filter(|op| kind(op)).count();

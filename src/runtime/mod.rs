@@ -1,9 +1,9 @@
-//! Checkpoint, backend, programs, slots and text, put together: what users hold.
+//! The engine: a model on a device, with its slots, programs and tokenizer.
 //!
-//! The low level is a *step*: spans of tokens of several slots, read together ([`Engine::run`]). The
-//! high level is a [`Generation`] in one slot. Positions that a model puts in front of every text (its
-//! prelude: Hymba's meta tokens) are read once, when the engine is loaded, into the origin slot; every
-//! slot begins as a copy of it, and neither contexts nor lengths count them.
+//! The low level is a *step*: spans of tokens of several slots, read together ([`Engine::run`]). The high level,
+//! a generation in one slot, is [`crate::generate`]. Prefix tokens that a model puts in front of every text (Hymba's
+//! meta tokens) are read once, when the engine is loaded, into the initial state; every slot begins as a copy of
+//! it, and neither contexts nor lengths count them.
 
 mod cancel;
 mod error;
@@ -40,7 +40,7 @@ use programs::Programs;
 use slots::Slots;
 use steps_in_flight::StepsInFlight;
 
-/// Rows of a step while a prompt is read, where nobody says otherwise.
+/// Rows of a step while a prompt is read, by default.
 pub const PREFILL_ROWS: usize = 256;
 
 /// A loaded model on a device.
@@ -55,22 +55,22 @@ pub struct Engine {
     stop_token_ids: Vec<u32>,
     /// Bytes of each weight, by id.
     weight_bytes: Vec<u64>,
-    /// How they were stored in the end.
+    /// Storage format of the matrices, after `Auto` was decided.
     weights: WeightChoice,
     steps_in_flight: StepsInFlight,
     /// Sentences for the user, in the order in which they came up.
     notices: Vec<String>,
-    /// What times count from.
+    /// Origin of times.
     begun: Instant,
 }
 
-/// A step under way.
+/// A step in flight.
 #[derive(Clone, Debug)]
 pub struct Running {
     program: ProgramId,
     ticket: Ticket,
     rows: usize,
-    /// Position of each row whose logits the step gives, counted with the prelude.
+    /// Position of each row whose logits the step gives, prefix tokens counted.
     outputs: Vec<usize>,
 }
 
@@ -82,7 +82,7 @@ impl Running {
 }
 
 impl Engine {
-    /// What it runs on.
+    /// The device.
     pub fn info(&self) -> &BackendInfo {
         self.backend.info()
     }
@@ -92,7 +92,7 @@ impl Engine {
         &self.model
     }
 
-    /// How the slots' memory is laid out. Its context counts the prelude.
+    /// Layout of the slots' memory. Its context counts the prefix tokens.
     pub fn layout(&self) -> &StateLayout {
         &self.layout
     }
@@ -102,7 +102,7 @@ impl Engine {
         &*self.backend
     }
 
-    /// Kernels that a step starts, by op, in order.
+    /// Names of the kernels that a step starts, by op, in order.
     pub fn dispatches(&self, step: &Running) -> Vec<String> {
         self.backend.dispatches(step.program)
     }
@@ -112,14 +112,14 @@ impl Engine {
         self.backend.counters()
     }
 
-    /// How matrices are stored: what was asked for, or what `Auto` had to take where the checkpoint's own numbers do
-    /// not fit.
+    /// Storage format of the matrices: the one asked for, or the one that `Auto` took because the checkpoint's own
+    /// does not fit into memory.
     pub fn weights(&self) -> WeightChoice {
         self.weights
     }
 
-    /// What a user should know of this model though it runs: tensors that nothing reads, fields of its files that are
-    /// passed over. Whole sentences without a full stop, in the order in which they came up.
+    /// Notes for the user about a model that runs: tensors that nothing reads, fields of its files that are passed
+    /// over. Whole sentences without a full stop, in the order in which they came up.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
@@ -144,7 +144,7 @@ impl Engine {
         self.tokenizer.clone().ok_or(EngineError::NoTokenizer)
     }
 
-    /// Whether a token ends a text.
+    /// True for a token that ends a text.
     pub fn is_stop_token(&self, token: u32) -> bool {
         self.stop_token_ids.contains(&token)
     }
@@ -202,7 +202,7 @@ impl Engine {
         Ok(Running { program, ticket, rows: table.rows.len(), outputs })
     }
 
-    /// Refuses spans that do not continue their slot, that do not fit, or whose tokens are no words.
+    /// Refuses spans that do not continue their slot, that do not fit, or whose ids are not in the vocabulary.
     fn check(&self, span: &Span) -> Result<(), EngineError> {
         let position = self.slots.position(span.slot)?;
         if span.first != position {
@@ -232,13 +232,13 @@ impl Engine {
         }
     }
 
-    /// Refuses a prompt that is empty, that does not fit, or that holds what is no word.
+    /// Refuses a prompt that is empty, that does not fit, or that holds an id that stands for no text.
     pub(crate) fn check_prompt(&self, slot: SlotId, prompt: &[u32]) -> Result<(), EngineError> {
         self.check_text(prompt)?;
         self.check_room(slot, prompt.len())
     }
 
-    /// Refuses a text that no slot can read: one that is empty, or that holds what is no word.
+    /// Refuses a text that no slot can read: one that is empty, or that holds an id that stands for no text.
     pub(crate) fn check_text(&self, ids: &[u32]) -> Result<(), EngineError> {
         self.check_tokens(ids)?;
         if let Some(&(field, id)) = self.model.stand_ins.iter().find(|(_, id)| ids.contains(id)) {
@@ -263,7 +263,7 @@ impl Engine {
                 return Ok(None);
             }
             // Every span gives a token, though only the last one's is of use: waiting for it keeps at most
-            // two steps on the device, so that a wish to stop is heard soon.
+            // two steps on the device, so that a cancellation takes effect soon.
             let running = self.enqueue(slot, ids, Outputs::Last)?;
             if let Some(before) = before.replace(running) {
                 self.sampled(&before).await?;
@@ -272,16 +272,15 @@ impl Engine {
         Ok(before)
     }
 
-    /// Tells how a sequence chooses its tokens from the next step on, and which tokens count as seen. A
-    /// sequence that chose an end token or reached its limit is frozen: feeding it its own token changes
-    /// nothing that it remembers.
+    /// Sets a sequence's sampler from the next step on, and the tokens that count as seen. A sequence that chose a
+    /// stop token or reached its limit is frozen: a step that reads its own token changes nothing that it remembers.
     pub fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<(), EngineError> {
         self.slots.position(slot)?;
         sampler.check()?;
         Ok(self.backend.set_sampler(slot, sampler, seen)?)
     }
 
-    /// A sampler that also ends where the model does, and after `limit` tokens. Its `ends` are distinct, and may be
+    /// A sampler with the model's stop tokens added and a limit of `limit` tokens. Its `ends` are distinct, and may be
     /// more than a device watches for.
     pub(crate) fn complete(&self, sampler: &Sampler, limit: usize) -> Sampler {
         let mut sampler = sampler.clone();
@@ -291,8 +290,7 @@ impl Engine {
         sampler
     }
 
-    /// Steps of a text that should be under way. A CPU has computed a step when it was enqueued: nothing is
-    /// gained by running ahead of it.
+    /// Steps of a text that should be in flight. A CPU has computed a step once it is enqueued, so one is enough.
     pub(crate) fn steps_in_flight(&self) -> usize {
         if self.info().kind == BackendKind::Cpu { 1 } else { self.steps_in_flight.depth() }
     }
@@ -381,7 +379,8 @@ impl Engine {
         Ok(self.backend.read(step.program, value, rows).await?)
     }
 
-    /// Puts a memory of `tokens` tokens into a sequence, which goes on from there, its choice of tokens included.
+    /// Restores a snapshot of `tokens` tokens into a sequence, its sampler included; the sequence goes on from there.
+    /// [`EngineError::ContextFull`] where it is longer than the context.
     pub fn restore(&mut self, slot: SlotId, state: &SlotState, tokens: usize) -> Result<(), EngineError> {
         let end = self.model.prelude.len() + tokens;
         if tokens > self.context() {
@@ -394,7 +393,7 @@ impl Engine {
         self.slots.restore(slot, end, state.sampler.last.is_some())
     }
 
-    /// Copies a sequence's memory out, with its sampler.
+    /// Copies a sequence's state out, its sampler included.
     pub async fn snapshot(&mut self, slot: SlotId) -> Result<SlotState, EngineError> {
         let position = self.slots.position(slot)?;
         Ok(self.backend.export(slot, position).await?)

@@ -1,4 +1,4 @@
-//! Which program runs a step: the graph, compiled for a few numbers of rows, each when it is first needed.
+//! Programs of an engine: the graph compiled for a few numbers of rows, each when it is first needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

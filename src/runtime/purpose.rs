@@ -3,18 +3,18 @@
 use super::EngineError;
 use crate::arch::Head;
 
-/// What an engine is loaded for. A model that cannot do it is refused before its weights are read.
+/// Purpose of a loaded model. A model whose head does not serve it is refused before its weights are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
-    /// To choose words.
+    /// Generate text: the head gives logits over the vocabulary.
     #[default]
     Generate,
-    /// To give scores.
+    /// Score text: the head gives one number for each label.
     Score,
 }
 
 impl Purpose {
-    /// Refuses the other kind of head.
+    /// Refuses a model whose head does not serve the purpose.
     pub(crate) fn check(self, head: &Head) -> Result<(), EngineError> {
         match (self, head) {
             (Self::Generate, Head::Words) | (Self::Score, Head::Scores(_)) => Ok(()),

@@ -1,4 +1,4 @@
-//! Who holds which slot, how far each has read, and which pages it holds.
+//! Slots of an engine: open or free, next position, pages.
 
 use super::EngineError;
 use crate::backend::{Outputs, Span};
@@ -8,12 +8,12 @@ use crate::state::{PAGE_ROWS, PageAllocator, SlotId, StateLayout};
 struct Slot {
     open: bool,
     position: usize,
-    /// Whether a token was chosen in it.
+    /// True once a token was chosen in the slot.
     sampled: bool,
     pages: Vec<u32>,
 }
 
-/// All slots of an engine but the origin.
+/// All slots of an engine but the initial state's.
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: Vec<Slot>,
@@ -47,7 +47,7 @@ impl Slots {
         Ok(self.get(slot)?.position)
     }
 
-    /// Whether a token was chosen in a slot, so that it can be fed.
+    /// True once a token was chosen in the slot, so that the next step may read it.
     pub(super) fn sampled(&self, slot: SlotId) -> Result<bool, EngineError> {
         Ok(self.get(slot)?.sampled)
     }

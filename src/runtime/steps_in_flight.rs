@@ -1,24 +1,24 @@
-//! How many steps are under way while the host waits for a token.
+//! Number of steps in flight while the host waits for a token.
 //!
-//! A device computes a step in some time and a token takes some more to reach the host. With `n` steps under
-//! way a token comes every `max(step, (step + way) / n)`: more steps help until the device is never idle, and
+//! A device computes a step in some time and a token takes some more to reach the host. With `n` steps in
+//! flight a token comes every `max(step, (step + way) / n)`: more steps help until the device is never idle, and
 //! then only make an end come later. Neither time is known, so the number is found by trying: it grows as
 //! long as tokens come faster for it.
 
-/// Numbers of steps under way that are tried.
+/// Numbers of steps in flight that are tried.
 const DEPTHS: [usize; 7] = [2, 3, 4, 6, 8, 12, 16];
 /// Tokens that a trial takes.
 const TRIAL: u32 = 24;
 /// Tokens from the end of one search to the next: other programs come and go.
 const REST: u32 = 1024;
-/// How much faster tokens must come for one number to be better than the one before.
+/// Ratio of token times below which a number counts as better than the one before.
 const GAIN: f64 = 0.95;
 
-/// Finds the number of steps under way.
+/// Search for the best number of steps in flight.
 #[derive(Clone, Debug)]
 pub(super) struct StepsInFlight {
     index: usize,
-    /// Seconds a token took with the number before, while searching.
+    /// Seconds per token with the number before, while searching.
     before: Option<f64>,
     /// Tokens until the next search; 0 while searching.
     rest: u32,
@@ -31,12 +31,12 @@ impl StepsInFlight {
         Self { index: 0, before: None, rest: 0, trial: None }
     }
 
-    /// Steps that should be under way.
+    /// Steps that should be in flight.
     pub(super) fn depth(&self) -> usize {
         DEPTHS[self.index]
     }
 
-    /// What comes next is not to be compared with what was: a text begins.
+    /// A new text begins: the current trial is dropped, because the pause before it is no token time.
     pub(crate) fn interrupt(&mut self) {
         self.trial = None;
     }

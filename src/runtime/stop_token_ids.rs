@@ -1,4 +1,4 @@
-//! End tokens: those that the config and `generation_config.json` name, and those that a device can watch for.
+//! Stop tokens: the ids that the config and `generation_config.json` name, and those that a device can watch for.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::state::MOST_ENDS;
 /// Wrong ids that one message names.
 const NAMED: usize = 4;
 
-/// The ids that end a text, each once and in the order of the files, and what of them is not followed.
+/// The ids that end a text, each once and in the order of the files, and notices of the values that are left out.
 ///
 /// `config` holds the ids of config.json, `file` the fields of generation_config.json. An id beyond the vocabulary is
 /// never chosen, and what is no id ends nothing: both are named and left out.

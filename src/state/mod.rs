@@ -4,8 +4,8 @@
 //! and one for values: first the `pinned` rows, the same for every sequence and stored once, then
 //! either pages (global attention) or one ring a slot (a window). Every backend finds the row of a
 //! position by [`KvLayout::row`]. Convolution columns and recurrent states lie slot after slot, in f32;
-//! behind those of the users' slots lies the *origin*: what a sequence remembers when nothing but the
-//! pinned positions has been read. A slot begins as a copy of it.
+//! behind those of the users' slots lies the *initial state* ([`StateLayout::origin`]): a sequence's state when
+//! nothing but the pinned positions has been read. A slot begins as a copy of it.
 
 mod pages;
 mod sampler;
@@ -23,11 +23,11 @@ pub use sampler::{
 };
 pub use slot_state::{SlotState, StateTensor};
 
-/// Index of a slot. The origin's is `StateLayout::slots`.
+/// Index of a slot. The initial state's is `StateLayout::slots`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub u32);
 
-/// How keys and values are stored.
+/// Storage format of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[derive(serde::Deserialize)]
@@ -64,7 +64,7 @@ pub const PAGE_ROWS: usize = constants::PAGE_ROWS as usize;
 /// what it overwrites is out of their sight. Saves decode a kernel a layer.
 pub const RING_SLACK: usize = 8;
 
-/// How the positions after the pinned ones find their rows.
+/// Mapping of the positions after the pinned ones to pool rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressing {
     /// Through the slot's page table.
@@ -76,14 +76,14 @@ pub enum Addressing {
     },
 }
 
-/// Where the rows of one KV state lie in its pools.
+/// Mapping of one KV state's positions to the rows of its pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
     /// Rows in front, shared by all slots.
     pub pinned: usize,
-    /// What follows.
+    /// Mapping of the positions after them.
     pub addressing: Addressing,
-    /// How many positions after the pinned ones are remembered; a ring may have room for more.
+    /// Positions after the pinned ones that are remembered; a ring may have room for more.
     pub window: usize,
 }
 
@@ -129,7 +129,7 @@ pub struct Run {
     pub position: usize,
     /// Its row.
     pub row: usize,
-    /// How many.
+    /// Count of rows.
     pub rows: usize,
 }
 
@@ -140,7 +140,7 @@ impl Run {
     }
 }
 
-/// How much memory of each kind a layout takes, in bytes.
+/// Memory of a layout by kind, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateBytes {
     /// Rows of the pinned positions, shared by all slots.
@@ -156,12 +156,12 @@ pub struct StateBytes {
 }
 
 impl StateBytes {
-    /// What one slot holds whatever its length, without the shared pinned rows.
+    /// Bytes of one slot that do not depend on its length, without the shared pinned rows.
     pub fn fixed(&self) -> u64 {
         self.rings + self.conv + self.recurrent
     }
 
-    /// One slot after `tokens` tokens, pinned rows not counted.
+    /// Bytes of one slot after `tokens` tokens, pinned rows not counted.
     pub fn at(&self, tokens: u64) -> u64 {
         self.fixed() + self.per_token * tokens
     }
@@ -170,7 +170,7 @@ impl StateBytes {
 /// The memory of all slots of an engine.
 #[derive(Clone, Debug)]
 pub struct StateLayout {
-    /// What is remembered, in the graph's order.
+    /// State declarations, in the graph's order.
     pub states: Vec<StateSpec>,
     /// Sequences held at the same time.
     pub slots: usize,
@@ -180,7 +180,7 @@ pub struct StateLayout {
     pub pinned: usize,
     /// Pages of each global pool.
     pub pages: usize,
-    /// How keys and values are stored.
+    /// Storage format of keys and values.
     pub kv_format: KvFormat,
     /// Tokens that a slot chooses from; 0 where nothing is chosen.
     pub vocabulary: usize,
@@ -198,7 +198,7 @@ impl StateLayout {
         layout
     }
 
-    /// The slot behind the users' slots.
+    /// The slot of the initial state, behind the users' slots.
     pub fn origin(&self) -> SlotId {
         SlotId(self.slots as u32)
     }
@@ -208,7 +208,7 @@ impl StateLayout {
         self.context.saturating_sub(self.pinned).div_ceil(PAGE_ROWS)
     }
 
-    /// Where the rows of a KV state lie.
+    /// Mapping of a KV state's positions to rows.
     pub fn kv(&self, spec: &KvSpec) -> KvLayout {
         let after = self.context.saturating_sub(spec.pinned).max(1);
         let addressing = match spec.window {
@@ -277,7 +277,7 @@ impl StateLayout {
         }
     }
 
-    /// What a backend allocates for all slots and the origin.
+    /// Bytes that a backend allocates for all slots and the initial state.
     pub fn allocated(&self) -> u64 {
         let bytes = self.bytes();
         let slots = self.slots as u64;

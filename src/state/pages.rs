@@ -1,4 +1,4 @@
-//! Which pages of the global pools belong to whom.
+//! Allocation of the global pools' pages.
 
 /// No page is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! How a slot chooses its tokens: parameters, and the record in which a device keeps them.
+//! The sampler of a slot: its parameters, and the record in which a device keeps them.
 //!
 //! From the logits `l` of a row a slot chooses in this order:
 //! 1. **Penalties.** Where a token was seen: `l / repetition` if `l > 0`, else `l * repetition` (Keskar et al.
@@ -24,7 +24,7 @@ use crate::constants::{
     TEMPERATURE, TOP_K, TOP_P, UNUSABLE,
 };
 
-/// How a slot chooses its tokens. Until it is told, a slot is greedy.
+/// Parameters of a slot's sampler. The default is greedy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampler {
     /// 0 is greedy, and so is what is below [`GREEDY_BELOW`].
@@ -43,9 +43,9 @@ pub struct Sampler {
     pub presence: f32,
     /// The same seed draws the same text, on the same device.
     pub seed: u64,
-    /// Tokens after which the slot is finished, [`MOST_ENDS`] at most.
+    /// Stop token ids, after which the slot is finished; [`MOST_ENDS`] at most.
     pub ends: Vec<u32>,
-    /// How many tokens the slot may choose until it is finished; 0: any number.
+    /// Most tokens that the slot chooses until it is finished; 0: any number.
     pub limit: u32,
 }
 
@@ -66,7 +66,7 @@ impl Default for Sampler {
     }
 }
 
-/// A parameter that no slot can choose by.
+/// A sampler's parameter out of range.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{name} of {value}: {wanted}")]
 pub struct SamplerError {
@@ -75,43 +75,44 @@ pub struct SamplerError {
     wanted: &'static str,
 }
 
-/// Most tokens that end a slot's text.
+/// Most stop token ids of a slot.
 pub const MOST_ENDS: usize = constants::MOST_ENDS as usize;
 
-/// Words of a slot's record on a device. `shaders/shared/constants.wgsl` numbers them. All zeros is greedy, without limit. *Finished* is 0 while the slot goes on, 1 after an end token or the limit, and 2
-/// where its logits were not usable: the token chosen last then stays what it was, so that it can be read again.
+/// Words of a slot's record on a device, numbered in `shaders/shared/constants.wgsl`. All zeros is greedy, without limit.
+/// *Finished* is 0 while the slot goes on, 1 after a stop token or the limit, and 2 where its logits were not usable: the
+/// token chosen last then stays what it was, so that it can be read again.
 pub const SAMPLER_WORDS: usize = constants::SAMPLER_WORDS as usize;
 const _: () = assert!(ENDS as usize + MOST_ENDS == SAMPLER_WORDS);
 
 /// Word of the record that holds the token chosen last.
 pub const LAST_TOKEN: usize = constants::LAST_TOKEN as usize;
 
-/// In a slot's count of each token: it was read before the text began.
+/// Bit of a slot's count of a token: the token was read before the text began.
 pub const SEEN: u32 = constants::SEEN;
 
 impl SamplerError {
-    /// The values that can be meant.
+    /// The range that is accepted.
     pub fn wanted(&self) -> &'static str {
         self.wanted
     }
 }
 
-/// In place of a sampled token: the row's logits are [`unusable`]. No vocabulary has so many ids.
+/// Id in place of a sampled token where the row's logits are [`unusable`]. No vocabulary has so many ids.
 pub const NO_TOKEN: u32 = constants::NO_TOKEN;
 
 /// Temperatures below this one are greedy, as in vLLM: quotients by smaller ones leave f32, where devices disagree, and
 /// long before that the most probable token has all of the probability. `transformers` takes any above 0.
 pub const GREEDY_BELOW: f32 = 1e-5;
 
-/// Whether no token can be chosen from a row of logits: one of them is NaN or plus infinity, or all are minus infinity.
-/// Fewer of those are tokens that somebody took out.
+/// True for a row of logits from which no token can be chosen: one is NaN or plus infinity, or all are minus infinity.
+/// A single minus infinity is a token that was taken out.
 pub fn unusable(logits: &[f32]) -> bool {
     let overflowed = logits.iter().fold(false, |any, x| any | x.is_nan() | (*x == f32::INFINITY));
     overflowed || logits.iter().all(|x| *x == f32::NEG_INFINITY)
 }
 
 impl Sampler {
-    /// Refuses what cannot be meant.
+    /// Refuses parameters out of range.
     pub fn check(&self) -> Result<(), SamplerError> {
         let fault = |name, value: f32, wanted| Err(SamplerError { name, value: value.to_string(), wanted });
         if !(0.0..=1e4).contains(&self.temperature) {
@@ -139,12 +140,12 @@ impl Sampler {
         Ok(())
     }
 
-    /// Whether the largest logit is taken, without chance.
+    /// True if the largest logit is taken, without chance.
     pub fn is_greedy(&self) -> bool {
         self.temperature < GREEDY_BELOW
     }
 
-    /// Whether what was seen and chosen matters.
+    /// True if a penalty counts the tokens that were seen or chosen.
     pub fn penalises(&self) -> bool {
         self.repetition != 1.0 || self.frequency != 0.0 || self.presence != 0.0
     }
@@ -178,12 +179,11 @@ impl Sampler {
 /// A slot's sampler and what it has chosen since it was told to choose so: the slot's record and its counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SamplerState {
-    /// How tokens are chosen.
+    /// The sampler's parameters.
     pub sampler: Sampler,
     /// Tokens chosen.
     pub chosen: u32,
-    /// An end token was chosen, or as many as there may be, or the logits were unusable: what the slot remembers no
-    /// longer changes.
+    /// A stop token was chosen, or the limit reached, or the logits were unusable: the slot's state no longer changes.
     pub finished: bool,
     /// The logits were [`unusable`].
     pub failed: bool,
@@ -205,7 +205,7 @@ impl SamplerState {
         words
     }
 
-    /// What a record says; the counts lie elsewhere. A record does not tell whether a token was chosen at all.
+    /// Reads a record; the counts lie elsewhere. A record does not tell whether a token was chosen at all.
     pub fn from_words(words: &[u32; SAMPLER_WORDS]) -> Self {
         let word = |word: u32| words[word as usize];
         let number = |at: u32| f32::from_bits(word(at));

@@ -15,14 +15,14 @@ pub struct StateTensor {
     pub data: Vec<f32>,
 }
 
-/// Everything a slot remembers.
+/// Snapshot of a slot: its state and its sampler.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SlotState {
     /// The next position.
     pub position: usize,
     /// In the graph's order of states; two tensors for a KV state.
     pub tensors: Vec<StateTensor>,
-    /// How the slot chooses its tokens, and what it has chosen: a text goes on as if it had never been interrupted.
+    /// The sampler, with the tokens chosen so far: a text goes on as if it had never been interrupted.
     pub sampler: SamplerState,
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Marker {
     pub token: bool,
 }
 
-/// What opens and what closes the thinking.
+/// The pair of tokens that open and close the thinking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ThinkingMarkers {
     pub open: Marker,

@@ -14,7 +14,7 @@ pub use stream::Detokenizer;
 pub use template::{ChatMessage, ChatTemplate, RenderRequest};
 pub use tokenizer::{ControlToken, Tokenizer};
 
-/// What is wrong with a tokenizer, or with what it was given.
+/// Error of a tokenizer or a chat template.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// `tokenizer.json` cannot be used.
@@ -26,9 +26,9 @@ pub enum TextError {
     /// The chat template cannot be used, or refuses a conversation.
     #[error("the chat template in {file} fails: {why}")]
     Template {
-        /// Where it is from.
+        /// Name of the template's file.
         file: &'static str,
-        /// What is wrong, and in which line.
+        /// The fault and its line.
         why: String,
     },
     /// A message that no template or model can take.

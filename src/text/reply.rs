@@ -47,7 +47,7 @@ impl<T: Deref<Target = Tokenizer> + Clone> ReplyParser<T> {
         Ok((pieces, control))
     }
 
-    /// Whether a stop string came. What comes after it is no part of the reply.
+    /// True once a stop string came. Text behind it is no part of the reply.
     pub fn stopped(&self) -> bool {
         self.splitter.stopped()
     }
@@ -100,7 +100,7 @@ impl ReplySplitter {
         Self { markers, stops, waiting: String::new(), hidden: vec![], lead: 0, state, stopped: false }
     }
 
-    /// Whether a stop string came. What comes after it is no part of the reply.
+    /// True once a stop string came. Text behind it is no part of the reply.
     pub fn stopped(&self) -> bool {
         self.stopped
     }
@@ -115,7 +115,7 @@ impl ReplySplitter {
         pieces
     }
 
-    /// Whether a token with this content is a marker of thinking.
+    /// True for a token whose content is a marker of thinking.
     fn is_marker(&self, text: &str) -> bool {
         self.markers.iter().any(|pair| pair.open.text == text || pair.close.text == text)
     }
@@ -163,7 +163,7 @@ impl ReplySplitter {
         pieces
     }
 
-    /// What still waits when no more text comes.
+    /// The pieces that still wait when no more text comes.
     pub fn finish(mut self) -> Vec<Piece> {
         let mut pieces = vec![];
         match self.state {
@@ -249,7 +249,7 @@ impl ReplySplitter {
         }
     }
 
-    /// What waits is the beginning of the answer.
+    /// The text that waits is the beginning of the answer.
     fn begin_answer(&mut self, pieces: &mut Vec<Piece>) {
         self.lead = self.waiting.len() - self.waiting.trim_start().len();
         self.state = State::Answer;

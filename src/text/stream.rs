@@ -9,7 +9,7 @@ use std::ops::Deref;
 
 use super::{TextError, Tokenizer};
 
-/// What a decoder writes for bytes that are no character, or not yet.
+/// Character that a decoder writes for bytes that are no character, or not yet.
 const REPLACEMENT: char = '\u{fffd}';
 
 /// Tokens after which bytes that are still no character will never be one. A character has at most

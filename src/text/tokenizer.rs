@@ -102,7 +102,7 @@ impl Tokenizer {
         Detokenizer::new(self)
     }
 
-    /// Whether an id stands for text: a known one that is no special token.
+    /// True for an id that stands for text: a known one that is no special token.
     pub(super) fn is_text(&self, id: u32) -> bool {
         self.added.get(&id).is_none_or(|(_, special)| !special) && self.inner.id_to_token(id).is_some()
     }

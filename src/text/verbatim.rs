@@ -77,7 +77,7 @@ impl Tokenizer {
     }
 }
 
-/// Whether a prompt holds a text of [`Tokenizer::verbatim`].
+/// True for a prompt that holds a text of [`Tokenizer::verbatim`].
 pub(super) fn marked(prompt: &str) -> bool {
     prompt.contains(MARK)
 }

@@ -14,8 +14,8 @@ use crate::checkpoint::{self, Checkpoint, ConvertOptions, LoadProgress, RowQuant
 use crate::runtime::EngineError;
 
 /// Writes a model in other formats, file by file, as `checkpoint::convert` tells; on a GPU, numbers are rounded there.
-/// `request` is JSON; `progress` is called with bytes done, bytes in all and a tensor's name. What source and sink throw
-/// is thrown again as it was.
+/// `request` is JSON; `progress` is called with bytes done, bytes in all and a tensor's name. A value that source or
+/// sink throw is thrown again unchanged.
 #[wasm_bindgen]
 pub async fn convert(source: PageSource, request: String, sink: PageSink, progress: Function) -> Result<(), JsValue> {
     let thrown = Thrown::default();

@@ -9,7 +9,7 @@ use crate::checkpoint::{CheckpointError, SourceError};
 use crate::runtime::EngineError;
 use crate::text::TextError;
 
-/// What a call for JavaScript fails with.
+/// Error of a call from JavaScript.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WasmError {
     /// The engine, or what lies below it.

@@ -1,4 +1,4 @@
-//! The face for JavaScript: an engine as a class. `web/` is built on it.
+//! The bindings for JavaScript: an engine as a class. `web/` is built on them.
 //!
 //! Weights are read through the page block by block; they never lie in WebAssembly's heap as a whole.
 
@@ -43,14 +43,14 @@ fn start() {
     std::panic::set_hook(Box::new(|panic| log_error(&panic.to_string())));
 }
 
-/// Tells a reply to stop.
+/// Handle that stops a reply.
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct Cancel(runtime::Cancel);
 
 #[wasm_bindgen]
 impl Cancel {
-    /// Nobody wants to stop yet.
+    /// A handle that is not cancelled.
     #[wasm_bindgen(constructor)]
     pub fn new() -> Self {
         Self::default()
@@ -66,7 +66,7 @@ impl Cancel {
 #[wasm_bindgen]
 pub struct Engine {
     inner: Mutex<Inner>,
-    /// What it is, but for the tokens, which can be asked for while a reply is made.
+    /// Description of the engine, readable while a reply is made; its count of tokens is `tokens`.
     stats: Stats,
     /// Tokens of the conversation that was read or made last.
     tokens: Rc<Cell<usize>>,
@@ -90,15 +90,15 @@ impl Engine {
         loaded.map_err(|error| thrown.take().unwrap_or_else(|| error.into()))
     }
 
-    /// Makes a reply. `on_delta` is called for every token with its id (`undefined` at the end), what became certain of
-    /// the thinking and what of the answer; where it gives a promise, that is waited for. Gives JSON.
+    /// Makes a reply. `on_delta` is called for every token with its id (`undefined` at the end), the next
+    /// text of the thinking and of the answer; where it gives a promise, that is waited for. Gives JSON.
     pub async fn reply(&self, request: String, cancel: &Cancel, on_delta: Function) -> Result<String, JsValue> {
         let mut inner = self.inner.lock().await;
         let report = inner.reply(&request, cancel.0.clone(), &on_delta).await?;
         Ok(serde_json::to_string(&report).map_err(WasmError::from)?)
     }
 
-    /// What it is and what it holds, as JSON; also while a reply is made.
+    /// Description of the engine and its memory, as JSON; also while a reply is made.
     pub fn stats(&self) -> Result<String, JsValue> {
         let mut stats = self.stats.clone();
         stats.state.tokens = self.tokens.get();
@@ -252,7 +252,7 @@ fn stats(engine: &runtime::Engine, notices: Vec<String>) -> Stats {
     }
 }
 
-/// Says a reply to the end.
+/// Streams a reply to the listener until it ends.
 async fn emit(
     engine: &mut runtime::Engine,
     turn: &mut Turn,

@@ -1,4 +1,4 @@
-//! What JavaScript asks and what it is told, as JSON: the names are those of `web/src/types.ts`.
+//! Requests and answers as JSON: the names are those of `web/src/types.ts`.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::checkpoint::WeightChoice;
 use crate::generate::SamplingOverrides;
 use crate::state::KvFormat;
 
-/// Where to run, decided by the page.
+/// Kind of device, chosen by the page.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Device {
@@ -16,26 +16,26 @@ pub(super) enum Device {
     Cpu,
 }
 
-/// On what, and what the page knows of it.
+/// A device, and the page's knowledge of it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Place {
     pub device: Device,
     /// The page asked the browser for a device with subgroups.
     pub subgroups: bool,
-    /// Hold every kind of kernel to its twin first: once for each adapter.
+    /// Compare every kind of kernel with its CPU reference first: once for each adapter.
     pub self_test: bool,
 }
 
 impl Place {
-    /// How to open a GPU.
+    /// Options for opening a GPU.
     pub fn webgpu(&self) -> WebGpuOptions {
         let (page_has_subgroups, self_test) = (self.subgroups, self.self_test);
         WebGpuOptions { page_has_subgroups, self_test, ..WebGpuOptions::default() }
     }
 }
 
-/// How to load.
+/// Request to load a model.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LoadRequest {
@@ -51,10 +51,10 @@ pub(super) struct LoadRequest {
     pub hymba_window: HymbaWindow,
 }
 
-/// In which formats to write a model.
+/// Request to write a model in another format.
 #[derive(Deserialize)]
 pub(super) struct ConvertRequest {
-    /// Where numbers are rounded.
+    /// Device that quantises.
     #[serde(flatten)]
     pub place: Place,
     pub weights: WeightChoice,
@@ -62,7 +62,7 @@ pub(super) struct ConvertRequest {
     pub shard: u64,
 }
 
-/// A reply to make.
+/// Request for a reply.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReplyRequest {
@@ -85,7 +85,7 @@ pub(super) struct ReplyRequest {
     pub emitted: Vec<u32>,
 }
 
-/// A reply made.
+/// Report of a reply.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReplyReport {
@@ -95,7 +95,7 @@ pub(super) struct ReplyReport {
     pub completion_tokens: usize,
 }
 
-/// What an engine is. `EngineStats` of `web/src/types.ts` but for what the page knows itself.
+/// Description of an engine: `EngineStats` of `web/src/types.ts` but for the fields that the page knows itself.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stats {

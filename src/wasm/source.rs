@@ -29,7 +29,7 @@ extern "C" {
     fn read(this: &PageSource, name: &str, start: f64, end: f64) -> Result<Promise, JsValue>;
 }
 
-/// What the page threw, so that it can be thrown again as it was.
+/// A value that the page threw, kept so that it can be thrown again unchanged.
 #[derive(Clone, Default)]
 pub(super) struct Thrown(Rc<RefCell<Option<JsValue>>>);
 
@@ -39,7 +39,7 @@ impl Thrown {
         self.0.borrow_mut().get_or_insert(value);
     }
 
-    /// What was thrown first.
+    /// The value that was thrown first.
     pub(super) fn take(&self) -> Option<JsValue> {
         self.0.borrow_mut().take()
     }

@@ -252,7 +252,7 @@ fn outputs_that_are_not_finite_are_an_error_everywhere() {
             let check = |error: EngineError, at: usize| {
                 let what = format!("{case} on {}: {error}", place.name);
                 assert!(matches!(error, EngineError::NotFinite { position, .. } if position == at), "{what}");
-                assert!(error.to_string().contains("--weights f32"), "{what}");
+                assert!(error.to_string().contains("load with weights in f32"), "{what}");
             };
             for sampler in [Sampler::default(), hot.clone()] {
                 let slot = engine.open().expect("a slot");
@@ -314,7 +314,7 @@ fn keys_beyond_f16_are_told_of_as_such() {
                     let first = if chunk == 1 { 1 } else { ids.len() };
                     let what = format!("{}, spans of {chunk}: {error}", place.name);
                     assert!(matches!(error, EngineError::NotFinite { position, .. } if position == first), "{what}");
-                    assert!(kv_f16 && error.to_string().contains("--kv f32"), "{what}");
+                    assert!(kv_f16 && error.to_string().contains("keys and values in f32"), "{what}");
                 }
             }
         }

@@ -34,7 +34,7 @@ fn compare(engine: &mut Engine, reference: &mut Engine, ids: &[u32], window: usi
 fn name(weights: WeightChoice, rounding: Rounding) -> String {
     let name = weights.name();
     match weights {
-        WeightChoice::Q4 | WeightChoice::Q4m => format!("{name}, {}", format!("{rounding:?}").to_lowercase()),
+        WeightChoice::Q4 | WeightChoice::Q4m => format!("{name}, {}", rounding.name()),
         _ => name,
     }
 }
@@ -89,7 +89,7 @@ fn the_demo_model_keeps_its_wits() {
     // left to win.
     for (weights, most) in [(WeightChoice::Q4, 0.9), (WeightChoice::Q4m, 1.2)] {
         let (plain, searched) = (kl(weights, Rounding::Plain), kl(weights, Rounding::Searched));
-        assert!(searched < most * plain, "{weights:?}: {searched} searched, {plain} rounded plainly");
+        assert!(searched < most * plain, "{weights:?}: {searched} by MSE search, {plain} by absmax");
     }
     assert!(kl(WeightChoice::Q8, Rounding::Plain) < kl(WeightChoice::Q4m, Rounding::Searched));
 }

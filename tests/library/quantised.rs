@@ -70,7 +70,7 @@ fn the_search_wins_what_it_is_for() {
     for (format, most) in [(Quantised::Q4, 0.80), (Quantised::Q4m, 0.85)] {
         let [plain, searched] =
             [Rounding::Plain, Rounding::Searched].map(|r| squared_error(&numbers, &round_trip(&numbers, format, r)));
-        println!("{}: {:.3} of the squared error of plain rounding", format.name(), searched / plain);
+        println!("{}: {:.3} of the squared error of absmax rounding", format.name(), searched / plain);
         assert!(searched < most * plain, "{}: {searched:e} of {plain:e}", format.name());
     }
 }

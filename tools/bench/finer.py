@@ -1,4 +1,4 @@
-"""Which matrices are worth more than 4 bits: quantises the demo model plainly to q4, but for one kind of matrix at a
+"""Which matrices are worth more than 4 bits: quantises the demo model to q4 with absmax scales, but for one kind of matrix at a
 time in q8 or as it is, and has `selvedge perplexity` tell how far each is from the model in f32.
 
     python3 tools/bench/finer.py target/release/selvedge TEXT
@@ -41,7 +41,7 @@ def tensors():
 
 
 def quantised(numbers, bits):
-    """Codes and scales, rounded plainly."""
+    """Codes and absmax scales."""
     rows, columns = numbers.shape
     groups = -(-columns // GROUP)
     padded = np.zeros((rows, groups * GROUP), np.float32)

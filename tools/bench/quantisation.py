@@ -40,16 +40,16 @@ def draw(text):
     for size in range(4):
         lines.append(f'  <text x="{x(size):.1f}" y="{BOTTOM + 18}" text-anchor="middle">{size} MB</text>')
     for name, size, divergence in rows(text):
-        fill = "#fdfcf9" if "plain" in name else "#2b4c8c"
+        fill = "#fdfcf9" if "absmax" in name else "#2b4c8c"
         left = "q4," in name
         at = x(size) + (-10 if left else 10)
         lines += [
             f'  <circle cx="{x(size):.1f}" cy="{y(divergence):.1f}" r="5" fill="{fill}" stroke="#2b4c8c" stroke-width="2"/>',
-            f'  <text x="{at:.1f}" y="{y(divergence) + (-2 if "plain" in name else 11):.1f}"'
+            f'  <text x="{at:.1f}" y="{y(divergence) + (-2 if "absmax" in name else 11):.1f}"'
             f' text-anchor="{"end" if left else "start"}">{name}</text>',
         ]
     title = "The demo model in 8 and 4 bits: mean divergence from f32"
-    below = "nats, by megabytes of weights; hollow: rounded plainly, full: searched"
+    below = "nats, by megabytes of weights; hollow: absmax, full: MSE search"
     return frame(HEIGHT, LEFT, title, below, *lines)
 
 

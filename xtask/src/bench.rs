@@ -7,7 +7,7 @@ use crate::{drivers, shell};
 /// Build for speed and run `selvedge bench`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What `selvedge bench` is given; none prints what it takes.
+    /// Arguments of `selvedge bench`; without any, its help
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What Debian's package manager can bring, and what to say where it cannot.
+//! Packages that Debian's package manager can install, and advice where it cannot.
 
 use std::path::Path;
 use std::process::Command;
@@ -67,7 +67,7 @@ pub fn unpack(suite: &str, packages: &[&str], folder: &Path) -> Result<()> {
 /// The keys that Debian's archive is signed with; part of every installation.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where this system gets its own release from.
+/// Address of the archive of this system's release.
 fn archive() -> Result<String> {
     let release = release().context("not a Debian system")?;
     let mut targets = Command::new("apt-get");

@@ -13,12 +13,12 @@ pub struct Arguments {
     /// Another model's folder, for the terminal.
     #[arg(requires = "terminal")]
     model: Option<String>,
-    /// Where the page is served; another port when this one is taken.
+    /// Port of the page; another one when this one is taken
     #[arg(long, default_value_t = 5173)]
     port: u16,
 }
 
-/// Where the built page lies.
+/// Folder of the built page.
 const PAGE: &str = "web/demo/dist";
 
 pub fn run(arguments: &Arguments) -> Result<()> {

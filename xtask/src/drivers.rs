@@ -18,11 +18,11 @@ use crate::{debian, shell};
 /// A driver that programs can be told to use.
 #[derive(Clone, Debug)]
 pub struct Driver {
-    /// What it is called in reports.
+    /// Name in reports.
     pub name: &'static str,
     /// The description that the Vulkan loader reads.
     pub description: PathBuf,
-    /// Where it finds newer libraries than the system's.
+    /// Folder of newer libraries than the system's.
     libraries: Option<PathBuf>,
 }
 
@@ -84,7 +84,7 @@ fn lavapipe() -> Result<Driver> {
     Ok(Driver { name: "lavapipe", description, libraries: None })
 }
 
-/// Whether the Vulkan loader can be found, in any of the places that distributions use.
+/// True if the Vulkan loader is in any of the places that distributions use.
 fn loader_is_there() -> bool {
     let listed =
         |tool: &str| shell::read(Command::new(tool).arg("-p")).is_ok_and(|list| list.contains("libvulkan.so.1"));

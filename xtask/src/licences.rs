@@ -19,7 +19,7 @@ pub const NOTICES: &str = "THIRD-PARTY-NOTICES.txt";
 /// Beginnings of the names of files that hold licences, in lower case.
 const NAMES: [&str; 6] = ["license", "licence", "copying", "copyright", "notice", "unlicense"];
 
-/// What is shipped.
+/// Build that is shipped.
 #[derive(Clone, Copy, Debug)]
 pub enum Build {
     /// The binary, for this machine.
@@ -219,7 +219,7 @@ fn allowed(path: &Path) -> Result<Vec<String>> {
     Ok(list.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
-/// Whether the allowed licences are enough for an expression such as `(MIT OR Apache-2.0) AND Unicode-3.0`.
+/// True if the allowed licences are enough for an expression such as `(MIT OR Apache-2.0) AND Unicode-3.0`.
 fn satisfies(expression: &str, allowed: &[String]) -> Result<bool> {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();

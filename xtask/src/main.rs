@@ -32,7 +32,7 @@ enum Verb {
     Test(test::Arguments),
     Check(check::Arguments),
     Bench(bench::Arguments),
-    Wasm(wasm::Arguments),
+    Wasm(web::Arguments),
     Release(release::Arguments),
 }
 
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
-        Verb::Wasm(arguments) => wasm::run(&arguments),
+        Verb::Wasm(arguments) => web::run(&arguments),
         Verb::Release(arguments) => release::run(&arguments),
     };
     match done {

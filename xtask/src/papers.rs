@@ -1,4 +1,4 @@
-//! What the packages would publish: their licences and notices, their sources, and nothing that is only the project's.
+//! Contents of the packages: licences and notices, sources, and nothing that is only the project's.
 
 use std::collections::BTreeSet;
 

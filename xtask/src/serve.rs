@@ -27,10 +27,10 @@ pub fn serve(listener: &TcpListener, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What a browser asks for.
+/// Request of a browser.
 #[derive(Debug, Default, PartialEq)]
 struct Request {
-    /// Whether the bytes themselves are wanted.
+    /// True if the bytes themselves are wanted.
     body: bool,
     path: String,
     /// The first byte and, if it is said, the one behind the last.
@@ -155,7 +155,7 @@ fn kind(path: &Path) -> &'static str {
 mod tests {
     use super::*;
 
-    /// What the server says to a request, as text.
+    /// Answer of the server to a request, as text.
     fn ask(folder: &Path, request: &str) -> String {
         let listener = listen(0).expect("a port");
         let address = listener.local_addr().expect("an address");

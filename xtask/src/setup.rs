@@ -18,7 +18,7 @@ pub const WASM: &str = "wasm32-unknown-unknown";
 /// The oldest Node.js that the tools in `web/` run on.
 const NODE: u32 = 20;
 
-/// What the tests run with.
+/// Programs and drivers that the tests run with.
 pub struct Tools {
     /// Software GPUs.
     pub drivers: Vec<Driver>,
@@ -121,7 +121,7 @@ pub fn wasm_target() -> Result<()> {
     Ok(())
 }
 
-/// Whether a file is missing or older than another.
+/// True if a file is missing or older than another.
 fn older(file: &Path, than: &Path) -> bool {
     let modified = |path: &Path| path.metadata().and_then(|data| data.modified());
     !matches!((modified(file), modified(than)), (Ok(file), Ok(than)) if file >= than)

@@ -25,7 +25,7 @@ pub fn program(name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Where a program of that name lies in `PATH`.
+/// Path of a program of that name in `PATH`.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
@@ -43,7 +43,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a command prints on its standard output.
+/// Standard output of a command.
 pub fn read(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start `{}`", spell(command)))?;
     if !output.status.success() {

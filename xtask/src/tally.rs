@@ -13,7 +13,7 @@ pub struct Tally {
     pub failed: u64,
     /// Tests that did not run, and parts of tests that did not.
     pub skipped: u64,
-    /// How often each reason was given.
+    /// Count of each reason.
     pub reasons: BTreeMap<String, u64>,
 }
 

@@ -29,7 +29,7 @@ const LIBRARY: [&str; 4] = ["--package", "selvedge", "--test", "library"];
 /// The feature that brings the CUDA backend.
 const CUDA: &str = "selvedge/native-cuda";
 
-/// Where the shaders are written for Tint.
+/// Folder in which the shaders are written for Tint.
 const SHADERS: &str = "target/shaders";
 
 /// The npm package in a browser, and in Node.js.
@@ -176,9 +176,9 @@ fn count(command: &mut Command, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// What the stages came to.
+/// Results of the stages.
 struct Report {
-    /// Whether the long tier runs, too.
+    /// True if the long tier runs too.
     all: bool,
     lines: Vec<String>,
     total: Tally,

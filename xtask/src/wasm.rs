@@ -1,17 +1,13 @@
-//! `cargo xtask wasm`: the browser build, in `web/pkg/` and `web/dist/`.
+//! The browser build of the library: the WebAssembly module and its bindings, in `web/pkg/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{setup, shell, web};
+use crate::{setup, shell};
 
-/// Build the WebAssembly module into web/pkg/ and the npm package around it into web/dist/.
-#[derive(clap::Args)]
-pub struct Arguments {}
-
-/// Where the module and its face lie.
+/// Folder of the WebAssembly module and its bindings.
 pub const PACKAGE: &str = "web/pkg";
 
 /// Most bytes of the module, gzipped: what a page downloads before any weight.
@@ -19,10 +15,6 @@ const BUDGET: u64 = 2_500_000;
 
 /// The profile of `Cargo.toml` that it is built with.
 const PROFILE: &str = "wasm";
-
-pub fn run(_: &Arguments) -> Result<()> {
-    web::package()
-}
 
 /// Builds the module; an error when it has outgrown its budget.
 pub fn build() -> Result<()> {

@@ -1,4 +1,4 @@
-//! The npm package in `web/`: its JavaScript from its TypeScript, around the WebAssembly module.
+//! `cargo xtask wasm`: the npm package in `web/`, its JavaScript from its TypeScript, around the WebAssembly module.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +7,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::licences::{self, Build, NOTICES};
 use crate::{setup, shell, wasm};
+
+/// Build the WebAssembly module into web/pkg/ and the npm package around it into web/dist/.
+#[derive(clap::Args)]
+pub struct Arguments {}
+
+pub fn run(_: &Arguments) -> Result<()> {
+    package()
+}
 
 /// Most bytes of the package's JavaScript, all of it together and gzipped, before any bundler makes it smaller.
 const BUDGET: u64 = 40_000;

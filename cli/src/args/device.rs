@@ -1,4 +1,4 @@
-//! `--device` and `--adapter`: which backend to run on.
+//! Device of a command: `--device` and `--adapter`.
 
 use clap::ValueEnum;
 
@@ -21,7 +21,7 @@ pub(crate) enum Device {
     Cpu,
 }
 
-/// Opens a device. What was chosen in the user's place is said in one line on stderr.
+/// Opens a device. A choice that was made for the user is reported in one line on stderr.
 pub(crate) async fn open(device: Device, adapter: Option<&str>) -> Result<Box<dyn Backend>, CommandError> {
     if let (Device::Cpu | Device::Cuda, Some(name)) = (device, adapter) {
         return Err(CommandError::Misuse(format!(

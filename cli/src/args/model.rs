@@ -1,4 +1,4 @@
-//! What every command that loads a model takes.
+//! Options of every command that loads a model.
 
 use std::path::{Path, PathBuf};
 
@@ -16,37 +16,37 @@ use selvedge::hub::Need;
 use selvedge::runtime::{Engine, EngineOptions, Purpose};
 use selvedge::state::KvFormat;
 
-/// A model and how to load it.
+/// A model and the options of its load.
 #[derive(clap::Args)]
 pub(crate) struct ModelArgs {
     /// Folder with config.json, model.safetensors (or shards) and tokenizer.json; or owner/name@revision on the hub
     model: PathBuf,
-    /// Do not ask the hub: the model is a folder, or in the cache
+    /// Never ask the network: the model is a folder, or in the hub's cache
     #[arg(long)]
     offline: bool,
     #[command(flatten)]
     load: LoadArgs,
 }
 
-/// How to load a model, whichever it is.
+/// Options of a load, for any model.
 #[derive(Clone, clap::Args)]
 pub(crate) struct LoadArgs {
-    /// Where to run: `auto` takes a GPU if there is a real one; `gpu` takes a software GPU too
+    /// Device to run on: `auto` is a real GPU if there is one, else the CPU; `gpu` may be a software GPU too
     #[arg(long, value_enum, default_value = "auto")]
     device: Device,
-    /// Take the GPU whose name contains this, in any case
+    /// Name of the GPU, or a part of it, in any case; `selvedge devices` lists them
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// How matrices are stored
+    /// Storage format of the matrices (weights)
     #[arg(long, value_enum, default_value_t)]
     weights: WeightChoice,
-    /// How the scales of quantised matrices are chosen
+    /// Choice of the scales where matrices are quantised
     #[arg(long, value_enum, default_value_t)]
     rounding: Rounding,
-    /// How attention's keys and values are stored
+    /// Storage format of attention's keys and values
     #[arg(long, value_enum, default_value_t = DEFAULT_KV_FORMAT)]
     kv: KvFormat,
-    /// Tokens that a sequence can hold [default: what the model was made for, at most 8192]
+    /// Context: most tokens of a sequence [default: the model's own, at most 8192]
     #[arg(long, value_name = "N")]
     context: Option<usize>,
     /// Keys that Hymba's windowed layers see while decoding
@@ -60,7 +60,7 @@ impl ModelArgs {
         self.model.display().to_string()
     }
 
-    /// How matrices are stored, as the user wrote it.
+    /// Storage format of the matrices, as the user wrote it.
     pub(crate) fn weights_name(&self) -> String {
         self.load.weights.name()
     }
@@ -105,7 +105,7 @@ impl ModelArgs {
         self.load.load(&checkpoint, slots, Purpose::Generate).await
     }
 
-    /// The same for something else than writing.
+    /// The same for another purpose than generating.
     pub(crate) async fn load_for(&self, purpose: Purpose) -> Result<Engine, CommandError> {
         let checkpoint = Checkpoint::open(self.open(Need::All)?).await?;
         self.load.load(&checkpoint, 1, purpose).await

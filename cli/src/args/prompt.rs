@@ -1,4 +1,4 @@
-//! What a command reads: a text, or token ids.
+//! Input of a command: a text, or token ids.
 
 use std::ffi::OsString;
 
@@ -9,10 +9,10 @@ use selvedge::runtime::{Engine, EngineError};
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Prompt {
-    /// The text
+    /// Text of the prompt
     #[arg(long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<OsString>,
-    /// Its token ids: 1,2,3
+    /// Token ids of the prompt: 1,2,3
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     tokens: Option<Vec<u32>>,
 }

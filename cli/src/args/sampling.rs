@@ -1,4 +1,4 @@
-//! The choice of tokens, as the user says it.
+//! Options of the sampler.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -9,34 +9,34 @@ use selvedge::state::Sampler;
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Choice of tokens")]
 pub(crate) struct SamplingArgs {
-    /// How much chance there is: 0, or less than 0.00001, always takes the most probable token [default: 0, or 1 with another option of these]
+    /// Temperature; 0, or less than 0.00001: always the most probable token [default: 0; 1 with --top-k, --top-p, --min-p or --seed]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
-    /// Choose among the K most probable tokens; 0: all
+    /// Keep the K most probable tokens; 0: all
     #[arg(long, value_name = "K")]
     top_k: Option<u32>,
-    /// Choose among the fewest tokens that make up P of the probability
+    /// Keep the fewest tokens that together have probability P
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// Leave out tokens with less than P of the largest probability
+    /// Drop tokens with less than P times the largest probability
     #[arg(long, value_name = "P")]
     min_p: Option<f32>,
-    /// Divide the logits of tokens that were read or said by F; 1: do not
+    /// Divide the positive logits of tokens in the prompt or the answer by F, multiply the negative ones; 1: off
     #[arg(long, value_name = "F")]
     repetition_penalty: Option<f32>,
-    /// Lower the logits of tokens by F for each time they were said
+    /// Subtract F from a token's logit for each time that it was chosen; 0: off
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
-    /// Lower the logits of tokens that were said by F
+    /// Subtract F from the logit of every token that was chosen; 0: off
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     presence_penalty: Option<f32>,
-    /// The same seed gives the same text [default: another one each time]
+    /// Seed: the same seed gives the same text on the same device [default: a new one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
 
 impl SamplingArgs {
-    /// What the user said, then what is recommended.
+    /// The sampler: the user's options, then the recommendation.
     pub(crate) fn sampler(&self, recommended: &Recommended) -> Sampler {
         let overrides = SamplingOverrides {
             temperature: self.temperature,

@@ -1,5 +1,5 @@
-//! `selvedge bench`: how fast a model reads (pp) and writes (tg) on this machine, and what each token costs
-//! in kernels, bytes and objects.
+//! `selvedge bench`: speed of a model on this machine, reading a prompt (pp) and generating (tg), with the kernels, bytes
+//! and objects of each token.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -13,27 +13,27 @@ use selvedge::backend::{Outputs, Step, Tokens};
 use selvedge::runtime::{Cancel, Engine, PREFILL_ROWS};
 use selvedge::state::SlotId;
 
-/// Measure how fast a model reads and writes.
+/// Measure the speed of a model: reading a prompt, and generating tokens.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Random weights: MODEL is a folder with a config.json, or a preset
+    /// Use random weights: MODEL is a folder with a config.json, or a preset
     #[arg(long)]
     random_weights: bool,
     /// Tokens of the prompt to read
     #[arg(long, value_name = "N", default_value_t = 512)]
     prompt: usize,
-    /// Tokens to write, one at a time
+    /// Tokens to generate, one at a time
     #[arg(long, value_name = "N", default_value_t = 128)]
     generate: usize,
-    /// Tokens that each sequence is taken to hold already; several for several measurements
+    /// Tokens that each sequence holds already; several values for several measurements
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [0])]
     depth: Vec<usize>,
-    /// Sequences that are written at the same time
+    /// Sequences that are generated at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     batch: u32,
-    /// Print JSON
+    /// Print a JSON list
     #[arg(long)]
     json: bool,
 }
@@ -153,7 +153,7 @@ impl Args {
     }
 }
 
-/// What one run took.
+/// Times and counts of one run.
 struct Measured {
     prompt_s: f64,
     generate_s: f64,

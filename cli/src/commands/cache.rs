@@ -1,4 +1,4 @@
-//! `selvedge cache`: what the hub's cache holds on this machine, and making room in it.
+//! `selvedge cache`: the models in the hub's cache on this machine: a list, and removal.
 
 use std::io;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use selvedge::hub::{Cache, Cached, Hub, ModelName, Settings};
 /// Digits of a commit that are enough for people.
 const SHORT: usize = 8;
 
-/// Show or remove the models that lie in the hub's cache.
+/// List or remove the models in the hub's cache.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -25,17 +25,17 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Show the models, their revisions and sizes, and when they were last used
+    /// List the models with their revisions, sizes and times of last use
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove a model, all its revisions
+    /// Remove a model with all its revisions
     Remove {
         /// The model: owner/name
         model: String,
-        /// Do not ask
+        /// Remove without asking
         #[arg(long)]
         yes: bool,
     },
@@ -61,7 +61,7 @@ struct Line<'c> {
     bytes: u64,
     /// Seconds since 1970.
     last_used: Option<u64>,
-    /// Whether config and weights are all there.
+    /// True if config and weights are all there.
     complete: bool,
     path: String,
 }

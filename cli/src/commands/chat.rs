@@ -24,26 +24,26 @@ use selvedge::runtime::{Cancel, Engine, EngineError, Purpose};
 use selvedge::state::Sampler;
 use selvedge::text::{ChatMessage, ChatTemplate, Piece, RenderRequest, TextError};
 
-/// What the model is told first.
+/// Default system message.
 const SYSTEM: &str = "You are a helpful assistant.";
 
 const HELP: &str = "\
-/regenerate   another try at the last answer: another draw, where tokens are drawn and no --seed is given
-/edit TEXT    say TEXT instead of what you said last
-/new          begin another conversation
-/think WORD   on, off or auto: thinking aloud, where the model's template has a switch for it
+/regenerate   answer the last question again: a new draw, where tokens are drawn and no --seed is given
+/edit TEXT    replace your last message by TEXT
+/new          begin a new conversation
+/think WORD   on, off or auto: thinking before the answer, where the model's template has a switch for it
 /save FILE    write the conversation as JSON; /save! FILE replaces a file
-/quit         leave (also the end of the input)
-Ctrl-C stops an answer; twice while nothing is being said, it leaves.";
+/quit         exit (so does the end of the input)
+Ctrl-C stops the answer; pressed twice at an idle prompt it exits.";
 
-/// Thinking aloud.
+/// Thinking before the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Thinking {
-    /// Ask the template for it
+    /// Ask the template for thinking
     On,
-    /// Ask the template for none
+    /// Ask the template for no thinking
     Off,
-    /// As the template has it
+    /// As the template decides
     Auto,
 }
 
@@ -58,26 +58,27 @@ impl Thinking {
     }
 }
 
-/// Talk with a model. Without MODEL, with the small one that the binary carries.
+/// Chat with a model; without MODEL, with the small one that the binary carries.
 ///
-/// Lines come from the terminal or from a script on stdin. A line that is refused (the context is full, the template or
-/// the tokenizer refuses it) leaves the conversation as it was; from a script, the exit code at the end is then 1.
+/// Every line of the terminal, or of a script on stdin, is a message; /help lists the commands. A line that is refused
+/// (the context is full, the template or the tokenizer refuses it) leaves the conversation unchanged; with a script,
+/// the exit code at the end is then 1.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Folder with config.json, model.safetensors (or shards), tokenizer.json and a chat template; or
     /// owner/name@revision on the hub
     model: Option<PathBuf>,
-    /// Do not ask the hub: the model is a folder, or in the cache
+    /// Never ask the network: the model is a folder, or in the hub's cache
     #[arg(long)]
     offline: bool,
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Thinking aloud, of models that can: asked for, asked not to, or as the model's template has it
+    /// Thinking before the answer, of models that can: on, off, or as the model's template has it
     #[arg(long, value_enum, default_value_t = Thinking::Auto)]
     thinking: Thinking,
-    /// Tell after every answer how many tokens were read and made
+    /// Print after every answer how many tokens were read and made
     #[arg(long)]
     verbose: bool,
 }
@@ -120,7 +121,7 @@ impl Args {
             refused: false,
         };
         if chat.terminal {
-            status!("/help tells what else you can say.");
+            status!("/help lists the commands.");
         }
         while let Some(line) = chat.line()? {
             if chat.obey(&line).await? == Then::Leave {
@@ -138,7 +139,7 @@ enum Then {
     Leave,
 }
 
-/// The conversation so far and what it is held with.
+/// A conversation and its engine.
 struct Chat {
     engine: Engine,
     chat: generate::Chat,
@@ -147,7 +148,7 @@ struct Chat {
     new_seeds: bool,
     thinking: Thinking,
     messages: Vec<ChatMessage>,
-    /// What every conversation begins with.
+    /// Messages that every conversation begins with.
     opening: Vec<ChatMessage>,
     interrupt: Interrupt,
     terminal: bool,
@@ -209,7 +210,7 @@ impl Chat {
         Ok(Then::Listen)
     }
 
-    /// Where the last question is.
+    /// Index of the last question.
     fn last_question(&self) -> Option<usize> {
         self.messages.iter().rposition(|message| message.role() == "user")
     }
@@ -231,18 +232,19 @@ impl Chat {
         write().map_err(CommandError::file(file))
     }
 
-    /// Puts a question after the first `kept` messages and says the answer. If it is refused, the conversation stays as
-    /// it was.
+    /// Puts a question after the first `kept` messages and prints the answer. If it is refused, the conversation stays
+    /// unchanged.
     async fn ask(&mut self, kept: usize, question: String) -> Result<(), CommandError> {
         let rest = self.messages.split_off(kept);
         self.messages.push(ChatMessage::new("user", question));
         match self.answer().await {
             Err(CommandError::Engine(EngineError::ContextFull { tokens, context, .. })) => self.refuse(format_args!(
                 "the conversation would take {tokens} tokens, and the context holds {context}: \
-                 /new begins another, --context makes more room"
+                 /new begins a new one, --context N makes more room"
             )),
             Err(CommandError::Engine(error)) if error.refuses_text() => self.refuse(format_args!(
-                "error: {error}; the conversation is as it was before: say something else, or /new"
+                "error: {}; the conversation is unchanged: send another message, or /new",
+                CommandError::Engine(error)
             )),
             other => return other,
         }
@@ -268,7 +270,7 @@ impl Chat {
         match reason {
             Some(FinishReason::Context) => {
                 let context = self.engine.context();
-                status!("the context of {context} tokens is full: /new begins another conversation");
+                status!("the context of {context} tokens is full: /new begins a new conversation");
             }
             Some(FinishReason::Cancelled) => status!("(stopped)"),
             _ => {}
@@ -280,7 +282,7 @@ impl Chat {
     }
 }
 
-/// Says a reply as it comes; gives its answer.
+/// Prints a reply as it comes; gives its answer.
 async fn print_reply(engine: &mut Engine, turn: &mut Turn) -> Result<String, CommandError> {
     let mut answer = String::new();
     let mut printer = ReplyPrinter::new();
@@ -293,7 +295,7 @@ async fn print_reply(engine: &mut Engine, turn: &mut Turn) -> Result<String, Com
     Ok(answer)
 }
 
-/// What the model is told first, unless its template has no place for that. A template that refuses even a plain
+/// The system message, unless the template has no place for one. A template that refuses even a plain
 /// question is an error.
 fn opening(template: &ChatTemplate) -> Result<Vec<ChatMessage>, TextError> {
     let (system, question) = (ChatMessage::new("system", SYSTEM), ChatMessage::new("user", "Hello."));
@@ -304,7 +306,7 @@ fn opening(template: &ChatTemplate) -> Result<Vec<ChatMessage>, TextError> {
     template.render(&RenderRequest::new(&[question], true)).map(|_| vec![])
 }
 
-/// Says a reply on stdout as it comes. Thinking is dim; where that cannot be shown, it goes to stderr.
+/// Printer of a reply on stdout, as it comes. Thinking is dim; where that cannot be shown, it goes to stderr.
 struct ReplyPrinter {
     dim: bool,
     thinking: bool,
@@ -335,7 +337,7 @@ impl ReplyPrinter {
     }
 }
 
-/// What Ctrl-C does: it stops the reply under way; without one, the second in a row leaves.
+/// Handler of Ctrl-C: it stops the reply; without a reply, the second in a row exits.
 #[derive(Clone)]
 struct Interrupt(Arc<Mutex<Doing>>);
 
@@ -359,7 +361,7 @@ impl Interrupt {
         match &*doing {
             Doing::Replying(cancel) => cancel.cancel(),
             Doing::Listening => {
-                terminal::message(format_args!("\nCtrl-C again or /quit leaves\n> "), "");
+                terminal::message(format_args!("\nCtrl-C again or /quit exits\n> "), "");
                 *doing = Doing::Asked;
             }
             Doing::Asked => std::process::exit(INTERRUPTED.into()),
@@ -373,7 +375,7 @@ impl Interrupt {
         cancel
     }
 
-    /// It is the user's turn, with nothing asked.
+    /// Back at an idle prompt.
     fn forget(&self) {
         self.set(Doing::Listening);
     }

@@ -1,4 +1,4 @@
-//! `selvedge convert`: a checkpoint in other formats.
+//! `selvedge convert`: a checkpoint written in another format.
 
 mod own_files;
 mod record;
@@ -26,29 +26,29 @@ use own_files::OwnFiles;
 use record::Record;
 use target::TargetFolder;
 
-/// Write a model in other formats, as a folder that every command loads.
+/// Write a model in another format, as a folder that every command loads.
 ///
-/// What was finished before a conversion was cut stays, and the same command goes on from there; another source or other
-/// options are refused.
+/// A conversion that was cut goes on with the same command: finished files stay. Another source or other options are
+/// refused, unless --restart is given.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Folder with config.json and model.safetensors (or shards); or owner/name@revision on the hub
     model: PathBuf,
     /// Folder to write
     out: PathBuf,
-    /// How matrices are stored
+    /// Storage format of the matrices (weights)
     #[arg(long, value_enum)]
     weights: WeightChoice,
-    /// How the scales of quantised matrices are chosen
+    /// Choice of the scales where matrices are quantised
     #[arg(long, value_enum, default_value_t)]
     rounding: Rounding,
-    /// MiB of a file, unless a single tensor has more
+    /// Most MiB of a file, unless a single tensor has more
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
     shard: u64,
     /// Remove the files that an earlier conversion made in OUT, and start over
     #[arg(long)]
     restart: bool,
-    /// Do not ask the hub: the model is a folder, or in the cache
+    /// Never ask the network: the model is a folder, or in the hub's cache
     #[arg(long)]
     offline: bool,
 }

@@ -1,4 +1,4 @@
-//! `selvedge devices`: where models can run on this machine.
+//! `selvedge devices`: the devices of this machine.
 
 use std::process::ExitCode;
 

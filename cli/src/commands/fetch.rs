@@ -1,4 +1,4 @@
-//! `selvedge fetch`, and how every command comes to the files of the model that it is given.
+//! `selvedge fetch`, and the search for a model's files that every command does.
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use crate::terminal::{self, status};
 use selvedge::arch;
 use selvedge::hub::{FetchEvent, Hub, HubError, ModelName, Need, Settings};
 
-/// Fetch a model from the Hugging Face hub, or what is missing of it, and print its folder.
+/// Fetch a model, or its missing files, from the Hugging Face hub, and print its folder.
 ///
-/// Goes on where an earlier attempt ended. HF_TOKEN (or `hf auth login`), HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and
+/// An interrupted download goes on where it ended. HF_TOKEN (or `hf auth login`), HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and
 /// HF_HUB_OFFLINE mean what they mean to Python's huggingface_hub, whose cache this is.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Branch, tag or commit [default: main]
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// Do not ask the network: only say whether the model is there
+    /// Never ask the network: print the folder if the model is in the cache, else fail
     #[arg(long)]
     offline: bool,
 }
@@ -90,7 +90,7 @@ fn fetch(hub: &Hub, model: &ModelName, need: Need) -> Result<PathBuf, CommandErr
     });
     bar.finish_and_clear();
     if fetched.is_ok() && !missing {
-        status!("nothing was missing");
+        status!("nothing was missing in the cache");
     }
     ctrl_c_ends("")?;
     Ok(fetched?)

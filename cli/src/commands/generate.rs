@@ -1,4 +1,4 @@
-//! `selvedge generate`: a prompt goes in, the model's text comes out as it is made.
+//! `selvedge generate`: a text that continues a prompt, printed as it is made.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -15,14 +15,14 @@ use selvedge::generate::{FinishReason, GenerateOptions, Generation, Recommended}
 use selvedge::runtime::{Cancel, EngineError};
 use selvedge::text::{Detokenizer, Tokenizer};
 
-/// Continue a prompt. Without further options always by the most probable token.
+/// Continue a prompt; without further options always by the most probable token.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     prompt: Prompt,
-    /// Most tokens to make
+    /// Most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_tokens: usize,
     #[command(flatten)]
@@ -93,7 +93,7 @@ impl Args {
     }
 }
 
-/// What was generated so far, said print as it comes where that is wanted.
+/// The tokens generated so far, printed as they come where that is wanted.
 struct Transcript<'t> {
     decoder: Option<Detokenizer<&'t Tokenizer>>,
     print: bool,

@@ -1,4 +1,4 @@
-//! `selvedge inspect`: what a model is and how many bytes it takes, from its config alone where there is no more.
+//! `selvedge inspect`: a model's layers, parameters and bytes, from its config alone where there are no weights.
 
 use std::fmt;
 use std::path::Path;
@@ -25,25 +25,25 @@ const LLAMA_3B_PER_TOKEN: u64 = 28 * 8 * 128 * 2 * 2;
 /// The length at which the Hymba paper's figure of 78.6 MB comes out.
 const PAPER_TOKENS: u64 = 8192;
 
-/// Show layers, parameters and bytes of a model.
+/// Show a model's layers, its parameters, and the bytes of its weights and of a sequence's state.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder with config.json, with or without weights; or owner/name@revision on the hub, of which only the config
-    /// is fetched; or a preset (hymba-1.5b)
+    /// Folder with config.json, with or without weights; owner/name@revision on the hub, of which only the config is
+    /// fetched; or a preset (hymba-1.5b)
     model: String,
-    /// Do not ask the hub: the model is a folder, a preset, or in the cache
+    /// Never ask the network: the model is a folder, a preset, or in the hub's cache
     #[arg(long)]
     offline: bool,
-    /// Tokens of one sequence [default: what the model was made for]
+    /// Tokens of one sequence [default: the model's own context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=LONGEST_CONTEXT))]
     context: Option<u64>,
-    /// How matrices are stored
+    /// Storage format of the matrices (weights)
     #[arg(long, value_enum, default_value_t = WeightChoice::Auto)]
     weights: WeightChoice,
-    /// How keys and values are stored
+    /// Storage format of attention's keys and values
     #[arg(long, value_enum, default_value_t = KvFormat::F16)]
     kv: KvFormat,
-    /// Print JSON
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -104,13 +104,13 @@ fn promised_weights(model: &Model, config: &Config, choice: WeightChoice) -> Res
     Ok(stored.sum())
 }
 
-/// What `inspect` prints. Bytes; those of the state are one sequence's.
+/// Report of `inspect`. Sizes in bytes; those of the state are one sequence's.
 #[derive(Debug, Serialize)]
 struct Report {
     model_type: String,
     parameters: u64,
     layers: usize,
-    /// What a reward model gives instead of words; empty for all others.
+    /// Labels of a reward model; empty for all others.
     labels: Vec<String>,
     context: u64,
     kv: &'static str,

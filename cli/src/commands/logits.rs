@@ -1,4 +1,4 @@
-//! `selvedge logits`: the model's raw answers, to compare with other implementations.
+//! `selvedge logits`: a model's logits, to compare with other implementations.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ pub(crate) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     sequence: Sequence,
-    /// Tokens to read in spans, the rest one by one as while decoding [default: all]
+    /// Tokens to read in spans, as a prompt; the rest is read one by one, as while decoding [default: all]
     #[arg(long, value_name = "N")]
     prefill: Option<usize>,
-    /// Tokens of a span
+    /// Tokens of a span (rows of a step)
     #[arg(long, value_name = "N", default_value_t = PREFILL_ROWS, value_parser = at_least_one)]
     chunk: usize,
     /// File to write: safetensors with one F32 tensor `logits` of shape [tokens, vocabulary]; `-` is stdout

@@ -21,11 +21,14 @@ use clap::{Parser, Subcommand};
 use crate::licences;
 use crate::terminal::{self, status};
 
-/// Runs hybrid language models (attention and state-space layers woven together).
+/// Run hybrid language models (attention and state-space layers woven together).
+///
+/// Without a command: a conversation with the small model that the binary carries. Results go to stdout, everything
+/// else to stderr. Exit codes: 0, 1 for a failure, 2 for a misuse, 130 after Ctrl-C.
 #[derive(Parser)]
 #[command(name = "selvedge", version, args_conflicts_with_subcommands = true)]
 struct Cli {
-    /// Print the licences of the program and of all that it contains
+    /// Print the licences of the program and of the libraries in it
     #[arg(long)]
     licenses: bool,
     #[command(subcommand)]
@@ -77,7 +80,7 @@ pub(crate) fn main() -> ExitCode {
     })
 }
 
-/// Ends with clap's words on a command line, which repeat parts of it.
+/// Prints clap's message about a wrong command line, which repeats parts of it, and exits.
 fn misuse(error: &clap::Error) -> ! {
     let text = error.render().to_string();
     if matches!(terminal::shown(&text), Cow::Borrowed(_)) {

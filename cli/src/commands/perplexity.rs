@@ -1,4 +1,4 @@
-//! `selvedge perplexity`: how well a model foretells a text, and how far it is from a reference.
+//! `selvedge perplexity`: perplexity of a text, and divergence from a reference model.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,13 +15,12 @@ use selvedge::checkpoint::WeightChoice;
 use selvedge::eval::{Perplexity, perplexity};
 use selvedge::runtime::{Cancel, Engine, EngineError};
 
-/// Tokens of a window, where nobody says otherwise and the model can be that long.
+/// Default tokens of a window, if the model can be that long.
 const WINDOW: usize = 512;
 
-/// Measure how well a model foretells a text, and with --reference how far it is from another one.
+/// Measure the perplexity of a text, and with --reference the divergence from another model.
 ///
-/// The text is read in windows that know nothing of each other; every token but the first of a window is
-/// foretold from those before it.
+/// The text is read in independent windows; every token but the first of a window is predicted from those before it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -31,10 +30,10 @@ pub(crate) struct Args {
     /// Tokens of a window [default: 512, or as many as the context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     window: Option<u32>,
-    /// Compare with this model, on the same device: the same one in a finer format, as a rule
+    /// Model to compare with, on the same device: usually the same model in a finer format
     #[arg(long, value_name = "MODEL")]
     reference: Option<PathBuf>,
-    /// How the reference's matrices are stored
+    /// Storage format of the reference's matrices
     #[arg(long, value_enum, default_value_t, requires = "reference")]
     reference_weights: WeightChoice,
     /// Print one JSON object
@@ -73,7 +72,9 @@ impl Args {
         let mut engine = self.model.load().await?;
         let ids = self.text.ids(&engine)?;
         if ids.len() < 2 {
-            return Err(CommandError::Misuse("the text has fewer than two tokens; nothing can be foretold".into()));
+            return Err(CommandError::Misuse(
+                "the text has fewer than two tokens, so none can be predicted from another".into(),
+            ));
         }
         let mut reference = match &self.reference {
             Some(path) => Some(self.model.other(path, self.reference_weights).load().await?),
@@ -88,7 +89,7 @@ impl Args {
             let (ours, theirs) = (engine.model().vocabulary, reference.model().vocabulary);
             if ours != theirs {
                 return Err(CommandError::Misuse(format!(
-                    "the vocabularies differ, {ours} and {theirs} tokens: nothing can be compared"
+                    "the vocabularies differ ({ours} and {theirs} tokens), so the models cannot be compared"
                 )));
             }
         }

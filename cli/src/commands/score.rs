@@ -1,4 +1,4 @@
-//! `selvedge score`: what a reward model, or another with a head of a few labels, says of a text.
+//! `selvedge score`: scores of a text, from a reward model or another with a head of a few labels.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::terminal;
 use selvedge::arch::Head;
 use selvedge::runtime::Purpose;
 
-/// Judge a text: one number for each label of a reward model.
+/// Score a text with a reward model: one number for each of its labels, after the last token.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -107,7 +107,7 @@ fn templated(template: &str) -> tempfile::TempDir {
     folder
 }
 
-/// What the demo model was trained on.
+/// Template of the demo model's training.
 fn trained() -> String {
     let config = std::fs::read_to_string(demo().join("tokenizer_config.json")).expect("the demo's config");
     let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
@@ -126,7 +126,7 @@ fn a_question_that_the_template_refuses_is_told_and_the_conversation_goes_on() {
     let (said, err) = chat_until(1, &lines, &[model]);
     assert_eq!(said, [greeting.clone(), greeting]);
     assert_eq!(err.matches("silence is nothing").count(), 3, "{err}");
-    assert!(err.contains("chat template") && err.contains("as it was before") && err.contains("/new"), "{err}");
+    assert!(err.contains("chat template") && err.contains("unchanged") && err.contains("/new"), "{err}");
     let saved = std::fs::read_to_string(file).expect("the file");
     assert!(!saved.contains("Silence.") && saved.contains("Hello."), "{saved}");
 }

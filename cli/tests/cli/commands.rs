@@ -47,7 +47,7 @@ fn failure(output: &Output) -> String {
     error.unwrap_or_else(|| panic!("no error in {message}")).to_owned()
 }
 
-/// What the demo model says, as the reference computed it from f32 weights.
+/// Tokens and text of the demo model, as the reference computed them from f32 weights.
 struct Said {
     prompt: String,
     ids: Vec<u64>,

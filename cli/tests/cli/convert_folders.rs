@@ -119,7 +119,7 @@ fn other_options_are_refused_until_told_to_start_over() {
         assert!(heard.contains(said) && heard.contains("--restart"), "{heard}");
     }
     let plain = [&Q8[..], &["--rounding", "plain"]].concat();
-    assert!(refused(model.path(), &out, &plain).contains("--rounding was searched and is plain"));
+    assert!(refused(model.path(), &out, &plain).contains("--rounding was mse and is absmax"));
     // A later version may round otherwise.
     change(&out.join(RECORD), |bytes| {
         let text = String::from_utf8(bytes.clone()).expect("text").replace("\"quantiser\": 1", "\"quantiser\": 0");

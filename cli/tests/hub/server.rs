@@ -12,17 +12,17 @@ use std::time::Duration;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// What the hub puts behind the addresses of large files.
+/// Signature that the hub puts behind the addresses of large files.
 const SIGNATURE: &str = "?Signature=secret";
 
-/// What the client asked.
+/// A request of the client.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
     pub path: String,
     /// By their names in small letters.
     pub headers: BTreeMap<String, String>,
-    /// Whether it came to the address of large files.
+    /// True if it came to the address of large files.
     pub at_store: bool,
 }
 
@@ -33,14 +33,14 @@ impl Request {
         range.map_or(0, |start| start.parse().expect("a number"))
     }
 
-    /// Whether it asks for the bytes of a file of this name.
+    /// True if it asks for the bytes of a file of this name.
     pub fn gets(&self, file: &str) -> bool {
         let bytes = self.at_store || self.path.starts_with("/api/resolve-cache/");
         self.method == "GET" && bytes && self.path.trim_end_matches(SIGNATURE).ends_with(&format!("/{file}"))
     }
 }
 
-/// What the server will say, for a test to change.
+/// Answer of the server, for a test to change.
 #[derive(Default)]
 pub struct Answer {
     pub status: u16,
@@ -160,7 +160,7 @@ impl Server {
         self.state().mischief = Box::new(mischief);
     }
 
-    /// What has been asked since the last time this was asked.
+    /// Requests since the last call.
     pub fn log(&self) -> Vec<Request> {
         std::mem::take(&mut self.state().log)
     }
@@ -253,7 +253,7 @@ fn serve(mut stream: &TcpStream, at_store: bool, store: SocketAddr, state: &Mute
     Ok(())
 }
 
-/// What the real hub would say.
+/// Answer of the real hub.
 fn honest(repos: &BTreeMap<String, Repo>, request: &Request, store: SocketAddr) -> Answer {
     let mut answer = Answer::default();
     answer.refuse(404, "EntryNotFound");

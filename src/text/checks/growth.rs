@@ -14,7 +14,7 @@ const MOST_METASPACES: usize = 2;
 /// Counted in bytes of UTF-8, from the parts in their order.
 #[derive(Default)]
 pub(super) struct Growth {
-    /// What earlier parts put in, and how much longer it may have made a text.
+    /// Texts that earlier parts put in, each with the factor by which it may have made a text longer.
     put: Vec<(String, usize)>,
     prepended: usize,
     precompiled: usize,

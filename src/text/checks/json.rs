@@ -40,7 +40,7 @@ pub(super) struct Model {
     pub max_input_chars_per_word: Option<u64>,
 }
 
-/// What the tokens of a vocabulary come to.
+/// Counts of a vocabulary's tokens.
 #[derive(Default)]
 pub(super) struct Vocabulary {
     pub count: usize,

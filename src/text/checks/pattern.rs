@@ -145,7 +145,7 @@ fn quantifier(letters: &[char], at: usize) -> (bool, bool, usize) {
     (variable, endless, end + more)
 }
 
-/// Where the class that begins at `[` ends.
+/// Index behind the class that begins at `[`.
 fn class_end(letters: &[char], from: usize) -> usize {
     let mut depth = 0;
     let mut at = from;

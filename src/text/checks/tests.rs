@@ -215,7 +215,7 @@ fn paths(value: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What a value may become.
+/// A copy of `file` in which one value is replaced.
 fn mutant(file: &Value, old: &Value, choice: usize, other: usize) -> Value {
     let mut all = vec![];
     paths(file, "", &mut all);

@@ -55,7 +55,7 @@ pub(super) fn exists(name: &str) -> bool {
     !name.is_empty() && NAMES.contains(&name)
 }
 
-/// Whether `value is name(arguments)`.
+/// The value of `value is name(arguments)`.
 pub(super) fn apply(
     interpreter: &mut Interpreter,
     name: &str,

@@ -237,7 +237,7 @@ impl Interpreter<'_> {
         .unwrap_or_else(|| Value::Undefined(Some(name.clone()))))
     }
 
-    /// What a value has under a name as an object, not as a container.
+    /// An attribute that a value has as an object, not as a container.
     pub fn own_attribute(&mut self, value: &Value, name: &Arc<str>) -> Result<Option<Value>, Fault> {
         if methods::exists(value, name) {
             return Value::method(value.clone(), name).map(Some);

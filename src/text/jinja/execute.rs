@@ -11,7 +11,7 @@ use super::limits::{CALL_NESTING, Meter, SCOPE_NESTING};
 use super::value::{Dict, Value};
 use super::{Fault, Moment, Template};
 
-/// What runs a template.
+/// Interpreter of one rendering.
 pub(super) struct Interpreter<'t> {
     pub template: &'t Template,
     pub meter: Meter,
@@ -36,13 +36,13 @@ pub(super) struct Loop {
     pub items: Vec<Value>,
     pub at: usize,
     pub depth: usize,
-    /// What `changed` was asked last.
+    /// Last arguments of `loop.changed`.
     pub changed: Option<Vec<Value>>,
     /// Its statement and scope, for `loop(...)`.
     recursion: Option<(Arc<For>, Rc<Scope>)>,
 }
 
-/// How a statement ends.
+/// Control flow after a statement.
 #[derive(PartialEq, Eq)]
 pub(super) enum Flow {
     Next,

@@ -167,7 +167,7 @@ pub(super) fn check_attribute(name: &str) -> Result<(), Fault> {
     }
 }
 
-/// What `loop` has under a name.
+/// An attribute of `loop`.
 pub(super) fn loop_attribute(loop_: &Loop, name: &str) -> Option<Value> {
     let (at, length) = (loop_.at, loop_.items.len());
     let number = |value: usize| Value::Int(value as i128);

@@ -40,7 +40,7 @@ pub(super) fn tokens(source: &str) -> Result<Vec<Placed>, Fault> {
 struct Lexer<'s> {
     rest: &'s str,
     line: usize,
-    /// What was read last ended in a line end; so begins the source.
+    /// True behind a line end, and at the beginning of the source.
     line_start: bool,
     tokens: Vec<Placed>,
 }

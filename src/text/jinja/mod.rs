@@ -36,7 +36,7 @@ pub(crate) struct Template {
     blocks: HashMap<ast::Name, ast::Body>,
 }
 
-/// What is wrong with a template, or what it refuses.
+/// A fault of a template, or a refusal by it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{message}", line.map(|line| format!("line {line}: ")).unwrap_or_default())]
 pub(crate) struct Fault {
@@ -58,7 +58,7 @@ impl Fault {
         Self::new(format!("the template {}", message.into()))
     }
 
-    /// Where, unless that is known already.
+    /// Adds the line, unless one is known already.
     fn at(mut self, line: usize) -> Self {
         self.line.get_or_insert(line);
         self

@@ -112,7 +112,7 @@ pub(super) fn format(interpreter: &Interpreter, format: &str, values: &Value) ->
     Ok(out)
 }
 
-/// How to write one value: of `%` and of `str.format`.
+/// Format of one value, in `%` and in `str.format`.
 #[derive(Default)]
 pub(super) struct Spec {
     /// `<`, `>`, `^`, `=`; the null character: not said.

@@ -80,7 +80,7 @@ pub(super) fn split_lines(text: &str, keep_ends: bool) -> Vec<&str> {
     lines
 }
 
-/// How many characters to put on each side of a text, as Python's `center` divides them.
+/// Characters to put on each side of a text, divided as Python's `center` does.
 pub(super) fn sides(length: usize, width: usize) -> (usize, usize) {
     let pad = width.saturating_sub(length);
     let left = pad / 2 + (pad & width & 1);

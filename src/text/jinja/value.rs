@@ -301,7 +301,7 @@ impl Dict {
     }
 }
 
-/// How many numbers a range has.
+/// Count of a range's numbers.
 pub(super) fn range_len(&[start, stop, step]: &[i64; 3]) -> usize {
     let (start, stop, step) = (i128::from(start), i128::from(stop), i128::from(step));
     let count = if step > 0 { (stop - start + step - 1) / step } else { (start - stop - step - 1) / -step };

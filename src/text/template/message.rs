@@ -26,12 +26,12 @@ impl ChatMessage {
         }
     }
 
-    /// Who said it.
+    /// The role: `system`, `user`, `assistant` or `tool`; empty where there is none.
     pub fn role(&self) -> &str {
         self.0.get("role").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// What was said; of several parts, the texts.
+    /// The text; of several parts, the texts.
     pub fn content(&self) -> String {
         match self.0.get("content") {
             Some(Value::String(text)) => text.clone(),

@@ -74,7 +74,7 @@ impl ChatTemplate {
     }
 
     /// The prompt for a conversation, as transformers renders it.
-    /// It holds its special tokens itself: see [`super::Tokenizer::encode_prompt`].
+    /// The text holds its special tokens itself: see [`super::Tokenizer::encode_prompt`].
     pub fn render(&self, request: &RenderRequest) -> Result<String, TextError> {
         let fault = |why: jinja::Fault| TextError::Template { file: self.file, why: why.to_string() };
         let list = |items: &[Value]| Value::Array(items.to_vec());

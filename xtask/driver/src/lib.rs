@@ -26,7 +26,7 @@ type Function = Option<unsafe extern "system" fn()>;
 type Find = unsafe extern "system" fn(*mut c_void, *const c_char) -> Function;
 type Negotiate = unsafe extern "system" fn(*mut u32) -> i32;
 
-/// How `VkPhysicalDeviceProperties` begins.
+/// First fields of `VkPhysicalDeviceProperties`.
 #[repr(C)]
 struct Properties {
     api_version: u32,
@@ -35,7 +35,7 @@ struct Properties {
     device: u32,
 }
 
-/// How `VkPhysicalDeviceProperties2` begins.
+/// First fields of `VkPhysicalDeviceProperties2`.
 #[repr(C)]
 struct Properties2 {
     kind: u32,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use selvedge::checkpoint::{Checkpoint, ConvertOptions, SourceError};
-use selvedge::formats::{ROUNDING_VERSION, Rounding};
+use selvedge::formats::ROUNDING_VERSION;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -76,7 +76,7 @@ impl Record {
     ) -> Result<Self, SourceError> {
         let options = Options {
             weights: options.storage.choice.name(),
-            rounding: if options.storage.rounding == Rounding::Plain { "plain" } else { "searched" }.into(),
+            rounding: options.storage.rounding.name().into(),
             shard: options.shard,
             quantiser: ROUNDING_VERSION,
         };
@@ -86,7 +86,13 @@ impl Record {
 
     /// Reads a record; an error says why it is none.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let this: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let mut this: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        // Records of earlier versions have other names for the same roundings.
+        for (old, new) in [("searched", "mse"), ("plain", "absmax")] {
+            if this.options.rounding == old {
+                this.options.rounding = new.into();
+            }
+        }
         if this.version != VERSION {
             return Err(format!("it has version {}, and this program knows version {VERSION}", this.version));
         }
@@ -186,6 +192,20 @@ pub(super) fn hexadecimal(hash: Sha256) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_with_the_old_name_of_a_rounding_is_the_same_record() {
+        let record = |rounding: &str| {
+            let source = Source { config: String::new(), tensors: String::new(), files: BTreeMap::new() };
+            let options = Options { weights: "q4".into(), rounding: rounding.into(), shard: 1, quantiser: 1 };
+            Record { version: VERSION, source, options, files: BTreeMap::new() }
+        };
+        for (old, new) in [("searched", "mse"), ("plain", "absmax")] {
+            let read = Record::parse(&record(old).to_json().expect("JSON")).expect("a record");
+            assert_eq!(read, record(new));
+        }
+        assert_eq!(record("mse").differences(&record("absmax")), ["--rounding was absmax and is mse"]);
+    }
 
     #[test]
     fn samples_lie_in_the_range() {

@@ -1,7 +1,7 @@
 //! The folder that a conversion fills.
 //!
-//! It holds finished files and the record of the conversion. A file's hash is in the record before the file has its
-//! name, and `config.json` comes last, so that a folder that was cut is no model, and whoever goes on can tell
+//! The folder holds finished files and the record of the conversion. A file's hash is in the record before the file has
+//! its name, and `config.json` comes last, so that a folder that was cut is no model, and whoever goes on can tell
 //! what is finished from what only looks so. One conversion at a time works in a folder. Nothing is removed or replaced
 //! that the record does not list.
 
@@ -158,7 +158,7 @@ impl TargetFolder {
         self.remove(LOCK).map_err(CommandError::file(&self.path.join(LOCK)))
     }
 
-    /// Whether a file is the one that was finished, to the bit.
+    /// True for a file that is the finished one, to the bit.
     fn is_finished(&mut self, name: &str, size: u64, head: &[u8]) -> io::Result<bool> {
         let Some(Some(written)) = self.record.files.get(name) else { return Ok(false) };
         let path = self.path.join(name);
