@@ -1,5 +1,5 @@
-//! Handling of Ctrl-C. A program can ask the system for it only once, and its answer changes on the way: a
-//! download is put off, a reply is cut short.
+//! Handling of Ctrl-C. A program can install one handler only, and its action changes on the way: it ends a download,
+//! or stops a reply.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -7,7 +7,7 @@ use crate::error::CommandError;
 use crate::part_file::remove_unfinished;
 use crate::terminal::status;
 
-/// Exit code of what Ctrl-C ended, as shells have it.
+/// Exit code after Ctrl-C, as in shells.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 type Answer = Box<dyn FnMut() + Send>;
@@ -28,7 +28,7 @@ pub(crate) fn on_ctrl_c(answer: impl FnMut() + Send + 'static) -> Result<(), Com
     Ok(())
 }
 
-/// From now on Ctrl-C ends the program at once, after some last words; output files that are not whole are removed.
+/// From now on Ctrl-C ends the program at once, after a message; output files that are not whole are removed.
 pub(crate) fn ctrl_c_ends(words: &'static str) -> Result<(), CommandError> {
     on_ctrl_c(move || {
         if !words.is_empty() {

@@ -61,13 +61,13 @@ pub enum CommandError {
     File {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         error: io::Error,
     },
-    /// Nobody reads the results.
+    /// The results cannot be written.
     #[error("cannot write to stdout: {0}")]
     Stdout(io::Error),
-    /// No way to put a conversation to the model.
+    /// A conversation with a model without a chat template.
     #[error(
         "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja; `selvedge generate` continues plain text with it"
     )]
@@ -81,7 +81,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// 2 for a misuse, as clap has it, 141 where nobody reads the results any more, as shells have it, 1 for a failure.
+    /// 2 for a misuse, as in clap; 141 after a broken pipe, as in shells; 1 for a failure.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Misuse(_) => 2,
@@ -90,7 +90,7 @@ impl CommandError {
         }
     }
 
-    /// Whoever read the results has enough of them.
+    /// True if the reader of the results closed the pipe.
     pub(crate) fn reader_is_gone(&self) -> bool {
         matches!(self, Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

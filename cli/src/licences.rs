@@ -8,7 +8,7 @@ use crate::error::CommandError;
 /// Empty in a build that is not made by `cargo xtask release`.
 const NOTICES: &str = include_str!(concat!(env!("OUT_DIR"), "/notices.txt"));
 
-/// Prints them; a build for development says how to come by them, and fails.
+/// Prints them; a build for development has none, and fails with advice.
 pub(crate) fn print() -> Result<ExitCode, CommandError> {
     if NOTICES.is_empty() {
         return Err(CommandError::Misuse(

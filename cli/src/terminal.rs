@@ -1,10 +1,10 @@
-//! The two streams that people read: every line and every result of the commands is written here.
+//! The two output streams: every message and every result of the commands is written here.
 //!
 //! Messages go to stderr and are never worth a failure: where stderr is full or closed they are lost, and the work
 //! goes on. Results go to stdout; where that cannot be written the command ends.
 //!
-//! Names of models and files, texts of tokens and words of servers may hold control characters, which a terminal
-//! obeys: it moves the cursor, changes its title, or answers as if somebody typed. So they are shown as `\u{1b}`:
+//! Names of models and files, texts of tokens and answers of servers may hold control characters, which a terminal
+//! obeys: it moves the cursor, changes its title, or sends input of its own. So they are shown as `\u{1b}`:
 //! in messages always (also with the characters that turn the direction of writing, so that no file name
 //! looks like another one), in results where stdout is a terminal. To a file or a pipe a result goes as it is.
 
@@ -24,7 +24,7 @@ macro_rules! status {
 }
 pub(crate) use status;
 
-/// A message on stderr and what ends it. Where nobody can read it, nothing happens.
+/// A message on stderr and its ending. Where stderr is closed or full, nothing happens.
 pub(crate) fn message(message: fmt::Arguments<'_>, end: &str) {
     let text = escaped(&message.to_string(), is_unseen).into_owned() + end;
     let mut out = io::stderr().lock();

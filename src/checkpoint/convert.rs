@@ -42,7 +42,8 @@ pub const COMPANIONS: [&str; 14] = [
 
 /// Takes files: a folder, a browser's store.
 pub trait FileSink {
-    /// True if a finished file of this name, from this source with these options, has `size` bytes and begins with `head`.
+    /// True if a finished file of this name, from this source with these options, has `size` bytes and begins with
+    /// `head`.
     fn has<'a>(&'a mut self, name: &'a str, size: u64, head: &'a [u8]) -> LocalBoxFuture<'a, Result<bool, SinkError>>;
 
     /// Begins a file, in place of one that may be there.
@@ -155,7 +156,7 @@ struct Target {
     info: TensorInfo,
     /// `None`: as it is.
     format: Option<WeightFormat>,
-    /// The model uses it. What nobody uses may hold anything: masks hold infinities.
+    /// The model uses it. Unused tensors may hold anything: masks hold infinities.
     used: bool,
 }
 
@@ -279,7 +280,7 @@ impl Target {
         tensors
     }
 
-    /// Writes its tensors, block by block. `progress` is told of bytes of the source and returns whether to go on.
+    /// Writes its tensors, block by block. `progress` is called with bytes of the source and returns true to go on.
     async fn write(
         &self,
         checkpoint: &Checkpoint,

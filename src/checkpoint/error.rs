@@ -160,7 +160,7 @@ pub enum CheckpointError {
         source: SinkError,
     },
     /// The conversion was stopped.
-    #[error("stopped; what is finished stays, and the same command goes on from there")]
+    #[error("stopped; finished files stay, and the same conversion goes on from there")]
     Stopped,
     /// The backend refused a weight.
     #[error("weight `{weight}`: {source}")]

@@ -1,8 +1,8 @@
 //! The search for weights that are NaN or infinite.
 //!
-//! PyTorch and `transformers` load such a checkpoint without a word, and the model then says nothing of meaning. Here it
-//! is refused by the tensor's name, in whatever format its numbers are to be stored and on whatever device: every block
-//! of rows passes through here before anybody else sees it.
+//! PyTorch and `transformers` load such a checkpoint without an error, and the model then makes no sense. Here it is
+//! refused by the tensor's name, in every storage format and on every device: every block of rows passes through this
+//! check first.
 
 use half::{bf16, f16};
 

@@ -1,4 +1,4 @@
-//! Files of other kinds than those that are read: a word on each, and on what to do.
+//! Files of kinds that are not read: a sentence about each, with advice.
 
 use super::{CheckpointError, Source, read_whole};
 use crate::json;
@@ -22,7 +22,7 @@ const FORMATS: [(&str, &str); 8] = [
     (".ckpt", PICKLE),
 ];
 const PICKLE: &str = "PyTorch's pickles are not read, as reading one runs what it says: take a revision of the model with safetensors, or load it with transformers and `save_pretrained` it";
-/// Ends of the names of files that somebody has not finished fetching.
+/// Ends of the names of files whose download is not finished.
 const UNFINISHED: [&str; 4] = [".incomplete", ".part", ".crdownload", ".aria2"];
 
 /// The sentence on what lies in a place that lacks config.json or weights, behind a semicolon, and empty where there is

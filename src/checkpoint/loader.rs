@@ -1,4 +1,4 @@
-//! Applies a graph's weight recipes: row blocks from the checkpoint, changed where a recipe says so, to a sink.
+//! The loader: applies a graph's weight recipes to blocks of rows of the checkpoint, and writes them to a sink.
 
 use std::collections::BTreeSet;
 

@@ -82,7 +82,7 @@ impl Dtype {
         }
     }
 
-    /// The format in which such numbers are stored when nobody asks for another; `None` when they cannot be
+    /// The format in which such numbers are stored by default; `None` when they cannot be
     /// read. All but those of FP8, which their scale makes wider, go through unchanged.
     pub fn format(&self) -> Option<WeightFormat> {
         match self {

@@ -30,7 +30,7 @@ pub(super) const SCALES: &str = ".scales";
 pub(super) const MINIMUMS: &str = ".minimums";
 /// After the name of an FP8 tensor: its scale.
 pub(super) const FP8_SCALE: &str = "_scale";
-/// After the name of an FP8 tensor whose blocks have scales of their own, as nobody here reads them.
+/// Suffix of the scales of an FP8 tensor in blocks, a format that is not read.
 const FP8_BLOCKS: &str = "_scale_inv";
 
 type Tensors = BTreeMap<String, TensorInfo>;

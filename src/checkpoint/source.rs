@@ -31,7 +31,7 @@ pub enum SourceError {
     Io {
         /// As [`Source::describe`] calls it.
         file: String,
-        /// The system's words.
+        /// The system's error.
         message: String,
     },
 }
@@ -44,7 +44,7 @@ pub trait Source {
     /// The length of a file in bytes; `None` when there is no such file.
     fn size<'a>(&'a self, file: &'a str) -> LocalBoxFuture<'a, Result<Option<u64>, SourceError>>;
 
-    /// Names of the files, as far as they can be told, and of those in folders within (`folder/file`), for errors that
+    /// Names of the files, if the source can list them, and of those in folders within (`folder/file`), for errors that
     /// say what is there. None where files cannot be listed.
     fn list(&self) -> Vec<String> {
         vec![]

@@ -13,7 +13,7 @@ use super::loader::LISTED;
 use super::{Checkpoint, CheckpointError, Dtype, TensorInfo};
 use crate::graph::Graph;
 
-/// Ends of the names of tensors that nobody misses. The tables of rotary embeddings are computed from the config;
+/// Ends of the names of tensors that are not needed. The tables of rotary embeddings are computed from the config;
 /// batches are counted in training alone; FP8's scales of inputs, keys and values are for arithmetic in FP8.
 const IDLE: [&str; 9] = [
     "rotary_emb.inv_freq",

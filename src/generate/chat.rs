@@ -1,7 +1,7 @@
 //! Conversations: messages become a prompt, and tokens become the pieces of a reply.
 //!
-//! A conversation has no name here. Its prompt is looked for among the texts that the slots have read, and the
-//! slot that has read its beginning goes on; so a turn costs its own tokens, whoever asks.
+//! A conversation has no name here. Its prompt is compared with the texts that the slots have read, and the slot that
+//! has read its beginning continues it; so a turn costs its own tokens only.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub struct ChatRequest {
     pub thinking: Option<bool>,
     /// Stops early.
     pub cancel: Cancel,
-    /// Tokens of this reply that were made before, on a device that is gone: the reply goes on after them.
+    /// Tokens of this reply that were emitted before, on a device that was lost: the reply goes on after them.
     pub emitted: Vec<u32>,
 }
 
@@ -113,6 +113,16 @@ pub struct Delta {
     pub control: Option<ControlToken>,
     /// Texts of the thinking and the answer; often none.
     pub pieces: Vec<Piece>,
+}
+
+impl Delta {
+    /// Texts of the answer; the thinking is left out.
+    pub fn answer(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Answer(text) => Some(text.as_str()),
+            Piece::Thinking(_) => None,
+        })
+    }
 }
 
 impl Chat {
@@ -206,14 +216,14 @@ impl Chat {
     /// Ends a reply, whatever state it is in, and keeps what its slot has read for the next turn.
     pub fn end(&mut self, mut turn: Turn) {
         if turn.generation.finish_reason().is_none() {
-            // Steps may be under way whose tokens nobody has heard.
+            // Steps may be in flight whose tokens were never read.
             turn.session.forget();
         }
         self.sessions.push(turn.session);
     }
 
-    /// A message in which control tokens that are spelled out are text, unless the model wrote it itself. Otherwise
-    /// whoever types `<|im_end|>`, or has a tool's result that holds it, ends the turn and begins one of another role.
+    /// A message in which control tokens that are spelled out are text, unless the model wrote it itself. Otherwise an
+    /// `<|im_end|>` in a message or in a tool's result would end the turn and begin one of another role.
     fn verbatim(&self, message: &ChatMessage) -> ChatMessage {
         match message.role() {
             "assistant" => message.clone(),

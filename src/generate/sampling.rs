@@ -23,7 +23,7 @@ pub struct SamplingOverrides {
     pub frequency_penalty: Option<f32>,
     /// 0: none.
     pub presence_penalty: Option<f32>,
-    /// Asking for a seed asks for chance, unless a temperature says otherwise.
+    /// Seed of the draws. Without a temperature it sets the temperature to 1.
     pub seed: Option<u64>,
 }
 

@@ -242,7 +242,7 @@ impl Repo {
         in_place(&self.root, &self.snapshot(commit).join(file), |part| link_file(&blob, etag, part))
     }
 
-    /// Waits until nobody else fetches this blob, and keeps others from it as long as the result lives. Files
+    /// Waits until no other process fetches this blob, and locks it as long as the result lives. Files
     /// are locked as Python's library does, so its downloads are waited for too.
     pub(super) fn lock(&self, etag: &str, mut waiting: impl FnMut()) -> Result<File, HubError> {
         make_folder(&self.root, &self.locks)?;
@@ -306,8 +306,8 @@ impl Repo {
     }
 }
 
-/// The files that an index names, if they are safetensors files beside it: whoever wrote the index must not
-/// reach further.
+/// The files that an index names, if they are safetensors files beside it: an index must not reach other
+/// folders.
 pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     #[derive(Deserialize)]
     struct Index {

@@ -21,7 +21,7 @@ const REDIRECTS: u32 = 5;
 const LINKED_ETAG: &str = "x-linked-etag";
 const LINKED_SIZE: &str = "x-linked-size";
 
-/// Asks a hub, and says who is asking.
+/// HTTP client of a hub, with its access token.
 pub(super) struct Client {
     /// Made when something is first asked.
     agent: OnceLock<Agent>,
@@ -319,7 +319,7 @@ fn next(url: &str, response: &Response<Body>) -> Result<Option<String>, HubError
     if safe { Ok(Some(next)) } else { Err(unsafe_()) }
 }
 
-/// A refusal by somebody who has not been shown the token, and so says nothing about it.
+/// A refusal by a server that did not get the token, and so tells nothing about it.
 fn refused_elsewhere(url: &str, at: &str, status: StatusCode) -> HubError {
     let (url, at) = (Shown::address(url), Shown::address(at).to_string());
     let host = at.split('/').nth(2).unwrap_or(&at);

@@ -18,8 +18,8 @@ use super::{FetchEvent, HubError, Limits};
 /// Bytes that are read at once.
 const BLOCK: usize = 1 << 18;
 
-/// Fetches a file into a blob, whose lock the caller holds, and goes on from what is there of it already.
-/// `before`: bytes of other files, to be told along with this one's.
+/// Fetches a file into a blob, whose lock the caller holds, and continues behind the bytes that are there already.
+/// `before`: bytes of other files, added to the progress that is reported.
 pub(super) fn download(
     client: &Client,
     url: &str,

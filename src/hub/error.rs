@@ -35,7 +35,7 @@ pub enum HubError {
         /// The cache that was searched.
         cache: PathBuf,
     },
-    /// The hub says no (401, 403), or that there is no such thing (404).
+    /// The hub refuses (401, 403), or has no such file (404).
     #[error("{url}: the hub answers {status}: {advice}")]
     Refused {
         /// Address of the request.
@@ -45,7 +45,7 @@ pub enum HubError {
         /// Meaning of the status, and advice.
         advice: String,
     },
-    /// A server that the hub redirects to, or a proxy on the way, says no.
+    /// A server that the hub redirects to, or a proxy on the way, refuses.
     #[error("{url}: {who} answers {status}: {advice}")]
     RefusedElsewhere {
         /// Address that was asked of the hub.
@@ -65,7 +65,7 @@ pub enum HubError {
     },
     /// The hub cannot answer now (429, 5xx), or not at all.
     #[error("{url}: the hub answers {status}{}", after.map_or_else(String::new, |after| {
-        format!(" and asks to wait {} s; the same command goes on from here", after.as_secs())
+        format!(" and asks to wait {} s; the next attempt goes on from here", after.as_secs())
     }))]
     Status {
         /// Address of the request.
@@ -76,14 +76,14 @@ pub enum HubError {
         after: Option<Duration>,
     },
     /// The network failed.
-    #[error("{url}: {what}; what has come is kept, and the same command goes on from there")]
+    #[error("{url}: {what}; the bytes so far are kept, and the next attempt goes on from there")]
     Network {
         /// Address of the request.
         url: Shown,
         /// The failure.
         what: Shown,
     },
-    /// A connection with somebody who cannot prove to be the hub.
+    /// A connection with a server that cannot prove to be the hub.
     #[error(
         "{url}: the connection cannot be trusted: {what}; where the network has a certificate of its own, \
          SSL_CERT_FILE names it"
@@ -111,7 +111,7 @@ pub enum HubError {
         what: Shown,
     },
     /// Bytes that are not those that the hub promised.
-    #[error("{file}: {what}; nothing of it is kept. Try again, and if it stays so, the hub's copy is broken")]
+    #[error("{file}: {what}; nothing of it is kept; try again, and if it fails again, the hub's copy is broken")]
     Corrupt {
         /// The file's name in the model.
         file: String,
@@ -149,7 +149,7 @@ pub enum HubError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         error: io::Error,
     },
 }

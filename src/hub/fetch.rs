@@ -1,4 +1,4 @@
-//! A whole model: which of its files are needed, whether there is room for them, and their way into the cache.
+//! Fetch of a whole model: the files that are needed, the room for them, and their way into the cache.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,15 +1,15 @@
 //! Models on the Hugging Face hub, and those of them that lie in its cache on this machine.
 //!
 //! The cache is the hub's own (`~/.cache/huggingface/hub`), in the layout of the Python library, down to its
-//! lock files and unfinished downloads: what either has fetched, both have.
+//! lock files and unfinished downloads: both use the same files.
 //!
 //! A file gets its place only when its size and its hash are those that the hub promised, by one `rename`; so
-//! whatever happens on the way there (a cut connection, a full disk, a killed process) leaves no partial file
-//! where a complete one should be, and the next attempt goes on from what came so far.
+//! a cut connection, a full disk or a killed process leaves no partial file where a complete one should be, and the
+//! next attempt continues behind the bytes that are there.
 //!
-//! A server may be slow, lie, or be somebody else: [`Limits`] bound the time, `limits` the bytes, and errors hold
-//! its words only as [`Shown`]. The cache may be shared: `files` writes through nothing that others planted there,
-//! and a fetch holds what others left to its hash, once (`verified`).
+//! A server may be slow, lie, or be another one: [`Limits`] bound the time, `limits` the bytes, and errors hold its
+//! text only as [`Shown`]. The cache may be shared: `files` writes through no link that others planted there, and a
+//! fetch compares files that others left with their hash, once (`verified`).
 
 mod cache;
 mod client;

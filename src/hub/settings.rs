@@ -43,7 +43,7 @@ impl Settings {
     }
 }
 
-/// A variable that says something.
+/// The value of a variable that is set and not empty.
 fn text(variable: &str) -> Option<String> {
     env::var(variable).ok().filter(|text| !text.trim().is_empty())
 }

@@ -12,7 +12,7 @@ use super::{FetchEvent, HubError};
 
 /// Bytes that are read at once.
 const BLOCK: usize = 1 << 20;
-/// From so many bytes on, whoever waits is told why.
+/// Bytes from which on the caller is notified that a file is being read.
 const LONG: u64 = 1 << 28;
 /// Longest note of what a file was like, in bytes.
 const LONGEST_NOTE: u64 = 256;

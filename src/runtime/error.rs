@@ -42,12 +42,12 @@ pub enum EngineError {
     NoTokenizer,
     /// A conversation for a model without a chat template.
     #[error(
-        "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja; it goes on with plain texts only"
+        "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja, so it can continue plain text only"
     )]
     NoTemplate(String),
     /// More memory than may be taken.
     #[error(
-        "the model needs {needed} bytes of memory ({weights} for weights, {state} for {slots} conversations of {context} tokens, {workspace} for work), and there are {budget}; choose a shorter context, smaller weights, or a smaller model"
+        "the model needs {needed} bytes of memory ({weights} for weights, {state} for {slots} conversations of {context} tokens, {workspace} for work), and {budget} may be taken; choose a shorter context, smaller weights, or a smaller model"
     )]
     Budget {
         /// All of it.
@@ -99,7 +99,7 @@ pub enum EngineError {
         context: usize,
     },
     /// A context that the model was not made for.
-    #[error("a context of {asked} tokens was asked for, but the model was made for {limit} at most")]
+    #[error("a context of {asked} tokens was asked for, and the model allows 1 to {limit}")]
     Context {
         /// The context asked for, in tokens.
         asked: usize,
@@ -112,7 +112,7 @@ pub enum EngineError {
     /// A sampler with a parameter out of range.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
-    /// A slot that nobody opened, or that was closed.
+    /// A slot that is not open.
     #[error("slot {0} is not open")]
     SlotClosed(u32),
     /// A span that does not begin where its slot ends.
@@ -176,7 +176,7 @@ fn overflow_advice(kv: KvFormat, weights: WeightChoice) -> &'static str {
     }
 }
 
-/// A fault of the device stays one, whoever reports it.
+/// An error of the device stays one, even if the loader reports it.
 impl From<CheckpointError> for EngineError {
     fn from(error: CheckpointError) -> Self {
         match error {

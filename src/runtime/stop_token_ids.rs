@@ -71,7 +71,7 @@ pub(super) fn distinct(mut ids: Vec<u32>) -> Vec<u32> {
     ids
 }
 
-/// Those that a device watches for: a slot's record has room for [`MOST_ENDS`]. The others are seen by the host when
+/// The ids that a device watches for: a slot's record has room for [`MOST_ENDS`]. The host looks for the others when
 /// the token comes.
 pub(crate) fn watched(ids: &[u32]) -> &[u32] {
     &ids[..ids.len().min(MOST_ENDS)]

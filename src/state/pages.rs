@@ -49,7 +49,7 @@ impl PageAllocator {
         PagesExhausted { total: self.holders.len() }
     }
 
-    /// Pages nobody holds.
+    /// Free pages.
     pub fn available(&self) -> usize {
         self.free.len()
     }

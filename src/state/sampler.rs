@@ -176,7 +176,7 @@ impl Sampler {
     }
 }
 
-/// A slot's sampler and what it has chosen since it was told to choose so: the slot's record and its counts.
+/// State of a slot's sampler: its parameters and the tokens chosen since they were set, as record and counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SamplerState {
     /// The sampler's parameters.
@@ -222,7 +222,7 @@ impl SamplerState {
             ends: words[ENDS as usize..][..ends].to_vec(),
             limit: word(LIMIT),
         };
-        // Nobody has told it how to choose yet.
+        // No sampler was set yet.
         if words[..SEED as usize].iter().all(|&word| word == 0) {
             sampler = Sampler { ends: sampler.ends, limit: sampler.limit, ..Sampler::default() };
         }

@@ -1,8 +1,8 @@
-//! Control tokens that somebody spells out, taken as text.
+//! Control tokens that are spelled out in a message, taken as text.
 //!
 //! A tokenizer finds control tokens in the prompt that a template makes, wherever they come from. So a text that
 //! should be nothing but text gets a mark into every spelling of one before the template is rendered; the marks are
-//! taken out between the search for tokens and the splitting into words. The ids are those of the text with the
+//! removed between the search for tokens and the splitting into words. The ids are those of the text with the
 //! search switched off. (transformers and llama.cpp let such spellings in a message become control tokens; there the
 //! caller must not pass on what strangers wrote.)
 

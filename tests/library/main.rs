@@ -15,6 +15,7 @@ mod cuda;
 mod demo_model;
 mod device_memory;
 mod engine;
+mod examples;
 mod finite;
 mod foreign_models;
 mod fuzz_checkpoint;

@@ -157,7 +157,7 @@ function wishes(body: ChatCompletionCreateParams): GenerateOptions {
   return Object.fromEntries(said) as GenerateOptions;
 }
 
-/** OpenAI knows one word for both ends that the model did not choose. */
+/** OpenAI has one value for both ends that the model did not choose. */
 function reason(reason: FinishReason): 'stop' | 'length' {
   return reason === 'length' || reason === 'context' ? 'length' : 'stop';
 }

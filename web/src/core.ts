@@ -6,7 +6,7 @@ import { asSelvedgeError, throwIfAborted } from './errors.js';
 import { startRuntime } from './runtime.js';
 import type { LoadOptions, LoadProgress, Message, Notice, Source } from './types.js';
 
-/** What is asked for; the names are those of `src/wasm/requests.rs`. */
+/** A request for a reply; the names are those of `src/wasm/requests.rs`. */
 export interface ReplyRequest {
   messages: readonly Message[];
   maxTokens?: number;
@@ -20,7 +20,7 @@ export interface ReplyRequest {
   seed?: number;
   chance: number;
   stop: readonly string[];
-  /** Not said: as the model's template decides. */
+  /** Absent: as the model's template decides. */
   thinking?: boolean;
   tools?: readonly object[];
   documents?: readonly object[];
@@ -45,7 +45,7 @@ interface ModuleStats {
   notices: readonly string[];
 }
 
-/** What became certain with a token; no id at the end of a reply. */
+/** Called with a token and the new text of thinking and answer; no id at the end of a reply. */
 export type Told = (token: number | undefined, thinking: string, answer: string) => Promise<void> | undefined;
 
 /** Bytes of memory that the module may take in a page of its own: its addresses have 32 bits. */
@@ -74,7 +74,7 @@ export function foundRight(device: Device, place: Place): void {
 export class Core {
   readonly #engine: WasmEngine;
   readonly #memory: InitOutput['memory'];
-  /** What is under way: the module's engine must not be freed meanwhile. */
+  /** Calls in progress: the module's engine must not be freed meanwhile. */
   readonly #working = new Set<Promise<unknown>>();
   readonly device: Device;
   /** Resolves, with the browser's words, when the device is gone. Never on the CPU. */

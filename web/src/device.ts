@@ -1,4 +1,4 @@
-/** Where to run: the browser's GPU, or the CPU where there is none. */
+/** Choice of the device: the browser's GPU, or the CPU where there is none. */
 
 import { SelvedgeError } from './errors.js';
 import type { DeviceChoice, Notice } from './types.js';
@@ -6,7 +6,7 @@ import type { DeviceChoice, Notice } from './types.js';
 /** The label that the module gives its device. */
 const LABEL = 'selvedge';
 
-/** Where to run, and what the browser tells of it. */
+/** A device, and the browser's description of it. */
 export interface Device {
   readonly kind: 'gpu' | 'cpu';
   /** The GPU's name, as far as the browser tells. */

@@ -30,7 +30,7 @@ import type {
   TokenInterface,
 } from './types.js';
 
-/** How often one reply may lose its device before it is given up. */
+/** Most losses of the device in one reply before it is given up. */
 const MOST_LOSSES = 3;
 
 export class Engine implements EngineInterface, Replier {
@@ -48,7 +48,7 @@ export class Engine implements EngineInterface, Replier {
   private constructor(reference: ModelReference, name: string, options: LoadOptions, core: Core, events: Emitter<EngineEvents>) {
     this.modelName = name;
     this.#reference = reference;
-    // Who loads once more was told of the first time only.
+    // Progress is reported for the first load only.
     const { onProgress: _progress, onNotice: _notice, signal: _signal, ...rest } = options;
     this.#options = rest;
     this.#events = events;
@@ -69,7 +69,7 @@ export class Engine implements EngineInterface, Replier {
     return new Engine(model, name, options, core, events);
   }
 
-  /** What the browser's store holds; empty where there is no store. */
+  /** Models in the browser's store; empty where there is no store. */
   static models(): Promise<StoredModel[]> {
     return listModels();
   }

@@ -1,4 +1,4 @@
-/** What goes wrong, with a code that programs can rely on. */
+/** Errors, with a code that programs can rely on. */
 
 export type ErrorCode =
   /** No such model, file or address. */

@@ -13,9 +13,9 @@ export { SelvedgeError, type ErrorCode } from './errors.js';
 export type * from './openai.js';
 export type * from './types.js';
 
-/** How to load in Node.js. */
+/** Options of a load in Node.js. */
 export interface NodeLoadOptions extends LoadOptions {
-  /** What the package `webgpu` takes to choose a driver, such as `["backend=vulkan"]`. */
+  /** Options of the package `webgpu` that choose a driver, such as `["backend=vulkan"]`. */
   readonly webgpu?: readonly string[];
 }
 

@@ -34,7 +34,7 @@ export type ChatCompletionMessageParam =
     }
   | { role: 'tool'; content: string | ContentText[]; tool_call_id: string };
 
-/** What to complete, and how. Names and meanings are OpenAI's; those after `seed` are as other local servers have them. */
+/** Request of a completion. Names and meanings are OpenAI's; those after `seed` are as other local servers have them. */
 export interface ChatCompletionCreateParams {
   messages: ChatCompletionMessageParam[];
   /** Anything: an engine has one model. */
@@ -54,7 +54,7 @@ export interface ChatCompletionCreateParams {
   top_k?: number;
   min_p?: number;
   repetition_penalty?: number;
-  /** Thinking aloud, of models that can; where it is not said, as the model's template has it. */
+  /** Thinking before the answer, of models that can; absent: as the model's template decides. */
   enable_thinking?: boolean;
   /** Described to the model by its template. Its calls come as text, in the model's own form. */
   tools?: ChatCompletionTool[];
@@ -86,7 +86,7 @@ export interface ChatCompletionMessage {
   role: 'assistant';
   content: string;
   refusal: null;
-  /** What the model thought aloud, where it did. */
+  /** The thinking before the answer, if there was any. */
   reasoning_content?: string;
 }
 

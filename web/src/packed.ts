@@ -40,7 +40,7 @@ export async function packedSource(
     if (!store.writable) return undefined;
     try {
       progress({ stage: 'device', done: 0, total: 0 });
-      // What there is to say of the device is said when the model is loaded.
+      // Notices about the device come when the model is loaded.
       const device = await chooseDevice(options.device ?? 'auto', () => {});
       const place = placeOn(device, options);
       const request = JSON.stringify({ ...place, weights: options.weights, shard: SHARD });
@@ -126,7 +126,7 @@ class StoreSink implements PackedSink {
 
   async begin(name: string, size: number): Promise<void> {
     [this.#name, this.#size, this.#index, this.#filled] = [name, size, 0, 0];
-    // What is stored belongs to the original as it is now, also when the conversion ends here.
+    // The stored files belong to the original as it is now, also when the conversion ends here.
     this.#store.setOrigin(this.#original.identities());
     await this.#store.setFile(name, { size, validator: '' });
     this.#chunk = new Uint8Array(Math.min(CHUNK, size));

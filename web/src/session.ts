@@ -63,7 +63,7 @@ export class ChatSession implements Session {
         keep();
         return result;
       } catch (error) {
-        // What was never answered was never asked.
+        // A question without an answer is removed.
         if (said === '') this.#messages = before;
         throw error;
       } finally {

@@ -5,7 +5,7 @@
 
 import type { Chat } from './openai.js';
 
-/** Where a model's bytes come from. Ranges, never whole files: a model may be larger than memory. */
+/** Source of a model's bytes. Ranges, never whole files: a model may be larger than memory. */
 export interface Source {
   /** A file's full name for people: an address, a path. The empty name is the place itself. */
   describe(name: string): string;
@@ -37,18 +37,18 @@ export type ModelReference =
   | Source;
 
 /**
- * Where to run. `auto`: on WebGPU where the browser has it on a real GPU, else on the CPU, with a notice. `gpu`: also on
+ * Device to run on. `auto`: on WebGPU where the browser has it on a real GPU, else on the CPU, with a notice. `gpu`: also on
  * one that is software.
  */
 export type DeviceChoice = 'auto' | 'gpu' | 'cpu';
 
 /**
- * How matrices are stored on the device. `auto`: as the model has them. Of a model of the network, the quantised form
+ * Storage format of the matrices on the device. `auto`: as the model has them. Of a model of the network, the quantised form
  * (`q8`, `q4`, or `q4m`, which has minimums too) is what the browser's store keeps.
  */
 export type WeightChoice = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8' | 'q4' | 'q4m';
 
-/** What a load is busy with. */
+/** Stage of a load. */
 export type LoadStage =
   /** Fetching and compiling the WebAssembly module. */
   | 'runtime'
@@ -61,7 +61,7 @@ export type LoadStage =
   /** Everything is there. */
   | 'ready';
 
-/** How far a load is. */
+/** Progress of a load. */
 export interface LoadProgress {
   readonly stage: LoadStage;
   /** Bytes of the checkpoint that are on the device. 0 before the stage `weights`. */
@@ -92,11 +92,11 @@ export interface Notice {
   readonly message: string;
 }
 
-/** How to load. */
+/** Options of a load. */
 export interface LoadOptions {
   readonly device?: DeviceChoice;
   readonly weights?: WeightChoice;
-  /** How keys and values are stored; `f32` by default. */
+  /** Storage format of keys and values; `f32` by default. */
   readonly kv?: 'f32' | 'f16';
   /** Tokens of one conversation; by default what the model was made for, at most 8192. */
   readonly contextLength?: number;
@@ -110,14 +110,14 @@ export interface LoadOptions {
   readonly onNotice?: (notice: Notice) => void;
   /** Stops the load; the promise is then rejected with the code `aborted`. */
   readonly signal?: AbortSignal;
-  /** Whether what is downloaded is kept in the browser (the default) for the next load. */
+  /** True (the default): downloads are kept in the browser for the next load. */
   readonly store?: boolean;
   /** The hub's address; `https://huggingface.co` by default. */
   readonly hub?: string;
   /** Sent to the hub as a bearer token, for models that are not public. */
   readonly token?: string;
   /**
-   * Whether a GPU's kernels are held to the CPU's before a model runs on it for the first time, so that a GPU that
+   * Compares a GPU's kernels with the CPU's before a model runs on it for the first time, so that a GPU that
    * computes wrongly is an error and not gibberish; true by default. Takes moments on a real GPU.
    */
   readonly selfTest?: boolean;
@@ -127,7 +127,7 @@ export interface LoadOptions {
   readonly wasm?: string | URL | BufferSource | WebAssembly.Module;
 }
 
-/** `system`, `user`, `assistant` or `tool`, and what was said. Every field reaches the model's chat template. */
+/** A role (`system`, `user`, `assistant` or `tool`) and a text. Every field reaches the model's chat template. */
 export interface Message {
   readonly role: 'system' | 'user' | 'assistant' | 'tool';
   /** A text, or parts of the type `text`. */
@@ -137,15 +137,15 @@ export interface Message {
   /** Which call a `tool` message answers. */
   readonly tool_call_id?: string;
   readonly name?: string;
-  /** What the assistant thought before it answered. */
+  /** The assistant's thinking before the answer. */
   readonly reasoning_content?: string;
 }
 
-/** How to generate. What is not said is as the model's makers recommend (`generation_config.json`). */
+/** Options of a reply. Absent ones are as the model's makers recommend (`generation_config.json`). */
 export interface GenerateOptions {
   /** Most tokens of the reply. */
   readonly maxTokens?: number;
-  /** How much chance there is; 0, or less than 0.00001, always takes the most probable token. */
+  /** Temperature; 0, or less than 0.00001: always the most probable token. */
   readonly temperature?: number;
   /** Choose among so many of the most probable tokens; 0: all. */
   readonly topK?: number;
@@ -160,7 +160,7 @@ export interface GenerateOptions {
   readonly seed?: number;
   /** Texts that end the reply; they are no part of it. */
   readonly stop?: string | readonly string[];
-  /** Thinking aloud, of models that can: asked for or asked not to; by default as the model's template has it. */
+  /** Thinking before the answer, of models that can: on or off; by default as the model's template decides. */
   readonly thinking?: boolean;
   /** Functions that the model may call, in OpenAI's shape, as its template describes them to it. */
   readonly tools?: readonly object[];
@@ -185,7 +185,7 @@ export type FinishReason = 'stop' | 'length' | 'context' | 'cancelled';
 export interface ReplyUsage {
   /** Tokens of the whole conversation up to the reply. */
   readonly promptTokens: number;
-  /** How many of them had to be read: the others were still remembered. */
+  /** Tokens of the prompt that were read in this turn; the slot had read the others before. */
   readonly readTokens: number;
   /** Tokens of the reply. */
   readonly completionTokens: number;
@@ -198,7 +198,7 @@ export interface ReplyUsage {
 /** A whole reply. */
 export interface ReplyResult {
   readonly text: string;
-  /** What the model thought aloud, without its tags. */
+  /** The thinking before the answer, without its tags. */
   readonly thinking: string;
   readonly finishReason: FinishReason;
   readonly usage: ReplyUsage;
@@ -209,13 +209,13 @@ export interface ReplyResult {
  * on whether or not anybody reads it.
  */
 export interface Reply extends AsyncIterable<ReplyPart>, PromiseLike<ReplyResult> {
-  /** Ends it after the tokens that are on their way; what was said so far stays in the conversation. */
+  /** Ends the reply after the tokens that are in flight; the text so far stays in the conversation. */
   stop(): void;
 }
 
-/** How a conversation begins. */
+/** Options of a conversation. */
 export interface SessionOptions {
-  /** What the model is told first. Where its template has no place for that, it is left out. */
+  /** The system message. It is left out where the model's template has no place for one. */
   readonly system?: string | null;
   /** A conversation to go on with. */
   readonly messages?: readonly Message[];
@@ -223,7 +223,7 @@ export interface SessionOptions {
 
 /** One conversation. A turn reads its own tokens only, as long as the engine remembers those before. */
 export interface Session {
-  /** What was said so far; a reply under way is its last message, and grows. A new array each time. */
+  /** The messages so far; a reply in progress is the last one, and grows. A new array each time. */
   readonly messages: readonly Message[];
   /** Says something. Only one reply of a session can be under way. */
   send(text: string, options?: GenerateOptions): Reply;
@@ -233,7 +233,7 @@ export interface Session {
   rewind(count: number): void;
 }
 
-/** What an engine is and what it did last. Bytes, unless named otherwise. */
+/** Description of an engine, and of its last reply. Sizes in bytes. */
 export interface EngineStats {
   readonly model: {
     /** As it was asked for: `org/name`, an address, the name of a folder. */
@@ -265,7 +265,7 @@ export interface EngineStats {
   readonly state: {
     /** Tokens of the conversation that was read or made last. */
     readonly tokens: number;
-    /** What its memory takes now. */
+    /** Size of its memory now. */
     readonly bytes: number;
     readonly fixed: number;
     readonly perToken: number;
@@ -282,7 +282,7 @@ export interface EngineStats {
   readonly last: ReplyUsage | null;
 }
 
-/** What can be listened for. */
+/** Events of an engine. */
 export interface EngineEvents {
   /** The device is gone. The engine rebuilds itself and goes on with the reply under way; `restored` is the notice. */
   devicelost: { readonly message: string };
@@ -293,9 +293,9 @@ export interface EngineEvents {
 
 /** A model in the browser's store. */
 export interface StoredModel {
-  /** What to give to `Engine.load` and `Engine.remove`. */
+  /** Name for `Engine.load` and `Engine.remove`. */
   readonly name: string;
-  /** Where not the model itself is stored, but a quantised form of it: which. */
+  /** Format of the stored weights, where they are quantised; absent where the model itself is stored. */
   readonly weights?: WeightChoice;
   /** Bytes that are there. */
   readonly bytes: number;
@@ -305,7 +305,7 @@ export interface StoredModel {
   readonly used: number;
 }
 
-/** What researchers ask a model. */
+/** Access to logits and plain generation. */
 export interface TokenInterface {
   /** The logits of every token: `[tokens, vocabulary]`, row by row. */
   logits(ids: ArrayLike<number>): Promise<Float32Array>;
@@ -328,10 +328,10 @@ export interface EngineInterface {
   dispose(): Promise<void>;
 }
 
-/** What `Engine` and `WorkerEngine` can do without a model. */
+/** Functions of `Engine` and `WorkerEngine` that need no model. */
 export interface EngineStatics {
   load(model: ModelReference, options?: LoadOptions): Promise<EngineInterface>;
-  /** What the browser's store holds; empty where there is no store. */
+  /** Models in the browser's store; empty where there is no store. */
   models(): Promise<StoredModel[]>;
   /** Removes a model from the store; false when it was not there. */
   remove(name: string): Promise<boolean>;

@@ -1,4 +1,4 @@
-// How far numbers are from the reference's.
+// Differences between numbers and the reference's.
 
 import assert from 'node:assert/strict';
 

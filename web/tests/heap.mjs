@@ -1,4 +1,4 @@
-// What a load takes of WebAssembly's heap: at most 256 MiB, whatever the model's size, and with a tokenizer of 250,000
+// WebAssembly's heap during a load: at most 256 MiB, whatever the model's size, and with a tokenizer of 250,000
 // entries. SELVEDGE_LARGE names the folder of a checkpoint of some gigabytes (`cargo run --example random_checkpoint --
 // hymba-1.5b FOLDER`), which is loaded as q4: quantised while it streams in, stored, and loaded again from there.
 //

@@ -1,5 +1,5 @@
-//! `selvedge bench`: speed of a model on this machine, reading a prompt (pp) and generating (tg), with the kernels, bytes
-//! and objects of each token.
+//! `selvedge bench`: speed of a model on this machine, reading a prompt (pp) and generating (tg), with the kernels,
+//! bytes and objects of each token.
 
 use std::process::ExitCode;
 use std::time::Instant;

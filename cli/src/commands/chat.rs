@@ -160,7 +160,7 @@ struct Chat {
 }
 
 impl Chat {
-    /// The next line that says something; `None` at the end of the input.
+    /// The next line that is not empty; `None` at the end of the input.
     fn line(&mut self) -> Result<Option<String>, CommandError> {
         loop {
             if self.terminal {
@@ -215,7 +215,7 @@ impl Chat {
         self.messages.iter().rposition(|message| message.role() == "user")
     }
 
-    /// Writes the conversation; in place of a file only if `replace` says so, and never of one of the model's.
+    /// Writes the conversation; over an existing file only with `replace`, and never over one of the model's.
     fn save(&self, file: &Path, replace: bool) -> Result<(), CommandError> {
         let model: Vec<&Path> = self.model.as_deref().into_iter().collect();
         let write = || {

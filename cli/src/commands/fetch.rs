@@ -14,8 +14,8 @@ use selvedge::hub::{FetchEvent, Hub, HubError, ModelName, Need, Settings};
 
 /// Fetch a model, or its missing files, from the Hugging Face hub, and print its folder.
 ///
-/// An interrupted download goes on where it ended. HF_TOKEN (or `hf auth login`), HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and
-/// HF_HUB_OFFLINE mean what they mean to Python's huggingface_hub, whose cache this is.
+/// An interrupted download goes on where it ended. HF_TOKEN (or `hf auth login`), HF_HOME, HF_HUB_CACHE, HF_ENDPOINT
+/// and HF_HUB_OFFLINE have the same meaning as in Python's huggingface_hub, and the cache is the same.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The model: owner/name or owner/name@revision
@@ -47,7 +47,7 @@ impl Args {
 }
 
 /// The folder of a model: a folder itself, or a model's name on the hub, which is looked for in the cache and
-/// fetched, with a line that says so, where it is not there.
+/// fetched, with a line on stderr, where it is not there.
 pub(crate) fn locate(model: &Path, need: Need, offline: bool) -> Result<PathBuf, CommandError> {
     // A file is complained of by whoever opens it as a folder.
     if model.is_dir() || model.is_file() {

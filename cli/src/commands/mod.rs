@@ -50,9 +50,9 @@ enum Command {
     Cache(cache::Args),
 }
 
-/// Parses the command line and runs it. Exit codes: 0, 1 for a failure, 2 for a misuse (clap's own), 130
-/// when Ctrl-C ended it, 141 when nobody reads stdout any more: without a word, as other programs that a shell's pipe
-/// ends. A conversation from a pipe or a file ends with 1 when a line of it was refused.
+/// Parses the command line and runs it. Exit codes: 0, 1 for a failure, 2 for a misuse (clap's own), 130 after Ctrl-C,
+/// 141 after a broken pipe on stdout (without a message, as other programs). A conversation from a pipe or a file ends
+/// with 1 when a line of it was refused.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| misuse(&error));
     // Nothing asked for: talk.

@@ -2,7 +2,7 @@
 
 use super::pattern::Pattern;
 
-/// Factors of replacements (one that feeds the next counts with it), and of all parts together.
+/// Factors of replacements (one whose text the next one replaces counts with it), and of all parts together.
 const MOST_REPLACED: usize = 16;
 const MOST_TOGETHER: usize = 1 << 11;
 /// Bytes put in front of each piece of a text.

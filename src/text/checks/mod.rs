@@ -1,8 +1,8 @@
 //! Checks of a `tokenizer.json` before the tokenizers library reads it.
 //!
-//! The library panics on files that it takes for granted (and a panic ends a browser's tab), and does as it is told
-//! where a file makes a text grow without end. Every check here is for something that its code (0.22) does: it looks
-//! at the fields of a part rather than at its name, as the library goes by fields where it does not know a name.
+//! The library panics on some malformed files (and a panic ends a browser's tab), and follows a file that makes a text
+//! grow without end. Every check here is for something that its code (0.22) does: it looks at the fields of a part
+//! rather than at its name, because the library goes by fields where it does not know a name.
 
 mod charsmap;
 mod growth;

@@ -11,7 +11,7 @@ pub(super) enum Pattern<'a> {
 }
 
 impl Pattern<'_> {
-    /// Refuses what the library fails on or takes exponential time for. Whether an expression is valid it says itself.
+    /// Refuses expressions on which the library fails or takes exponential time. Invalid ones it refuses itself.
     pub fn check(self) -> Result<(), String> {
         let (Self::Text(text) | Self::Regex(text)) = self;
         if text.is_empty() || text.len() > LONGEST {
@@ -120,7 +120,7 @@ fn check_regex(regex: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The quantifier at a place: whether it lets the length vary, whether it has no end, and where it ends.
+/// The quantifier at a place: it lets the length vary, it has no upper bound, and the index behind it.
 fn quantifier(letters: &[char], at: usize) -> (bool, bool, usize) {
     let (variable, endless, end) = match letters.get(at) {
         Some('*' | '+') => (true, true, at + 1),

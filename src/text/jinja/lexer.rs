@@ -276,7 +276,7 @@ pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 
-/// A text between quotes: the bytes of its source, and what it says.
+/// A text between quotes: the bytes of its source, and its value.
 fn string(source: &str, quote: char) -> Result<(usize, String), Fault> {
     let mut text = String::new();
     let mut chars = source.char_indices().skip(1).peekable();

@@ -115,7 +115,7 @@ pub(super) fn format(interpreter: &Interpreter, format: &str, values: &Value) ->
 /// Format of one value, in `%` and in `str.format`.
 #[derive(Default)]
 pub(super) struct Spec {
-    /// `<`, `>`, `^`, `=`; the null character: not said.
+    /// `<`, `>`, `^`, `=`; the null character: none.
     pub align: char,
     pub fill: Option<char>,
     /// `+`, ` `; otherwise only negative numbers have one.

@@ -26,7 +26,7 @@ import { Picker } from './view/picker';
 import { Stage } from './view/stage';
 import { bytes, figures, tokens } from './words';
 
-/** What every model is told first, as `selvedge chat` tells it. */
+/** The system message, as in `selvedge chat`. */
 const SYSTEM = 'You are a helpful assistant.';
 /** Milliseconds between two looks at the engine's numbers while it answers. */
 const LOOK = 400;
@@ -51,7 +51,7 @@ export class App {
       await WorkerEngine.remove(name).catch((error: unknown) => this.#notices.trouble(trouble(error), []));
     },
   });
-  /** What a screen reader says. */
+  /** Text for screen readers. */
   readonly #said = h('p', { class: 'unseen', role: 'status', 'aria-live': 'polite' });
 
   #choice: ModelChoice = lastModel();
@@ -178,7 +178,7 @@ export class App {
       if (!this.#waiting) void this.load();
       return;
     }
-    // What the engine still remembers of the conversation, it does not read again, whichever session it is of.
+    // Tokens that a slot has read already are not read again, whichever session they are of.
     const messages = conversation.turns.slice(0, -1).map(({ role, content }) => ({ role, content }));
     const session = engine.session({ system: SYSTEM, messages });
     // Until it is whole it counts as stopped, which it is if the page goes away.

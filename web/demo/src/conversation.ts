@@ -1,9 +1,9 @@
-// What was said, and how it outlives the tab: as text, in the browser's local storage, one conversation a model.
+// The conversation, kept as text in the browser's local storage, one for each model.
 
 export interface Turn {
   role: 'user' | 'assistant';
   content: string;
-  /** What the model thought aloud before its answer. */
+  /** The thinking before the answer. */
   thinking?: string;
   /** Why an answer ended before the model ended it. */
   ended?: 'stopped' | 'length' | 'context';

@@ -31,7 +31,7 @@ export function identity(choice: ModelChoice): string {
   }
 }
 
-/** What people call it. */
+/** Name for people. */
 export function title(choice: ModelChoice): string {
   switch (choice.kind) {
     case 'demo':
@@ -43,7 +43,7 @@ export function title(choice: ModelChoice): string {
   }
 }
 
-/** What to give to the engine. */
+/** Argument of `load`. */
 export function reference(choice: ModelChoice): ModelReference {
   switch (choice.kind) {
     case 'demo':

@@ -1,4 +1,4 @@
-// What to ask the demo model, which reads little stories and answers questions about them.
+// Questions for the demo model, which reads little stories and answers questions about them.
 
 export interface Opener {
   title: string;

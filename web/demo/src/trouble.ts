@@ -1,12 +1,12 @@
-// What went wrong, in words: what happened, and what a person can do about it.
+// Errors in plain words, with advice.
 
 import { SelvedgeError, type ErrorCode } from 'selvedge';
 
 export interface Trouble {
   title: string;
-  /** What to do. */
+  /** Advice. */
   advice: string;
-  /** What the engine said, for those who want to know. */
+  /** The engine's own message. */
   detail: string;
   code: ErrorCode;
 }

@@ -5,23 +5,23 @@
 
 import { SelvedgeError, aborted, throwIfAborted } from '../errors.js';
 
-/** What tells one version of a file from another. */
+/** Data that tells one version of a file from another. */
 export interface FileIdentity {
   readonly size: number;
   /** The server's `ETag`, or else its `Last-Modified`; empty where the browser is shown neither. */
   readonly validator: string;
 }
 
-/** What was learnt of a file by asking for its beginning. */
+/** Facts about a file, from a request for its beginning. */
 export interface Found {
   readonly identity: FileIdentity;
-  /** Whether the server gives parts of it. */
+  /** True if the server gives ranges of it. */
   readonly ranges: boolean;
   /** All of it, where it is small. */
   readonly whole?: Uint8Array;
 }
 
-/** Where files come from over the network. */
+/** Origin of files on the network. */
 export interface Origin {
   describe(name: string): string;
   /** Looks for a file; `null` when there is none. `stored`: there is one in the store, so little patience is needed. */

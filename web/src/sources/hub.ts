@@ -73,7 +73,7 @@ class CommitOrigin implements Origin {
 
   async find(name: string, known: boolean): Promise<Found | null> {
     const stored = this.store?.file(name);
-    // What was there in this commit, or was not, still is or is not.
+    // The files of a commit never change.
     if (stored === null || stored?.validator === this.commit) return stored && { identity: stored, ranges: true };
     const found = await this.http.find(name, known);
     return found && { ...found, identity: { size: found.identity.size, validator: this.commit } };

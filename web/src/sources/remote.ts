@@ -54,12 +54,12 @@ export class RemoteSource implements Source {
     return bytes;
   }
 
-  /** What every file is that was asked for. */
+  /** Identity of every file that was asked for. */
   identities(): Identities {
     return Object.fromEntries(this.#known);
   }
 
-  /** Whether files are what they were. Without a network, they are taken to be. */
+  /** True if files have not changed. Without a network, they count as unchanged. */
   async stillIs(known: Identities): Promise<boolean> {
     for (const [name, before] of Object.entries(known)) {
       try {

@@ -25,7 +25,7 @@ const ROOT = 'selvedge';
 const MANIFEST = 'manifest.json';
 const VERSION = 1;
 
-/** What files are; `null`: there was none. */
+/** Identities of files; `null`: there was none. */
 export type Identities = Record<string, FileIdentity | null>;
 
 interface Manifest {
@@ -106,7 +106,7 @@ export async function removeModel(name: string): Promise<boolean> {
   return removed;
 }
 
-/** What is stored of one model, while it is loaded. */
+/** The stored part of one model, while it is loaded. */
 export class ModelStore {
   readonly #folder: Folder;
   readonly #manifest: Manifest;
@@ -165,7 +165,7 @@ export class ModelStore {
     this.#manifest.revision = revision;
   }
 
-  /** Whether anything can be kept; not once something could not be. */
+  /** True while chunks can be stored; false after a first failure. */
   get writable(): boolean {
     return this.#writable;
   }
@@ -192,7 +192,7 @@ export class ModelStore {
     await this.save();
   }
 
-  /** Whether all chunks of a file are there. */
+  /** True if all chunks of a file are there. */
   isWhole(name: string): boolean {
     const file = this.#manifest.files[name];
     return file ? this.#chunks.get(name)?.size === Math.ceil(file.size / CHUNK) : false;
@@ -219,12 +219,12 @@ export class ModelStore {
     await removeEntry(this.#folder, MANIFEST).catch(() => {});
   }
 
-  /** Saves what was said of the files. */
+  /** Saves the identities of the files. */
   async save(): Promise<void> {
     await this.#try(() => this.#save());
   }
 
-  /** What a file was when it was stored; `null`: there was none; `undefined`: never asked for. */
+  /** Identity of a file when it was stored; `null`: there was none; `undefined`: never asked for. */
   file(name: string): FileIdentity | null | undefined {
     return this.#manifest.files[name];
   }

@@ -28,7 +28,7 @@ export { SelvedgeError, type ErrorCode } from '../errors.js';
 export type * from '../openai.js';
 export type * from '../types.js';
 
-/** How to load in a worker. */
+/** Options of a load in a worker. */
 export interface WorkerLoadOptions extends LoadOptions {
   /** A worker that runs `selvedge/worker/script`, where the bundler does not find it by itself. */
   readonly worker?: Worker;
@@ -84,7 +84,7 @@ export class WorkerEngine implements EngineInterface, Replier {
     }
   }
 
-  /** What the browser's store holds; empty where there is no store. */
+  /** Models in the browser's store; empty where there is no store. */
   static models(): Promise<StoredModel[]> {
     return listModels();
   }

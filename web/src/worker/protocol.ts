@@ -1,4 +1,4 @@
-/** What a page and its worker say to each other. Every call has a number; its answers bear it. */
+/** Messages between a page and its worker. Every call has a number, which its answers repeat. */
 
 import type { ErrorCode } from '../errors.js';
 import type {

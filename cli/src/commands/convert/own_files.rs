@@ -1,4 +1,4 @@
-//! The model's folder as a conversion reads it: without links that would carry a file of somebody else into the result.
+//! The model's folder as a conversion reads it: without links that would bring a file from elsewhere into the result.
 
 use std::borrow::Cow;
 use std::fs;
@@ -17,7 +17,7 @@ pub(super) struct OwnFiles {
 }
 
 impl OwnFiles {
-    /// Opens the folder; `notice` is told of every file that is left out.
+    /// Opens the folder; `notice` is called for every file that is left out.
     pub(super) fn open(path: &Path, mut notice: impl FnMut(&str)) -> Result<Self, SourceError> {
         let folder = Folder::open(path)?;
         let mut left_out = vec![];

@@ -1,9 +1,9 @@
 //! The folder that a conversion fills.
 //!
-//! The folder holds finished files and the record of the conversion. A file's hash is in the record before the file has
-//! its name, and `config.json` comes last, so that a folder that was cut is no model, and whoever goes on can tell
-//! what is finished from what only looks so. One conversion at a time works in a folder. Nothing is removed or replaced
-//! that the record does not list.
+//! It holds finished files and the record of the conversion. A file's hash is in the record before the file has its
+//! name, and `config.json` comes last, so that a folder that was cut is no model, and finished files can be told from
+//! those that only look finished. One conversion at a time works in a folder. Nothing is removed or replaced that the
+//! record does not list.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -134,7 +134,7 @@ impl TargetFolder {
         }
     }
 
-    /// Refuses files that would be read as parts of the model, but are of somebody else.
+    /// Refuses files that would be read as parts of the model, but are not of this conversion.
     fn check_foreign(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;

@@ -54,7 +54,7 @@ export class Bar {
     this.#model.textContent = title;
   }
 
-  /** Whether there is something that a new conversation would put away. */
+  /** True if there is a conversation that a new one would replace. */
   canBeginAgain(can: boolean): void {
     this.#fresh.disabled = !can;
   }

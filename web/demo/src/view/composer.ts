@@ -1,4 +1,4 @@
-// Where a person writes. While an answer is being made, its button stops it.
+// The input field. While an answer is being made, its button stops it.
 
 import { growing, h } from '../dom';
 import { icon } from './icons';

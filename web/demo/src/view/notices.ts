@@ -1,4 +1,4 @@
-// What a person should know: a notice can be put away, trouble says what to do and offers it.
+// Notices and errors: a notice can be dismissed, an error gives advice and offers it as a button.
 
 import type { Notice } from 'selvedge';
 import { h } from '../dom';
@@ -11,7 +11,7 @@ export interface Remedy {
   act(): void;
 }
 
-/** What the engine says to programmers, for those who use the page. The rest is for everybody as it is. */
+/** Plain words for the engine's notices to programmers. The others are shown unchanged. */
 const WORDS: Partial<Record<Notice['code'], string>> = {
   cpu: 'This browser has no graphics card to offer, so the model runs on the CPU: small ones well, larger ones slowly.',
   'software-gpu': 'The graphics card of this browser is software: answers are right, but slow.',

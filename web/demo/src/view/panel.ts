@@ -1,4 +1,4 @@
-// What it costs: the memory of the conversation beside a transformer's, how fast it goes, and where it runs.
+// Costs: the memory of the conversation beside a transformer's, the speed, and the device.
 
 import type { EngineStats } from 'selvedge';
 import { h } from '../dom';

@@ -9,13 +9,13 @@ import { icon } from './icons';
 
 export interface PickerEvents {
   onChoose(model: ModelChoice, run: RunChoice): void;
-  /** What the browser's store holds. */
+  /** Models in the browser's store. */
   stored(): Promise<StoredModel[]>;
   remove(name: string): Promise<void>;
 }
 
 const HUB_NAME = /^[\w.-]+\/[\w.-]+(@[\w./-]+)?$/;
-/** How long a removal can be thought over, in milliseconds. */
+/** Time to confirm a removal, in milliseconds. */
 const SURE = 4000;
 
 export class Picker {

@@ -42,9 +42,9 @@ export class Stage {
     },
     icon('down'),
   );
-  /** Whether the person reads at the end, and wants to stay there. */
+  /** True while the view is scrolled to the end, and stays there. */
   #following = true;
-  /** Whether anything was said. */
+  /** True once there is a message. */
   #talking = false;
 
   constructor(events: StageEvents) {
@@ -52,7 +52,7 @@ export class Stage {
     this.#thread = new Thread(events);
     this.#scroll.append(h('div', { class: 'column' }, this.#greeting, this.#thread.element, this.#waits, this.#next));
     this.#scroll.addEventListener('scroll', () => this.#look());
-    // Who reads at the end stays there when a window, a keyboard or a notice changes the room.
+    // A view at the end stays there when a window, a keyboard or a notice changes its size.
     const room = new ResizeObserver(() => (this.#following && this.#talking ? this.#end() : this.#look()));
     room.observe(this.#scroll);
     this.element = h('div', { class: 'stage' }, this.#scroll, this.#down);
