@@ -23,9 +23,7 @@ fn engine(error: &EngineError) -> Option<String> {
 /// Hint for an error of the hub or its cache.
 fn hub(error: &HubError) -> Option<String> {
     match error {
-        HubError::Offline { model, .. } => {
-            Some(format!("`selvedge fetch {model}` fetches it, and `--offline` must be left out"))
-        }
+        HubError::Offline { model, .. } => Some(format!("`selvedge fetch {model}`, without `--offline`")),
         HubError::NotCached { .. } => Some("`selvedge cache list` shows what is there".into()),
         HubError::Space { .. } => Some("`selvedge cache remove MODEL` frees some".into()),
         _ => None,

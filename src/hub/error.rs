@@ -17,8 +17,8 @@ pub enum HubError {
     },
     /// The network is needed and must not be asked.
     #[error(
-        "{model} is not complete in the cache ({}), and offline mode forbids fetching it: \
-         fetch it while online, or allow the network (HF_HUB_OFFLINE forbids it)",
+        "{model} is not complete in the cache ({}), and offline mode, which HF_HUB_OFFLINE turns on too, forbids to fetch it: \
+         fetch it while online",
         cache.display()
     )]
     Offline {

@@ -37,7 +37,7 @@ pub(crate) struct LoadArgs {
     /// Name of the GPU, or a part of it, in any case; `selvedge devices` lists them
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// Storage format of the matrices (weights)
+    /// Storage format of the matrices (weights); `auto` takes q8 or q4 where the checkpoint's own does not fit into memory
     #[arg(long, value_enum, default_value_t)]
     weights: WeightChoice,
     /// Choice of the scales where matrices are quantised

@@ -7,7 +7,7 @@ use selvedge::state::Sampler;
 
 /// The order is that of the options; see the library's documentation of `state::Sampler`.
 #[derive(Clone, clap::Args)]
-#[command(next_help_heading = "Choice of tokens")]
+#[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// Temperature; 0, or less than 0.00001: always the most probable token [default: 0; 1 with --top-k, --top-p, --min-p or --seed]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]

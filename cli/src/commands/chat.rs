@@ -73,14 +73,14 @@ pub(crate) struct Args {
     offline: bool,
     #[command(flatten)]
     load: LoadArgs,
-    #[command(flatten)]
-    sampling: SamplingArgs,
     /// Thinking before the answer, of models that can: on, off, or as the model's template has it
     #[arg(long, value_enum, default_value_t = Thinking::Auto)]
     thinking: Thinking,
     /// Print after every answer how many tokens were read and made
     #[arg(long)]
     verbose: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 impl Args {

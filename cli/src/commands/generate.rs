@@ -25,11 +25,11 @@ pub(crate) struct Args {
     /// Most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_tokens: usize,
-    #[command(flatten)]
-    sampling: SamplingArgs,
     /// Print one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 impl Args {
