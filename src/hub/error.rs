@@ -17,7 +17,7 @@ pub enum HubError {
     },
     /// The network is needed and must not be asked.
     #[error(
-        "{model} is not complete in the cache ({}), and offline mode, which HF_HUB_OFFLINE turns on too, forbids to fetch it: \
+        "{model} is not complete in the cache ({}), and offline mode (HF_HUB_OFFLINE sets it too) forbids fetching it: \
          fetch it while online",
         cache.display()
     )]
