@@ -40,7 +40,7 @@ fn ids_that_are_no_words_are_refused_with_the_id() {
 }
 
 #[test]
-fn ids_in_whose_place_there_should_be_a_picture_are_refused() {
+fn placeholder_ids_of_images_and_videos_are_refused() {
     let config = r#"{
         "model_type": "qwen3_5", "image_token_id": 7, "video_token_id": 9, "vision_config": {"depth": 2},
         "text_config": {
@@ -58,7 +58,7 @@ fn ids_in_whose_place_there_should_be_a_picture_are_refused() {
     };
     for (prompt, name, id) in [([5, 7, 6], "`image_token_id`", "id 7"), ([9, 5, 6], "`video_token_id`", "id 9")] {
         let error = start(&prompt).expect("refused");
-        assert!([name, id, "not supported; supported: text"].iter().all(|word| error.contains(word)), "{error}");
+        assert!([name, id, "only text is supported"].iter().all(|word| error.contains(word)), "{error}");
     }
     assert_eq!(start(&[5, 6]), None, "a text is read");
 }

@@ -224,7 +224,7 @@ impl fmt::Display for Report {
         let (parameters, context) = (grouped(self.parameters), grouped(self.context));
         writeln!(f, "{}: {} layers, {parameters} parameters", self.model_type, self.layers)?;
         if !self.labels.is_empty() {
-            writeln!(f, "gives scores, no words: {}", self.labels.join(", "))?;
+            writeln!(f, "classification head, labels: {}", self.labels.join(", "))?;
         }
         line(f, "weights", *weights)?;
         line(f, &format!("workspace of {PREFILL_ROWS} rows, before fusion"), *workspace)?;

@@ -234,7 +234,7 @@ fn a_reward_model_judges_and_writes_nothing() {
         assert_eq!(line.split_whitespace().collect::<Vec<_>>(), [label.to_string(), format!("{number:.5}")]);
     }
     let shown = stdout(&selvedge([OsStr::new("inspect"), judge.as_os_str()]));
-    assert!(shown.contains("gives scores, no words: helpfulness, correctness"), "{shown}");
+    assert!(shown.contains("classification head, labels: helpfulness, correctness"), "{shown}");
 
     // Each kind of model is refused where the other is meant, and told where to go.
     let out = ["--tokens", "5", "--out", "no/such/file"];
