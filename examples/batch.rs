@@ -5,13 +5,14 @@ use std::path::Path;
 
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::{Outputs, Step, Tokens};
-use selvedge::checkpoint::{Checkpoint, Folder};
+use selvedge::checkpoint::{Checkpoint, Folder, LoadProgress};
 use selvedge::runtime::{Engine, EngineOptions};
 
 /// Continues all `texts` at once by `count` tokens each, always with the most probable one.
 pub async fn batch(folder: &Path, texts: &[&str], count: usize) -> Result<Vec<String>, Box<dyn Error>> {
     let checkpoint = Checkpoint::open(Folder::open(folder)?).await?;
-    let options = EngineOptions { slots: texts.len(), ..EngineOptions::new(&mut |_| {}) };
+    let mut progress = |_: LoadProgress| {};
+    let options = EngineOptions { slots: texts.len(), ..EngineOptions::new(&mut progress) };
     let mut engine = Engine::load(&checkpoint, Box::new(CpuBackend::new()), options).await?;
     let tokenizer = engine.tokenizer()?;
     let slots = texts.iter().map(|_| engine.open()).collect::<Result<Vec<_>, _>>()?;
