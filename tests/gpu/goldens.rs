@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::support::{
     ATTENTION, CONVOLUTIONS, EXPERTS, GATED_DELTA, Golden, MAMBA, Place, REWARDS, Setting, Tensor, Worst, checkpoint,
-    compare_scores, families, folder, further_goldens, load, places, skipped, tolerance, wait, webgpu_or_skipped,
+    compare_scores, families, folder, further_goldens, load, places, skipped, tolerance, wait,
 };
 use selvedge::arch::{self, ArchError, ArchOptions, Config, HymbaWindow};
 use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
@@ -90,12 +90,11 @@ fn with_defaults(subgroups: bool) -> Box<dyn Backend> {
     Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
 }
 
-#[test]
-fn hymba_on_what_webgpu_promises_everywhere() {
-    let Some(place) = webgpu_or_skipped() else { return };
+/// Hymba on a device with what WebGPU promises everywhere, with subgroups and without.
+pub fn hymba_with_defaults(place: &Place) {
     let bare: [fn() -> Box<dyn Backend>; 2] = [|| with_defaults(true), || with_defaults(false)];
     for (open, what) in bare.into_iter().zip(["default limits", "default limits, no subgroups"]) {
-        let place = Place { open, ..place };
+        let place = Place { open, ..*place };
         let case = HYMBA[0];
         let golden = Golden::open(case);
         let setting = Setting { window: HymbaWindow::Generate, ..Setting::default() };
@@ -341,16 +340,24 @@ fn reward(place: &Place, folder: &Path, config: &str) {
     assert!(matches!(refused, Err(EngineError::NotCausalLm(_))), "{:?}", refused.err());
 }
 
-/// The goldens that slow drivers run: the kernels of the others run there in `ops` and `fused`.
-const SHORT: [&str; 5] = ["falcon_h1_rms", "lfm2_bias", "nemotron_h_bias", "nemotron_reward", "qwen3_5_gva"];
+/// A golden of each kind of block but Hymba's: attention beside a Mamba-2 scan, short convolutions, experts, the gated
+/// delta rule.
+const EVERY_KIND: [&str; 4] = ["falcon_h1_rms", "lfm2_bias", "nemotron_h_moe", "qwen3_5_gva"];
+
+/// Holds a place to a golden of each kind of block.
+pub fn every_kind_of_block(place: &Place) {
+    for case in EVERY_KIND {
+        family(place, &folder(case), "config.json");
+    }
+}
 
 /// Some goldens on every backend, in both dialects of their configs on the CPU: the dialect has nothing to do with
 /// the device.
 fn on_every_backend(cases: &[&str], hold: fn(&Place, &Path, &str)) {
     for place in places() {
         for case in cases {
-            if place.slow && !SHORT.contains(case) {
-                println!("skipped in part: {case} where kernels take seconds to compile");
+            if place.name == "webgpu" && EVERY_KIND.contains(case) {
+                // `every_driver` has it.
                 continue;
             }
             let dialects = if place.name == "cpu" { &["config.json", "config.v5.json"][..] } else { &["config.json"] };

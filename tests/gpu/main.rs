@@ -1,4 +1,4 @@
-//! Kernels and whole models on a GPU, against the CPU and the reference: run once on every driver.
+//! Kernels and whole models on a GPU, against the CPU and the reference.
 
 #![cfg(feature = "native")]
 
@@ -7,6 +7,7 @@ mod common;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod every_driver;
 mod fused;
 mod goldens;
 mod ops;

@@ -1,45 +1,25 @@
-//! Every op, storage format and odd shape on every backend, against the twins.
+//! Every op, storage format and odd shape on the CPU, against the twins; [`crate::every_driver`] has them on WebGPU.
 
 use std::collections::BTreeSet;
 
-use crate::common::cases::{cases, fewer, looking_back};
+use crate::common::cases::{cases, looking_back};
 use crate::common::{CaseResult, OpCase, compare, not_finite, run_case, starts_every_op};
 use proptest::prelude::*;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::graph::Op;
 
-/// Holds the cases of some ops to the twins on every backend.
-fn agree(of: impl Fn(&str) -> bool) {
-    for place in crate::support::places() {
-        let mut cases = if place.slow { fewer() } else { cases() };
-        cases.retain(|case| of(case.op));
-        assert!(!cases.is_empty());
-        compare(place.name, place.slack, &mut *(place.open)(), &cases);
+#[test]
+fn every_op_agrees_with_its_twin() {
+    compare("cpu", 1.0, &mut CpuBackend::new(), &cases());
+}
+
+#[test]
+fn what_is_not_finite_is_the_same_here() {
+    for mut backend in [CpuBackend::twins(), CpuBackend::new()] {
+        not_finite::logits(&mut backend);
+        not_finite::experts(&mut backend);
     }
-}
-
-/// Ops with a matrix of weights: half of the table.
-const WITH_MATRICES: [&str; 3] = ["embed", "linear", "moe_apply"];
-
-#[test]
-fn every_op_with_a_matrix_agrees_with_its_twin() {
-    agree(|op| WITH_MATRICES.contains(&op));
-}
-
-#[test]
-fn every_other_op_agrees_with_its_twin() {
-    agree(|op| !WITH_MATRICES.contains(&op));
-}
-
-#[test]
-fn what_is_not_finite_is_the_same_everywhere() {
-    not_finite::logits(&mut CpuBackend::twins());
-    not_finite::experts(&mut CpuBackend::twins());
-    for place in crate::support::places() {
-        not_finite::logits(&mut *(place.open)());
-        not_finite::keys_and_values(&mut *(place.open)());
-        not_finite::experts(&mut *(place.open)());
-    }
+    not_finite::keys_and_values(&mut CpuBackend::new());
 }
 
 #[test]

@@ -102,11 +102,8 @@ fn compare(
     (groups, others)
 }
 
-#[test]
-fn the_device_rounds_as_the_host_does() {
-    if !adapter_or_skipped() {
-        return;
-    }
+/// Holds tables of every shape, source and rounding to the host's.
+pub fn rounds_as_the_host_does() {
     let (mut groups, mut others) = (0, 0);
     // Whole, and in segments.
     for segment in [None, Some(3 << 10)] {

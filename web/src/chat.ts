@@ -15,7 +15,7 @@ import type { Replier } from './reply.js';
 import type { FinishReason, GenerateOptions, Message, Reply, ReplyUsage } from './types.js';
 
 /** Things of OpenAI's that change what a reply is and that are not served: asking for them must not pass silently. */
-const REFUSED = ['functions', 'response_format', 'logprobs', 'audio', 'logit_bias'] as const;
+const REFUSED = ['functions', 'function_call', 'response_format', 'logprobs', 'audio', 'logit_bias'] as const;
 
 export function completions(replier: Replier): Chat {
   // One function for the three declared ones: which it is, the request says.
@@ -136,6 +136,17 @@ function tools(tools: ChatCompletionCreateParams['tools']): ChatCompletionCreate
   return tools;
 }
 
+/** The tools that the model is told of. Nothing makes a model call one: only its own choice, and none, can be asked for. */
+function offered(body: ChatCompletionCreateParams): ChatCompletionCreateParams['tools'] {
+  const choice: unknown = body.tool_choice ?? 'auto';
+  if (choice !== 'auto' && choice !== 'none') {
+    const name = typeof choice === 'string' ? choice : JSON.stringify(choice);
+    throw new SelvedgeError('bad-request', `\`tool_choice\` may be "auto" or "none"; \`${name}\` is not supported`);
+  }
+  const all = tools(body.tools);
+  return choice === 'none' ? undefined : all;
+}
+
 function wishes(body: ChatCompletionCreateParams): GenerateOptions {
   const wishes = {
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
@@ -149,7 +160,7 @@ function wishes(body: ChatCompletionCreateParams): GenerateOptions {
     seed: body.seed,
     stop: body.stop,
     thinking: body.enable_thinking,
-    tools: tools(body.tools),
+    tools: offered(body),
     documents: body.documents,
     templateKwargs: body.chat_template_kwargs,
   };

@@ -58,6 +58,8 @@ export interface ChatCompletionCreateParams {
   enable_thinking?: boolean;
   /** Described to the model by its template. Its calls come as text, in the model's own form. */
   tools?: ChatCompletionTool[];
+  /** Whether the model is told of the tools. It cannot be made to call one. */
+  tool_choice?: 'none' | 'auto';
   /** More variables of the model's chat template. */
   chat_template_kwargs?: Record<string, unknown> | null;
   /** Documents to answer from, for templates that read them. */

@@ -32,7 +32,7 @@ before(async () => {
 });
 after(() => page?.close());
 
-for (const [name, prompts] of [['hymba/caseB', ['p0']], ['hymba/caseC', ['p0', 'p3', 'p7']]]) {
+for (const [name, prompts] of [['hymba/caseA', ['p0', 'p1']], ['hymba/caseB', ['p0']], ['hymba/caseC', ['p0', 'p3', 'p7']]]) {
   for (const prompt of prompts) {
     test(`${name}, ${prompt}`, () => expectGolden(page, name, prompt, 'gpu'));
   }

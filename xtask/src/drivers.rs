@@ -58,16 +58,14 @@ pub fn quiet(command: &mut Command) {
     }
 }
 
-/// The drivers on this machine; missing ones are installed. Empty where Vulkan is not how GPUs are
-/// reached: tests then run on the system's own adapter.
+/// The drivers on this machine, the newest lavapipe first; missing ones are installed. Empty where Vulkan is not how
+/// GPUs are reached: tests then run on the system's own adapter.
 pub fn all() -> Result<Vec<Driver>> {
     if !cfg!(target_os = "linux") {
         return Ok(vec![]);
     }
-    let mut drivers = vec![lavapipe()?];
-    drivers.extend(lavapipe_25()?);
-    drivers.push(swiftshader()?);
-    Ok(drivers)
+    let (system, newer) = (lavapipe()?, lavapipe_25()?);
+    Ok(newer.into_iter().chain([system, swiftshader()?]).collect())
 }
 
 /// Mesa's lavapipe, as the system has it.

@@ -30,7 +30,7 @@ impl F16Browser {
     /// The browser, copied where it is not there, over the newest lavapipe of the drivers: Dawn does not take the
     /// oldest.
     pub fn new(drivers: &[Driver]) -> Result<Self> {
-        let [.., lavapipe, swiftshader] = drivers else { bail!("there are no software drivers on this system") };
+        let [lavapipe, .., swiftshader] = drivers else { bail!("there are no software drivers on this system") };
         let original = swiftshader.description.parent().context("SwiftShader lies in no folder")?;
         let program = ["chromium", "chrome"].into_iter().find(|name| original.join(name).is_file());
         let program = program.with_context(|| format!("no browser in {}", original.display()))?;

@@ -13,6 +13,8 @@ pub struct Tally {
     pub failed: u64,
     /// Tests that did not run, and parts of tests that did not.
     pub skipped: u64,
+    /// Tests that the runner was told to leave out.
+    left_out: u64,
     /// Count of each reason.
     pub reasons: BTreeMap<String, u64>,
 }
@@ -25,10 +27,10 @@ impl Tally {
     pub fn read(&mut self, line: &str) {
         if let Some(reason) = line.strip_prefix("skipped: ") {
             self.ended_early += 1;
-            self.skip(reason);
+            self.skip(reason, 1);
         }
         if let Some(reason) = line.strip_prefix("skipped in part: ") {
-            self.skip(reason);
+            self.skip(reason, 1);
         }
         // `test result: ok. 3 passed; 0 failed; 0 ignored; …`
         if let Some(counts) = line.strip_prefix("test result: ") {
@@ -48,6 +50,7 @@ impl Tally {
             "passed" | "pass" => &mut self.ended_well,
             "failed" | "fail" | "cancelled" => &mut self.failed,
             "ignored" | "skipped" | "todo" => &mut self.skipped,
+            "filtered out" => &mut self.left_out,
             _ => return,
         };
         *to += count.parse().unwrap_or(0);
@@ -58,9 +61,17 @@ impl Tally {
         self.ended_well.saturating_sub(self.ended_early)
     }
 
-    fn skip(&mut self, reason: &str) {
-        self.skipped += 1;
-        *self.reasons.entry(reason.to_owned()).or_default() += 1;
+    /// Counts what the runner was told to leave out as skipped.
+    pub fn left_to(&mut self, tier: &str) {
+        let count = std::mem::take(&mut self.left_out);
+        if count > 0 {
+            self.skip(&format!("left to {tier}"), count);
+        }
+    }
+
+    fn skip(&mut self, reason: &str, count: u64) {
+        self.skipped += count;
+        *self.reasons.entry(reason.to_owned()).or_default() += count;
     }
 }
 
@@ -119,6 +130,17 @@ mod tests {
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s",
         ];
         assert_eq!(tally(&lines), (2, 0, 2));
+    }
+
+    #[test]
+    fn what_is_left_to_another_tier_is_skipped() {
+        let mut tally = Tally::default();
+        tally.read("test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 27 filtered out; finished in 9.02s");
+        assert_eq!((tally.passed(), tally.skipped), (7, 0));
+        for _ in 0..2 {
+            tally.left_to("--all");
+        }
+        assert_eq!((tally.skipped, tally.reasons["left to --all"]), (27, 27));
     }
 
     #[test]

@@ -20,11 +20,14 @@ pub struct Arguments {
     all: bool,
 }
 
-/// The library's test program that runs on a GPU: once on every driver.
-const GPU: [&str; 4] = ["--package", "selvedge", "--test", "gpu"];
+/// The test program for kernels and whole models on a GPU.
+const GPU: [&str; 2] = ["--test", "gpu"];
+
+/// The GPU tests of what a driver can get wrong (`tests/gpu/every_driver.rs`): on every driver. The others are on one.
+const EVERY_DRIVER: &str = "every_driver::";
 
 /// The library's other tests of its public interface.
-const LIBRARY: [&str; 4] = ["--package", "selvedge", "--test", "library"];
+const LIBRARY: [&str; 2] = ["--test", "library"];
 
 /// The feature that brings the CUDA backend.
 const CUDA: &str = "selvedge/native-cuda";
@@ -49,17 +52,20 @@ const REACT: &str = "web/tests/react.mjs";
 const FUZZ_SECONDS: &str = "240";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let Tools { drivers: gpus, browser, node } = setup::tools()?;
     let mut report = Report::new(arguments.all);
+    let began = Instant::now();
+    let Tools { drivers: gpus, browser, node } = setup::tools()?;
+    report.line("ok", "drivers, browsers and packages of npm", began);
     let first = gpus.first();
     let on = first.map_or("the system's adapter", |driver| driver.name);
-    report.stage(&format!("workspace, GPU tests on {on}"), |tally| {
-        let mut cargo = cargo_test(&["--workspace", "--exclude", "xtask-bindgen"], &[], first);
-        count(&mut cargo, tally)
-    });
+    report.build("the workspace and its tests", || shell::run(&mut cargo(&["--no-run"])));
+    report.stage(&format!("the workspace, GPU tests on {on}"), |tally| count(&mut cargo_test(&[], &[], first), tally));
     for driver in gpus.iter().skip(1) {
+        let names = if arguments.all { &[][..] } else { &[EVERY_DRIVER] };
         report.stage(&format!("GPU tests on {}", driver.name), |tally| {
-            count(&mut cargo_test(&GPU, &[], Some(driver)), tally)
+            count(&mut cargo_test(&GPU, names, Some(driver)), tally)?;
+            tally.left_to("--all");
+            Ok(())
         });
     }
     report.stage("shaders through Tint", |tally| {
@@ -71,10 +77,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         shell::run(&mut shell::cargo(&["run", "--quiet", "--features", CUDA, "--example", "shaders", "--", SHADERS]))?;
         count(node_test(&node, "web/tests/tint.mjs").env("SHADERS", folder), tally)
     });
-    report.stage("the package in Chromium", |tally| {
-        web::package()?;
-        count(node_test(&node, ENGINE).env("CHROMIUM", &browser), tally)
-    });
+    report.build("the npm package", web::package);
+    report.stage("the package in Chromium", |tally| count(node_test(&node, ENGINE).env("CHROMIUM", &browser), tally));
     report.stage("the browser's store", |tally| count(node_test(&node, STORE).env("CHROMIUM", &browser), tally));
     report.stage("the page in Chromium", |tally| {
         web::page()?;
@@ -142,12 +146,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report.close()
 }
 
-/// `cargo test` of some targets, on a driver; only tests whose names hold one of `names`, where there are any.
-fn cargo_test(scope: &[&str], names: &[&str], driver: Option<&Driver>) -> Command {
-    // Everything is built once, with the CUDA backend, whose tests bring their own driver.
-    let mut command = shell::cargo(&["test", "--no-fail-fast", "--features", CUDA]);
+/// `cargo test` of the workspace. Everything is built once, with the CUDA backend, whose tests bring their own driver:
+/// the features of one package alone would be another build.
+fn cargo(arguments: &[&str]) -> Command {
+    let workspace = ["test", "--no-fail-fast", "--workspace", "--exclude", "xtask-bindgen", "--features", CUDA];
+    let mut command = shell::cargo(&workspace);
+    command.args(arguments);
+    command
+}
+
+/// The same of some targets, on a driver; only tests whose names hold one of `names`, where there are any.
+fn cargo_test(targets: &[&str], names: &[&str], driver: Option<&Driver>) -> Command {
+    let mut command = cargo(targets);
     // What passing tests print is how far they were from what they are held to.
-    command.args(scope).args(["--", "--show-output"]).args(names);
+    command.args(["--", "--show-output"]).args(names);
     if let Some(driver) = driver {
         driver.choose(&mut command);
     }
@@ -182,11 +194,24 @@ struct Report {
     all: bool,
     lines: Vec<String>,
     total: Tally,
+    began: Instant,
 }
 
 impl Report {
     fn new(all: bool) -> Self {
-        Self { all, lines: vec![], total: Tally::default() }
+        Self { all, lines: vec![], total: Tally::default(), began: Instant::now() }
+    }
+
+    /// Makes what the stages after it test.
+    fn build(&mut self, name: &str, make: impl FnOnce() -> Result<()>) {
+        eprintln!("\n=== {name}");
+        let began = Instant::now();
+        let done = make();
+        if let Err(error) = &done {
+            eprintln!("=== {name} FAILED: {error:#}");
+            self.total.failed += 1;
+        }
+        self.line(verdict(&done), name, began);
     }
 
     /// Runs a stage. A failed one is reported at once and again at the end; the others still run.
@@ -200,8 +225,7 @@ impl Report {
             // A stage that could not even run its tests counts as one that failed.
             tally.failed = tally.failed.max(1);
         }
-        let verdict = if done.is_ok() { "ok" } else { "FAILED" };
-        self.lines.push(format!("{verdict:7}  {tally}  {name}  ({} s)", began.elapsed().as_secs()));
+        self.line(verdict(&done), &format!("{tally}  {name}"), began);
         for (reason, count) in &tally.reasons {
             self.lines.push(format!("skipped  {count} x {reason}"));
         }
@@ -217,15 +241,24 @@ impl Report {
         }
     }
 
+    fn line(&mut self, verdict: &str, what: &str, began: Instant) {
+        self.lines.push(format!("{verdict:7}  {what}  ({} s)", began.elapsed().as_secs()));
+    }
+
     fn close(self) -> Result<()> {
         println!();
         for line in &self.lines {
             println!("{line}");
         }
+        println!("{:.1} minutes in all", self.began.elapsed().as_secs_f64() / 60.0);
         println!("{}", self.total);
         if self.total.failed > 0 {
             bail!("{} failed", self.total.failed);
         }
         Ok(())
     }
+}
+
+fn verdict(done: &Result<()>) -> &'static str {
+    if done.is_ok() { "ok" } else { "FAILED" }
 }
