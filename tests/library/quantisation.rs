@@ -1,7 +1,7 @@
 //! What storage formats cost: the demo model's answers and perplexity, and the distance of every family's golden
 //! model from itself in f32. What is printed is the tables of `docs/quantisation.md`.
 //!
-//! A dozen questions and texts by default, `SELVEDGE_DEMO_QUESTIONS=all` takes them all.
+//! Half a dozen questions and texts by default, `SELVEDGE_DEMO_QUESTIONS=all` takes them all.
 
 use crate::support::demo::Question;
 use crate::support::{Golden, Place, demo, families, wait};
@@ -55,7 +55,7 @@ fn conversations(questions: &[Question]) -> String {
 #[test]
 fn the_demo_model_keeps_its_wits() {
     let checkpoint = demo::checkpoint();
-    let questions = demo::questions(demo::asked(12));
+    let questions = demo::questions(demo::asked(6));
     let text = conversations(&questions);
     let place = crate::support::cpu();
     let mut reference = load(&place, &checkpoint, WeightChoice::F32, Rounding::Plain);

@@ -56,16 +56,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let began = Instant::now();
     let Tools { drivers: gpus, browser, node } = setup::tools()?;
     report.line("ok", "drivers, browsers and packages of npm", began);
+    // Tests that have a long form ask for it.
+    let tier = |mut tests: Command| {
+        if arguments.all {
+            tests.env("SELVEDGE_LONG", "1");
+        }
+        tests
+    };
     let first = gpus.first();
     let on = first.map_or("the system's adapter", |driver| driver.name);
     report.build("the workspace and its tests", || shell::run(&mut cargo(&["--no-run"])));
-    report.stage(&format!("the workspace, GPU tests on {on}"), |tally| count(&mut cargo_test(&[], &[], first), tally));
+    report.stage(&format!("the workspace, GPU tests on {on}"), |tally| {
+        count(&mut tier(cargo_test(&[], &[], first)), tally)
+    });
     for driver in gpus.iter().skip(1) {
         let names = if arguments.all { &[][..] } else { &[EVERY_DRIVER] };
         report.stage(&format!("GPU tests on {}", driver.name), |tally| {
-            count(&mut cargo_test(&GPU, names, Some(driver)), tally)?;
+            let done = count(&mut tier(cargo_test(&GPU, names, Some(driver))), tally);
             tally.left_to("--all");
-            Ok(())
+            done
         });
     }
     report.stage("shaders through Tint", |tally| {
@@ -82,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report.stage("the browser's store", |tally| count(node_test(&node, STORE).env("CHROMIUM", &browser), tally));
     report.stage("the page in Chromium", |tally| {
         web::page()?;
-        count(node_test(&node, PAGE).env("CHROMIUM", &browser), tally)
+        count(tier(node_test(&node, PAGE)).env("CHROMIUM", &browser), tally)
     });
     report.stage("the web examples", |tally| count(node_test(&node, EXAMPLES).env("CHROMIUM", &browser), tally));
     report.stage("the package in Node.js", |tally| {
@@ -128,12 +137,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let mut questions = cargo_test(&LIBRARY, &["demo_model::", "quantisation::"], first);
         count(questions.env("SELVEDGE_DEMO_QUESTIONS", "all"), tally)
     });
-    report.long("promised and taken memory in every format", |tally| {
-        count(cargo_test(&LIBRARY, &["device_memory::"], first).env("SELVEDGE_LONG", "1"), tally)
-    });
     report.long("checkpoints as transformers writes them", |tally| {
         let folder = pretrained::make()?;
-        count(cargo_test(&GPU, &["further_goldens"], first).env("SELVEDGE_GOLDENS", folder), tally)
+        let mut goldens = cargo_test(&GPU, &["further_goldens"], first);
+        count(goldens.env("SELVEDGE_GOLDENS", folder).env("SELVEDGE_LONG", "1"), tally)
     });
     report.long("published chat templates against jinja2", |tally| {
         let renderings = templates::make()?;
