@@ -9,6 +9,9 @@ use crate::terminal::status;
 
 /// Exit code after Ctrl-C, as in shells.
 pub(crate) const INTERRUPTED: u8 = 130;
+/// Exit code of what SIGTERM ended.
+#[cfg(unix)]
+const TERMINATED: u8 = 143;
 
 type Answer = Box<dyn FnMut() + Send>;
 
@@ -37,4 +40,27 @@ pub(crate) fn ctrl_c_ends(words: &'static str) -> Result<(), CommandError> {
         remove_unfinished();
         std::process::exit(INTERRUPTED.into());
     })
+}
+
+/// From now on SIGTERM ends the program once output files that are not whole are removed. No other thread may have begun.
+#[cfg(unix)]
+pub(crate) fn sigterm_ends() -> Result<(), CommandError> {
+    use nix::sys::signal::{SigSet, Signal};
+
+    let signals = SigSet::from(Signal::SIGTERM);
+    // Threads that begin later inherit it: the signal goes to the one that waits.
+    signals.thread_block().map_err(|errno| ctrlc::Error::System(errno.into()))?;
+    std::thread::spawn(move || {
+        if signals.wait().is_ok() {
+            remove_unfinished();
+            std::process::exit(TERMINATED.into());
+        }
+    });
+    Ok(())
+}
+
+/// Only Unix knows SIGTERM.
+#[cfg(not(unix))]
+pub(crate) fn sigterm_ends() -> Result<(), CommandError> {
+    Ok(())
 }

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::ctrl_c::sigterm_ends;
 use crate::licences;
 use crate::terminal::{self, status};
 
@@ -51,14 +52,15 @@ enum Command {
 }
 
 /// Parses the command line and runs it. Exit codes: 0, 1 for a failure, 2 for a misuse (clap's own), 130 after Ctrl-C,
-/// 141 after a broken pipe on stdout (without a message, as other programs). A conversation from a pipe or a file ends
-/// with 1 when a line of it was refused.
+/// 143 after SIGTERM, 141 after a broken pipe on stdout (without a message, as other programs). A conversation from a
+/// pipe or a file ends with 1 when a line of it was refused.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| misuse(&error));
     // Nothing asked for: talk.
     let talk = || Cli::parse_from(["selvedge", "chat"]).command;
     let Cli { licenses, command } = cli;
-    let result = match command.or_else(|| if licenses { None } else { talk() }) {
+    let command = command.or_else(|| if licenses { None } else { talk() });
+    let result = sigterm_ends().and_then(|()| match command {
         Some(Command::Chat(args)) => args.run(),
         Some(Command::Generate(args)) => args.run(),
         Some(Command::Logits(args)) => args.run(),
@@ -71,7 +73,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Fetch(args)) => args.run(),
         Some(Command::Cache(args)) => args.run(),
         None => licences::print(),
-    };
+    });
     result.unwrap_or_else(|error| {
         if !error.reader_is_gone() {
             status!("error: {error}");

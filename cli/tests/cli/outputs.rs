@@ -101,10 +101,9 @@ fn logits_leave_links_and_nodes_as_they_are() {
     assert!(at("out.part").is_symlink() && at("link").is_symlink());
 }
 
-/// Ctrl-C while a long text is computed.
+/// A signal while a long text is computed.
 #[cfg(unix)]
-#[test]
-fn what_ctrl_c_cuts_is_removed() {
+fn is_removed_at(signal: &str, code: i32) {
     let (model, place) = (copy(), tempdir().expect("a folder"));
     let out = place.path().join("out");
     let ids = vec!["5"; 2000].join(",");
@@ -117,9 +116,21 @@ fn what_ctrl_c_cuts_is_removed() {
     }
     assert_eq!(there(), 1, "the temporary file");
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
-    assert_eq!(child.wait().expect("an end").code(), Some(130));
+    assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    assert_eq!(child.wait().expect("an end").code(), Some(code));
     assert_eq!(there(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_ctrl_c_cuts_is_removed() {
+    is_removed_at("-INT", 130);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_sigterm_cuts_is_removed() {
+    is_removed_at("-TERM", 143);
 }
 
 #[test]
