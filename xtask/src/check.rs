@@ -21,6 +21,8 @@ pub fn run(_: &Arguments) -> Result<()> {
     clippy(&["--workspace", "--all-targets"])?;
     clippy(&["--all-targets", "--features", "native-cuda"])?;
     clippy(&web)?;
+    // The library without a command line, a hub, threads or drivers.
+    clippy(&["--package", "selvedge", "--lib", "--tests", "--no-default-features"])?;
     let mut doc = shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     lengths()?;
