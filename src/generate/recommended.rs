@@ -3,9 +3,10 @@
 //! The measure is `GenerationConfig` and `_get_logits_processor` of transformers 5.24: penalties count always, the
 //! other fields where `do_sample` is true; a field that is absent or `null` has the default of
 //! `_get_default_generation_params`, where sampling takes the 50 most probable tokens. A wrong field is named and
-//! counts as absent, the others stay: transformers would end with an error at the first token. Lengths (`max_length`,
-//! `max_new_tokens`) are no choice of tokens and are not read. `frequency_penalty` and `presence_penalty`, which
-//! transformers does not know and other runtimes write, are followed.
+//! counts as absent, the others stay: transformers would end with an error at the first token. `max_new_tokens` is the
+//! length of a reply where nobody asks for another; `max_length`, which counts the prompt too and which transformers
+//! follows only without the other, is not read: the context is that bound. `frequency_penalty` and `presence_penalty`,
+//! which transformers does not know and other runtimes write, are followed.
 
 use serde_json::{Map, Value};
 
@@ -33,6 +34,7 @@ pub struct Recommended {
     pub(super) repetition_penalty: Option<f32>,
     pub(super) frequency_penalty: Option<f32>,
     pub(super) presence_penalty: Option<f32>,
+    max_new_tokens: Option<usize>,
     notices: Vec<String>,
 }
 
@@ -47,6 +49,7 @@ impl Recommended {
             repetition_penalty: reader.number("repetition_penalty", |it| &mut it.repetition),
             frequency_penalty: reader.number("frequency_penalty", |it| &mut it.frequency),
             presence_penalty: reader.number("presence_penalty", |it| &mut it.presence),
+            max_new_tokens: reader.count("max_new_tokens"),
             ..Self::default()
         };
         if do_sample {
@@ -59,6 +62,11 @@ impl Recommended {
         reader.unsupported(do_sample);
         this.notices = reader.notices;
         this
+    }
+
+    /// Most tokens of a reply, where nobody asks for another number.
+    pub fn max_new_tokens(&self) -> Option<usize> {
+        self.max_new_tokens
     }
 
     /// Fields of the file that are not followed, one sentence each.
@@ -111,6 +119,18 @@ impl Reader<'_> {
             Ok(()) => Some(number),
             Err(error) => {
                 self.wrong(name, &shown(&value), error.wanted());
+                None
+            }
+        }
+    }
+
+    /// A whole number of at least one. Converters write them with a fraction.
+    fn count(&mut self, name: &str) -> Option<usize> {
+        let value = self.get(name)?.clone();
+        match value.as_f64() {
+            Some(count) if count >= 1.0 && count.fract() == 0.0 => Some(count as usize),
+            _ => {
+                self.wrong(name, &shown(&value), "a whole number of at least 1");
                 None
             }
         }
@@ -249,6 +269,24 @@ mod tests {
         assert_eq!((ends.top_p, ends.min_p, ends.notices.len()), (Some(ALMOST_0), Some(ALMOST_1), 0));
         let absent = read("{\"do_sample\": true}");
         assert_eq!((absent.top_k, absent.temperature, absent.notices.len()), (Some(50), None, 0));
+    }
+
+    #[test]
+    fn the_length_of_a_reply_is_read_and_that_of_a_text_is_not() {
+        for (value, length) in [("7", Some(7)), ("32768.0", Some(32768)), ("1e30", Some(usize::MAX)), ("null", None)] {
+            let found = read(&format!("{{\"max_length\": 20, \"max_new_tokens\": {value}}}"));
+            assert_eq!((found.max_new_tokens(), found.notices.len()), (length, 0), "{value}");
+        }
+        assert_eq!(read("{\"max_length\": 20}").max_new_tokens(), None);
+        for value in ["0", "-1", "2.5", "\"9\"", "true", "NaN"] {
+            let found = read(&format!("{{\"max_new_tokens\": {value}}}"));
+            assert_eq!(found.max_new_tokens(), None, "{value}");
+            assert!(
+                found.notices.len() == 1 && found.notices[0].contains("`max_new_tokens` is"),
+                "{:?}",
+                found.notices
+            );
+        }
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl Inner {
             documents: request.documents,
             template_kwargs: request.template_kwargs,
             sampler: request.sampling.sampler(&self.recommended, || request.chance),
-            max_tokens: request.max_tokens.unwrap_or(usize::MAX),
+            max_tokens: request.max_tokens.or(self.recommended.max_new_tokens()).unwrap_or(usize::MAX),
             stops: request.stop,
             thinking: request.thinking,
             cancel,

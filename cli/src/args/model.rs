@@ -94,6 +94,16 @@ impl ModelArgs {
         Ok(Folder::open(locate(&self.model, need, self.offline)?)?)
     }
 
+    /// Opens the folder.
+    pub(crate) async fn checkpoint(&self) -> Result<Checkpoint, CommandError> {
+        Ok(Checkpoint::open(self.open(Need::All)?).await?)
+    }
+
+    /// Opens the device and loads the opened folder onto it.
+    pub(crate) async fn load_checkpoint(&self, checkpoint: &Checkpoint) -> Result<Engine, CommandError> {
+        self.load.load(checkpoint, 1, Purpose::Generate).await
+    }
+
     /// Opens the folder and the device and loads the one onto the other.
     pub(crate) async fn load(&self) -> Result<Engine, CommandError> {
         self.load_slots(1).await
@@ -101,14 +111,12 @@ impl ModelArgs {
 
     /// The same with room for several sequences.
     pub(crate) async fn load_slots(&self, slots: usize) -> Result<Engine, CommandError> {
-        let checkpoint = Checkpoint::open(self.open(Need::All)?).await?;
-        self.load.load(&checkpoint, slots, Purpose::Generate).await
+        self.load.load(&self.checkpoint().await?, slots, Purpose::Generate).await
     }
 
     /// The same for another purpose than generating.
     pub(crate) async fn load_for(&self, purpose: Purpose) -> Result<Engine, CommandError> {
-        let checkpoint = Checkpoint::open(self.open(Need::All)?).await?;
-        self.load.load(&checkpoint, 1, purpose).await
+        self.load.load(&self.checkpoint().await?, 1, purpose).await
     }
 }
 

@@ -36,6 +36,8 @@ const HELP: &str = "\
 /quit         exit (so does the end of the input)
 Ctrl-C stops the answer; pressed twice at an idle prompt it exits.";
 
+const NO_SWITCH: &str = "the model's template has no switch for thinking";
+
 /// Thinking before the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Thinking {
@@ -101,6 +103,9 @@ impl Args {
         let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
         let sampler = self.sampling.sampler(&recommended);
         sampler.check().map_err(EngineError::from)?;
+        if self.thinking.asked().is_some() && !template.has_thinking_switch() {
+            status!("note: {NO_SWITCH}: --thinking changes nothing");
+        }
         let engine = self.load.load(&checkpoint, 1, Purpose::Generate).await?;
         for notice in recommended.notices() {
             status!("note: {notice}");
@@ -112,6 +117,7 @@ impl Args {
             sampler,
             new_seeds: self.sampling.seed_is_free(),
             thinking: self.thinking,
+            max_tokens: recommended.max_new_tokens().unwrap_or(usize::MAX),
             messages: opening.clone(),
             opening,
             interrupt,
@@ -147,6 +153,8 @@ struct Chat {
     /// Every answer has a seed of its own.
     new_seeds: bool,
     thinking: Thinking,
+    /// Most tokens of an answer.
+    max_tokens: usize,
     messages: Vec<ChatMessage>,
     /// Messages that every conversation begins with.
     opening: Vec<ChatMessage>,
@@ -190,6 +198,9 @@ impl Chat {
             ("/quit", "") => return Ok(Then::Leave),
             ("/new", "") => self.messages.clone_from(&self.opening),
             ("/think", word) if !word.is_empty() => match Thinking::from_str(word, true) {
+                Ok(thinking) if thinking.asked().is_some() && !self.chat.template().has_thinking_switch() => {
+                    self.refuse(format_args!("{NO_SWITCH}: /think {word} would change nothing"));
+                }
                 Ok(thinking) => self.thinking = thinking,
                 Err(_) => self.refuse(format_args!("/think takes on, off or auto, and no `{word}`")),
             },
@@ -258,8 +269,8 @@ impl Chat {
             self.sampler.seed = chance();
         }
         let (sampler, cancel) = (self.sampler.clone(), self.interrupt.begin());
-        let thinking = self.thinking.asked();
-        let request = ChatRequest { sampler, cancel, thinking, ..ChatRequest::new(self.messages.clone()) };
+        let (thinking, max_tokens) = (self.thinking.asked(), self.max_tokens);
+        let request = ChatRequest { sampler, cancel, thinking, max_tokens, ..ChatRequest::new(self.messages.clone()) };
         let mut turn = self.chat.begin(&mut self.engine, &request).await?;
         let said = print_reply(&mut self.engine, &mut turn).await;
         let (reason, read, made) = (turn.finish_reason(), turn.read_tokens(), turn.made_tokens());
@@ -271,6 +282,9 @@ impl Chat {
             Some(FinishReason::Context) => {
                 let context = self.engine.context();
                 status!("the context of {context} tokens is full: /new begins a new conversation");
+            }
+            Some(FinishReason::Length) => {
+                status!("(cut after {} tokens, the `max_new_tokens` of generation_config.json)", self.max_tokens);
             }
             Some(FinishReason::Cancelled) => status!("(stopped)"),
             _ => {}

@@ -15,6 +15,9 @@ use selvedge::generate::{FinishReason, GenerateOptions, Generation, Recommended}
 use selvedge::runtime::{Cancel, EngineError};
 use selvedge::text::{Detokenizer, Tokenizer};
 
+/// Most tokens to generate where neither the user nor the model gives a number.
+const DEFAULT_MAX_TOKENS: usize = 256;
+
 /// Continue a prompt; without further options always by the most probable token.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -22,9 +25,9 @@ pub(crate) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     prompt: Prompt,
-    /// Most tokens to generate
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    max_tokens: usize,
+    /// Most tokens to generate [default: the model's own `max_new_tokens`, or 256]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
     /// Print one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
@@ -42,7 +45,10 @@ impl Args {
         let sampler = self.sampling.sampler(&Recommended::default());
         sampler.check().map_err(EngineError::from)?;
         let begun = Instant::now();
-        let mut engine = self.model.load().await?;
+        let checkpoint = self.model.checkpoint().await?;
+        let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
+        let max_tokens = self.max_tokens.or(recommended.max_new_tokens()).unwrap_or(DEFAULT_MAX_TOKENS);
+        let mut engine = self.model.load_checkpoint(&checkpoint).await?;
         let loaded = begun.elapsed();
         let prompt = self.prompt.ids(&engine)?;
         let slot = engine.open()?;
@@ -58,7 +64,7 @@ impl Args {
 
         let begun = Instant::now();
         let seed = (sampler.temperature > 0.0).then_some(sampler.seed);
-        let options = GenerateOptions { sampler, max_tokens: self.max_tokens, cancel, ..GenerateOptions::default() };
+        let options = GenerateOptions { sampler, max_tokens, cancel, ..GenerateOptions::default() };
         let mut generation = Generation::start(&mut engine, slot, &prompt, &options).await?;
         let tokenizer = engine.tokenizer().ok();
         let mut transcript = Transcript::new(tokenizer.as_deref(), !self.json);

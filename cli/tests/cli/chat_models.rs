@@ -144,6 +144,30 @@ fn a_template_decides_on_thinking_until_somebody_else_does() {
     let model = fine_weather().write();
     let (code, said, err) = chat(model.path(), &[], &["/think loudly", "hello"]);
     assert!(code == 1 && said == ["Fine weather"] && err.contains("on, off or auto"), "{said:?} {err}");
+    // A template without a switch.
+    for (more, lines, wanted) in [
+        (&["--thinking", "on"][..], &["hello"][..], 0),
+        (&[], &["/think on", "hello"], 1),
+        (&["--thinking", "auto"], &["/think auto", "hello"], 0),
+    ] {
+        let (code, said, err) = chat(model.path(), more, lines);
+        assert_eq!((code, said), (wanted, vec!["Fine weather".to_owned()]), "{err}");
+        assert_eq!(err.contains("has no switch for thinking"), !more.contains(&"auto"), "{err}");
+    }
+}
+
+#[test]
+fn a_reply_is_as_long_as_the_model_recommends_unless_somebody_says_otherwise() {
+    let model = fine_weather().file("generation_config.json", r#"{"max_new_tokens": 1}"#).write();
+    let (code, said, err) = chat(model.path(), &[], &["hello"]);
+    assert_eq!((code, said), (0, vec!["Fine".to_owned()]), "{err}");
+    assert!(err.contains("cut after 1 tokens"), "{err}");
+    for (more, wanted) in [(&[][..], "Fine"), (&["--max-tokens", "2"], "Fine weather")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
+        command.arg("generate").arg(model.path()).args(["--device", "cpu", "--prompt", "\n"]).args(more);
+        let output = command.output().expect("the binary runs");
+        assert_eq!(text(&output.stdout).trim_end(), wanted, "{more:?}: {}", text(&output.stderr));
+    }
 }
 
 #[test]

@@ -121,6 +121,16 @@ impl ChatTemplate {
         rendered.is_ok_and(|prompt| prompt.contains(SAID) && !prompt.contains("'text'") && !prompt.contains("\"text\""))
     }
 
+    /// True if `enable_thinking` makes another prompt.
+    pub fn has_thinking_switch(&self) -> bool {
+        let messages = [ChatMessage::new("user", "Hello.")];
+        let prompt = |thinking: bool| {
+            let kwargs = Map::from_iter([("enable_thinking".to_owned(), Value::Bool(thinking))]);
+            self.render(&RenderRequest { kwargs: Some(&kwargs), ..RenderRequest::new(&messages, true) }).ok()
+        };
+        prompt(true) != prompt(false)
+    }
+
     /// Texts that end a reply, should the model write them out: the end token, and what the template puts
     /// directly after an assistant's message.
     pub fn stops(&self) -> Vec<String> {

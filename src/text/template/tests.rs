@@ -56,6 +56,18 @@ fn tools_documents_and_kwargs_reach_the_template() {
 }
 
 #[test]
+fn a_switch_for_thinking_is_one_that_changes_the_prompt() {
+    for (source, switch) in [
+        ("{{ messages[0].content }}", false),
+        ("{# enable_thinking #}{% if enable_thinking is defined %}x{% endif %}", false),
+        ("{% if enable_thinking %}<think>{% endif %}", true),
+        ("{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}", true),
+    ] {
+        assert_eq!(template(source).expect("sound").has_thinking_switch(), switch, "{source}");
+    }
+}
+
+#[test]
 fn a_template_for_tools_is_taken_where_there_are_tools() {
     let config = br#"{"chat_template": [{"name": "default", "template": "plain"},
         {"name": "tool_use", "template": "tools"}]}"#;
