@@ -114,7 +114,7 @@ fn interface(family: &Family, values: &[Option<String>], members: &[&Reflection]
         node = node.children.entry(segment.to_owned()).or_default();
     }
     assert!(node.code.is_empty(), "two interfaces would be called `{pattern}`");
-    let Some((first, others)) = members.split_first() else { return };
+    let Some(first) = members.first() else { return };
 
     let rust = &mut node.code;
     push(rust, format_args!("/// `{pattern}`\npub enum Interface {{}}"));
@@ -157,8 +157,10 @@ fn interface(family: &Family, values: &[Option<String>], members: &[&Reflection]
     for (variable, number) in most {
         push(rust, format_args!("/// The largest value there is.\npub const MOST_{variable}: usize = {number};"));
     }
-    for (constant, value) in &first.constants {
-        if others.iter().all(|other| other.constants.get(constant) == Some(value)) {
+    let constants: BTreeMap<&String, &u32> = members.iter().flat_map(|member| &member.constants).collect();
+    for (constant, value) in constants {
+        // A number that permutations disagree about is none of the host's.
+        if members.iter().all(|member| member.constants.get(constant).is_none_or(|other| other == value)) {
             push(rust, format_args!("/// As the shader has it.\npub const {constant}: usize = {value};"));
         }
     }

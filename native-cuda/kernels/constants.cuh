@@ -1,6 +1,7 @@
 // shaders/shared/constants.wgsl for the kernels, written by `cargo run -p selvedge-cuda --bin compile_kernels`.
 // Enumerators, because NVRTC makes a variable of every constexpr.
 #pragma once
+enum : u32 { TABLE_HEADER = 4u };  // words in front of its rows
 enum : u32 { COUNT_ROWS = 0u };  // word of the header that counts the step's rows
 enum : u32 { COUNT_SPANS = 1u };  // word of the header that counts its spans
 enum : u32 { COUNT_OUTPUTS = 2u };  // word of the header that counts the rows whose logits are wanted

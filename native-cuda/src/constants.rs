@@ -1,6 +1,9 @@
 //! The numbers that the kernels share with their hosts: `shaders/shared/constants.wgsl`,
 //! written by `cargo run -p selvedge-cuda --bin compile_kernels`.
 
+/// words in front of its rows
+pub const TABLE_HEADER: u32 = 4;
+
 /// word of the header that counts the step's rows
 pub const COUNT_ROWS: u32 = 0;
 

@@ -1,10 +1,10 @@
 // conv and conv_append in one, for few rows (decode); the formula of conv.wgsl.
 //
 // Tiling: one invocation for one channel of one span. It walks the rows with the columns before each in
-// registers, and leaves the last ones in the state. Barriers: none. Limits: up to 8 taps.
+// registers, and leaves the last ones in the state. Barriers: none. Limits: d_conv up to 8.
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
-@group(0) @binding(4) var<storage, read_write> state: array<f32>;        // [slots + 1, taps - 1, channels]
+@group(0) @binding(4) var<storage, read_write> state: array<f32>;        // [slots + 1, d_conv - 1, channels]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 
 @compute @workgroup_size(64)
@@ -18,11 +18,11 @@ fn main(
     let channel = index % params.channels;
     if which >= span_count() { return; }
     let span = span_at(which);
-    let before = params.taps - 1u;
+    let before = params.d_conv - 1u;
     let at = span.x * before * params.channels + channel;
     var earlier: array<f32, MOST_BEFORE>;   // the inputs before this row, oldest first
     for (var i = 0u; i < before; i++) { earlier[i] = state[at + i * params.channels]; }
-    let kernel = params.kernel_at + channel * params.taps;
+    let kernel = params.kernel_at + channel * params.d_conv;
     for (var row = span.y; row < span.y + span.w; row++) {
         let value = x[row * params.x_pitch + params.x_offset + channel];
         var sum = value * vectors[kernel + before];

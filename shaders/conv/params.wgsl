@@ -1,11 +1,11 @@
 // Parameters of both kernels of conv.
 struct Params {
     channels: u32,
-    taps: u32,
+    d_conv: u32,
     x_pitch: u32,
     x_offset: u32,
     out_pitch: u32,
-    kernel_at: u32,     // in `vectors`: [channels, taps]
+    kernel_at: u32,     // in `vectors`: [channels, d_conv]
     bias_at: u32,       // in `vectors`: [channels]; NONE: no bias
     function: u32,
 }

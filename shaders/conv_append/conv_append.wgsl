@@ -1,16 +1,16 @@
-// conv_append: leaves the last taps - 1 inputs of every span in the convolution's state.
+// conv_append: leaves the last d_conv - 1 inputs of every span in the convolution's state.
 //
 // Tiling: one invocation for one channel of one span. It goes through the columns from the oldest on,
 // so that a column that moves within the state is read before it is overwritten.
 struct Params {
     channels: u32,
-    before: u32,        // taps - 1
+    before: u32,        // d_conv - 1
     x_pitch: u32,
     x_offset: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
-@group(0) @binding(3) var<storage, read_write> state: array<f32>;        // [slots + 1, taps - 1, channels]
+@group(0) @binding(3) var<storage, read_write> state: array<f32>;        // [slots + 1, d_conv - 1, channels]
 
 @compute @workgroup_size(64)
 fn main(

@@ -20,8 +20,8 @@ struct Params {
     second_offset: u32,
     norm_at: u32,           // in `vectors`: the weight of the norm of x
     second_norm_at: u32,    // and of the second input's
-    taps: u32,
-    kernel_at: u32,         // in `vectors`: [columns, taps]
+    d_conv: u32,
+    kernel_at: u32,         // in `vectors`: [columns, d_conv]
     kernel_bias_at: u32,    // in `vectors`: [columns]; NONE: no bias
     function: u32,
     sum_pitch: u32,         // of the sum that is kept; 0: it is not

@@ -16,9 +16,9 @@ fn main(
     let column = index % params.width;
     if row >= rows_in_use(params.outputs) { return; }
     var sum = 0.0;
-    for (var place = 0u; place < params.top; place++) {
+    for (var place = 0u; place < params.top_k; place++) {
         if expert_of(row, place) >= params.experts { continue; }
-        sum += weight_of(row, place) * sums[(row * params.top + place) * params.sums_pitch + column];
+        sum += weight_of(row, place) * sums[(row * params.top_k + place) * params.sums_pitch + column];
     }
     out[row * params.out_pitch + column] = sum;
 }

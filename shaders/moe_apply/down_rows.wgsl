@@ -22,7 +22,7 @@ fn main(
     if row >= rows_in_use(params.outputs) { return; }
     let end = params.first + params.rows;
     var sums = vec4(0.0);
-    for (var place = 0u; place < params.top; place++) {
+    for (var place = 0u; place < params.top_k; place++) {
         let expert = expert_of(row, place);
         if expert >= params.experts { continue; }
         let base = expert * params.width + output;
@@ -30,7 +30,7 @@ fn main(
         let wanted = vec4(base, base + 1u, base + 2u, base + 3u);
         let here = (wanted >= vec4(params.first)) & (wanted < vec4(end));
         let rows = clamp(wanted, vec4(params.first), vec4(end - 1u)) - params.first;
-        let pair = row * params.top + place;
+        let pair = row * params.top_k + place;
         var products = vec4(0.0);
         for (var chunk = lane; chunk < params.chunks; chunk += LANES) {
             let value = Eight(inner(pair, 2u * chunk), inner(pair, 2u * chunk + 1u));

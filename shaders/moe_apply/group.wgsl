@@ -15,9 +15,9 @@ var<workgroup> counts: array<atomic<u32>, MOST_EXPERTS>;
 fn main(@builtin(local_invocation_index) lane: u32) {
     for (var expert = lane; expert < params.experts; expert += LANES) { atomicStore(&counts[expert], 0u); }
     workgroupBarrier();
-    let pairs = rows_in_use(params.outputs) * params.top;
+    let pairs = rows_in_use(params.outputs) * params.top_k;
     for (var pair = lane; pair < pairs; pair += LANES) {
-        let expert = expert_of(pair / params.top, pair % params.top);
+        let expert = expert_of(pair / params.top_k, pair % params.top_k);
         if expert < params.experts { atomicAdd(&counts[expert], 1u); }
     }
     workgroupBarrier();
@@ -40,7 +40,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     workgroupBarrier();
     for (var pair = lane; pair < pairs; pair += LANES) {
-        let expert = expert_of(pair / params.top, pair % params.top);
+        let expert = expert_of(pair / params.top_k, pair % params.top_k);
         if expert < params.experts { lists[params.pairs_at + atomicAdd(&counts[expert], 1u)] = pair; }
     }
 }

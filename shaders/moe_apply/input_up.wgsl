@@ -6,7 +6,7 @@
 fn load_input(pair: u32, word: u32) -> vec4<f32> {
     if 4u * word >= params.columns { return vec4(0.0); }
     let left = vec4(params.columns - 4u * word);
-    return select(vec4(0.0), x[pair / params.top * params.x_pitch / 4u + word], vec4(0u, 1u, 2u, 3u) < left);
+    return select(vec4(0.0), x[pair / params.top_k * params.x_pitch / 4u + word], vec4(0u, 1u, 2u, 3u) < left);
 }
 
 fn store(pair: u32, output: u32, value: f32) { hidden[pair * params.hidden_pitch + output] = value; }

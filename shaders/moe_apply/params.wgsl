@@ -3,7 +3,7 @@
 // where there are two, are applied on the way into `down`, because a half may lie in another segment.
 struct Params {
     experts: u32,
-    top: u32,           // experts a row
+    top_k: u32,         // experts a row
     width: u32,         // rows of the weight an expert has
     chunks: u32,        // of eight inputs
     columns: u32,       // inputs

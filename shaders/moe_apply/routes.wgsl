@@ -2,4 +2,4 @@
 
 // The expert of a pair. What is none is `experts` or more, and left out.
 fn expert_of(row: u32, place: u32) -> u32 { return u32(routes[row * params.routes_pitch + place]); }
-fn weight_of(row: u32, place: u32) -> f32 { return routes[row * params.routes_pitch + params.top + place]; }
+fn weight_of(row: u32, place: u32) -> f32 { return routes[row * params.routes_pitch + params.top_k + place]; }

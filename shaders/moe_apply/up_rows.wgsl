@@ -18,9 +18,9 @@ fn main(
     let blocks = (params.width + OUTS - 1u) / OUTS;
     let pair = index / blocks;
     let output = index % blocks * OUTS;
-    let row = pair / params.top;
+    let row = pair / params.top_k;
     if row >= rows_in_use(params.outputs) { return; }
-    let expert = expert_of(row, pair % params.top);
+    let expert = expert_of(row, pair % params.top_k);
     if expert >= params.experts { return; }
     let base = expert * params.width + output;
     let end = params.first + params.rows;

@@ -9,9 +9,9 @@
 // Source: DeepSeek-AI 2024, arXiv 2412.19437, section 2.1.2 (the bias); the released modelling code for groups.
 struct Params {
     experts: u32,
-    groups: u32,        // equal runs of experts
-    top_groups: u32,    // groups that are looked at
-    top: u32,           // experts that are chosen
+    n_group: u32,       // equal runs of experts
+    topk_group: u32,    // groups that are looked at
+    top_k: u32,         // experts that are chosen
     logits_pitch: u32,
     logits_offset: u32,
     out_pitch: u32,
@@ -37,12 +37,12 @@ fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u
 
 // Groups better than this one are fewer than are looked at.
 fn is_seen(group: u32) -> bool {
-    if params.top_groups == params.groups { return true; }
+    if params.topk_group == params.n_group { return true; }
     var better = 0u;
-    for (var other = 0u; other < params.groups; other++) {
+    for (var other = 0u; other < params.n_group; other++) {
         if beats(worths[other], other, worths[group], group) { better++; }
     }
-    return better < params.top_groups;
+    return better < params.topk_group;
 }
 
 @compute @workgroup_size(LANES)
@@ -63,9 +63,9 @@ fn main(
         scores[expert] = select(clamp(score, -FURTHEST, FURTHEST), FURTHEST, is_nan(logits[logits_at + expert]));
     }
     workgroupBarrier();
-    let size = params.experts / params.groups;
-    if params.top_groups < params.groups {
-        for (var group = lane; group < params.groups; group += LANES) {
+    let size = params.experts / params.n_group;
+    if params.topk_group < params.n_group {
+        for (var group = lane; group < params.n_group; group += LANES) {
             var best = scores[group * size];
             var second = 0.0;
             for (var i = 1u; i < size; i++) {
@@ -84,31 +84,31 @@ fn main(
     for (var expert = lane; expert < params.experts; expert += LANES) {
         if !is_seen(expert / size) { continue; }
         var place = 0u;
-        for (var group = 0u; group < params.groups; group++) {
+        for (var group = 0u; group < params.n_group; group++) {
             if !is_seen(group) { continue; }
             for (var other = group * size; other < (group + 1u) * size; other++) {
                 if beats(scores[other], other, scores[expert], expert) { place++; }
             }
         }
-        if place < params.top {
+        if place < params.top_k {
             out[out_at + place] = f32(expert);
             weights[place] = logits[logits_at + expert];
         }
     }
     workgroupBarrier();
     var highest = weights[0];
-    for (var i = 1u; i < params.top; i++) { highest = max(highest, weights[i]); }
+    for (var i = 1u; i < params.top_k; i++) { highest = max(highest, weights[i]); }
     var sum = 0.0;
-    for (var i = 0u; i < params.top; i++) {
+    for (var i = 0u; i < params.top_k; i++) {
         sum += select(exp(weights[i] - highest), sigmoid(weights[i]), params.sigmoid == 1u);
     }
-    for (var i = lane; i < params.top; i += LANES) {
+    for (var i = lane; i < params.top_k; i += LANES) {
         var weight = exp(weights[i] - highest) / sum;
         if params.sigmoid == 1u {
             weight = sigmoid(weights[i]) * params.scale;
             if params.normed == 1u { weight /= sum + 1e-20; }
         }
         // A driver whose exp(NaN) is a number must not hide it.
-        out[out_at + params.top + i] = select(weight, weights[i], is_nan(weights[i]));
+        out[out_at + params.top_k + i] = select(weight, weights[i], is_nan(weights[i]));
     }
 }

@@ -1,5 +1,6 @@
 // A group of 32 numbers: four at a time, as sums are taken in eight parts, two words of four.
-const WORDS = 8u;
+const GROUP = 32u;
+const WORDS = GROUP / 4u;
 var<private> x: array<vec4<f32>, WORDS>;
 var<private> count: u32;                // how many of them the row has
 var<private> q: array<vec4<f32>, WORDS>; // codes, as numbers

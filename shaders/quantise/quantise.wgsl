@@ -39,9 +39,9 @@ fn main(
 // Puts the numbers of a group into `x`. A group that is not full is filled with its last number, which changes no
 // extreme.
 fn load_group(row: u32, group: u32) {
-    count = min(params.columns - 32u * group, 32u);
-    for (var i = 0u; i < 32u; i++) {
-        let number = number_at(row * params.columns + 32u * group + min(i, count - 1u));
+    count = min(params.columns - GROUP * group, GROUP);
+    for (var i = 0u; i < GROUP; i++) {
+        let number = number_at(row * params.columns + GROUP * group + min(i, count - 1u));
         x[i / 4u][i % 4u] = params.scale * number;
     }
 }

@@ -9,7 +9,7 @@ struct Params {
     query_pairs: u32,   // columns / 2
     key_pairs: u32,
     value_pairs: u32,
-    head: u32,          // columns of a head of queries or keys
+    head_dim: u32,      // columns of a head of queries or keys
     pairs: u32,         // rotated pairs of a head
     pitch: u32,
     query_offset: u32,
@@ -30,7 +30,7 @@ struct Params {
 
 // The rotated number at `column` of the heads that begin at `at`.
 fn rotated(at: u32, column: u32, position: u32) -> f32 {
-    let within = column % params.head;
+    let within = column % params.head_dim;
     let value = x[at + column];
     if within >= 2u * params.pairs { return value; }
     let angle = angles[position * params.pairs + within % params.pairs];

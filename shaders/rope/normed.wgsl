@@ -11,13 +11,13 @@ struct Params {
     heads: u32,         // of queries
     key_heads: u32,
     value_pairs: u32,   // columns of values / 2
-    head: u32,          // columns of a head
+    head_dim: u32,      // columns of a head
     pairs: u32,         // rotated pairs of a head
     pitch: u32,
     offset: u32,        // of the queries, and behind them the keys
     value_offset: u32,
     out_pitch: u32,
-    norm_at: u32,       // in `vectors`: [heads and key heads, head]
+    norm_at: u32,       // in `vectors`: [heads and key heads, head_dim]
     norm_pitch: u32,    // 0: all heads have the same
     pinned: u32,
     ring: u32,          // rows of a slot's ring; 0: pages
@@ -69,24 +69,24 @@ fn main(
         }
         return;
     }
-    let at = row * params.pitch + params.offset + which * params.head;
+    let at = row * params.pitch + params.offset + which * params.head_dim;
     let norm_at = params.norm_at + which * params.norm_pitch;
     var squares = 0.0;
-    for (var column = lane; column < params.head; column += LANES) {
+    for (var column = lane; column < params.head_dim; column += LANES) {
         let value = x[at + column];
         squares += value * value;
     }
     let total = reduce_sum(lane, vec4(squares, 0.0, 0.0, 0.0)).x;
-    let factor = inverseSqrt(total / f32(params.head) + params.eps);
-    let to = row * params.out_pitch + which * params.head;
-    for (var pair = lane; pair < params.head / 2u; pair += LANES) {
+    let factor = inverseSqrt(total / f32(params.head_dim) + params.eps);
+    let to = row * params.out_pitch + which * params.head_dim;
+    for (var pair = lane; pair < params.head_dim / 2u; pair += LANES) {
         let column = 2u * pair;
         let low = rotated(at, norm_at, column, entry.z, factor);
         let high = rotated(at, norm_at, column + 1u, entry.z, factor);
         out[to + column] = low;
         out[to + column + 1u] = high;
         if which >= params.heads && kept {
-            store_keys((pool_row * params.key_heads + which - params.heads) * (params.head / 2u) + pair, vec2(low, high));
+            store_keys((pool_row * params.key_heads + which - params.heads) * (params.head_dim / 2u) + pair, vec2(low, high));
         }
     }
 }

@@ -5,7 +5,7 @@
 // promises no accuracy for large arguments. Source: Su et al. 2021, half-split pairing.
 struct Params {
     width: u32,
-    head: u32,          // columns of a head
+    head_dim: u32,      // columns of a head
     pairs: u32,
     x_pitch: u32,
     x_offset: u32,
@@ -27,7 +27,7 @@ fn main(
     let column = index % params.width;
     if row >= row_count() { return; }
     let begin = row * params.x_pitch + params.x_offset + column;
-    let within = column % params.head;
+    let within = column % params.head_dim;
     var value = x[begin];
     if within < 2u * params.pairs {
         let angle = angles[row_at(row).z * params.pairs + within % params.pairs];

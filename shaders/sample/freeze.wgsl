@@ -13,6 +13,6 @@ struct Params {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= table[0][COUNT_SPANS] { return; }
     let span = table[params.spans_at + id.x];
-    let own_token = table[1u + span.y].x == TOKEN_OF_SLOT;
+    let own_token = table[TABLE_HEADER / 4u + span.y].x == TOKEN_OF_SLOT;
     if own_token && samplers[span.x * SAMPLER_WORDS + FINISHED] != 0u { table[params.spans_at + id.x].w = 0u; }
 }

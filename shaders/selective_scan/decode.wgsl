@@ -5,7 +5,7 @@
 //
 // Tiling: one invocation for one channel of one span; a workgroup's lanes share the normed dt, B and C
 // of the row. Barriers: one reduction and two more a row.
-// Limits: 16 states a channel, rank of dt up to 256, up to 8 taps; 8 storage buffers.
+// Limits: 16 states a channel, rank of dt up to 256, d_conv up to 8; 8 storage buffers.
 // Source: the formulas of step.wgsl and of conv/conv.wgsl.
 struct Params {
     channels: u32,
@@ -25,8 +25,8 @@ struct Params {
     dt_bias_at: u32,        // [channels]
     a_at: u32,              // [channels, STATES], negative
     d_at: u32,              // [channels]
-    taps: u32,
-    kernel_at: u32,         // [channels, taps]
+    d_conv: u32,
+    kernel_at: u32,         // [channels, d_conv]
     kernel_bias_at: u32,    // [channels]; NONE: no bias
     function: u32,
     gate_function: u32,
@@ -42,7 +42,7 @@ const MOST_RANK = 256u;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 @group(0) @binding(5) var<storage, read> selection: array<f32>;          // [rows, selection_pitch]
 @group(0) @binding(6) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
-@group(0) @binding(7) var<storage, read_write> columns: array<f32>;      // [slots + 1, taps - 1, channels]
+@group(0) @binding(7) var<storage, read_write> columns: array<f32>;      // [slots + 1, d_conv - 1, channels]
 @group(0) @binding(8) var<storage, read_write> state: array<f32>;        // [slots + 1, STATES, channels]
 
 var<workgroup> dt_normed: array<f32, MOST_RANK>;
@@ -93,7 +93,7 @@ fn main(
     let channel = (index % groups) * LANES + lane;
     // Lanes past the last channel compute it again and write nothing: all must reach the barriers.
     let mine = min(channel, params.channels - 1u);
-    let before = params.taps - 1u;
+    let before = params.d_conv - 1u;
     let columns_at = span.x * before * params.channels + mine;
     let state_at = span.x * STATES * params.channels + mine;
     var earlier: array<f32, MOST_BEFORE>;   // the inputs before this row, oldest first
@@ -107,9 +107,9 @@ fn main(
     for (var row = span.y; row < span.y + span.w; row++) {
         load_selection(lane, row);
         let value = x[row * params.x_pitch + params.x_offset + mine];
-        var sum = value * vectors[params.kernel_at + mine * params.taps + before];
+        var sum = value * vectors[params.kernel_at + mine * params.d_conv + before];
         if params.kernel_bias_at != NONE { sum += vectors[params.kernel_bias_at + mine]; }
-        for (var i = 0u; i < before; i++) { sum += earlier[i] * vectors[params.kernel_at + mine * params.taps + i]; }
+        for (var i = 0u; i < before; i++) { sum += earlier[i] * vectors[params.kernel_at + mine * params.d_conv + i]; }
         for (var i = 1u; i < before; i++) { earlier[i - 1u] = earlier[i]; }
         earlier[before - 1u] = value;
         let convolved = apply(params.function, sum);

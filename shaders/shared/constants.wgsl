@@ -4,6 +4,7 @@
 // in u or f, and a comment that says what it is.
 
 // The step table
+const TABLE_HEADER = 4u;            // words in front of its rows
 const COUNT_ROWS = 0u;              // word of the header that counts the step's rows
 const COUNT_SPANS = 1u;             // word of the header that counts its spans
 const COUNT_OUTPUTS = 2u;           // word of the header that counts the rows whose logits are wanted

@@ -1,2 +1,2 @@
-// Columns before a row that the kernels of decode keep in registers: a convolution's taps but one.
+// Columns before a row that the kernels of decode keep in registers: d_conv - 1 of them.
 const MOST_BEFORE = 7u;

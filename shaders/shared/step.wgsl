@@ -11,14 +11,14 @@ fn span_count() -> u32 { return table[0][COUNT_SPANS]; }
 fn output_count() -> u32 { return table[0][COUNT_OUTPUTS]; }
 
 // token, slot, position, span
-fn row_at(row: u32) -> vec4<u32> { return table[1u + row]; }
+fn row_at(row: u32) -> vec4<u32> { return table[TABLE_HEADER / 4u + row]; }
 
 // slot, first row, first position, rows
-fn span_at(span: u32) -> vec4<u32> { return table[1u + table[0][COUNT_CAPACITY] + span]; }
+fn span_at(span: u32) -> vec4<u32> { return table[TABLE_HEADER / 4u + table[0][COUNT_CAPACITY] + span]; }
 
 // The row whose logits output `output` gives.
 fn output_row(output: u32) -> u32 {
-    return table[1u + 2u * table[0][COUNT_CAPACITY] + output / 4u][output % 4u];
+    return table[TABLE_HEADER / 4u + 2u * table[0][COUNT_CAPACITY] + output / 4u][output % 4u];
 }
 
 // Rows in use of a value that has a row for every token (`outputs` = 0) or for every output (1).

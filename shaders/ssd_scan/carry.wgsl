@@ -17,7 +17,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = wrapped(workgroup, workgroups);
-    let numbers = params.states * params.columns;
+    let numbers = params.d_state * params.head_dim;
     let blocks = (numbers + CARRIED - 1u) / CARRIED;
     let head = index / blocks;
     if head >= params.heads { return; }

@@ -21,7 +21,7 @@ var<workgroup> mixing: array<vec4<f32>, CHUNK_ROWS * QUADS>;
 
 // States n .. n + 4 of four rows, the first of them at `at`; column i of the result: state n + i.
 fn block_of_b(at: u32, n: u32) -> mat4x4<f32> {
-    let left = params.states - n;
+    let left = params.d_state - n;
     let pitch = params.b_pitch;
     let first = up_to(left, quad_of_b(at));
     let second = up_to(left, quad_of_b(at + pitch));
@@ -29,7 +29,7 @@ fn block_of_b(at: u32, n: u32) -> mat4x4<f32> {
     return transpose(mat4x4(first, second, third, up_to(left, quad_of_b(at + 3u * pitch))));
 }
 fn block_of_c(at: u32, n: u32) -> mat4x4<f32> {
-    let left = params.states - n;
+    let left = params.d_state - n;
     let pitch = params.c_pitch;
     let first = up_to(left, quad_of_c(at));
     let second = up_to(left, quad_of_c(at + pitch));
@@ -54,13 +54,13 @@ fn scaled(matrix: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
 // Leaves columns p .. p + 4 of row l of the chunk.
 fn store(chunk: vec4<u32>, head: u32, l: u32, p: u32, values: vec4<f32>) {
     if l >= chunk.y { return; }
-    let x_at = (chunk.x + l) * params.x_pitch + params.x_offset + head * params.columns + p;
+    let x_at = (chunk.x + l) * params.x_pitch + params.x_offset + head * params.head_dim + p;
     let y = values + vectors[params.d_at + head] * quad_of_x(x_at);
-    let at = (chunk.x + l) * params.out_pitch + head * params.columns + p;
-    if p < params.columns { out[at] = y.x; }
-    if p + 1u < params.columns { out[at + 1u] = y.y; }
-    if p + 2u < params.columns { out[at + 2u] = y.z; }
-    if p + 3u < params.columns { out[at + 3u] = y.w; }
+    let at = (chunk.x + l) * params.out_pitch + head * params.head_dim + p;
+    if p < params.head_dim { out[at] = y.x; }
+    if p + 1u < params.head_dim { out[at + 1u] = y.y; }
+    if p + 2u < params.head_dim { out[at + 2u] = y.z; }
+    if p + 3u < params.head_dim { out[at + 3u] = y.w; }
 }
 
 // The same for rows l .. l + 4.
@@ -73,7 +73,7 @@ fn store_quad(chunk: vec4<u32>, head: u32, l: u32, p: u32, rows: mat4x4<f32>) {
 
 // Adds what eight rows take of eight columns of state n. Past the last state they take nothing of it.
 fn add_carried(y: ptr<function, Tile>, c_low: vec4<f32>, c_high: vec4<f32>, e_at: u32, n: u32) {
-    let at = e_at + min(n, params.states - 1u) * params.columns;
+    let at = e_at + min(n, params.d_state - 1u) * params.head_dim;
     add_outer(y, c_low, c_high, quad_of_state(at), quad_of_state(at + 4u));
 }
 
@@ -90,17 +90,17 @@ fn main(
     var chunk = chunk_at(which);
     if which >= long_chunk_count() { chunk = vec4(0u); }
     load_steps(lane, head, chunk);
-    let group = head / (params.heads / params.groups) * params.states;
+    let group = head / (params.heads / params.groups) * params.d_state;
     let b_from = chunk.x * params.b_pitch + params.b_offset + group;
     let c_from = chunk.x * params.c_pitch + params.c_offset + group;
-    let x_from = chunk.x * params.x_pitch + params.x_offset + head * params.columns;
+    let x_from = chunk.x * params.x_pitch + params.x_offset + head * params.head_dim;
     for (var tile = lane; tile < QUADS * QUADS; tile += LANES) {
         let l = tile / QUADS * 4u;
         let s = tile % QUADS * 4u;
         // What lies above the diagonal of an 8 x 8 block is read, and must be 0; further up nothing is.
         if s > l + 4u || l >= chunk.y { continue; }
         var products = mat4x4<f32>();       // column i: of row s + i with the four rows from l on
-        for (var n = 0u; n < params.states; n += 4u) {
+        for (var n = 0u; n < params.d_state; n += 4u) {
             let of_b = block_of_b(b_from + s * params.b_pitch + n, n);
             let of_c = block_of_c(c_from + l * params.c_pitch + n, n);
             products += outer(of_b[0], of_c[0]) + outer(of_b[1], of_c[1]);
@@ -112,8 +112,8 @@ fn main(
         mix(l, s + 3u, products[3]);
     }
     workgroupBarrier();
-    let e_from = which * params.chunk_states + head * params.states * params.columns;
-    let across = (params.columns + 7u) / 8u;
+    let e_from = which * params.chunk_states + head * params.d_state * params.head_dim;
+    let across = (params.head_dim + 7u) / 8u;
     for (var tile = lane; tile < CHUNK_ROWS / 8u * across; tile += LANES) {
         let l = tile / across * 8u;
         let p = tile % across * 8u;
@@ -121,7 +121,7 @@ fn main(
         let c_at = c_from + l * params.c_pitch;
         let e_at = e_from + p;
         var y = Tile();
-        for (var n = 0u; n < params.states; n += 4u) {
+        for (var n = 0u; n < params.d_state; n += 4u) {
             let of_low = block_of_c(c_at + n, n);
             let of_high = block_of_c(c_at + 4u * params.c_pitch + n, n);
             add_carried(&y, of_low[0], of_high[0], e_at, n);

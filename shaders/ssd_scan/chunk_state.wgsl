@@ -17,12 +17,12 @@ var<workgroup> factors: array<f32, CHUNK_ROWS>;
 
 // Leaves numbers p .. p + 4 of row n of a state that begins at `to`.
 fn store(to: u32, n: u32, p: u32, values: vec4<f32>) {
-    if n >= params.states { return; }
-    let at = to + n * params.columns + p;
-    if p < params.columns { chunk_state[at] = values.x; }
-    if p + 1u < params.columns { chunk_state[at + 1u] = values.y; }
-    if p + 2u < params.columns { chunk_state[at + 2u] = values.z; }
-    if p + 3u < params.columns { chunk_state[at + 3u] = values.w; }
+    if n >= params.d_state { return; }
+    let at = to + n * params.head_dim + p;
+    if p < params.head_dim { chunk_state[at] = values.x; }
+    if p + 1u < params.head_dim { chunk_state[at + 1u] = values.y; }
+    if p + 2u < params.head_dim { chunk_state[at + 2u] = values.z; }
+    if p + 3u < params.head_dim { chunk_state[at + 3u] = values.w; }
 }
 
 // The same for four rows.
@@ -50,11 +50,11 @@ fn main(
     let last = sums[chunk.y - 1u];
     if lane < chunk.y { factors[lane] = exp(last - sums[lane]) * deltas[lane]; }
     workgroupBarrier();
-    let b_from = chunk.x * params.b_pitch + params.b_offset + head / (params.heads / params.groups) * params.states;
-    let x_from = chunk.x * params.x_pitch + params.x_offset + head * params.columns;
-    let to = which * params.chunk_states + head * params.states * params.columns;
-    let across = (params.columns + TILE - 1u) / TILE;
-    let tiles = across * ((params.states + TILE - 1u) / TILE);
+    let b_from = chunk.x * params.b_pitch + params.b_offset + head / (params.heads / params.groups) * params.d_state;
+    let x_from = chunk.x * params.x_pitch + params.x_offset + head * params.head_dim;
+    let to = which * params.chunk_states + head * params.d_state * params.head_dim;
+    let across = (params.head_dim + TILE - 1u) / TILE;
+    let tiles = across * ((params.d_state + TILE - 1u) / TILE);
     for (var tile = lane; tile < tiles; tile += LANES) {
         let n = tile / across * TILE;
         let p = tile % across * TILE;

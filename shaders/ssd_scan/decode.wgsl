@@ -5,8 +5,8 @@
 struct Params {
     heads: u32,
     groups: u32,
-    columns: u32,       // P, of a head
-    states: u32,        // N
+    head_dim: u32,      // P, of a head
+    d_state: u32,       // N
     x_pitch: u32,
     x_offset: u32,
     b_offset: u32,
@@ -37,10 +37,10 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = wrapped(workgroup, workgroups) * 64u + lane;
-    let inner = params.heads * params.columns;
+    let inner = params.heads * params.head_dim;
     let which = index / inner;
     let within = index % inner;
-    let head = within / params.columns;
+    let head = within / params.head_dim;
     if which >= span_count() { return; }
     let span = span_at(which);
     let a = vectors[params.a_at + head];
@@ -56,16 +56,16 @@ fn main(
         input[i] = delta * value;
         y[i] = vectors[params.d_at + head] * value;
     }
-    let group = head / (params.heads / params.groups) * params.states;
-    let at = (span.x * params.heads + head) * params.states * params.columns + within % params.columns;
-    for (var n = 0u; n < params.states; n++) {
-        var s = state[at + n * params.columns];
+    let group = head / (params.heads / params.groups) * params.d_state;
+    let at = (span.x * params.heads + head) * params.d_state * params.head_dim + within % params.head_dim;
+    for (var n = 0u; n < params.d_state; n++) {
+        var s = state[at + n * params.head_dim];
         for (var i = 0u; i < span.w; i++) {
             let row = (span.y + i) * params.x_pitch + group + n;
             s = decay[i] * s + input[i] * x[row + params.b_offset];
             y[i] += s * x[row + params.c_offset];
         }
-        state[at + n * params.columns] = s;
+        state[at + n * params.head_dim] = s;
     }
     for (var i = 0u; i < span.w; i++) {
         let row = span.y + i;

@@ -2,8 +2,8 @@
 struct Params {
     heads: u32,
     groups: u32,
-    columns: u32,       // P, of a head
-    states: u32,        // N
+    head_dim: u32,      // P, of a head
+    d_state: u32,       // N
     x_pitch: u32,
     x_offset: u32,
     dt_pitch: u32,

@@ -19,17 +19,17 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let count = span_count() * params.heads * params.columns;
+    let count = span_count() * params.heads * params.head_dim;
     let stride = workgroups.x * workgroups.y * 64u;
     for (var index = wrapped(workgroup, workgroups) * 64u + lane; index < count; index += stride) { scan(index); }
 }
 
 // Column `index` of the heads of all spans.
 fn scan(index: u32) {
-    let inner = params.heads * params.columns;
+    let inner = params.heads * params.head_dim;
     let which = index / inner;
-    let head = index % inner / params.columns;
-    let column = index % params.columns;
+    let head = index % inner / params.head_dim;
+    let column = index % params.head_dim;
     let span = span_at(which);
     if span.w > CHUNK_ROWS { return; }
     let group = head / (params.heads / params.groups);
@@ -39,24 +39,24 @@ fn scan(index: u32) {
     var y: array<f32, CHUNK_ROWS>;
     for (var i = 0u; i < span.w; i++) {
         let row = span.y + i;
-        let value = x[row * params.x_pitch + params.x_offset + head * params.columns + column];
+        let value = x[row * params.x_pitch + params.x_offset + head * params.head_dim + column];
         let raw = dt[row * params.dt_pitch + params.dt_offset + head] + vectors[params.dt_bias_at + head];
         let delta = limited(softplus(raw), params.dt_low, params.dt_high);
         decay[i] = exp(delta * a);
         input[i] = delta * value;
         y[i] = vectors[params.d_at + head] * value;
     }
-    let at = ((span.x * params.heads + head) * params.states) * params.columns + column;
-    for (var n = 0u; n < params.states; n++) {
-        var s = state[at + n * params.columns];
+    let at = ((span.x * params.heads + head) * params.d_state) * params.head_dim + column;
+    for (var n = 0u; n < params.d_state; n++) {
+        var s = state[at + n * params.head_dim];
         for (var i = 0u; i < span.w; i++) {
             let row = span.y + i;
-            s = decay[i] * s + input[i] * b[row * params.b_pitch + params.b_offset + group * params.states + n];
-            y[i] += s * c[row * params.c_pitch + params.c_offset + group * params.states + n];
+            s = decay[i] * s + input[i] * b[row * params.b_pitch + params.b_offset + group * params.d_state + n];
+            y[i] += s * c[row * params.c_pitch + params.c_offset + group * params.d_state + n];
         }
-        state[at + n * params.columns] = s;
+        state[at + n * params.head_dim] = s;
     }
     for (var i = 0u; i < span.w; i++) {
-        out[(span.y + i) * params.out_pitch + head * params.columns + column] = y[i];
+        out[(span.y + i) * params.out_pitch + head * params.head_dim + column] = y[i];
     }
 }

@@ -1,6 +1,6 @@
 //! The unit of work: a ragged list of spans, and the table of words that tells a device about it.
 
-use crate::constants::{COUNT_CAPACITY, COUNT_OUTPUTS, COUNT_ROWS, COUNT_SPANS};
+use crate::constants::{COUNT_CAPACITY, COUNT_OUTPUTS, COUNT_ROWS, COUNT_SPANS, TABLE_HEADER};
 use crate::graph::Rows;
 use crate::state::{SlotId, StateLayout};
 
@@ -145,7 +145,7 @@ impl StepTable {
     }
 
     /// Words in front.
-    pub const HEADER: usize = 4;
+    pub const HEADER: usize = TABLE_HEADER as usize;
 
     /// Checks a step against a layout and lays it out.
     pub fn new(step: &Step, layout: &StateLayout) -> Result<Self, StepError> {

@@ -17,6 +17,7 @@ mod round;
 
 use half::f16;
 
+pub(crate) use round::TRIED;
 pub use round::{ROUNDING_VERSION, Rounding, quantise_row};
 
 /// Numbers that share a scale.

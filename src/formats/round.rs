@@ -40,7 +40,7 @@ impl Rounding {
 pub const ROUNDING_VERSION: u32 = 1;
 
 /// Scales that the search tries in each direction.
-const TRIED: usize = 12;
+pub(crate) const TRIED: usize = 12;
 
 /// Writes a row of numbers into its planes, which lie one after the other in `out`. The row fits the format
 /// ([`Quantised::holds`]), `out` has [`Quantised::row_bytes`]. `false` when a number is not finite, or a scale does

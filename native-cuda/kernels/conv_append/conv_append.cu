@@ -1,4 +1,4 @@
-// conv_append: leaves the last taps - 1 rows of every span in the slot's state, oldest first
+// conv_append: leaves the last d_conv - 1 rows of every span in the slot's state, oldest first
 //
 // Tiling: a thread a channel, 256 channels a block, blockIdx.y strides over the spans. A thread moves its
 // channel's rows from the oldest on: row i takes row i + rows of (the state, then the span), so that it
@@ -10,7 +10,7 @@ struct ConvAppendParams {
     Step step;
     View x;
     float* state;  // [slots + 1, kept, channels]
-    u32 kept;      // taps - 1
+    u32 kept;      // d_conv - 1
 };
 
 KERNEL(256, conv_append_f32, ConvAppendParams) {

@@ -14,8 +14,8 @@ struct MoeRouteParams {
     View out;           // [rows, 2 * top]: ids, then weights
     const float* bias;  // [experts] or null
     u32 count;          // header word that counts the rows
-    u32 groups;
-    u32 top_groups;
+    u32 n_group;
+    u32 topk_group;
     u32 sigmoid;  // 1: weights are sigmoids, 0: a softmax
     u32 normed;   // 1: sigmoids are divided by their sum
     float scale;
@@ -29,7 +29,7 @@ KERNEL(128, moe_route_f32, MoeRouteParams) {
     SHARED(float, weights, [MOST_EXPERTS]);  // of the chosen, in their order
     const u32 r = blockIdx.x;
     if (r >= p.step.words[p.count]) return;
-    const u32 experts = p.logits.width, top = p.out.width / 2, size = experts / p.groups;
+    const u32 experts = p.logits.width, top = p.out.width / 2, size = experts / p.n_group;
     const float* logits = p.logits.row(r);
     float* out = p.out.row(r);
     for (u32 expert = threadIdx.x; expert < experts; expert += blockDim.x) {
@@ -40,7 +40,7 @@ KERNEL(128, moe_route_f32, MoeRouteParams) {
     }
     for (u32 i = threadIdx.x; i < top; i += blockDim.x) weights[i] = 0.0f;
     __syncthreads();
-    for (u32 group = threadIdx.x; group < p.groups; group += blockDim.x) {
+    for (u32 group = threadIdx.x; group < p.n_group; group += blockDim.x) {
         const float* of_group = scores + group * size;
         float best = of_group[0], second = 0.0f;
         for (u32 i = 1; i < size; i++) {
@@ -55,15 +55,15 @@ KERNEL(128, moe_route_f32, MoeRouteParams) {
     __syncthreads();
     // Groups better than this one are fewer than are looked at.
     const auto is_seen = [&](u32 group) {
-        if (p.top_groups == p.groups) return true;
+        if (p.topk_group == p.n_group) return true;
         u32 better = 0;
-        for (u32 other = 0; other < p.groups; other++) better += beats(worths[other], other, worths[group], group);
-        return better < p.top_groups;
+        for (u32 other = 0; other < p.n_group; other++) better += beats(worths[other], other, worths[group], group);
+        return better < p.topk_group;
     };
     for (u32 expert = threadIdx.x; expert < experts; expert += blockDim.x) {
         if (!is_seen(expert / size)) continue;
         u32 place = 0;
-        for (u32 group = 0; group < p.groups; group++) {
+        for (u32 group = 0; group < p.n_group; group++) {
             if (!is_seen(group)) continue;
             for (u32 other = group * size; other < (group + 1) * size; other++) {
                 place += beats(scores[other], other, scores[expert], expert);

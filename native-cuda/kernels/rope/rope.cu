@@ -12,14 +12,14 @@ struct RopeParams {
     View x;
     View out;
     const float2* table;  // [positions, pairs] of (cos, sin)
-    u32 head;             // columns of a head
+    u32 head_dim;         // columns of a head
     u32 pairs;
 };
 
 KERNEL(256, rope_f32, RopeParams) {
     const u32 column = blockIdx.x * blockDim.x + threadIdx.x;
     if (column >= p.x.width) return;
-    const u32 j = column % p.head;
+    const u32 j = column % p.head_dim;
     for (u32 r = blockIdx.y; r < p.step.rows(); r += gridDim.y) {
         const float* x = p.x.row(r) + column;
         const float2* angles = p.table + (u64)p.step.row(r).position * p.pairs;

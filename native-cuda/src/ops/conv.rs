@@ -10,14 +10,14 @@ parameters! {
         pub x: View,
         /// The result.
         pub out: View,
-        /// Of `f32 [channels, taps]`.
+        /// Of `f32 [channels, d_conv]`.
         pub weight: u64,
         /// Of `f32 [channels]`, or 0.
         pub bias: u64,
-        /// Of `f32 [slots + 1, taps - 1, channels]`, oldest first.
+        /// Of `f32 [slots + 1, d_conv - 1, channels]`, oldest first.
         pub state: u64,
-        /// Taps.
-        pub taps: u32,
+        /// Rows that a row is made of.
+        pub d_conv: u32,
         /// Applied to the sum.
         pub function: Function,
     }

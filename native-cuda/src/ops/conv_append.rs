@@ -10,7 +10,7 @@ parameters! {
         pub x: View,
         /// Of `f32 [slots + 1, kept, channels]`, oldest first.
         pub state: u64,
-        /// Rows kept: taps - 1.
+        /// Rows kept: d_conv - 1.
         pub kept: u32,
     }
 }

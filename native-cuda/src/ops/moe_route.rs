@@ -16,9 +16,9 @@ parameters! {
         /// Which rows.
         pub count: Count,
         /// Equal runs of experts.
-        pub groups: u32,
+        pub n_group: u32,
         /// Groups that are looked at.
-        pub top_groups: u32,
+        pub topk_group: u32,
         /// 1: weights are sigmoids, 0: a softmax.
         pub sigmoid: u32,
         /// 1: sigmoids are divided by their sum.

@@ -13,7 +13,7 @@ parameters! {
         /// Of `f32 [positions, pairs, 2]`, cosines and sines.
         pub table: u64,
         /// Columns of a head.
-        pub head: u32,
+        pub head_dim: u32,
         /// Pairs rotated.
         pub pairs: u32,
     }

@@ -8,13 +8,13 @@ use super::packing::{Packing, QUAD};
 use super::program::{Grid, Pending, bind, encode};
 use super::weights::Segment;
 use crate::backend::{BackendError, Result};
-use crate::formats::{GROUP, Quantised, Rounding};
+use crate::formats::{GROUP, Quantised, Rounding, TRIED};
 use crate::graph::{SourceBlock, WeightFormat};
 
 /// Bytes of the kernel's words.
 const WORD: usize = 4;
-// The kernel holds a group in vectors of four.
-const _: () = assert!(quantise::WORDS * 4 == GROUP);
+// The kernel fits the same groups in the same way.
+const _: () = assert!(quantise::GROUP == GROUP && quantise::TRIED == TRIED);
 
 /// Where rows wait to be quantised, and to come back; one buffer of each kind serves all blocks.
 #[derive(Default)]

@@ -16,7 +16,7 @@ impl Lowering<'_> {
             weight: self.weights.vector(op.weight)?,
             bias: self.weights.vector_or_null(op.bias)?,
             state: self.memory.slots(op.state)?,
-            taps: self.d_conv(op.state)?,
+            d_conv: self.d_conv(op.state)?,
             function: pointwise(op.function),
         };
         Ok(kernel.launch(self.device, self.all())?)

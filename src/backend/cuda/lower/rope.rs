@@ -14,7 +14,7 @@ impl Lowering<'_> {
             x: self.view(op.x),
             out: self.whole(op.out),
             table: self.rotaries[op.rotary.0 as usize].address(),
-            head: op.head_dim() as u32,
+            head_dim: op.head_dim() as u32,
             pairs: self.graph.rotary(op.rotary).inverse_frequencies.len() as u32,
         };
         Ok(kernel.launch(self.device, self.all())?)

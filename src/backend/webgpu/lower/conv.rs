@@ -30,7 +30,7 @@ impl Lowering<'_> {
         let (_, x_pitch, x_offset) = self.source(op.x)?;
         Ok(params::Conv {
             channels: op.x.width as u32,
-            taps: self.d_conv(op.state)?,
+            d_conv: self.d_conv(op.state)?,
             x_pitch,
             x_offset,
             out_pitch: self.place(op.out)?.pitch as u32,

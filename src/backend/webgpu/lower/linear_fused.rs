@@ -74,7 +74,7 @@ impl Lowering<'_> {
             Input::Conv(conv) => {
                 let (x, pitch, offset) = self.source(conv.x)?;
                 (params.x_pitch, params.x_offset) = (pitch, offset);
-                (params.taps, params.function) = (self.d_conv(conv.state)?, number(conv.function));
+                (params.d_conv, params.function) = (self.d_conv(conv.state)?, number(conv.function));
                 (params.kernel_at, params.kernel_bias_at) =
                     (self.weights.vector(conv.weight)?, self.vector_at(conv.bias)?);
                 ("conv+linear", Sources::Conv { x, state: self.fixed(conv.state)? })

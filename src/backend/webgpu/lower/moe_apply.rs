@@ -24,7 +24,7 @@ impl Lowering<'_> {
         let tiles = most_tiles(pairs, experts);
         let params = params::MoeApply {
             experts: experts as u32,
-            top: top as u32,
+            top_k: top as u32,
             x_pitch: source.pitch as u32,
             routes_pitch: routes.pitch as u32,
             hidden_pitch: pitch(hidden_width) as u32,

@@ -27,9 +27,9 @@ impl Lowering<'_> {
         };
         let params = params::MoeRoute {
             experts: op.logits.width as u32,
-            groups: op.choice.n_group as u32,
-            top_groups: op.choice.topk_group as u32,
-            top: op.choice.top_k as u32,
+            n_group: op.choice.n_group as u32,
+            topk_group: op.choice.topk_group as u32,
+            top_k: op.choice.top_k as u32,
             logits_pitch,
             logits_offset,
             out_pitch: to.pitch as u32,

@@ -18,7 +18,7 @@ impl Lowering<'_> {
         let (to, angles) = (self.place(op.out)?, self.angles(op.rotary)?);
         let params = params::Rope {
             width: op.x.width as u32,
-            head: op.head_dim() as u32,
+            head_dim: op.head_dim() as u32,
             pairs: self.pairs(op),
             x_pitch,
             x_offset,
@@ -40,7 +40,7 @@ impl Lowering<'_> {
             heads: (rope.heads - key_heads) as u32,
             key_heads: key_heads as u32,
             value_pairs: value_pairs as u32,
-            head: head as u32,
+            head_dim: head as u32,
             pairs: self.pairs(rope),
             pitch,
             offset,
@@ -77,7 +77,7 @@ impl Lowering<'_> {
             query_pairs: (query.x.width / 2) as u32,
             key_pairs: (key.x.width / 2) as u32,
             value_pairs: (append.v.width / 2) as u32,
-            head: query.head_dim() as u32,
+            head_dim: query.head_dim() as u32,
             pairs: self.pairs(query),
             pitch,
             query_offset,

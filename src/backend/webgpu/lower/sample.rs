@@ -1,16 +1,16 @@
 //! The choice of tokens, and what follows from it for the next step.
 
 use super::Lowering;
-use crate::backend::Result;
 use crate::backend::webgpu::kernels::{params, sample};
 use crate::backend::webgpu::program::Grid;
+use crate::backend::{Result, StepTable};
 use crate::graph::Rows;
 use crate::graph::ops::Sample;
 
 impl Lowering<'_> {
     /// Keeps the step from changing what finished slots remember.
     pub(super) fn freeze(&mut self) -> Result<()> {
-        let params = params::SampleFreeze { spans_at: 1 + self.spec.rows as u32 };
+        let params = params::SampleFreeze { spans_at: (StepTable::spans_at(self.spec.rows) / 4) as u32 };
         let samplers = self.memory.samplers.clone();
         let buffers = sample::freeze::Buffers { samplers: &samplers };
         self.dispatch("freeze", &sample::freeze::shader(), &params, buffers, Grid::Invocations(self.spec.rows))

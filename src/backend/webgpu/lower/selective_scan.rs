@@ -88,7 +88,7 @@ impl Lowering<'_> {
             dt_bias_at: self.vector_at(linear.bias)?,
             a_at: weights.vector(scan.a)?,
             d_at: weights.vector(scan.d)?,
-            taps: self.d_conv(conv.state)?,
+            d_conv: self.d_conv(conv.state)?,
             kernel_at: weights.vector(conv.weight)?,
             kernel_bias_at: self.vector_at(conv.bias)?,
             function: number(conv.function),

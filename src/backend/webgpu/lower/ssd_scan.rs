@@ -26,8 +26,8 @@ impl Lowering<'_> {
         let params = params::SsdScan {
             heads: heads as u32,
             groups: op.groups as u32,
-            columns: head_dim as u32,
-            states: d_state as u32,
+            head_dim: head_dim as u32,
+            d_state: d_state as u32,
             x_pitch,
             x_offset,
             dt_pitch,
@@ -78,8 +78,8 @@ impl Lowering<'_> {
         let params = params::SsdScanDecode {
             heads: heads as u32,
             groups: scan.groups as u32,
-            columns: head_dim as u32,
-            states: d_state as u32,
+            head_dim: head_dim as u32,
+            d_state: d_state as u32,
             x_pitch,
             x_offset,
             b_offset: scan.b.offset as u32,
