@@ -245,10 +245,12 @@ impl StepTable {
     /// The table as the words of a program for `rows` rows and `outputs` outputs. Unused words are 0.
     pub fn words(&self, rows: usize, outputs: usize) -> Vec<u32> {
         let mut words = vec![0; Self::len(rows, outputs)];
-        let (spans, outputs) = (self.spans.len(), self.outputs.len());
-        let counts =
-            [(COUNT_ROWS, self.rows.len()), (COUNT_SPANS, spans), (COUNT_OUTPUTS, outputs), (COUNT_CAPACITY, rows)];
-        for (word, count) in counts {
+        for (word, count) in [
+            (COUNT_ROWS, self.rows.len()),
+            (COUNT_SPANS, self.spans.len()),
+            (COUNT_OUTPUTS, self.outputs.len()),
+            (COUNT_CAPACITY, rows),
+        ] {
             words[word as usize] = count as u32;
         }
         words[Self::HEADER..][..4 * self.rows.len()].copy_from_slice(self.rows.as_flattened());
@@ -258,5 +260,31 @@ impl StepTable {
         chunks[..2].copy_from_slice(&[self.chunks.len() as u32, self.long_chunks as u32]);
         chunks[4..][..4 * self.chunks.len()].copy_from_slice(self.chunks.as_flattened());
         words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHUNK_ROWS, StepTable};
+
+    #[test]
+    fn every_part_of_the_words_begins_where_the_capacity_before_it_ends() {
+        let long = CHUNK_ROWS + 3;
+        let mut table = StepTable { spans: vec![[2, 0, 7, long], [0, long, 5, 1]], ..StepTable::default() };
+        table.rows = (0..=long).map(|row| [100 + row, 1, row, 0]).collect();
+        table.outputs = vec![long - 1, long];
+        table.cut_chunks();
+        // More room than the step takes, in both.
+        let (rows, outputs) = (64, 13);
+        let words = table.words(rows, outputs);
+        assert_eq!(words.len(), StepTable::len(rows, outputs));
+        assert_eq!(words[..4], [long + 1, 2, 2, 64]);
+        assert_eq!(words[4..][..4 * table.rows.len()], *table.rows.as_flattened());
+        assert_eq!(words[4 + 4 * rows..][..8], [2, 0, 7, long, 0, long, 5, 1]);
+        assert_eq!(words[4 + 8 * rows..][..2], [long - 1, long]);
+        let chunks = &words[4 + 8 * rows + 16..];
+        assert_eq!(chunks[..4], [3, 2, 0, 0]);
+        assert_eq!(chunks[4..][..12], [0, CHUNK_ROWS, 0, 1, CHUNK_ROWS, 3, 0, 0, long, 1, 1, 0]);
+        assert_eq!(chunks.len(), 4 + 4 * rows);
     }
 }
