@@ -6,13 +6,11 @@
 
 use serde_json::Value;
 
-use super::blocks::{LM_HEAD, RotaryFields, Tie, logits};
+use super::blocks::{LM_HEAD, Mamba1, Names, RotaryFields, Tie, logits};
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
-use crate::graph::ops::{Attention, KvAppend, SelectiveScan};
-use crate::graph::{
-    Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, StateKind, View, WeightClass, WeightRecipe,
-};
+use crate::graph::ops::{Attention, KvAppend};
+use crate::graph::{Function, GraphBuilder, KvSpec, Map, Part, Rotary, StateId, View, WeightClass, WeightRecipe};
 
 struct Sizes {
     vocabulary: usize,
@@ -256,41 +254,24 @@ pub(super) fn build(
         let attention = out;
 
         // State-space heads.
-        let conv_state = g.state(name("conv"), layer, StateKind::Conv { channels: s.inner, taps: s.taps });
-        let kernel = g.vector(Part::all(tensor("mamba.conv1d.weight"), &[s.inner, 1, s.taps]));
-        let bias = g.vector(Part::all(tensor("mamba.conv1d.bias"), &[s.inner]));
-        let x = g.conv(name("conv_silu"), x, kernel, Some(bias), conv_state, Function::Silu);
-        let x_proj = g.matrix(
-            name("x_proj"),
-            vec![Part::all(tensor("mamba.x_proj.0.weight"), &[s.dt_rank + 2 * s.state, s.inner])],
-        );
-        let selection = g.linear(name("x_proj"), x, x_proj, None);
-        let [dt, b, c] = g.split(selection, [s.dt_rank, s.state, s.state]);
-        let norm = g.vector(Part::all(tensor("mamba.dt_layernorm.weight"), &[s.dt_rank]));
-        let dt = g.rms_norm(name("dt_norm"), dt, norm, s.eps);
-        let norm = g.vector(Part::all(tensor("mamba.B_layernorm.weight"), &[s.state]));
-        let b = g.rms_norm(name("B_norm"), b, norm, s.eps);
-        let norm = g.vector(Part::all(tensor("mamba.C_layernorm.weight"), &[s.state]));
-        let c = g.rms_norm(name("C_norm"), c, norm, s.eps);
-        let dt_proj = g.fine(name("dt_proj"), vec![Part::all(tensor("mamba.dt_proj.0.weight"), &[s.inner, s.dt_rank])]);
-        let bias = g.vector(Part::all(tensor("mamba.dt_proj.0.bias"), &[s.inner]));
-        let dt = g.linear(name("dt"), dt, dt_proj, Some(bias));
-        let a = g.vector(Part::all(tensor("mamba.A_log.0"), &[s.inner, s.state]).mapped(Map::NegExp));
-        let d = g.vector(Part::all(tensor("mamba.D.0"), &[s.inner]));
-        let ssm =
-            g.state(name("ssm"), layer, StateKind::Recurrent { shape: vec![s.inner, s.state], channels_last: false });
-        let y = g.value(name("ssm"), s.inner, crate::graph::Rows::All);
-        g.push(SelectiveScan {
-            x: g.whole(x),
-            dt: g.whole(dt),
-            b: g.whole(b),
-            c: g.whole(c),
-            a,
-            d,
-            state: ssm,
-            out: y,
-        });
-        let y = g.gate(name("ssm_gated"), z, g.whole(y), Function::Silu);
+        let mamba = |what: &str, shape: &[usize]| Part::all(tensor(&format!("mamba.{what}")), shape);
+        let mixer = Mamba1 {
+            d_inner: s.inner,
+            d_state: s.state,
+            d_conv: s.taps,
+            conv: mamba("conv1d.weight", &[s.inner, 1, s.taps]),
+            conv_bias: mamba("conv1d.bias", &[s.inner]),
+            x_proj: mamba("x_proj.0.weight", &[s.dt_rank + 2 * s.state, s.inner]),
+            norms: [("dt", s.dt_rank), ("B", s.state), ("C", s.state)]
+                .map(|(of, width)| mamba(&format!("{of}_layernorm.weight"), &[width])),
+            eps: s.eps,
+            dt_proj: mamba("dt_proj.0.weight", &[s.inner, s.dt_rank]),
+            dt_bias: mamba("dt_proj.0.bias", &[s.inner]),
+            a: mamba("A_log.0", &[s.inner, s.state]).mapped(Map::NegExp),
+            d: mamba("D.0", &[s.inner]),
+        };
+        let names = Names { layer, prefix: format!("model.layers.{layer}.") };
+        let y = mixer.build(&mut g, &names, x, z);
 
         // Fusion: the mean of the two normed branches.
         let fusion = |g: &mut GraphBuilder, branch: usize, what: &str, x| {

@@ -6,16 +6,11 @@
 //! gives, and neither is loaded; multi-axis rotary positions of a text are one position three times.
 
 use super::blocks::{
-    self, Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, head_sizes, logits, rotary,
-    swiglu,
+    self, Attention, GatedDelta, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, head_sizes, logits, rotary, swiglu,
 };
-use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
+use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::ops::GatedDelta;
-use crate::graph::{Function, GraphBuilder, Map, NormKind, Part, Rows, StateKind, ValueId};
-
-/// What keeps a norm of zero from dividing by it, in the norms of queries and keys; no option of the config.
-const L2_EPS: f32 = 1e-6;
+use crate::graph::{GraphBuilder, Map, Part};
 
 /// Where a config says nothing.
 const ROTARY: RotaryDefaults = RotaryDefaults { theta: 10000.0, partial: Some(0.25), context: 32768 };
@@ -80,93 +75,6 @@ fn prefix(config: &Config, tensors: Option<&TensorShapes>) -> &'static str {
     }
 }
 
-/// The mixer of most layers: convolution, gated delta rule, norm and gate of each head.
-struct DeltaNet {
-    /// Heads of q and of k.
-    key_heads: usize,
-    /// Heads of v, of the state and of the result.
-    heads: usize,
-    /// Columns of a head of q and of k.
-    key: usize,
-    /// Columns of a head of v.
-    value: usize,
-    taps: usize,
-    eps: f32,
-}
-
-impl DeltaNet {
-    fn parse(config: &Config, eps: f32) -> Result<Self, ArchError> {
-        let (key_heads, heads) =
-            (config.size_or("linear_num_key_heads", 16)?, config.size_or("linear_num_value_heads", 32)?);
-        if !heads.is_multiple_of(key_heads) {
-            return Err(config.invalid("linear_num_key_heads", format!("a divisor of the {heads} value heads")).into());
-        }
-        let net = Self {
-            key_heads,
-            heads,
-            key: config.size_within_or("linear_key_head_dim", SMALL, 128)?,
-            value: config.size_within_or("linear_value_head_dim", SMALL, 128)?,
-            taps: at_least_two(config, "linear_conv_kernel_dim", 4)?,
-            eps,
-        };
-        config.product("linear_num_key_heads", &[key_heads, net.key], WIDTH)?;
-        config.product("linear_num_value_heads", &[heads, net.value], WIDTH)?;
-        config.product("linear_num_value_heads", &[heads, net.key, net.value], WIDTH << 8)?;
-        config.product("linear_conv_kernel_dim", &[net.channels(), net.taps], WIDTH << 8)?;
-        Ok(net)
-    }
-
-    /// Width of q and of k.
-    fn keys(&self) -> usize {
-        self.key_heads * self.key
-    }
-
-    /// Width of v, of z and of the result.
-    fn values(&self) -> usize {
-        self.heads * self.value
-    }
-
-    /// Channels of the convolution: q, k and v.
-    fn channels(&self) -> usize {
-        2 * self.keys() + self.values()
-    }
-
-    fn build(&self, g: &mut GraphBuilder, names: &Names, normed: ValueId, hidden: usize) -> ValueId {
-        let Self { heads, key_heads, eps, .. } = *self;
-        let vector = |what: &str, length| names.vector(&format!("linear_attn.{what}"), length);
-        let matrix = |what: &str, rows| names.matrix(&format!("linear_attn.in_proj_{what}.weight"), rows, hidden);
-        let rows = [matrix("qkv", self.channels()), matrix("z", self.values()), matrix("b", heads), matrix("a", heads)];
-        let in_proj = g.matrix(names.value("in_proj"), rows.into());
-        let projected = g.linear(names.value("in_proj"), normed, in_proj, None);
-        let [qkv, z, beta, dt] = g.split(projected, [self.channels(), self.values(), heads, heads]);
-
-        let columns = StateKind::Conv { channels: self.channels(), taps: self.taps };
-        let columns = g.state(names.value("conv"), names.layer, columns);
-        let shape = [self.channels(), 1, self.taps];
-        let kernel = g.vector(Part::all(names.tensor("linear_attn.conv1d.weight"), &shape));
-        let convolved = g.conv(names.value("conv_silu"), qkv, kernel, None, columns, Function::Silu);
-        let [q, k, v] = g.split(convolved, [self.keys(), self.keys(), self.values()]);
-        let [q, k] = [("q", q), ("k", k)].map(|(name, heads)| {
-            let normed = g.norm(names.value(name), heads, NormKind::L2, key_heads, L2_EPS, None, None);
-            g.whole(normed)
-        });
-
-        let a = g.vector(vector("A_log", heads).mapped(Map::NegExp));
-        let dt_bias = g.vector(vector("dt_bias", heads));
-        let shape = vec![heads, self.key, self.value];
-        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: true });
-        let (out, scale) = (g.value(names.value("delta"), self.values(), Rows::All), Attention::usual_scale(self.key));
-        g.push(GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads, state, out });
-
-        let norm = g.vector(vector("norm.weight", self.value));
-        let y = g.norm(names.value("delta_norm"), g.whole(out), NormKind::Rms, heads, eps, Some(norm), None);
-        let y = g.gate(names.value("delta_gated"), z, g.whole(y), Function::Silu);
-        let out =
-            g.matrix(names.value("out_proj"), vec![names.matrix("linear_attn.out_proj.weight", hidden, self.values())]);
-        g.linear(names.value("out_proj"), y, out, None)
-    }
-}
-
 /// Builds the graph.
 pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
     let config = &text_config(whole)?;
@@ -181,7 +89,7 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     let attention_layers = attention_layers(config, layers)?;
     let delta_net = match attention_layers.iter().all(|&a| a) {
         true => None,
-        false => Some(DeltaNet::parse(config, eps)?),
+        false => Some(GatedDelta::parse(config, eps)?),
     };
     let prefix = prefix(whole, tensors);
 

@@ -12,6 +12,7 @@ mod op;
 pub mod ops;
 mod plan;
 mod recipe;
+pub mod regions;
 mod sink;
 mod state;
 mod uses;
@@ -23,6 +24,7 @@ pub use op::{Op, Variant};
 pub use ops::{ExpertChoice, Function, NormKind, Primitive, Routing};
 pub use plan::{BufferPlan, PlannedBuffer, pitch, plan};
 pub use recipe::{Map, Part, WeightClass, WeightRecipe};
+pub use regions::Region;
 pub use sink::{NotQuantised, RowQuantiser, SinkError, WeightSink};
 pub use state::{KvSpec, StateKind, StateSpec};
 pub use uses::{Node, Uses};
@@ -41,6 +43,10 @@ pub struct StateId(pub u32);
 /// Index of a [`Rotary`] in [`Graph::rotaries`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RotaryId(pub u32);
+
+/// Index of an [`Op`] in [`Graph::ops`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u32);
 
 /// How many rows a value has in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +138,8 @@ pub struct Graph {
     pub rotaries: Vec<Rotary>,
     /// In the order of execution.
     pub ops: Vec<Op>,
+    /// Blocks of ops that have a name.
+    pub regions: Vec<Region>,
     /// Values without a producer: written from outside, for tests of single ops.
     pub inputs: Vec<ValueId>,
     /// `f32 [outputs, vocabulary]`, where the graph ends in logits.

@@ -1,6 +1,6 @@
 //! The checks every graph passes before a backend sees it.
 
-use super::Graph;
+use super::{Graph, Uses};
 
 /// A graph that contradicts itself: a fault of an architecture, or of the config it was built from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,7 @@ pub struct GraphError {
 }
 
 impl Graph {
-    /// Checks shapes, orders and references of every op.
+    /// Checks shapes, orders and references of every op, and the wiring of regions.
     pub fn validate(&self) -> Result<(), GraphError> {
         let mut made: Vec<bool> = vec![false; self.values.len()];
         for &input in &self.inputs {
@@ -49,6 +49,19 @@ impl Graph {
                 if std::mem::replace(&mut made[out.0 as usize], true) {
                     return fail("makes a value a second time".into());
                 }
+            }
+        }
+        self.check_regions()
+    }
+
+    fn check_regions(&self) -> Result<(), GraphError> {
+        let uses = Uses::new(self);
+        for region in &self.regions {
+            if let Err(what) = region.check(&uses) {
+                let index = region.result().0 as usize;
+                let (op, out) = self.ops.get(index).map_or(("nothing", None), |op| (op.name(), op.writes()));
+                let value = out.map_or_else(String::new, |out| self.value(out).name.clone());
+                return Err(GraphError { index, op, value, what: format!("{}: {what}", region.name()) });
             }
         }
         Ok(())

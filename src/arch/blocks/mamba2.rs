@@ -3,8 +3,8 @@
 use super::Names;
 use crate::arch::config::{SMALL, WIDTH};
 use crate::arch::{ArchError, Config};
-use crate::graph::ops::SsdScan;
-use crate::graph::{Function, GraphBuilder, Map, NormKind, Part, Rows, StateKind, ValueId, View};
+use crate::graph::regions::Mamba2Spec;
+use crate::graph::{GraphBuilder, Map, NormKind, Part, StateKind, ValueId, View};
 
 /// The Mamba-2 block between its projections: convolution, scan, gate. Gives `y * silu(z)`.
 pub(crate) struct Mamba2 {
@@ -101,22 +101,23 @@ impl Mamba2 {
     /// Appends it. `module` is the tensors' prefix within the layer: `mamba.`, `mixer.`
     pub fn build(&self, g: &mut GraphBuilder, names: &Names, module: &str, z: View, xbc: View, dt: View) -> ValueId {
         let vector = |what: &str, length| names.vector(&format!("{module}{what}"), length);
-        let columns = StateKind::Conv { channels: self.channels(), taps: self.taps };
-        let columns = g.state(names.value("conv"), names.layer, columns);
-        let kernel = Part::all(names.tensor(&format!("{module}conv1d.weight")), &[self.channels(), 1, self.taps]);
-        let kernel = g.vector(kernel);
-        let bias = self.conv_bias.then(|| g.vector(vector("conv1d.bias", self.channels())));
-        let convolved = g.conv(names.value("conv_silu"), xbc, kernel, bias, columns, Function::Silu);
-        let [x, b, c] = g.split(convolved, [self.inner(), self.groups * self.states, self.groups * self.states]);
-        let a = g.vector(vector("A_log", self.heads).mapped(Map::NegExp));
-        let d = g.vector(vector("D", self.heads));
-        let dt_bias = g.vector(vector("dt_bias", self.heads));
+        let channels = self.channels();
+        let conv_state = StateKind::Conv { channels, taps: self.taps };
+        let kernel = Part::all(names.tensor(&format!("{module}conv1d.weight")), &[channels, 1, self.taps]);
         let shape = vec![self.heads, self.columns, self.states];
-        let state = g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: false });
-        let y = g.value(names.value("ssm"), self.inner(), Rows::All);
-        let (limit, heads, groups) = (self.limit, self.heads, self.groups);
-        g.push(SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: y });
-        g.gate(names.value("ssm_gated"), z, g.whole(y), Function::Silu)
+        let spec = Mamba2Spec {
+            conv: g.vector(kernel),
+            conv_bias: self.conv_bias.then(|| g.vector(vector("conv1d.bias", channels))),
+            conv_state: g.state(names.value("conv"), names.layer, conv_state),
+            a: g.vector(vector("A_log", self.heads).mapped(Map::NegExp)),
+            d: g.vector(vector("D", self.heads)),
+            dt_bias: g.vector(vector("dt_bias", self.heads)),
+            limit: self.limit,
+            heads: self.heads,
+            groups: self.groups,
+            state: g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: false }),
+        };
+        g.mamba2_mixer(&names.block(), z, xbc, dt, &spec)
     }
 }
 

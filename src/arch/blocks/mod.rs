@@ -1,7 +1,9 @@
 //! Blocks that families are made of. Each takes what differs as data; none asks which family it serves.
 
 mod attention;
+mod gated_delta;
 mod head;
+mod mamba1;
 mod mamba2;
 mod mlp;
 mod moe;
@@ -10,8 +12,10 @@ mod rotary;
 use crate::graph::{GraphBuilder, Part, WeightClass, WeightId, WeightRecipe};
 
 pub(crate) use attention::{Attention, HeadDefaults, attend, attention_layers, head_sizes};
+pub(crate) use gated_delta::GatedDelta;
 pub use head::Head;
 pub(crate) use head::{LM_HEAD, Tie, logits};
+pub(crate) use mamba1::Mamba1;
 pub(crate) use mamba2::{Mamba2, at_least_two, time_step_limit};
 pub(crate) use mlp::{squared_relu, swiglu};
 pub(crate) use moe::{Experts, expert_counts};
@@ -27,6 +31,11 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// The layer's name, in front of its values' and weights'.
+    pub fn block(&self) -> String {
+        format!("layers.{}", self.layer)
+    }
+
     /// A value's or a weight's name.
     pub fn value(&self, what: &str) -> String {
         format!("layers.{}.{what}", self.layer)

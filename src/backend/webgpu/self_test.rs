@@ -11,7 +11,8 @@ use super::gpu::Gpu;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BackendError, Outputs, ProgramSpec, Result, Span, Step, StepTable, Tokens};
 use crate::formats::{GROUP, Quantised, Rounding};
-use crate::graph::ops::{Attention, GatedDelta, KvAppend, SelectiveScan, SsdScan};
+use crate::graph::ops::{Attention, KvAppend, SsdScan};
+use crate::graph::regions::{GatedDeltaSpec, Mamba1Spec};
 use crate::graph::{
     ExpertChoice, Function, Graph, GraphBuilder, KvSpec, NormKind, Part, Rotary, Routing, RowBlock, Rows, SourceBlock,
     StateKind, ValueId, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
@@ -82,28 +83,22 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let (window, decode_window) = (Some(20), Some(20));
     g.push(Attention { q, k, v, state: kv, heads, scale: 0.4, window, decode_window, out: attended });
     g.push(KvAppend { k, v, state: kv });
-    let conv = g.state("conv", 0, StateKind::Conv { channels: WIDTH, taps: 4 });
-    let kernel = weight(&mut g, "kernel", Vector, WIDTH, 4);
-    let inner = g.conv("conv", inner, kernel, None, conv, Function::Silu);
     let rank = 3;
-    let select = weight(&mut g, "select", Matrix, rank + 2 * states, WIDTH);
-    let selected = g.linear("linear (select)", inner, select, None);
-    let [dt, b, c] = g.split(selected, [rank, states, states]);
-    let small = weight(&mut g, "small", Vector, 1, rank);
-    let dt = g.rms_norm("norm dt", dt, small, 1e-5);
-    let small = weight(&mut g, "small 2", Vector, 1, states);
-    let b = g.rms_norm("norm b", b, small, 1e-4);
-    let c = g.rms_norm("norm c", c, small, 1e-6);
-    let step = weight(&mut g, "step", Matrix, WIDTH, rank);
     let bias = weight(&mut g, "bias", Vector, WIDTH, 1);
-    let dt = g.linear("linear (step)", dt, step, Some(bias));
-    let (dt, b, c) = (g.whole(dt), g.whole(b), g.whole(c));
-    let a = weight(&mut g, "negative a", Vector, WIDTH, states);
-    let d = weight(&mut g, "d", Vector, WIDTH, 1);
-    let state = g.state("selective", 0, StateKind::Recurrent { shape: vec![WIDTH, states], channels_last: false });
-    let scanned = g.value("selective_scan", WIDTH, Rows::All);
-    g.push(SelectiveScan { x: g.whole(inner), dt, b, c, a, d, state, out: scanned });
-    let scanned = g.gate("gate (scan)", z, g.whole(scanned), Function::Silu);
+    let mixer = Mamba1Spec {
+        conv: weight(&mut g, "kernel", Vector, WIDTH, 4),
+        conv_bias: None,
+        conv_state: g.state("conv", 0, StateKind::Conv { channels: WIDTH, taps: 4 }),
+        x_proj: weight(&mut g, "select", Matrix, rank + 2 * states, WIDTH),
+        norms: [("small", rank, 1e-5), ("small 2", states, 1e-4), ("small 3", states, 1e-6)]
+            .map(|(name, width, eps)| (weight(&mut g, name, Vector, 1, width), eps)),
+        dt_proj: weight(&mut g, "step", Matrix, WIDTH, rank),
+        dt_bias: bias,
+        a: weight(&mut g, "negative a", Vector, WIDTH, states),
+        d: weight(&mut g, "d", Vector, WIDTH, 1),
+        state: g.state("selective", 0, StateKind::Recurrent { shape: vec![WIDTH, states], channels_last: false }),
+    };
+    let scanned = g.mamba1_mixer("scan", inner, z, &mixer);
     let back = weight(&mut g, "back", Matrix, WIDTH, heads * value);
     let attended = g.linear("linear (back)", attended, back, Some(bias));
     let attended = g.rms_norm("norm attended", g.whole(attended), scale, 1e-5);
@@ -164,35 +159,21 @@ fn third_layer(g: &mut GraphBuilder, stream: ValueId) -> ValueId {
     let projected = g.linear("linear (project 3)", normed, project, None);
     let [qkv, z, beta, dt, q, k, v] = g.split(projected, widths);
 
-    let conv = g.state("conv 3", 2, StateKind::Conv { channels, taps: 3 });
-    let kernel = weight(g, "kernel 3", Vector, channels, 3);
-    let convolved = g.conv("conv 3", qkv, kernel, None, conv, Function::Silu);
-    let [delta_q, delta_k, delta_v] = g.split(convolved, [key_heads * key, key_heads * key, heads * value]);
-    let delta_q = g.norm("norm (l2)", delta_q, NormKind::L2, key_heads, 1e-6, None, None);
-    let delta_k = g.norm("norm k (l2)", delta_k, NormKind::L2, key_heads, 1e-6, None, None);
-    let a = weight(g, "negative a 3", Vector, heads, 1);
-    let dt_bias = weight(g, "dt bias 3", Vector, heads, 1);
     let state = StateKind::Recurrent { shape: vec![heads, key, value], channels_last: true };
-    let state = g.state("delta", 2, state);
-    let out = g.value("gated_delta", heads * value, Rows::All);
-    let (delta_q, delta_k) = (g.whole(delta_q), g.whole(delta_k));
-    g.push(GatedDelta {
-        q: delta_q,
-        k: delta_k,
-        v: delta_v,
-        beta,
-        dt,
-        a,
-        dt_bias,
+    let mixer = GatedDeltaSpec {
+        conv: weight(g, "kernel 3", Vector, channels, 3),
+        conv_state: g.state("conv 3", 2, StateKind::Conv { channels, taps: 3 }),
+        key_eps: 1e-6,
+        a: weight(g, "negative a 3", Vector, heads, 1),
+        dt_bias: weight(g, "dt bias 3", Vector, heads, 1),
         scale: 0.4,
         heads,
         key_heads,
-        state,
-        out,
-    });
-    let small = weight(g, "norm of heads", Vector, 1, value);
-    let out = g.norm("norm (heads)", g.whole(out), NormKind::Rms, heads, 1e-3, Some(small), None);
-    let delta = g.gate("gate (delta)", z, g.whole(out), Function::Silu);
+        state: g.state("delta", 2, state),
+        norm: weight(g, "norm of heads", Vector, 1, value),
+        eps: 1e-3,
+    };
+    let delta = g.gated_delta_mixer("delta", [qkv, z, beta, dt], &mixer);
 
     let small = weight(g, "norm of q", Vector, 1, head);
     let rotary = g.rotary(Rotary::from_base(50.0, 4));

@@ -20,6 +20,8 @@
 //! | norm, rope, kv_append | `rope_normed` |
 //! | rope, rope, kv_append | `rope_append` |
 //!
+//! Mixers are found as the regions that families declare, the others by makers and readers of values.
+//!
 //! A group holds the ops that it fuses. Its oracle is the composition of their CPU references. Nothing is fused in a
 //! program that keeps values for reading: a fused group does not make those inside it.
 
@@ -31,13 +33,14 @@ use std::collections::BTreeSet;
 
 use super::limits::MATVEC_ROWS;
 use super::weights::Weights;
-use crate::backend::ProgramSpec;
+use crate::backend::{ProgramSpec, Result};
 use crate::graph::ops::{Add, Norm, NormKind};
+use crate::graph::regions::{GatedDeltaOps, Mamba1Ops, Mamba2Ops};
 use crate::graph::{Graph, Op, Uses, ValueId};
 use crate::state::StateLayout;
 
 pub(super) use linear::{FusedLinear, Input, LinearPair, PairInput};
-pub(super) use mixers::{ConvDecode, DeltaDecode, ScanDecode, SsdDecode};
+pub(super) use mixers::ConvDecode;
 pub(super) use rope::{RopeAppend, RopeNormed};
 
 /// Ops that one or more dispatches run together.
@@ -46,9 +49,12 @@ pub(super) enum Kernel<'a> {
     Linear(FusedLinear<'a>),
     LinearPair(LinearPair<'a>),
     ConvDecode(ConvDecode<'a>),
-    ScanDecode(ScanDecode<'a>),
-    SsdDecode(SsdDecode<'a>),
-    DeltaDecode(DeltaDecode<'a>),
+    /// A Mamba-1 mixer behind its x_proj.
+    ScanDecode(Mamba1Ops<'a>),
+    /// Scan and gate of a Mamba-2 mixer.
+    SsdDecode(Mamba2Ops<'a>),
+    /// A gated delta mixer behind its convolution.
+    DeltaDecode(GatedDeltaOps<'a>),
     RopeNormed(RopeNormed<'a>),
     RopeAppend(RopeAppend<'a>),
 }
@@ -61,9 +67,16 @@ impl Kernel<'_> {
             Self::Linear(group) => group.ops(),
             Self::LinearPair(group) => group.ops(),
             Self::ConvDecode(group) => vec![group.append.index, group.conv.index],
-            Self::ScanDecode(group) => group.ops(),
+            Self::ScanDecode(mixer) => {
+                let norms = [mixer.dt_norm.index, mixer.b_norm.index, mixer.c_norm.index];
+                let others = [mixer.dt_proj.index, mixer.scan.index, mixer.gate.index];
+                [mixer.conv.index, mixer.append.index].into_iter().chain(norms).chain(others).collect()
+            }
             Self::SsdDecode(group) => vec![group.scan.index, group.gate.index],
-            Self::DeltaDecode(group) => group.ops(),
+            Self::DeltaDecode(mixer) => {
+                let norms = [mixer.q_norm.index, mixer.k_norm.index];
+                norms.into_iter().chain([mixer.rule.index, mixer.norm.index, mixer.gate.index]).collect()
+            }
             Self::RopeNormed(group) => vec![group.norm.index, group.append.index, group.rope.index],
             Self::RopeAppend(group) => vec![group.query.index, group.key.index, group.append.index],
         }
@@ -104,14 +117,14 @@ pub(super) fn fuse<'a>(
     spec: &'a ProgramSpec,
     layout: &'a StateLayout,
     weights: &'a Weights,
-) -> Vec<Kernel<'a>> {
+) -> Result<Vec<Kernel<'a>>> {
     let ops = graph.ops.iter().enumerate();
     if spec.rows > MATVEC_ROWS || !spec.keep.is_empty() || !graph.inputs.is_empty() {
-        return ops.map(|(index, op)| Kernel::Single(index, op)).collect();
+        return Ok(ops.map(|(index, op)| Kernel::Single(index, op)).collect());
     }
     let (kernels, taken, convolutions) = (vec![], BTreeSet::new(), BTreeSet::new());
     let mut fusion = Fusion { uses: Uses::new(graph), spec, layout, weights, kernels, taken, convolutions };
-    fusion.mixers();
+    fusion.regions()?;
     // Either linear would otherwise take the addition for itself.
     for add in fusion.uses.nodes::<Add>() {
         let pair = fusion.linear_pair(add);
@@ -128,7 +141,7 @@ pub(super) fn fuse<'a>(
     let Fusion { mut kernels, taken, .. } = fusion;
     kernels.extend(ops.filter(|(index, _)| !taken.contains(index)).map(|(index, op)| Kernel::Single(index, op)));
     kernels.sort_by_key(Kernel::turn);
-    kernels
+    Ok(kernels)
 }
 
 impl<'a> Fusion<'a> {

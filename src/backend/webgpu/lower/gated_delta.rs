@@ -3,12 +3,12 @@
 
 use super::{Lowering, number};
 use crate::backend::Result;
-use crate::backend::webgpu::fuse::DeltaDecode;
 use crate::backend::webgpu::kernels::{gated_delta as shaders, params};
 use crate::backend::webgpu::program::Grid;
 use crate::backend::webgpu::scratch;
 use crate::graph::Rows;
 use crate::graph::ops::GatedDelta;
+use crate::graph::regions::GatedDeltaOps;
 
 impl Lowering<'_> {
     pub(super) fn gated_delta(&mut self, op: &GatedDelta) -> Result<()> {
@@ -68,8 +68,8 @@ impl Lowering<'_> {
     }
 
     /// The rule with its norms and gates.
-    pub(super) fn delta_decode(&mut self, group: &DeltaDecode<'_>) -> Result<()> {
-        let DeltaDecode { q_norm, k_norm, rule, norm, gate } = group;
+    pub(super) fn delta_decode(&mut self, mixer: &GatedDeltaOps<'_>) -> Result<()> {
+        let GatedDeltaOps { q_norm, k_norm, rule, norm, gate, .. } = mixer;
         let [_, keys, values] = self.recurrent(rule.state)?;
         let (x, x_pitch, q_offset) = self.source(q_norm.x)?;
         let (projected, projected_pitch, beta_offset) = self.source(rule.beta)?;

@@ -2,13 +2,13 @@
 //! everything between the projections of its block.
 
 use super::{Lowering, number};
-use crate::backend::webgpu::fuse::ScanDecode;
 use crate::backend::webgpu::kernels::selective_scan::step::MOST_STATES;
 use crate::backend::webgpu::kernels::{params, selective_scan as shaders};
 use crate::backend::webgpu::program::Grid;
 use crate::backend::{BackendError, Result};
 use crate::graph::Rows;
 use crate::graph::ops::SelectiveScan;
+use crate::graph::regions::Mamba1Ops;
 
 impl Lowering<'_> {
     pub(super) fn selective_scan(&mut self, op: &SelectiveScan) -> Result<()> {
@@ -59,10 +59,10 @@ impl Lowering<'_> {
     }
 
     /// A whole Mamba-1 decode step behind x_proj.
-    pub(super) fn scan_decode(&mut self, group: &ScanDecode<'_>) -> Result<()> {
-        let ScanDecode { conv, dt_norm, b_norm, c_norm, linear, scan, gate, .. } = group;
+    pub(super) fn scan_decode(&mut self, mixer: &Mamba1Ops<'_>) -> Result<()> {
+        let Mamba1Ops { conv, dt_norm, b_norm, c_norm, dt_proj, scan, gate, .. } = mixer;
         let weights = self.weights;
-        let matrix = weights.matrix(linear.weight)?;
+        let matrix = weights.matrix(dt_proj.weight)?;
         let [segment] = matrix.segments.as_slice() else {
             let what = "a dt projection of several segments".to_owned();
             return Err(BackendError::Unsupported { backend: "webgpu", what });
@@ -85,7 +85,7 @@ impl Lowering<'_> {
             dt_norm_at: self.vector_at(dt_norm.weight)?,
             b_norm_at: self.vector_at(b_norm.weight)?,
             c_norm_at: self.vector_at(c_norm.weight)?,
-            dt_bias_at: self.vector_at(linear.bias)?,
+            dt_bias_at: self.vector_at(dt_proj.bias)?,
             a_at: weights.vector(scan.a)?,
             d_at: weights.vector(scan.d)?,
             d_conv: self.d_conv(conv.state)?,

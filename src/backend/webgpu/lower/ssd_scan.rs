@@ -3,11 +3,11 @@
 
 use super::{Lowering, finite, number};
 use crate::backend::Result;
-use crate::backend::webgpu::fuse::SsdDecode;
 use crate::backend::webgpu::kernels::{params, ssd_scan as shaders};
 use crate::backend::webgpu::program::Grid;
 use crate::graph::Rows;
 use crate::graph::ops::SsdScan;
+use crate::graph::regions::Mamba2Ops;
 
 /// Spans of up to a chunk that one start of `ssd_scan/step.wgsl` has invocations for; where there are more, each
 /// serves several.
@@ -69,8 +69,8 @@ impl Lowering<'_> {
     }
 
     /// A Mamba-2 decode step with its gate.
-    pub(super) fn ssd_decode(&mut self, group: &SsdDecode<'_>) -> Result<()> {
-        let SsdDecode { scan, gate } = group;
+    pub(super) fn ssd_decode(&mut self, mixer: &Mamba2Ops<'_>) -> Result<()> {
+        let Mamba2Ops { scan, gate, .. } = mixer;
         let [heads, head_dim, d_state] = self.recurrent(scan.state)?;
         let (source, x_pitch, x_offset) = self.source(scan.x)?;
         let (projected, projected_pitch, dt_offset) = self.source(scan.dt)?;

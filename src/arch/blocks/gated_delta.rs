@@ -1,0 +1,95 @@
+//! Gated delta networks. Yang, Kautz and Hatamizadeh 2024, arXiv 2412.06464.
+
+use super::{Attention, Names, at_least_two};
+use crate::arch::config::{SMALL, WIDTH};
+use crate::arch::{ArchError, Config};
+use crate::graph::regions::GatedDeltaSpec;
+use crate::graph::{GraphBuilder, Map, Part, StateKind, ValueId};
+
+/// What keeps a norm of zero from dividing by it, in the norms of queries and keys; no option of the config.
+const L2_EPS: f32 = 1e-6;
+
+/// The mixer of most layers: convolution, gated delta rule, norm and gate of each head.
+pub(crate) struct GatedDelta {
+    /// Heads of q and of k.
+    key_heads: usize,
+    /// Heads of v, of the state and of the result.
+    heads: usize,
+    /// Columns of a head of q and of k.
+    key: usize,
+    /// Columns of a head of v.
+    value: usize,
+    taps: usize,
+    eps: f32,
+}
+
+impl GatedDelta {
+    /// Reads the sizes under the names that Qwen3.5 uses.
+    pub fn parse(config: &Config, eps: f32) -> Result<Self, ArchError> {
+        let (key_heads, heads) =
+            (config.size_or("linear_num_key_heads", 16)?, config.size_or("linear_num_value_heads", 32)?);
+        if !heads.is_multiple_of(key_heads) {
+            return Err(config.invalid("linear_num_key_heads", format!("a divisor of the {heads} value heads")).into());
+        }
+        let net = Self {
+            key_heads,
+            heads,
+            key: config.size_within_or("linear_key_head_dim", SMALL, 128)?,
+            value: config.size_within_or("linear_value_head_dim", SMALL, 128)?,
+            taps: at_least_two(config, "linear_conv_kernel_dim", 4)?,
+            eps,
+        };
+        config.product("linear_num_key_heads", &[key_heads, net.key], WIDTH)?;
+        config.product("linear_num_value_heads", &[heads, net.value], WIDTH)?;
+        config.product("linear_num_value_heads", &[heads, net.key, net.value], WIDTH << 8)?;
+        config.product("linear_conv_kernel_dim", &[net.channels(), net.taps], WIDTH << 8)?;
+        Ok(net)
+    }
+
+    /// Width of q and of k.
+    fn keys(&self) -> usize {
+        self.key_heads * self.key
+    }
+
+    /// Width of v, of z and of the result.
+    fn values(&self) -> usize {
+        self.heads * self.value
+    }
+
+    /// Channels of the convolution: q, k and v.
+    fn channels(&self) -> usize {
+        2 * self.keys() + self.values()
+    }
+
+    /// Appends it, its projections included.
+    pub fn build(&self, g: &mut GraphBuilder, names: &Names, normed: ValueId, hidden: usize) -> ValueId {
+        let Self { heads, key_heads, eps, .. } = *self;
+        let vector = |what: &str, length| names.vector(&format!("linear_attn.{what}"), length);
+        let matrix = |what: &str, rows| names.matrix(&format!("linear_attn.in_proj_{what}.weight"), rows, hidden);
+        let rows = [matrix("qkv", self.channels()), matrix("z", self.values()), matrix("b", heads), matrix("a", heads)];
+        let in_proj = g.matrix(names.value("in_proj"), rows.into());
+        let projected = g.linear(names.value("in_proj"), normed, in_proj, None);
+        let [qkv, z, beta, dt] = g.split(projected, [self.channels(), self.values(), heads, heads]);
+
+        let conv_state = StateKind::Conv { channels: self.channels(), taps: self.taps };
+        let kernel = [self.channels(), 1, self.taps];
+        let shape = vec![heads, self.key, self.value];
+        let spec = GatedDeltaSpec {
+            conv: g.vector(Part::all(names.tensor("linear_attn.conv1d.weight"), &kernel)),
+            conv_state: g.state(names.value("conv"), names.layer, conv_state),
+            key_eps: L2_EPS,
+            a: g.vector(vector("A_log", heads).mapped(Map::NegExp)),
+            dt_bias: g.vector(vector("dt_bias", heads)),
+            scale: Attention::usual_scale(self.key),
+            heads,
+            key_heads,
+            state: g.state(names.value("ssm"), names.layer, StateKind::Recurrent { shape, channels_last: true }),
+            norm: g.vector(vector("norm.weight", self.value)),
+            eps,
+        };
+        let y = g.gated_delta_mixer(&names.block(), [qkv, z, beta, dt], &spec);
+        let out =
+            g.matrix(names.value("out_proj"), vec![names.matrix("linear_attn.out_proj.weight", hidden, self.values())]);
+        g.linear(names.value("out_proj"), y, out, None)
+    }
+}
