@@ -33,9 +33,9 @@ const CHECKED: usize = 200;
 
 /// Largest difference between the scan and its CPU reference.
 fn off(alone: &mut Alone, kind: Kind, make: impl Fn(&str, usize) -> Vec<f32> + Copy) -> selvedge::backend::Result<f32> {
-    let mut twin = pollster::block_on(Alone::new(Box::new(CpuBackend::twins()), kind, CHECKED, make))?;
-    let scan = twin.rehearse(CHECKED, make)?;
-    let wanted = pollster::block_on(twin.result(&scan))?;
+    let mut reference = pollster::block_on(Alone::new(Box::new(CpuBackend::reference()), kind, CHECKED, make))?;
+    let scan = reference.rehearse(CHECKED, make)?;
+    let wanted = pollster::block_on(reference.result(&scan))?;
     let scan = alone.rehearse(CHECKED, make)?;
     let got = pollster::block_on(alone.result(&scan))?;
     let largest = wanted.iter().fold(0.0_f32, |most, x| most.max(x.abs()));

@@ -42,11 +42,11 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let (heads, kv_heads, head) =
         head_sizes(config, hidden, &["head_dim"], HeadDefaults { kv_heads: Some(8), head: None })?;
     // A missing width has a default, a `null` asks for the factor.
-    let inner = match config.is_null("mamba_d_ssm") {
+    let d_inner = match config.is_null("mamba_d_ssm") {
         false => config.size_within_or("mamba_d_ssm", WIDTH, 1024)?,
         true => config.expanded("mamba_expand", hidden, 2.0, WIDTH)?,
     };
-    let mamba = Mamba2::parse(config, inner)?;
+    let mamba = Mamba2::parse(config, d_inner)?;
     let gated_norm = config.flag_or("mamba_rms_norm", false)?;
     let multiplier = |field: &str| config.number_or(field, 1.0).map(|n| n as f32);
     let (attention_in, attention_out) =
@@ -59,7 +59,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let mut g = GraphBuilder::new();
     let rotary = g.rotary(rotary(config, head, &ROTARY)?);
     let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, "model.embed_tokens.weight");
-    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
+    let table = g.embedding("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, multiplier("embedding_multiplier")?);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
@@ -87,15 +87,15 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let in_proj = g.matrix(names.value("in_proj"), parts);
         let projected = g.linear(names.value("in_proj"), normed, in_proj, None);
         let [z, xbc, dt, q, k, v] =
-            g.split(projected, [inner, mamba.channels(), mamba.heads, q_rows, kv_rows, kv_rows]);
+            g.split(projected, [d_inner, mamba.channels(), mamba.heads, q_rows, kv_rows, kv_rows]);
 
         let mut y = mamba.build(&mut g, &names, "mamba.", z, xbc, dt);
         if gated_norm {
-            let weight = g.vector(names.vector("mamba.norm.weight", inner));
+            let weight = g.vector(names.vector("mamba.norm.weight", d_inner));
             let groups = mamba.groups;
             y = g.norm(names.value("ssm_norm"), g.whole(y), NormKind::Rms, groups, eps, Some(weight), None);
         }
-        let out = names.matrix("mamba.out_proj.weight", hidden, inner).scaled(ssm_out);
+        let out = names.matrix("mamba.out_proj.weight", hidden, d_inner).scaled(ssm_out);
         let out = g.matrix(names.value("ssm_out"), vec![out]);
         let y = g.linear(names.value("ssm_out"), y, out, None);
 

@@ -92,7 +92,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         Some(_) => return Err(config.unsupported("position_embedding_type", "\"rope\", \"nope\"").into()),
     };
     let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, "model.embed_tokens.weight");
-    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
+    let table = g.embedding("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, multiplier("embedding_multiplier")?);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };

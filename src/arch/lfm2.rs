@@ -54,7 +54,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
     let width = feed_forward(config)?;
-    let taps = at_least_two(config, "conv_L_cache", 3)?;
+    let d_conv = at_least_two(config, "conv_L_cache", 3)?;
     let conv_bias = config.flag_or("conv_bias", false)?;
     let eps = config.positive_or("norm_eps", 1e-5)? as f32;
     let sizes @ (heads, _, head) =
@@ -66,7 +66,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     // The older name is asked first.
     let tied = config.flag_or("tie_embedding", config.flag_or("tie_word_embeddings", true)?)?;
     let tie = Tie::new(tied, tensors, "model.embed_tokens.weight");
-    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
+    let table = g.embedding("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
@@ -87,8 +87,8 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
             let projected = g.linear(names.value("in_proj"), normed, in_proj, bias);
             let [b, c, x] = g.split(projected, [hidden, hidden, hidden]);
             let gated = g.gate(names.value("conv_in"), b, x, Function::Identity);
-            let columns = g.state(names.value("conv"), layer, StateKind::Conv { channels: hidden, taps });
-            let kernel = g.vector(Part::all(names.tensor("conv.conv.weight"), &[hidden, 1, taps]));
+            let columns = g.state(names.value("conv"), layer, StateKind::Conv { channels: hidden, d_conv });
+            let kernel = g.vector(Part::all(names.tensor("conv.conv.weight"), &[hidden, 1, d_conv]));
             let bias = conv_bias.then(|| g.vector(names.vector("conv.conv.bias", hidden)));
             let gated = g.whole(gated);
             let convolved = g.conv(names.value("convolved"), gated, kernel, bias, columns, Function::Identity);

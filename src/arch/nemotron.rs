@@ -38,7 +38,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let mut g = GraphBuilder::new();
     let rotary = g.rotary(rotary(config, head, &rotary_defaults)?);
     let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, "model.embed_tokens.weight");
-    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
+    let table = g.embedding("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };

@@ -173,10 +173,10 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let named = |older: &'static str, name: &'static str| if config.get(older).is_some() { older } else { name };
     let mamba = Mamba2 {
         heads: config.size_within_or("mamba_num_heads", WIDTH, 128)?,
-        columns: config.size_within_or("mamba_head_dim", SMALL, 64)?,
+        head_dim: config.size_within_or("mamba_head_dim", SMALL, 64)?,
         groups: config.size_within_or(named("mamba_n_groups", "n_groups"), SMALL, 8)?,
-        states: config.size_within_or("ssm_state_size", SMALL, 128)?,
-        taps: at_least_two(config, named("mamba_d_conv", "conv_kernel"), 4)?,
+        d_state: config.size_within_or("ssm_state_size", SMALL, 128)?,
+        d_conv: at_least_two(config, named("mamba_d_conv", "conv_kernel"), 4)?,
         conv_bias: config.flag_or(named("mamba_conv_bias", "use_conv_bias"), true)?,
         limit: time_step_limit(config)?,
     };
@@ -193,7 +193,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
 
     let mut g = GraphBuilder::new();
     let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, format!("{root}embeddings.weight"));
-    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
+    let table = g.embedding("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for (layer, block) in blocks.iter().enumerate() {
         let names = Names { layer, prefix: format!("{root}layers.{layer}.") };

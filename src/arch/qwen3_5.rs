@@ -98,7 +98,7 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     // The text's own config or that around it: whoever ties speaks for both.
     let tied = config.flag_or("tie_word_embeddings", false)? || whole.flag_or("tie_word_embeddings", false)?;
     let tie = Tie::new(tied, tensors, format!("{prefix}embed_tokens.weight"));
-    let table = g.table("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
+    let table = g.embedding("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
     let mut stream = g.embed("hidden.0", table, 1.0);
     for layer in 0..layers {
         let names = Names { layer, prefix: format!("{prefix}layers.{layer}.") };

@@ -55,7 +55,7 @@ pub enum BackendError {
     /// The device is gone; everything on it with it.
     #[error("the device was lost: {0}")]
     DeviceLost(String),
-    /// A kernel of this device disagrees with its twin.
+    /// A kernel of this device disagrees with its CPU reference.
     #[error(
         "self-test of `{kernel}` on this device failed: off by {difference:e}, at most {tolerance:e} is allowed; the device or its driver computes wrongly"
     )]

@@ -67,8 +67,8 @@ impl WeightChoice {
         };
         match class {
             // Sixteen bits: those that it has, if it has no more.
-            WeightClass::Fine if common == WeightFormat::Bf16 => WeightFormat::Bf16,
-            WeightClass::Fine => WeightFormat::F16,
+            WeightClass::HighPrecision if common == WeightFormat::Bf16 => WeightFormat::Bf16,
+            WeightClass::HighPrecision => WeightFormat::F16,
             WeightClass::Matrix if quantised.holds(columns) => WeightFormat::Quantised(quantised),
             _ => WeightFormat::Q8,
         }

@@ -43,13 +43,13 @@ impl GraphBuilder {
     }
 
     /// An embedding or a head made of parts.
-    pub fn table(&mut self, name: impl Into<String>, parts: Vec<super::Part>) -> WeightId {
-        self.weight(WeightRecipe::new(name, WeightClass::Table, parts))
+    pub fn embedding(&mut self, name: impl Into<String>, parts: Vec<super::Part>) -> WeightId {
+        self.weight(WeightRecipe::new(name, WeightClass::Embedding, parts))
     }
 
     /// A matrix that is never quantised, made of parts.
-    pub fn fine(&mut self, name: impl Into<String>, parts: Vec<super::Part>) -> WeightId {
-        self.weight(WeightRecipe::new(name, WeightClass::Fine, parts))
+    pub fn high_precision(&mut self, name: impl Into<String>, parts: Vec<super::Part>) -> WeightId {
+        self.weight(WeightRecipe::new(name, WeightClass::HighPrecision, parts))
     }
 
     /// A vector (or a small f32 table) made of one part.

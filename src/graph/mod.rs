@@ -173,7 +173,7 @@ impl Graph {
     /// Channels and `d_conv` of the convolution memory behind an id; `None` when it is of another kind.
     pub fn conv(&self, id: StateId) -> Option<(usize, usize)> {
         match self.state(id).kind {
-            StateKind::Conv { channels, taps } => Some((channels, taps)),
+            StateKind::Conv { channels, d_conv } => Some((channels, d_conv)),
             _ => None,
         }
     }

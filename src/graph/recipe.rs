@@ -8,9 +8,9 @@ pub enum WeightClass {
     /// `[outputs, inputs]` of a linear layer: stored in the format asked for.
     Matrix,
     /// An embedding or a head: at least 8 bits a number.
-    Table,
+    Embedding,
     /// A small matrix on which much depends (time steps, routers): never quantised.
-    Fine,
+    HighPrecision,
     /// Norms, biases, convolutions, decay and skip terms: always f32.
     Vector,
 }

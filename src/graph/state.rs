@@ -20,19 +20,19 @@ pub struct KvSpec {
 pub enum StateKind {
     /// Attention's keys and values.
     Kv(KvSpec),
-    /// The last `taps - 1` inputs of a convolution: f32 `[taps - 1, channels]`, oldest first.
+    /// The last `d_conv - 1` inputs of a convolution: f32 `[d_conv - 1, channels]`, oldest first.
     Conv {
         /// Channels.
         channels: usize,
-        /// Taps of the kernel.
-        taps: usize,
+        /// Rows that the kernel reads.
+        d_conv: usize,
     },
     /// A recurrent state: f32, row-major.
     Recurrent {
-        /// Its logical shape: `[channels, N]`, `[heads, P, N]` or `[heads, key width, value width]`.
+        /// Its logical shape: `[channels, d_state]`, `[heads, head_dim, d_state]` or `[heads, key_width, value_width]`.
         shape: Vec<usize>,
         /// Which of the last two axes holds channels: numbers that never look at one another, and that a backend
-        /// may want side by side. `P` of a scan: the one before the last; value columns: the last.
+        /// may want side by side. `head_dim` of a scan: the one before the last; `value_width`: the last.
         channels_last: bool,
     },
 }

@@ -232,7 +232,7 @@ impl StateLayout {
     pub fn shape(kind: &StateKind) -> Vec<usize> {
         match kind {
             StateKind::Kv(_) => vec![],
-            StateKind::Conv { channels, taps } => vec![taps - 1, *channels],
+            StateKind::Conv { channels, d_conv } => vec![d_conv - 1, *channels],
             StateKind::Recurrent { shape, .. } => shape.clone(),
         }
     }

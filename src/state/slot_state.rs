@@ -7,7 +7,7 @@ use super::SamplerState;
 pub struct StateTensor {
     /// `layers.3.kv.k`, `layers.3.kv.v`, `layers.3.conv`, `layers.3.ssm`
     pub name: String,
-    /// KV: `[positions, heads, width]`; conv: `[taps - 1, channels]`, oldest first; recurrent: its own.
+    /// KV: `[positions, heads, width]`; conv: `[d_conv - 1, channels]`, oldest first; recurrent: its own.
     pub shape: Vec<usize>,
     /// KV only: the position of each row, ascending.
     pub positions: Vec<u32>,

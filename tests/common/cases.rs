@@ -202,27 +202,27 @@ fn pointwise() -> Vec<OpCase> {
     cases
 }
 
-fn conv_graph(channels: usize, taps: usize, bias: bool, function: Function) -> (GraphBuilder, ValueId) {
+fn conv_graph(channels: usize, d_conv: usize, bias: bool, function: Function) -> (GraphBuilder, ValueId) {
     let mut b = GraphBuilder::new();
     let x = input_behind(&mut b, "x", 5, channels);
-    let weight = b.vector(Part::all("weight", &[channels, 1, taps]));
+    let weight = b.vector(Part::all("weight", &[channels, 1, d_conv]));
     let bias = bias.then(|| numbers(&mut b, "bias", channels));
-    let state = b.state("conv", 0, StateKind::Conv { channels, taps });
+    let state = b.state("conv", 0, StateKind::Conv { channels, d_conv });
     let out = b.conv("out", x, weight, bias, state, function);
     (b, out)
 }
 
 fn conv() -> Vec<OpCase> {
     let mut cases = vec![];
-    for (channels, taps, bias, function) in [
+    for (channels, d_conv, bias, function) in [
         (5, 4, true, Function::Silu),
         (13, 3, false, Function::Identity),
         (97, 2, true, Function::Silu),
         (200, 4, false, Function::Silu),
         (64, 7, true, Function::Identity),
     ] {
-        let (b, out) = conv_graph(channels, taps, bias, function);
-        let detail = format!("{channels} channels, {taps} taps, bias {bias}, {function:?}");
+        let (b, out) = conv_graph(channels, d_conv, bias, function);
+        let detail = format!("{channels} channels, kernel of {d_conv}, bias {bias}, {function:?}");
         cases.push(ragged(Script::new("conv", detail.clone(), b.clone(), &[out])));
         let script = Script::new("conv_append", format!("{detail}: from the origin, copied"), b, &[out]);
         cases.push(ragged(script.prelude(5).step(&[(0, 1), (1, 2)]).copy(0, 2).step(&[(2, 1), (0, 1)])));
@@ -479,7 +479,8 @@ fn outputs() -> Vec<OpCase> {
             let mut b = GraphBuilder::new();
             let table = b.matrix("table", vec![Part::all("table", &[vocabulary + 2, width])]);
             let hidden = b.embed("hidden", table, 1.0);
-            let (add, state) = (input_behind(&mut b, "noise", 0, width), StateKind::Conv { channels: width, taps: 3 });
+            let (add, state) =
+                (input_behind(&mut b, "noise", 0, width), StateKind::Conv { channels: width, d_conv: 3 });
             // A memory, so that a token depends on those before it.
             let state = b.state("conv", 0, state);
             let weight = b.vector(Part::all("weight", &[width, 1, 3]));

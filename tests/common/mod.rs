@@ -1,4 +1,4 @@
-//! Cases for single ops and small groups of them, run on any backend and compared with the twins.
+//! Cases for single ops and small groups of them, run on any backend and compared with the CPU references.
 
 #![allow(dead_code, reason = "every test program uses its own part of this")]
 
@@ -98,12 +98,12 @@ pub struct CaseResult {
     pub states: Vec<SlotState>,
 }
 
-/// Runs cases on a backend, prints the largest difference of each to the twins, and fails if one is larger
+/// Runs cases on a backend, prints the largest difference of each to the CPU references, and fails if one is larger
 /// than `slack` times its tolerance.
 pub fn compare(name: &str, slack: f32, backend: &mut dyn Backend, cases: &[OpCase]) {
     let (mut faults, mut unsupported) = (vec![], 0);
     for case in cases {
-        let wanted = run_case(&mut CpuBackend::twins(), case).expect("the twins run everything");
+        let wanted = run_case(&mut CpuBackend::reference(), case).expect("the CPU references run everything");
         assert!(wanted.tensors().any(|(_, numbers)| !numbers.is_empty()), "{case}: nothing is compared");
         let tolerance = case.tolerance * slack;
         let difference = match run_case(backend, case) {

@@ -163,9 +163,9 @@ pub fn keys_and_values(backend: &mut dyn Backend) {
     b.push(Attention { q, k, v, state, heads: 1, scale: 0.5, window: None, decode_window: None, out });
     b.push(KvAppend { k, v, state });
     let graph = b.finish().expect("a graph");
-    // The twins too: what is written is the same everywhere, to the bit.
-    let mut twins = CpuBackend::twins();
-    for backend in [backend, &mut twins as &mut dyn Backend] {
+    // The CPU references too: what is written is the same everywhere, to the bit.
+    let mut reference = CpuBackend::reference();
+    for backend in [backend, &mut reference as &mut dyn Backend] {
         for format in [KvFormat::F16, KvFormat::F32] {
             let mut loaded = Loaded::new(backend, &graph, Some(out), format);
             for (x, held) in EDGE {

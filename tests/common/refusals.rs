@@ -26,7 +26,7 @@ fn model() -> Graph {
     let mut b = GraphBuilder::new();
     let table = b.matrix("table", vec![Part::all("table", &[VOCABULARY, WIDTH])]);
     let x = b.embed("x", table, 1.0);
-    let conv = b.state("conv", 0, StateKind::Conv { channels: WIDTH, taps: 3 });
+    let conv = b.state("conv", 0, StateKind::Conv { channels: WIDTH, d_conv: 3 });
     let weight = b.vector(Part::all("weight", &[WIDTH, 1, 3]));
     let mut x = b.conv("convolved", b.whole(x), weight, None, conv, Function::Silu);
     for (layer, window) in [(0, Some(4)), (1, None)] {

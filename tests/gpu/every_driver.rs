@@ -25,7 +25,7 @@ fn the_self_test_passes_with_and_without_more_than_the_defaults() {
 /// Ops with a matrix of weights: half of the table.
 const WITH_MATRICES: [&str; 3] = ["embed", "linear", "moe_apply"];
 
-/// Holds the cases of some ops to the twins.
+/// Holds the cases of some ops to the CPU references.
 fn agree(of: impl Fn(&str) -> bool) {
     let Some(place) = webgpu_or_skipped() else { return };
     let mut cases = if place.slow { fewer() } else { cases() };
@@ -35,12 +35,12 @@ fn agree(of: impl Fn(&str) -> bool) {
 }
 
 #[test]
-fn every_op_with_a_matrix_agrees_with_its_twin() {
+fn every_op_with_a_matrix_agrees_with_its_reference() {
     agree(|op| WITH_MATRICES.contains(&op));
 }
 
 #[test]
-fn every_other_op_agrees_with_its_twin() {
+fn every_other_op_agrees_with_its_reference() {
     agree(|op| !WITH_MATRICES.contains(&op));
 }
 

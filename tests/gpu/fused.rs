@@ -1,4 +1,4 @@
-//! Fused kernels against the composition of their ops' twins: whole models with random weights, decoded and
+//! Fused kernels against the composition of their ops' CPU references: whole models with random weights, decoded and
 //! read in short spans, where backends fuse. What is fused where: the table in `src/backend/webgpu/fuse/mod.rs`.
 
 use std::collections::BTreeMap;
@@ -143,7 +143,7 @@ fn run(engine: &mut Engine) -> (Vec<f32>, Vec<String>) {
     (logits, kernels)
 }
 
-/// Holds an engine on a backend to the twins; gives the kernels of a decode step.
+/// Holds an engine on a backend to the CPU references; gives the kernels of a decode step.
 fn compare(what: &str, checkpoint: &Checkpoint, open: fn() -> Box<dyn Backend>, wanted: &Wanted) -> Vec<String> {
     let largest = wanted.logits.iter().fold(1f32, |m, x| m.max(x.abs()));
     let (got, kernels) = run(&mut load(checkpoint, open(), wanted.weights, wanted.kv));
@@ -155,7 +155,7 @@ fn compare(what: &str, checkpoint: &Checkpoint, open: fn() -> Box<dyn Backend>, 
     kernels
 }
 
-/// What the twins give with weights and KV in these formats.
+/// What the CPU references give with weights and KV in these formats.
 struct Wanted {
     weights: WeightChoice,
     kv: KvFormat,
@@ -164,7 +164,7 @@ struct Wanted {
 
 impl Wanted {
     fn new(checkpoint: &Checkpoint, weights: WeightChoice, kv: KvFormat) -> Self {
-        let (logits, _) = run(&mut load(checkpoint, Box::new(CpuBackend::twins()), weights, kv));
+        let (logits, _) = run(&mut load(checkpoint, Box::new(CpuBackend::reference()), weights, kv));
         Self { weights, kv, logits }
     }
 }
@@ -182,7 +182,7 @@ fn golden(name: &str) -> String {
     std::fs::read_to_string(folder(name).join("config.json")).expect("a config")
 }
 
-/// Holds models with random weights, in every format, to the twins on every backend.
+/// Holds models with random weights, in every format, to the CPU references on every backend.
 fn agree<const N: usize>(models: [(&str, String); N]) {
     for (name, config) in models {
         let checkpoint = random_checkpoint(&config, None);
@@ -200,7 +200,7 @@ fn agree<const N: usize>(models: [(&str, String); N]) {
 }
 
 #[test]
-fn attention_beside_a_scan_agrees_with_the_twins() {
+fn attention_beside_a_scan_agrees_with_the_references() {
     agree([
         ("odd hymba", ODD_HYMBA.to_owned()),
         ("hymba", golden("hymba/caseA")),
@@ -211,7 +211,7 @@ fn attention_beside_a_scan_agrees_with_the_twins() {
 }
 
 #[test]
-fn blocks_in_turn_agree_with_the_twins() {
+fn blocks_in_turn_agree_with_the_references() {
     agree([
         ("nemotron_h", golden("nemotron_h_bias")),
         ("lfm2", golden("lfm2_bias")),

@@ -197,7 +197,7 @@ fn hymba_inside() {
 }
 
 /// Holds a slot's memory against the reference's caches `{prefix}{layer}.{k, v, conv, ssm}`, if it has them: keys
-/// and values `[heads, rows, width]`, conv `[channels, taps]` with one column more than is needed, newest last.
+/// and values `[heads, rows, width]`, conv `[channels, d_conv]` with one column more than is needed, newest last.
 fn compare_cache(worst: &mut Worst, engine: &mut Engine, slot: SlotId, golden: &Golden, prefix: &str) {
     if golden.names(prefix).next().is_none() {
         return;

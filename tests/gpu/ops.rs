@@ -1,4 +1,4 @@
-//! Every op, storage format and odd shape on the CPU, against the twins; [`crate::every_driver`] has them on WebGPU.
+//! Every op, storage format and odd shape on the CPU, against the CPU references; [`crate::every_driver`] has them on WebGPU.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use selvedge::backend::cpu::CpuBackend;
 use selvedge::graph::Op;
 
 #[test]
-fn every_op_agrees_with_its_twin() {
+fn every_op_agrees_with_its_reference() {
     compare("cpu", 1.0, &mut CpuBackend::new(), &cases());
 }
 
 #[test]
 fn what_is_not_finite_is_the_same_here() {
-    for mut backend in [CpuBackend::twins(), CpuBackend::new()] {
+    for mut backend in [CpuBackend::reference(), CpuBackend::new()] {
         not_finite::logits(&mut backend);
         not_finite::experts(&mut backend);
     }
@@ -24,7 +24,7 @@ fn what_is_not_finite_is_the_same_here() {
 
 #[test]
 fn every_op_starts_a_kernel() {
-    starts_every_op("twins", &mut CpuBackend::twins(), &cases());
+    starts_every_op("reference", &mut CpuBackend::reference(), &cases());
     for place in crate::support::places() {
         starts_every_op(place.name, &mut *(place.open)(), &cases());
     }
@@ -66,8 +66,8 @@ proptest! {
     ) {
         for case in looking_back(total, more) {
             let cut = case.cut(&lengths);
-            // The twins walk row by row, so nothing at all may differ.
-            for (mut backend, tolerance) in [(CpuBackend::twins(), 0.0), (CpuBackend::new(), 2e-6)] {
+            // The CPU references walk row by row, so nothing at all may differ.
+            for (mut backend, tolerance) in [(CpuBackend::reference(), 0.0), (CpuBackend::new(), 2e-6)] {
                 let whole = rows(run_case(&mut backend, &case).expect("a case that runs"), &case);
                 let parts = rows(run_case(&mut backend, &cut).expect("a case that runs"), &case);
                 let (largest, place) = parts.difference(&whole).expect("the same shapes");

@@ -309,7 +309,7 @@ fn a_weight_goes_up_as_it_is_or_is_quantised_by_the_host_whole() {
     let mut b = GraphBuilder::new();
     b.matrix("scaled", vec![part("one"), part("two").scaled(0.5)]);
     b.matrix("mapped", vec![part("one"), part("two").mapped(Map::AddOne)]);
-    b.weight(WeightRecipe::new("fine", WeightClass::Fine, vec![part("one")]));
+    b.weight(WeightRecipe::new("fine", WeightClass::HighPrecision, vec![part("one")]));
     let graph = b.finish().expect("a graph");
     let load = |number, sink: &mut Recorder| {
         wait(checkpoint::load(&two_tensors(number), &graph, WeightChoice::Q4, sink, &mut |_| {}))

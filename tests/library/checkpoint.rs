@@ -161,7 +161,7 @@ fn weights_are_what_the_recipes_say() {
                 }
                 let format = match (recipe.class, choice) {
                     (WeightClass::Vector, _) | (_, Auto | F32) => WeightFormat::F32,
-                    (_, F16) | (WeightClass::Fine, Q8 | Q4 | Q4m) => WeightFormat::F16,
+                    (_, F16) | (WeightClass::HighPrecision, Q8 | Q4 | Q4m) => WeightFormat::F16,
                     (_, Bf16) => WeightFormat::Bf16,
                     (WeightClass::Matrix, Q4) if recipe.columns.is_multiple_of(2) => WeightFormat::Q4,
                     (WeightClass::Matrix, Q4m) if recipe.columns.is_multiple_of(2) => WeightFormat::Q4M,

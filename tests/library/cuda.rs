@@ -1,5 +1,5 @@
 //! The CUDA backend on a machine without a card: unmodified host code and kernels, behind the stand-in driver
-//! of `native-cuda/emulator`, which is built here (g++). Every op against the twins, and whole models against
+//! of `native-cuda/emulator`, which is built here (g++). Every op against the CPU references, and whole models against
 //! the reference.
 
 #[path = "../../native-cuda/emulator/child.rs"]
@@ -16,8 +16,8 @@ use selvedge::backend::{Backend, BackendError, Outputs};
 use selvedge::runtime::Cancel;
 
 #[test]
-fn every_op_agrees_with_its_twin() {
-    on_emulator("cuda::every_op_agrees_with_its_twin", "random1", || {
+fn every_op_agrees_with_its_reference() {
+    on_emulator("cuda::every_op_agrees_with_its_reference", "random1", || {
         compare("cuda", 2.0, &mut CudaBackend::new(0).expect("the emulator"), &unquantised());
     });
 }

@@ -69,7 +69,7 @@ fn weights_that_are_not_finite_are_refused_by_name_and_place() {
             let tensors = [("layer.weight", dtype, &[3, 40][..], bytes), ("mask", "F32", &[1], f32s([f32::NAN]))];
             open(memory(file(&tensors))).expect("a sound file")
         };
-        for class in [WeightClass::Matrix, WeightClass::Fine, WeightClass::Table, WeightClass::Vector] {
+        for class in [WeightClass::Matrix, WeightClass::HighPrecision, WeightClass::Embedding, WeightClass::Vector] {
             for choice in CHOICES {
                 load(&of(good.repeat(120)), &graph(class), choice).expect("all are finite");
                 for (x, place) in bad.iter().flat_map(|x| [0, 47, 119].map(|place| (x, place))) {

@@ -19,7 +19,7 @@ pub(crate) struct GatedDelta {
     key: usize,
     /// Columns of a head of v.
     value: usize,
-    taps: usize,
+    d_conv: usize,
     eps: f32,
 }
 
@@ -36,13 +36,13 @@ impl GatedDelta {
             heads,
             key: config.size_within_or("linear_key_head_dim", SMALL, 128)?,
             value: config.size_within_or("linear_value_head_dim", SMALL, 128)?,
-            taps: at_least_two(config, "linear_conv_kernel_dim", 4)?,
+            d_conv: at_least_two(config, "linear_conv_kernel_dim", 4)?,
             eps,
         };
         config.product("linear_num_key_heads", &[key_heads, net.key], WIDTH)?;
         config.product("linear_num_value_heads", &[heads, net.value], WIDTH)?;
         config.product("linear_num_value_heads", &[heads, net.key, net.value], WIDTH << 8)?;
-        config.product("linear_conv_kernel_dim", &[net.channels(), net.taps], WIDTH << 8)?;
+        config.product("linear_conv_kernel_dim", &[net.channels(), net.d_conv], WIDTH << 8)?;
         Ok(net)
     }
 
@@ -71,8 +71,8 @@ impl GatedDelta {
         let projected = g.linear(names.value("in_proj"), normed, in_proj, None);
         let [qkv, z, beta, dt] = g.split(projected, [self.channels(), self.values(), heads, heads]);
 
-        let conv_state = StateKind::Conv { channels: self.channels(), taps: self.taps };
-        let kernel = [self.channels(), 1, self.taps];
+        let conv_state = StateKind::Conv { channels: self.channels(), d_conv: self.d_conv };
+        let kernel = [self.channels(), 1, self.d_conv];
         let shape = vec![heads, self.key, self.value];
         let spec = GatedDeltaSpec {
             conv: g.vector(Part::all(names.tensor("linear_attn.conv1d.weight"), &kernel)),

@@ -118,7 +118,7 @@ pub(crate) fn logits(
         words => words == Words::Tied,
     };
     let (vocabulary, scale) = (words.rows.len(), words.scale);
-    let head = if tied { table } else { g.table("lm_head", vec![words]) };
+    let head = if tied { table } else { g.embedding("lm_head", vec![words]) };
     let mut logits = g.head(g.whole(last), head, vocabulary);
     // A factor cannot be folded into rows that are the embedding's too.
     if tied && scale != 1.0 {

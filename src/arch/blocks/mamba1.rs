@@ -31,7 +31,7 @@ pub(crate) struct Mamba1 {
 impl Mamba1 {
     /// Appends it.
     pub fn build(self, g: &mut GraphBuilder, names: &Names, x: View, z: View) -> ValueId {
-        let conv_state = StateKind::Conv { channels: self.d_inner, taps: self.d_conv };
+        let conv_state = StateKind::Conv { channels: self.d_inner, d_conv: self.d_conv };
         let shape = vec![self.d_inner, self.d_state];
         let spec = Mamba1Spec {
             conv: g.vector(self.conv),
@@ -39,7 +39,7 @@ impl Mamba1 {
             conv_state: g.state(names.value("conv"), names.layer, conv_state),
             x_proj: g.matrix(names.value("x_proj"), vec![self.x_proj]),
             norms: self.norms.map(|norm| (g.vector(norm), self.eps)),
-            dt_proj: g.fine(names.value("dt_proj"), vec![self.dt_proj]),
+            dt_proj: g.high_precision(names.value("dt_proj"), vec![self.dt_proj]),
             dt_bias: g.vector(self.dt_bias),
             a: g.vector(self.a),
             d: g.vector(self.d),

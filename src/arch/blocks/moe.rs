@@ -42,7 +42,7 @@ pub(crate) struct Experts {
 impl Experts {
     /// Appends it. The router reads `normed`, the experts read `x`.
     pub fn build(self, g: &mut GraphBuilder, names: &Names, normed: ValueId, x: ValueId) -> ValueId {
-        let router = g.fine(names.value("router"), vec![self.router]);
+        let router = g.high_precision(names.value("router"), vec![self.router]);
         let logits = g.linear(names.value("router"), normed, router, None);
         let bias = self.bias.map(|part| g.vector(part));
         let routes = g.moe_route(names.value("routes"), g.whole(logits), bias, self.routing, self.choice);

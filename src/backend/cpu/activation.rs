@@ -19,7 +19,7 @@ pub(super) struct Activation<'a> {
 
 impl Activation<'_> {
     /// The formula.
-    pub fn twin(&self, out: &mut Output<'_>) {
+    pub fn reference(&self, out: &mut Output<'_>) {
         for (r, out) in out.rows().enumerate() {
             for (out, &x) in out.iter_mut().zip(self.x.row(r)) {
                 *out = self.function.apply(x) * self.scale;
@@ -43,7 +43,7 @@ impl Run for ops::Activation {
         if step.fast {
             activation.fast(out)
         } else {
-            activation.twin(out)
+            activation.reference(out)
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ impl Attention<'_> {
     }
 
     /// The formula, in f64.
-    pub fn twin(&self, spans: &[SpanRows], out: &mut Output<'_>) {
+    pub fn reference(&self, spans: &[SpanRows], out: &mut Output<'_>) {
         let pinned = self.pools.layout.pinned;
         let group = self.heads / self.pools.heads;
         let mut key = vec![0.0; self.q.width / self.heads];
@@ -235,7 +235,7 @@ impl Run for ops::Attention {
         if step.fast {
             attention.fast(step.spans, out)
         } else {
-            attention.twin(step.spans, out)
+            attention.reference(step.spans, out)
         }
         Ok(())
     }

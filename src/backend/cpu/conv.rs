@@ -13,37 +13,37 @@ use crate::graph::ops;
 pub(super) struct Conv<'a> {
     /// `[count, channels]`
     pub x: Input<'a>,
-    /// `[channels, taps]`; the last tap belongs to the row itself.
+    /// `[channels, d_conv]`; the last tap belongs to the row itself.
     pub weight: &'a [f32],
     /// One number a channel.
     pub bias: Option<&'a [f32]>,
-    /// `[taps - 1, channels]` a slot, oldest first.
+    /// `[d_conv - 1, channels]` a slot, oldest first.
     pub state: &'a SlotStates,
     /// Applied to the sum.
     pub function: Function,
 }
 
 impl Conv<'_> {
-    fn taps(&self) -> usize {
+    fn d_conv(&self) -> usize {
         self.weight.len() / self.x.width
     }
 
     /// The formula.
-    pub fn twin(&self, spans: &[SpanRows], out: &mut Output<'_>) {
-        let (channels, taps) = (self.x.width, self.taps());
+    pub fn reference(&self, spans: &[SpanRows], out: &mut Output<'_>) {
+        let (channels, d_conv) = (self.x.width, self.d_conv());
         for span in spans {
             let before = self.state.of(span.slot);
             for t in 0..span.count {
                 let row = out.row(span.row + t);
                 for c in 0..channels {
                     let mut sum = self.bias.map_or(0.0, |bias| bias[c]);
-                    for j in 0..taps {
-                        // Row `t - (taps - 1) + j` of the span, or one of the rows before it.
-                        let x = match (t + j).checked_sub(taps - 1) {
+                    for j in 0..d_conv {
+                        // Row `t - (d_conv - 1) + j` of the span, or one of the rows before it.
+                        let x = match (t + j).checked_sub(d_conv - 1) {
                             Some(t) => self.x.row(span.row + t)[c],
                             None => before[(t + j) * channels + c],
                         };
-                        sum += self.weight[c * taps + j] * x;
+                        sum += self.weight[c * d_conv + j] * x;
                     }
                     row[c] = self.function.apply(sum);
                 }
@@ -53,7 +53,7 @@ impl Conv<'_> {
 
     /// The same, rows on all threads.
     pub fn fast(&self, spans: &[SpanRows], out: &mut Output<'_>) {
-        let (channels, taps) = (self.x.width, self.taps());
+        let (channels, d_conv) = (self.x.width, self.d_conv());
         out.fill(true, |row, out| {
             let span = spans[spans.partition_point(|span| span.row <= row) - 1];
             let (t, before) = (row - span.row, self.state.of(span.slot));
@@ -61,12 +61,12 @@ impl Conv<'_> {
                 Some(bias) => out.copy_from_slice(bias),
                 None => out.fill(0.0),
             }
-            for j in 0..taps {
-                let x = match (t + j).checked_sub(taps - 1) {
+            for j in 0..d_conv {
+                let x = match (t + j).checked_sub(d_conv - 1) {
                     Some(t) => self.x.row(span.row + t),
                     None => &before[(t + j) * channels..][..channels],
                 };
-                for ((out, weights), x) in out.iter_mut().zip(self.weight.chunks_exact(taps)).zip(x) {
+                for ((out, weights), x) in out.iter_mut().zip(self.weight.chunks_exact(d_conv)).zip(x) {
                     *out += weights[j] * x;
                 }
             }
@@ -83,7 +83,7 @@ impl Run for ops::Conv {
         if step.fast {
             conv.fast(step.spans, out)
         } else {
-            conv.twin(step.spans, out)
+            conv.reference(step.spans, out)
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::spans::SpanRows;
 use crate::backend::Result;
 use crate::graph::ops;
 
-/// An update of `[taps - 1, channels]`, oldest first.
+/// An update of `[d_conv - 1, channels]`, oldest first.
 pub(super) struct ConvAppend<'a> {
     /// `[count, channels]`
     pub x: Input<'a>,
@@ -16,7 +16,7 @@ pub(super) struct ConvAppend<'a> {
 
 impl ConvAppend<'_> {
     /// The formula.
-    pub fn twin(&self, spans: &[SpanRows], state: &mut SlotStates) {
+    pub fn reference(&self, spans: &[SpanRows], state: &mut SlotStates) {
         let channels = self.x.width;
         for span in spans {
             let rows = state.of_mut(span.slot);
@@ -32,7 +32,7 @@ impl ConvAppend<'_> {
 
 impl Run for ops::ConvAppend {
     fn run(&self, step: &mut Operands<'_>, _: &mut Output<'_>) -> Result<()> {
-        ConvAppend { x: step.input(self.x) }.twin(step.spans, step.memory.slots_mut(self.state)?);
+        ConvAppend { x: step.input(self.x) }.reference(step.spans, step.memory.slots_mut(self.state)?);
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Gate<'a> {
 
 impl Gate<'_> {
     /// The formula.
-    pub fn twin(&self, out: &mut Output<'_>) {
+    pub fn reference(&self, out: &mut Output<'_>) {
         for (r, out) in out.rows().enumerate() {
             for ((out, &gate), &x) in out.iter_mut().zip(self.gate.row(r)).zip(self.x.row(r)) {
                 *out = self.function.apply(gate) * x;
@@ -43,7 +43,7 @@ impl Run for ops::Gate {
         if step.fast {
             gate.fast(out)
         } else {
-            gate.twin(out)
+            gate.reference(out)
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ impl<'a> GatedDelta<'a> {
     }
 
     /// The formula.
-    pub fn twin(&self, spans: &[SpanRows], states: &mut SlotStates, out: &mut Output<'_>) {
+    pub fn reference(&self, spans: &[SpanRows], states: &mut SlotStates, out: &mut Output<'_>) {
         let (key, value) = (self.key_width(), self.value_width());
         for span in spans {
             let state = states.of_mut(span.slot);
@@ -150,7 +150,7 @@ impl Run for ops::GatedDelta {
         if step.fast {
             delta.fast(step.spans, states, out)
         } else {
-            delta.twin(step.spans, states, out)
+            delta.reference(step.spans, states, out)
         }
         Ok(())
     }

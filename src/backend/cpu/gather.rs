@@ -15,7 +15,7 @@ pub(super) struct Gather<'a> {
 
 impl Gather<'_> {
     /// The formula.
-    pub fn twin(&self, out: &mut Output<'_>) {
+    pub fn reference(&self, out: &mut Output<'_>) {
         for (out, &row) in out.rows().zip(self.rows) {
             out.copy_from_slice(self.x.row(row as usize));
         }
@@ -24,7 +24,7 @@ impl Gather<'_> {
 
 impl Run for ops::Gather {
     fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
-        Gather { x: step.input(self.x), rows: &step.table.outputs }.twin(out);
+        Gather { x: step.input(self.x), rows: &step.table.outputs }.reference(out);
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct KvAppend<'a> {
 
 impl KvAppend<'_> {
     /// Stores position after position; in a ring a later one takes the row of an earlier one.
-    pub fn twin(&self, spans: &[SpanRows], pools: &mut KvPools, pages: &[Vec<u32>]) {
+    pub fn reference(&self, spans: &[SpanRows], pools: &mut KvPools, pages: &[Vec<u32>]) {
         for span in spans {
             for t in 0..span.count {
                 let row = pools.layout.row(SlotId(span.slot as u32), &pages[span.slot], span.position + t);
@@ -34,7 +34,7 @@ impl Run for ops::KvAppend {
     fn run(&self, step: &mut Operands<'_>, _: &mut Output<'_>) -> Result<()> {
         let append = KvAppend { k: step.input(self.k), v: step.input(self.v) };
         let (pools, pages) = step.memory.kv_mut(self.state)?;
-        append.twin(step.spans, pools, pages);
+        append.reference(step.spans, pools, pages);
         Ok(())
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Linear<'a> {
 
 impl Linear<'_> {
     /// The formula.
-    pub fn twin(&self, out: &mut Output<'_>) {
+    pub fn reference(&self, out: &mut Output<'_>) {
         for (r, row) in out.rows().enumerate() {
             let x = self.x.row(r);
             for (o, out) in row.iter_mut().enumerate() {
@@ -216,7 +216,7 @@ impl Run for ops::Linear {
         if step.fast {
             linear.fast(out)
         } else {
-            linear.twin(out)
+            linear.reference(out)
         }
         Ok(())
     }

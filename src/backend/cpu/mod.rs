@@ -1,8 +1,8 @@
-//! The plain CPU: for every op its **twin**, the specification's sequential formula and the oracle of all
+//! The plain CPU: for every op its **reference**, the specification's sequential formula and the oracle of all
 //! backends, and beside it, where it pays, a fast path (threads natively, vectorised inner loops).
 //!
 //! Each op has its own file, named by [`Op::name`](crate::graph::Op::name), with one struct that holds the
-//! op's operands. Its `twin` is the formula; its `fast` is the fast path; an op whose formula is fast
+//! op's operands. Its `reference` is the formula; its `fast` is the fast path; an op whose formula is fast
 //! enough row by row has one `run` for both.
 
 mod activation;
@@ -71,9 +71,9 @@ impl CpuBackend {
         Self::with(true, format!("{} threads", parallel::threads()))
     }
 
-    /// Twins only: slow, and what every backend is compared with.
-    pub fn twins() -> Self {
-        Self::with(false, "twins".into())
+    /// References only: slow, and what every backend is compared with.
+    pub fn reference() -> Self {
+        Self::with(false, "reference".into())
     }
 
     fn with(fast: bool, adapter: String) -> Self {

@@ -39,7 +39,7 @@ impl MoeApply<'_> {
     }
 
     /// The formula.
-    pub fn twin(&self, out: &mut Output<'_>) {
+    pub fn reference(&self, out: &mut Output<'_>) {
         let (ups, hidden, outputs) = (self.up.rows / self.experts, self.down.columns, out.width);
         for (r, out) in out.rows().enumerate() {
             let x = self.x.row(r);
@@ -115,7 +115,7 @@ impl Run for ops::MoeApply {
         if step.fast {
             apply.fast(out)
         } else {
-            apply.twin(out)
+            apply.reference(out)
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) struct StepInputs<'a> {
     pub table: &'a StepTable,
     /// The token of every row, from [`Program::check`].
     pub tokens: &'a [u32],
-    /// Fast paths where there are any, else twins only.
+    /// Fast paths where there are any, else references only.
     pub fast: bool,
 }
 

@@ -34,7 +34,7 @@ pub(super) struct SelectiveScan<'a> {
 
 impl SelectiveScan<'_> {
     /// The formula.
-    pub fn twin(&self, spans: &[SpanRows], states: &mut SlotStates, out: &mut Output<'_>) {
+    pub fn reference(&self, spans: &[SpanRows], states: &mut SlotStates, out: &mut Output<'_>) {
         let (channels, n) = (self.x.width, self.b.width);
         for span in spans {
             let state = states.of_mut(span.slot);
@@ -121,7 +121,7 @@ impl Run for ops::SelectiveScan {
         if step.fast {
             scan.fast(step.spans, states, out)
         } else {
-            scan.twin(step.spans, states, out)
+            scan.reference(step.spans, states, out)
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ impl SsdScan<'_> {
     }
 
     /// The formula.
-    pub fn twin(&self, spans: &[SpanRows], states: &mut SlotStates, out: &mut Output<'_>) {
+    pub fn reference(&self, spans: &[SpanRows], states: &mut SlotStates, out: &mut Output<'_>) {
         let (p, n) = (self.x.width / self.heads, self.b.width / self.groups);
         for span in spans {
             let state = states.of_mut(span.slot);
@@ -140,7 +140,7 @@ impl Run for ops::SsdScan {
         if step.fast {
             scan.fast(step.spans, states, out)
         } else {
-            scan.twin(step.spans, states, out)
+            scan.reference(step.spans, states, out)
         }
         Ok(())
     }

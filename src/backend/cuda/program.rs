@@ -12,7 +12,7 @@ use crate::graph::{Rows, ValueId};
 
 /// Where a value that can be read or written between steps lies.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct ValuePlace {
     /// Index of its buffer.
     pub buffer: usize,
     /// Numbers from row to row.
@@ -39,7 +39,7 @@ pub(super) struct Program {
     pub rotaries: Vec<Rc<Buffer>>,
     /// `u32 [outputs]`, where the graph samples.
     pub results: Option<Buffer>,
-    pub places: BTreeMap<ValueId, Place>,
+    pub places: BTreeMap<ValueId, ValuePlace>,
     /// Rows of the smallest table that tokens are looked up in; `None` where there is no lookup.
     pub ids: Option<usize>,
 }
@@ -94,7 +94,7 @@ impl Program {
         Ok(size_of_val(words.as_slice()) as u64)
     }
 
-    fn place(&self, value: ValueId, rows: usize) -> Result<Place> {
+    fn place(&self, value: ValueId, rows: usize) -> Result<ValuePlace> {
         let Some(&place) = self.places.get(&value) else {
             return misuse(format!("value {} is not kept by the program", value.0));
         };

@@ -27,7 +27,7 @@ pub struct WebGpuOptions {
     /// Quantise on the device what a checkpoint has in more bits. Otherwise the loader does on the host, and codes
     /// are to the last bit those of the CPU's backend.
     pub quantise: bool,
-    /// Run every kind of kernel against its twin before anything else.
+    /// Run every kind of kernel against its CPU reference before anything else.
     pub self_test: bool,
 }
 

@@ -12,7 +12,7 @@ use crate::graph::{StateId, StateKind};
 use crate::state::{LAST_TOKEN, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, token_counts};
 
 /// One state of all slots.
-pub(super) enum Piece {
+pub(super) enum SlotBuffers {
     /// Keys and values.
     Kv { keys: wgpu::Buffer, values: wgpu::Buffer },
     /// Columns or recurrent state, slot after slot, the origin last.
@@ -22,7 +22,7 @@ pub(super) enum Piece {
 /// All slots.
 pub(super) struct Memory {
     pub layout: StateLayout,
-    pub pieces: Vec<Piece>,
+    pub states: Vec<SlotBuffers>,
     /// `u32 [slots, pages_per_slot]`
     pub pages: wgpu::Buffer,
     page_tables: Vec<Vec<u32>>,
@@ -32,15 +32,15 @@ pub(super) struct Memory {
     pub samplers: wgpu::Buffer,
     /// How often each slot chose each token: `u32 [slots + 1, vocabulary]`
     pub counts: wgpu::Buffer,
-    /// As large as the largest fixed piece of one slot: WebGPU copies nothing within one buffer.
+    /// As large as the largest state of one slot but KV: WebGPU copies nothing within one buffer.
     detour: wgpu::Buffer,
 }
 
 impl Memory {
     pub fn new(gpu: &Gpu, layout: &StateLayout) -> Result<Self> {
-        let mut pieces = Vec::new();
+        let mut states = Vec::new();
         for state in &layout.states {
-            pieces.push(match &state.kind {
+            states.push(match &state.kind {
                 StateKind::Kv(kv) => {
                     let rows = layout.kv_rows(kv) as u64;
                     let pool = |what: &str, width: usize| {
@@ -51,11 +51,11 @@ impl Memory {
                         let bytes = rows * (kv.heads * width * layout.kv_format.bytes()) as u64;
                         gpu.storage(&format!("{}.{what}", state.name), bytes)
                     };
-                    Piece::Kv { keys: pool("k", kv.key_width)?, values: pool("v", kv.value_width)? }
+                    SlotBuffers::Kv { keys: pool("k", kv.key_width)?, values: pool("v", kv.value_width)? }
                 }
                 kind => {
                     let bytes = ((layout.slots + 1) * StateLayout::elements(kind) * 4) as u64;
-                    Piece::Fixed(gpu.storage(&state.name, bytes)?)
+                    SlotBuffers::Fixed(gpu.storage(&state.name, bytes)?)
                 }
             });
         }
@@ -64,7 +64,7 @@ impl Memory {
         let largest = layout.states.iter().map(|s| StateLayout::elements(&s.kind)).max().unwrap_or(0);
         Ok(Self {
             layout: layout.clone(),
-            pieces,
+            states,
             pages: gpu.storage("pages", table as u64 * 4)?,
             page_tables: vec![vec![]; slots],
             has_token: vec![false; slots],
@@ -74,9 +74,9 @@ impl Memory {
         })
     }
 
-    /// The piece behind an id.
-    pub fn piece(&self, id: StateId) -> &Piece {
-        &self.pieces[id.0 as usize]
+    /// The buffers of a state.
+    pub fn state(&self, id: StateId) -> &SlotBuffers {
+        &self.states[id.0 as usize]
     }
 
     pub fn set_pages(&mut self, gpu: &Gpu, slot: SlotId, pages: &[u32]) -> Result<()> {
@@ -98,8 +98,8 @@ impl Memory {
         self.has_token[index] = false;
         self.write_sampler(gpu, slot, 0, &[0; SAMPLER_WORDS]);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for (state, piece) in self.layout.states.iter().zip(&self.pieces) {
-            if let Piece::Fixed(buffer) = piece {
+        for (state, buffers) in self.layout.states.iter().zip(&self.states) {
+            if let SlotBuffers::Fixed(buffer) = buffers {
                 let bytes = (StateLayout::elements(&state.kind) * 4) as u64;
                 let (origin, to) = (u64::from(self.layout.origin().0) * bytes, u64::from(slot.0) * bytes);
                 encoder.copy_buffer_to_buffer(buffer, origin, &self.detour, 0, Some(bytes));
@@ -148,10 +148,10 @@ pub(super) struct Io<'m> {
 
 impl Io<'_> {
     fn buffer(&self, buffer: StateBuffer) -> Result<&wgpu::Buffer> {
-        match (buffer, buffer.state().and_then(|state| self.memory.pieces.get(state))) {
-            (StateBuffer::Keys(_), Some(Piece::Kv { keys, .. })) => Ok(keys),
-            (StateBuffer::Values(_), Some(Piece::Kv { values, .. })) => Ok(values),
-            (StateBuffer::Slots(_), Some(Piece::Fixed(buffer))) => Ok(buffer),
+        match (buffer, buffer.state().and_then(|state| self.memory.states.get(state))) {
+            (StateBuffer::Keys(_), Some(SlotBuffers::Kv { keys, .. })) => Ok(keys),
+            (StateBuffer::Values(_), Some(SlotBuffers::Kv { values, .. })) => Ok(values),
+            (StateBuffer::Slots(_), Some(SlotBuffers::Fixed(buffer))) => Ok(buffer),
             (StateBuffer::Samplers, _) => Ok(&self.memory.samplers),
             (StateBuffer::Counts, _) => Ok(&self.memory.counts),
             _ => misuse(format!("no state has the buffer {buffer:?}")),

@@ -22,7 +22,7 @@ use futures::future::LocalBoxFuture;
 use self::gpu::Gpu;
 use self::lower::{Workspace, lower};
 use self::memory::{Io, Memory};
-use self::program::{Place, Program};
+use self::program::{Program, ValueBuffer};
 use self::weights::Weights;
 use super::refusals::not_allocated;
 use super::{
@@ -92,7 +92,7 @@ impl WebGpuBackend {
         self.memory.as_ref().ok_or_else(not_allocated)
     }
 
-    fn kept(&self, program: ProgramId, value: ValueId) -> Result<&Place> {
+    fn kept(&self, program: ProgramId, value: ValueId) -> Result<&ValueBuffer> {
         let place = self.program(program)?.places.get(&value);
         place.ok_or_else(|| BackendError::Misuse(format!("value {} is not kept", value.0)))
     }

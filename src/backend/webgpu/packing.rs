@@ -29,6 +29,14 @@ pub(super) const CHUNK: usize = 8;
 pub(super) const QUAD: usize = 4;
 // A workgroup of the kernels for few rows makes the outputs of one quad.
 const _: () = assert!(linear_rows::plain::OUTS == QUAD && linear_pair::plain::OUTS == QUAD);
+
+/// Consecutive quads of a matrix in a buffer of their own.
+pub(super) struct Segment {
+    pub first: usize,
+    pub rows: usize,
+    pub buffer: wgpu::Buffer,
+}
+
 /// Bytes that a kernel reads at a time, of one row's codes and of all.
 const CODES: usize = 4;
 const WORD: usize = QUAD * CODES;

@@ -18,7 +18,7 @@ pub(super) struct Dispatch {
 
 /// Where a value lies.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct ValueBuffer {
     pub buffer: wgpu::Buffer,
     pub pitch: usize,
     pub width: usize,
@@ -30,7 +30,7 @@ pub(super) struct Program {
     pub spec: ProgramSpec,
     pub dispatches: Vec<Dispatch>,
     pub table: wgpu::Buffer,
-    pub places: BTreeMap<ValueId, Place>,
+    pub places: BTreeMap<ValueId, ValueBuffer>,
     /// `u32 [outputs]`, where the graph samples.
     pub sampled: Option<wgpu::Buffer>,
 }

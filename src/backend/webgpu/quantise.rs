@@ -4,9 +4,8 @@
 
 use super::gpu::Gpu;
 use super::kernels::{params, quantise};
-use super::packing::{Packing, QUAD};
+use super::packing::{Packing, QUAD, Segment};
 use super::program::{Grid, Pending, bind, encode};
-use super::weights::Segment;
 use crate::backend::{BackendError, Result};
 use crate::formats::{GROUP, Quantised, Rounding, TRIED};
 use crate::graph::{SourceBlock, WeightFormat};

@@ -1,4 +1,4 @@
-//! At load, every kind of kernel runs once on this very adapter against its twin on the CPU: a driver
+//! At load, every kind of kernel runs once on this very adapter against its CPU reference: a driver
 //! that computes wrongly is an error, not gibberish. A small model of three layers, one like Hymba's,
 //! one like Falcon-H1's, and one of what Qwen3.5 and mixtures of experts have, with a different weight format in each place; one long span (tiles, chunked
 //! scans), every value of which is compared, then steps of one row (the fused kernels of decode), of
@@ -30,7 +30,7 @@ pub(super) async fn run(gpu: &Rc<Gpu>) -> Result<()> {
     for kv in [KvFormat::F32, KvFormat::F16] {
         let graph = model().map_err(|e| BackendError::Misuse(format!("the self-test's graph: {e}")))?;
         let kept = kept(&graph);
-        let expected = exercise(&mut CpuBackend::twins(), &graph, &kept, kv).await?;
+        let expected = exercise(&mut CpuBackend::reference(), &graph, &kept, kv).await?;
         let mut device = WebGpuBackend::on(gpu.clone());
         let got = exercise(&mut device, &graph, &kept, kv).await?;
         for ((name, got), (_, expected)) in got.iter().zip(&expected) {
@@ -88,7 +88,7 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let mixer = Mamba1Spec {
         conv: weight(&mut g, "kernel", Vector, WIDTH, 4),
         conv_bias: None,
-        conv_state: g.state("conv", 0, StateKind::Conv { channels: WIDTH, taps: 4 }),
+        conv_state: g.state("conv", 0, StateKind::Conv { channels: WIDTH, d_conv: 4 }),
         x_proj: weight(&mut g, "select", Matrix, rank + 2 * states, WIDTH),
         norms: [("small", rank, 1e-5), ("small 2", states, 1e-4), ("small 3", states, 1e-6)]
             .map(|(name, width, eps)| (weight(&mut g, name, Vector, 1, width), eps)),
@@ -162,7 +162,7 @@ fn third_layer(g: &mut GraphBuilder, stream: ValueId) -> ValueId {
     let state = StateKind::Recurrent { shape: vec![heads, key, value], channels_last: true };
     let mixer = GatedDeltaSpec {
         conv: weight(g, "kernel 3", Vector, channels, 3),
-        conv_state: g.state("conv 3", 2, StateKind::Conv { channels, taps: 3 }),
+        conv_state: g.state("conv 3", 2, StateKind::Conv { channels, d_conv: 3 }),
         key_eps: 1e-6,
         a: weight(g, "negative a 3", Vector, heads, 1),
         dt_bias: weight(g, "dt bias 3", Vector, heads, 1),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::gpu::Gpu;
-use super::packing::{Packing, QUAD};
+use super::packing::{Packing, QUAD, Segment};
 use super::quantise::Quantiser;
 use crate::backend::refusals::misuse;
 use crate::backend::{BackendError, Result};
@@ -12,13 +12,6 @@ use crate::graph::{RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat,
 
 /// Bytes written before the host waits for the device to take them.
 const IN_FLIGHT: u64 = 64 << 20;
-
-/// Consecutive quads of a matrix in a buffer of their own.
-pub(super) struct Segment {
-    pub first: usize,
-    pub rows: usize,
-    pub buffer: wgpu::Buffer,
-}
 
 /// A matrix `[rows, columns]`.
 pub(super) struct Matrix {

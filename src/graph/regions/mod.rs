@@ -128,7 +128,7 @@ mod tests {
         let spec = Mamba1Spec {
             conv: numbers(&mut g, &[WIDTH, 1, 3]),
             conv_bias: None,
-            conv_state: g.state("conv", 0, StateKind::Conv { channels: WIDTH, taps: 3 }),
+            conv_state: g.state("conv", 0, StateKind::Conv { channels: WIDTH, d_conv: 3 }),
             x_proj: projection(&mut g, rank + 2 * D_STATE, WIDTH),
             norms: [rank, D_STATE, D_STATE].map(|width| (numbers(&mut g, &[width]), 1e-6)),
             dt_proj: projection(&mut g, WIDTH, rank),
@@ -149,7 +149,7 @@ mod tests {
         let spec = Mamba2Spec {
             conv: numbers(&mut g, &[channels, 1, 3]),
             conv_bias: None,
-            conv_state: g.state("conv", 0, StateKind::Conv { channels, taps: 3 }),
+            conv_state: g.state("conv", 0, StateKind::Conv { channels, d_conv: 3 }),
             a: numbers(&mut g, &[heads]),
             d: numbers(&mut g, &[heads]),
             dt_bias: numbers(&mut g, &[heads]),
@@ -169,7 +169,7 @@ mod tests {
         let [qkv, z, beta, dt] = g.split(input, [channels, WIDTH, heads, heads]);
         let spec = GatedDeltaSpec {
             conv: numbers(&mut g, &[channels, 1, 3]),
-            conv_state: g.state("conv", 0, StateKind::Conv { channels, taps: 3 }),
+            conv_state: g.state("conv", 0, StateKind::Conv { channels, d_conv: 3 }),
             key_eps: 1e-6,
             a: numbers(&mut g, &[heads]),
             dt_bias: numbers(&mut g, &[heads]),

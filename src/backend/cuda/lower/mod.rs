@@ -27,7 +27,7 @@ use selvedge_cuda::{Buffer, Device, Launch, Upload};
 
 use super::memory::Memory;
 use super::naming;
-use super::program::{Place, Program};
+use super::program::{Program, ValuePlace};
 use super::weights::Weights;
 use crate::backend::refusals::misuse;
 use crate::backend::{ProgramSpec, Result, StepTable};
@@ -123,7 +123,7 @@ pub(super) fn lower(
     let place = |(value, buffer): (ValueId, usize)| {
         let (pitch, description) = (plan.buffers[buffer].pitch, graph.value(value));
         let input = graph.inputs.contains(&value);
-        (value, Place { buffer, pitch, width: description.width, rows: description.rows, input })
+        (value, ValuePlace { buffer, pitch, width: description.width, rows: description.rows, input })
     };
     let places = places.map(place).collect();
     let lookups = graph.ops.iter().filter_map(|op| match op {

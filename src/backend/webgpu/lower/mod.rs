@@ -28,8 +28,8 @@ use super::fuse::{Kernel, fuse};
 use super::gpu::Gpu;
 use super::kernels::{OfStep, Permutation};
 use super::limits::capacity;
-use super::memory::{Memory, Piece};
-use super::program::{Grid, Pending, Place, Program, bind};
+use super::memory::{Memory, SlotBuffers};
+use super::program::{Grid, Pending, Program, ValueBuffer, bind};
 use super::scratch::{self, SCRATCHES};
 use super::weights::Weights;
 use crate::backend::refusals::misuse;
@@ -69,7 +69,7 @@ struct Lowering<'a> {
     memory: &'a Memory,
     spec: &'a ProgramSpec,
     table: wgpu::Buffer,
-    places: BTreeMap<ValueId, Place>,
+    places: BTreeMap<ValueId, ValueBuffer>,
     rotaries: BTreeMap<u32, wgpu::Buffer>,
     /// What the kernels of one op hand on to one another; ops in sequence share it.
     scratch: [Option<wgpu::Buffer>; SCRATCHES],
@@ -113,7 +113,7 @@ pub(super) fn lower(
     }
     let places = plan.of_value.iter().map(|(&value, &index)| {
         let v = graph.value(value);
-        (value, Place { buffer: buffers[index].clone(), pitch: pitch(v.width), width: v.width, rows: v.rows })
+        (value, ValueBuffer { buffer: buffers[index].clone(), pitch: pitch(v.width), width: v.width, rows: v.rows })
     });
     let mut lowering = Lowering {
         gpu,
@@ -214,7 +214,7 @@ impl Lowering<'_> {
         self.gpu.storage("nowhere", 16)
     }
 
-    fn place(&self, value: ValueId) -> Result<Place> {
+    fn place(&self, value: ValueId) -> Result<ValueBuffer> {
         let missing = || BackendError::Misuse(format!("`{}` has no buffer", self.graph.value(value).name));
         self.places.get(&value).cloned().ok_or_else(missing)
     }
@@ -254,9 +254,9 @@ impl Lowering<'_> {
     }
 
     fn fixed(&self, state: StateId) -> Result<wgpu::Buffer> {
-        match self.memory.piece(state) {
-            Piece::Fixed(buffer) => Ok(buffer.clone()),
-            Piece::Kv { .. } => self.no_state(state, "kept whole for every slot"),
+        match self.memory.state(state) {
+            SlotBuffers::Fixed(buffer) => Ok(buffer.clone()),
+            SlotBuffers::Kv { .. } => self.no_state(state, "kept whole for every slot"),
         }
     }
 

@@ -6,9 +6,10 @@ use super::{Lowering, number, outputs};
 use crate::backend::Result;
 use crate::backend::webgpu::kernels::{moe_apply as shaders, params};
 use crate::backend::webgpu::limits::MATVEC_ROWS;
+use crate::backend::webgpu::packing::Segment;
 use crate::backend::webgpu::program::Grid;
 use crate::backend::webgpu::scratch::most_tiles;
-use crate::backend::webgpu::weights::{Matrix, Segment};
+use crate::backend::webgpu::weights::Matrix;
 use crate::graph::ops::MoeApply;
 use crate::graph::pitch;
 

@@ -2,7 +2,7 @@
 
 use super::Lowering;
 use crate::backend::Result;
-use crate::backend::webgpu::memory::Piece;
+use crate::backend::webgpu::memory::SlotBuffers;
 use crate::graph::{KvSpec, StateId};
 use crate::state::{Addressing, KvFormat};
 
@@ -20,7 +20,7 @@ pub(super) struct Pools {
 
 impl Lowering<'_> {
     pub(super) fn pools(&self, state: StateId) -> Result<Pools> {
-        let (Some(spec), Piece::Kv { keys, values }) = (self.graph.kv(state), self.memory.piece(state)) else {
+        let (Some(spec), SlotBuffers::Kv { keys, values }) = (self.graph.kv(state), self.memory.state(state)) else {
             return self.no_state(state, "of keys and values");
         };
         let layout = &self.memory.layout;
