@@ -239,19 +239,19 @@ impl Config {
     /// Token ids: one, several, or none.
     pub fn token_ids(&self, field: &str) -> Result<Vec<u32>, ConfigError> {
         let Some(value) = self.get(field) else { return Ok(vec![]) };
-        let id = |v: &Value| whole(v).and_then(|n| u32::try_from(n).ok());
-        let ids = match value {
-            Value::Array(items) => items.iter().map(id).collect(),
-            // Some configs write -1 for none.
-            one if one.as_i64() == Some(-1) => Some(vec![]),
-            one => id(one).map(|id| vec![id]),
+        let values = match value {
+            Value::Array(items) => items.as_slice(),
+            one => std::slice::from_ref(one),
         };
+        // Some configs write null or -1 for none.
+        let named = values.iter().filter(|value| !value.is_null() && value.as_f64() != Some(-1.0));
+        let ids = named.map(|value| whole(value).and_then(|n| u32::try_from(n).ok())).collect::<Option<Vec<u32>>>();
         ids.ok_or_else(|| self.invalid(field, "a token id or a list of them"))
     }
 
-    /// `bos_token_id`, if it is one of the vocabulary: nothing here depends on it, and some configs name another.
-    pub fn bos(&self, vocabulary: usize) -> Result<Option<u32>, ConfigError> {
-        Ok(self.token_ids("bos_token_id")?.first().copied().filter(|&id| (id as usize) < vocabulary))
+    /// `bos_token_id`, if it is one of the vocabulary: nothing here depends on it, and some configs name something else.
+    pub fn bos(&self, vocabulary: usize) -> Option<u32> {
+        self.token_ids("bos_token_id").ok()?.first().copied().filter(|&id| (id as usize) < vocabulary)
     }
 
     /// Refuses a field whose value is not the one that is implemented. A missing field passes.
@@ -308,6 +308,21 @@ mod tests {
         assert_eq!(config.product("n", &[3, 65536], WIDTH), Ok(196_608));
         let error = config.product("n", &[usize::MAX, 65536], WIDTH).expect_err("too large").to_string();
         assert!(error.contains("`n` is 65536"), "{error}");
+    }
+
+    #[test]
+    fn token_ids_may_be_none_in_several_ways() {
+        let ids = |text: &str| Config::parse(&format!("{{\"ids\": {text}}}")).expect("JSON").token_ids("ids");
+        for (text, wanted) in
+            [("7", &[7][..]), ("7.0", &[7]), ("null", &[]), ("-1", &[]), ("[]", &[]), ("[5, null, -1, 6]", &[5, 6])]
+        {
+            assert_eq!(ids(text).as_deref(), Ok(wanted), "{text}");
+        }
+        for bad in ["\"7\"", "true", "1.5", "-2", "1e12", "{}", "[[7]]"] {
+            assert!(ids(bad).is_err(), "{bad}");
+            let config = Config::parse(&format!("{{\"bos_token_id\": {bad}}}")).expect("JSON");
+            assert_eq!(config.bos(60), None, "{bad}");
+        }
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Model {
             head: Head::parse(config)?,
             context: config.size_or("max_position_embeddings", context)?,
             prelude: 0..0,
-            bos: config.bos(vocabulary)?,
+            bos: config.bos(vocabulary),
             eos: config.token_ids("eos_token_id")?,
             stand_ins: vec![],
         })

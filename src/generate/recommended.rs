@@ -183,7 +183,7 @@ enum Neutral {
 
 /// Fields of transformers that change which tokens are chosen and that are not implemented; whether they count with
 /// `do_sample` only.
-const UNSUPPORTED: [(&str, Neutral, bool); 20] = [
+const UNSUPPORTED: [(&str, Neutral, bool); 21] = [
     ("typical_p", Neutral::AtLeast(1.0), true),
     ("epsilon_cutoff", Neutral::AtMost(0.0), true),
     ("eta_cutoff", Neutral::AtMost(0.0), true),
@@ -204,6 +204,7 @@ const UNSUPPORTED: [(&str, Neutral, bool); 20] = [
     ("suppress_tokens", Neutral::Nothing, false),
     ("begin_suppress_tokens", Neutral::Nothing, false),
     ("watermarking_config", Neutral::Nothing, false),
+    ("stop_strings", Neutral::Nothing, false),
 ];
 
 #[cfg(test)]
@@ -307,11 +308,13 @@ mod tests {
         let neutral = r#"{"do_sample": true, "typical_p": 1.0, "epsilon_cutoff": 0.0, "num_beams": 1, "bad_words_ids": null,
             "suppress_tokens": [], "guidance_scale": 1, "no_repeat_ngram_size": 0, "max_new_tokens": 9, "cache": {}}"#;
         assert!(read(neutral).notices.is_empty(), "{:?}", read(neutral).notices);
-        let odd = read(r#"{"do_sample": true, "typical_p": 0.9, "no_repeat_ngram_size": 3, "suppress_tokens": [1]}"#);
-        let [notice] = &odd.notices[..] else { panic!("{:?}", odd.notices) };
-        assert!(
-            ["`typical_p`", "`no_repeat_ngram_size`", "`suppress_tokens`"].iter().all(|name| notice.contains(name))
+        let odd = read(
+            r#"{"do_sample": true, "typical_p": 0.9, "no_repeat_ngram_size": 3, "suppress_tokens": [1], "stop_strings": "."}"#,
         );
+        let [notice] = &odd.notices[..] else { panic!("{:?}", odd.notices) };
+        for name in ["typical_p", "no_repeat_ngram_size", "suppress_tokens", "stop_strings"] {
+            assert!(notice.contains(&format!("`{name}`")), "{notice}");
+        }
     }
 
     #[test]

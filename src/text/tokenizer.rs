@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::verbatim::marked;
 use super::{Detokenizer, TextError, checks};
+use crate::json;
 
 /// A token that the tokenizer has beside its vocabulary of texts, such as `<tool_call>` or `<|im_end|>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +159,7 @@ fn check_normalized(tokenizer: &tokenizers::Tokenizer) -> Result<(), TextError> 
 
 /// The id of `bos_token`, where `add_bos_token` asks for it.
 fn bos(tokenizer: &tokenizers::Tokenizer, config: &[u8]) -> Result<Option<u32>, TextError> {
-    let config: Value = serde_json::from_slice(config).map_err(|e| TextError::Config(e.to_string()))?;
+    let config = json::parse_bytes(config).map_err(TextError::Config)?;
     if config.get("add_bos_token").and_then(Value::as_bool) != Some(true) {
         return Ok(None);
     }

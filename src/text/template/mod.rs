@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::TextError;
 use super::jinja::{self, Moment, SOURCE_BYTES, Template};
+use crate::json;
 
 pub use message::ChatMessage;
 
@@ -51,7 +52,7 @@ impl ChatTemplate {
     /// there is none. Of several named ones, those named `default` and `tool_use`.
     pub fn from_files(config: Option<&[u8]>, jinja: Option<&[u8]>) -> Result<Option<Self>, TextError> {
         let config: Value = match config {
-            Some(bytes) => serde_json::from_slice(bytes).map_err(|e| TextError::Config(e.to_string()))?,
+            Some(bytes) => json::parse_bytes(bytes).map_err(TextError::Config)?,
             None => Value::Null,
         };
         let (file, sources) = match jinja {
