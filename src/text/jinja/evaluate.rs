@@ -323,13 +323,15 @@ impl Interpreter<'_> {
         if step == 0 {
             return Err(Fault::new("the step of a slice is zero"));
         }
-        let places = |length: usize| {
+        let bounds = |length: usize| {
             let length = length as i128;
             let (least, most) = if step > 0 { (0, length) } else { (-1, length - 1) };
             let bound = |bound: i128| if bound < 0 { bound.saturating_add(length) } else { bound }.clamp(least, most);
             let begin = start.map_or(if step > 0 { 0 } else { most }, bound);
-            let end = stop.map_or(if step > 0 { length } else { -1 }, bound);
-            let mut at = begin;
+            (begin, stop.map_or(if step > 0 { length } else { -1 }, bound))
+        };
+        let places = |length: usize| {
+            let (mut at, end) = bounds(length);
             std::iter::from_fn(move || {
                 let inside = if step > 0 { at < end } else { at > end };
                 let here = usize::try_from(at).ok().filter(|_| inside)?;
@@ -349,15 +351,14 @@ impl Interpreter<'_> {
                 Ok(Value::text(places(chars.len()).map(|at| chars[at]).collect::<String>()))
             }
             Value::Range(range) => {
-                let mut found = places(range_len(range));
-                let first = found.next();
-                let count = i64::try_from(first.map_or(0, |_| 1 + found.count())).unwrap_or(0);
-                let start = range[0] + first.unwrap_or(0) as i64 * range[2];
-                let step = range[2].saturating_mul(i64::try_from(step).unwrap_or(i64::MAX));
-                Ok(Value::Range(Rc::new([start, start.saturating_add(step.saturating_mul(count)), step])))
+                let (begin, end) = bounds(range_len(range));
+                let [first, .., each] = range.map(i128::from);
+                let limited = |bound: i128| bound.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+                let place = |at: i128| limited(first.saturating_add(at.saturating_mul(each)));
+                Ok(Value::Range(Rc::new([place(begin), place(end), limited(each.saturating_mul(step))])))
             }
             Value::Undefined(name) => Err(undefined(name)),
-            _ => Ok(Value::Undefined(None)),
+            other => Err(Fault::new(format!("{} has no slices", other.kind()))),
         }
     }
 

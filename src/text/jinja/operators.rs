@@ -94,8 +94,8 @@ pub(super) fn arithmetic(
             Operator::Multiply => a * b,
             Operator::Divide | Operator::FloorDivide | Operator::Modulo if b == 0.0 => return Err(zero()),
             Operator::Divide => a / b,
-            Operator::FloorDivide => (a / b).floor(),
-            Operator::Modulo => a - (a / b).floor() * b,
+            Operator::FloorDivide => floor_and_rest(a, b).0,
+            Operator::Modulo => floor_and_rest(a, b).1,
             Operator::Power if a == 0.0 && b < 0.0 => return Err(zero()),
             Operator::Power if a < 0.0 && b.fract() != 0.0 => {
                 return Err(Fault::new("a root of a negative number is not provided"));
@@ -116,6 +116,22 @@ pub(super) fn arithmetic(
 fn floor_divide(a: i128, b: i128) -> i128 {
     let quotient = a.wrapping_div(b);
     if a.wrapping_rem(b) != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
+}
+
+/// The floored quotient and the rest, which has the sign of `b`. The quotient is made from the exact rest: `a / b` may
+/// be rounded up to a whole number.
+fn floor_and_rest(a: f64, b: f64) -> (f64, f64) {
+    let mut rest = a % b;
+    let mut quotient = (a - rest) / b;
+    if rest == 0.0 {
+        rest = rest.copysign(b);
+    } else if (rest < 0.0) != (b < 0.0) {
+        rest += b;
+        quotient -= 1.0;
+    }
+    let floor = quotient.floor();
+    let nearest = if quotient - floor > 0.5 { floor + 1.0 } else { floor };
+    (if quotient == 0.0 { 0.0_f64.copysign(a / b) } else { nearest }, rest)
 }
 
 fn repeat(interpreter: &Interpreter, value: &Value, times: i128) -> Result<Option<Value>, Fault> {

@@ -106,7 +106,7 @@ pub(super) fn format(interpreter: &Interpreter, format: &str, values: &Value) ->
         spec.fill_in(interpreter, text, &mut out)?;
     }
     // Python lets whatever has items pass where no mark asks for it.
-    if !named && next.next().is_some() && !matches!(values, Value::List(_) | Value::Undefined(_)) {
+    if !named && next.next().is_some() && !matches!(values, Value::List(_) | Value::Range(_) | Value::Undefined(_)) {
         return Err(Fault::new("there are more values than `%` marks"));
     }
     Ok(out)

@@ -120,7 +120,7 @@ pub(super) fn apply(
         "pprint" => {
             let [] = arguments.bind(name, [], 0)?;
             let text = interpreter.representation(&value)?;
-            match text.chars().count() <= 80 && !matches!(value, Value::Dict(_)) {
+            match text.chars().count() <= 80 && !holds_dict(&value) {
                 true => Ok(Value::text(text)),
                 false => Err(Fault::new("`pprint` of dicts and of more than a line is not provided: use `tojson`")),
             }
@@ -133,6 +133,15 @@ pub(super) fn apply(
         "urlize" => Err(Fault::new("`urlize` makes HTML, and prompts are none: it is not provided")),
         _ if exists(name) => sequences::apply(interpreter, name, &value, arguments),
         _ => Err(Fault::new(format!("the filter `{name}` is unknown"))),
+    }
+}
+
+/// A dict is in a value that has been written, so that it is known to be small.
+fn holds_dict(value: &Value) -> bool {
+    match value {
+        Value::List(list) | Value::Tuple(list) => list.items.iter().any(holds_dict),
+        Value::Dict(_) | Value::View(..) => true,
+        _ => false,
     }
 }
 

@@ -289,25 +289,33 @@ fn keyed(
     Ok(keyed)
 }
 
-/// The same, by several attributes with commas between them.
+/// The same, by lists of keys: one for each attribute, with commas between their names. Keys that are equal, as none
+/// is to none, need no order.
 fn keyed_many(
     interpreter: &mut Interpreter,
     items: Vec<Value>,
     attribute: Option<&Value>,
     case: Option<Value>,
 ) -> Result<Vec<(Value, Value)>, Fault> {
-    let paths = match attribute.and_then(Value::as_text) {
-        Some(paths) if paths.contains(',') => paths.clone(),
-        _ => return keyed(interpreter, items, attribute, case),
+    let attributes: Vec<Value> = match attribute {
+        None | Some(Value::None) => vec![],
+        Some(attribute) => match attribute.as_text() {
+            Some(paths) => paths.split(',').map(Value::text).collect(),
+            None => vec![attribute.clone()],
+        },
     };
     let folds = !case.is_some_and(|case| case.truthy());
+    let folded = |key: Value| if folds { fold(key) } else { key };
     let mut keyed = vec![];
     for item in items {
         let mut keys = vec![];
-        for path in paths.split(',') {
-            let key = get(interpreter, &item, &Value::text(path), None)?;
-            keys.push(if folds { fold(key) } else { key });
+        for attribute in &attributes {
+            keys.push(folded(get(interpreter, &item, attribute, None)?));
         }
+        if attributes.is_empty() {
+            keys.push(folded(item.clone()));
+        }
+        interpreter.meter.make_items(keys.len())?;
         keyed.push((Value::list(keys)?, item));
     }
     Ok(keyed)

@@ -1,5 +1,6 @@
 //! Filters of texts.
 
+use super::super::evaluate::undefined;
 use super::super::execute::Interpreter;
 use super::super::functions::Arguments;
 use super::super::value::Value;
@@ -18,7 +19,14 @@ pub(super) fn apply(
     if name == "xmlattr" {
         return attributes(interpreter, value, arguments);
     }
-    let own = interpreter.text_of(value)?;
+    if name == "truncate" {
+        return truncate(interpreter, value, arguments);
+    }
+    let own = match (name, value) {
+        ("indent" | "wordwrap", Value::Undefined(name)) => return Err(undefined(name)),
+        ("indent" | "wordwrap", _) => text(name, Some(value.clone()), "")?,
+        _ => interpreter.text_of(value)?,
+    };
     interpreter.meter.make(own.len())?;
     match name {
         "replace" => {
@@ -61,7 +69,6 @@ pub(super) fn apply(
             return Ok(Value::text([&" ".repeat(left), &*own, &" ".repeat(right)].concat()));
         }
         "indent" => return indent(interpreter, &own, arguments),
-        "truncate" => return truncate(&own, arguments),
         "wordwrap" => return wrap(interpreter, &own, arguments),
         _ => {}
     }
@@ -124,7 +131,7 @@ fn indent(interpreter: &Interpreter, own: &str, arguments: Arguments) -> Result<
     Ok(Value::text(out))
 }
 
-fn truncate(own: &str, arguments: Arguments) -> Result<Value, Fault> {
+fn truncate(interpreter: &Interpreter, value: &Value, arguments: Arguments) -> Result<Value, Fault> {
     let [length, kill, end, leeway] = arguments.bind("truncate", ["length", "killwords", "end", "leeway"], 0)?;
     let length = size("truncate", length, 255)?;
     let end = text("truncate", end, "...")?;
@@ -136,9 +143,11 @@ fn truncate(own: &str, arguments: Arguments) -> Result<Value, Fault> {
     if length < room {
         return Err(Fault::new(format!("`truncate` to {length} leaves no room for {end:?}")));
     }
-    if own.chars().count() <= length.saturating_add(leeway) {
-        return Ok(Value::text(own));
+    if interpreter.length(value)? <= length.saturating_add(leeway) {
+        return Ok(value.clone());
     }
+    let own = &*text("truncate", Some(value.clone()), "")?;
+    interpreter.meter.make(own.len())?;
     let cut = plain::between(own, (0, length - room));
     let kill = kill.is_some_and(|kill| kill.truthy());
     let kept = if kill { cut } else { cut.rsplit_once(' ').map_or(cut, |(before, _)| before) };
