@@ -25,6 +25,9 @@ const PICKLE: &str = "PyTorch's pickles are not read, as reading one runs what i
 /// Ends of the names of files whose download is not finished.
 const UNFINISHED: [&str; 4] = [".incomplete", ".part", ".crdownload", ".aria2"];
 
+/// The record that `selvedge convert` keeps beside what it writes.
+pub const CONVERSION_RECORD: &str = "selvedge-conversion.json";
+
 /// The sentence on what lies in a place that lacks config.json or weights, behind a semicolon, and empty where there is
 /// nothing to say.
 pub(super) async fn what_lies_there(source: &dyn Source) -> Result<String, CheckpointError> {
@@ -57,6 +60,11 @@ fn sentence(names: &[String], base: Option<&str>) -> String {
         let base = base.map_or_else(|| "another model".to_owned(), |base| format!("`{base}`"));
         return format!(
             "an adapter (LoRA or one of its kin) for {base} is there: merge it into that model with PEFT's `merge_and_unload`, and `save_pretrained` the result"
+        );
+    }
+    if is(CONVERSION_RECORD) {
+        return format!(
+            "{CONVERSION_RECORD} is there: a conversion is not finished; the same `selvedge convert` goes on with it"
         );
     }
     if let Some((name, what)) = here().find_map(|name| {
@@ -142,6 +150,7 @@ mod tests {
             (&["config.json", "model-00001-of-00001.safetensors"], "rename it to model.safetensors"),
             (&["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"], "2 files like"),
             (&["config.json", "model.safetensors.incomplete"], "not finished"),
+            (&["model-00001-of-00003.safetensors", CONVERSION_RECORD], "a conversion is not finished"),
             (&["README.md", "v2/config.json"], "a model is in `v2` within"),
             (&["refs/main", "snapshots/0ff1ce/config.json"], "a model is in `snapshots/0ff1ce` within"),
             (&["model_index.json", "unet/config.json.txt"], "diffusers"),

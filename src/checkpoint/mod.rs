@@ -29,6 +29,7 @@ use crate::graph::WeightFormat;
 pub use crate::graph::{RowQuantiser, SinkError, WeightSink};
 pub use convert::{COMPANIONS, ConvertOptions, FileSink, convert};
 pub use error::CheckpointError;
+pub use kind::CONVERSION_RECORD;
 pub use loader::{LoadProgress, LoadReport, Storage, WeightChoice, load, stored};
 #[cfg(feature = "native")]
 pub use source::Folder;

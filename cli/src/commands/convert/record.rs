@@ -8,8 +8,7 @@ use selvedge::formats::ROUNDING_VERSION;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Name of the file.
-pub(super) const RECORD: &str = "selvedge-conversion.json";
+pub(super) use selvedge::checkpoint::CONVERSION_RECORD as RECORD;
 /// Most bytes of a record that is read.
 pub(super) const LARGEST: u64 = 1 << 26;
 
