@@ -42,6 +42,11 @@ pub enum CommandError {
         /// Names of the presets.
         presets: String,
     },
+    /// The name of a config that Selvedge brings along, where weights are needed.
+    #[error(
+        "`{0}` is a preset, a config without weights: `inspect` takes it, and `bench` with --random-weights; for anything else name the model's folder, or owner/name on the hub"
+    )]
+    Preset(String),
     /// Options that contradict each other.
     #[error("{0}")]
     Misuse(String),

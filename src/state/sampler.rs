@@ -68,7 +68,7 @@ impl Default for Sampler {
 
 /// A sampler's parameter out of range.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{name} of {value}: {wanted}")]
+#[error("{name} of {value} is not {wanted}")]
 pub struct SamplerError {
     name: &'static str,
     value: String,

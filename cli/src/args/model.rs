@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::device::{self, Device};
@@ -15,6 +16,9 @@ use selvedge::formats::Rounding;
 use selvedge::hub::Need;
 use selvedge::runtime::{Engine, EngineOptions, Purpose};
 use selvedge::state::KvFormat;
+
+/// Positions beyond which no model goes.
+pub(crate) const LONGEST_CONTEXT: u64 = 1 << 28;
 
 /// A model and the options of its load.
 #[derive(clap::Args)]
@@ -47,7 +51,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_enum, default_value_t = DEFAULT_KV_FORMAT)]
     kv: KvFormat,
     /// Context: most tokens of a sequence [default: the model's own, at most 8192]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=LONGEST_CONTEXT))]
     context: Option<usize>,
     /// Keys that Hymba's windowed layers see while decoding
     #[arg(long, value_enum, default_value_t)]

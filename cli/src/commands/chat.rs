@@ -81,6 +81,7 @@ pub(crate) struct Args {
     /// Print after every answer how many tokens were read and made
     #[arg(long)]
     verbose: bool,
+    // Last, as its heading is that of whatever follows.
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -179,8 +180,13 @@ impl Chat {
             match line {
                 Line::End => return Ok(None),
                 Line::Refused(reason) => self.refuse(format_args!("error: {reason}; it is passed over")),
-                Line::Text(line) if line.trim().is_empty() => {}
-                Line::Text(line) => return Ok(Some(line.trim().to_owned())),
+                Line::Text(line) => {
+                    // Shells of Windows begin what they pipe with a byte order mark.
+                    let said = line.trim_start_matches('\u{feff}').trim();
+                    if !said.is_empty() {
+                        return Ok(Some(said.to_owned()));
+                    }
+                }
             }
         }
     }
@@ -197,12 +203,12 @@ impl Chat {
             ("/help", "") => status!("{HELP}"),
             ("/quit", "") => return Ok(Then::Leave),
             ("/new", "") => self.messages.clone_from(&self.opening),
-            ("/think", word) if !word.is_empty() => match Thinking::from_str(word, true) {
+            ("/think", word) => match Thinking::from_str(word, true) {
                 Ok(thinking) if thinking.asked().is_some() && !self.chat.template().has_thinking_switch() => {
                     self.refuse(format_args!("{NO_SWITCH}: /think {word} would change nothing"));
                 }
                 Ok(thinking) => self.thinking = thinking,
-                Err(_) => self.refuse(format_args!("/think takes on, off or auto, and no `{word}`")),
+                Err(_) => self.refuse(format_args!("/think takes on, off or auto, and here is `{word}`")),
             },
             ("/regenerate", "") => match self.last_question() {
                 Some(last) => self.ask(last, self.messages[last].content()).await?,
@@ -215,6 +221,11 @@ impl Chat {
                 Ok(()) => status!("saved in {file}"),
                 Err(error) => self.refuse(format_args!("error: {error}")),
             },
+            ("/help" | "/quit" | "/new" | "/regenerate", more) => {
+                self.refuse(format_args!("{word} takes nothing behind it, and here is `{more}`"));
+            }
+            ("/edit", _) => self.refuse(format_args!("/edit takes the text that is said instead")),
+            ("/save" | "/save!", _) => self.refuse(format_args!("{word} takes the name of a file")),
             (word, _) if word.starts_with('/') => self.refuse(format_args!("`{word}` is no command\n{HELP}")),
             _ => self.ask(self.messages.len(), line.to_owned()).await?,
         }
@@ -320,15 +331,18 @@ fn opening(template: &ChatTemplate) -> Result<Vec<ChatMessage>, TextError> {
     template.render(&RenderRequest::new(&[question], true)).map(|_| vec![])
 }
 
-/// Printer of a reply on stdout, as it comes. Thinking is dim; where that cannot be shown, it goes to stderr.
+/// Printer of a reply on stdout, as it comes. Thinking is dim; where that cannot be shown, it goes to stderr, in lines
+/// of its own.
 struct ReplyPrinter {
     dim: bool,
     thinking: bool,
+    /// The thinking on stderr is amid a line.
+    amid_line: bool,
 }
 
 impl ReplyPrinter {
     fn new() -> Self {
-        Self { dim: io::stdout().is_terminal(), thinking: false }
+        Self { dim: io::stdout().is_terminal(), thinking: false, amid_line: false }
     }
 
     fn print(&mut self, piece: &Piece, answer: &mut String) -> Result<(), CommandError> {
@@ -336,8 +350,12 @@ impl ReplyPrinter {
             Piece::Thinking(text) if self.dim => {
                 terminal::print_styled(if self.thinking { "" } else { "\x1b[2m" }, text)?;
             }
-            Piece::Thinking(text) => terminal::aside(text),
+            Piece::Thinking(text) => {
+                terminal::aside(text);
+                self.amid_line = !text.ends_with('\n');
+            }
             Piece::Answer(text) => {
+                self.end_line();
                 answer.push_str(text);
                 terminal::print_styled(if self.thinking && self.dim { "\x1b[0m\n" } else { "" }, text)?;
             }
@@ -346,7 +364,14 @@ impl ReplyPrinter {
         Ok(())
     }
 
-    fn end(&self) -> Result<(), CommandError> {
+    fn end_line(&mut self) {
+        if std::mem::take(&mut self.amid_line) {
+            terminal::aside("\n");
+        }
+    }
+
+    fn end(&mut self) -> Result<(), CommandError> {
+        self.end_line();
         terminal::print_styled(if self.thinking && self.dim { "\x1b[0m" } else { "" }, "\n")
     }
 }

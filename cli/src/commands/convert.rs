@@ -7,6 +7,8 @@ mod target;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::fetch::locate;
@@ -37,7 +39,7 @@ pub(crate) struct Args {
     /// Folder to write
     out: PathBuf,
     /// Storage format of the matrices (weights)
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = formats())]
     weights: WeightChoice,
     /// Choice of the scales where matrices are quantised
     #[arg(long, value_enum, default_value_t)]
@@ -53,13 +55,15 @@ pub(crate) struct Args {
     offline: bool,
 }
 
+/// The formats that a model can be written in: every choice but `auto`, which is the format that it has.
+fn formats() -> impl TypedValueParser<Value = WeightChoice> {
+    let choices = WeightChoice::value_variants().iter().filter(|choice| **choice != WeightChoice::Auto);
+    PossibleValuesParser::new(choices.filter_map(WeightChoice::to_possible_value))
+        .try_map(|name| WeightChoice::from_str(&name, false))
+}
+
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
-        if self.weights == WeightChoice::Auto {
-            return Err(CommandError::Misuse(
-                "--weights auto is no format to convert to; take q8, q4 or another".into(),
-            ));
-        }
         let cancel = Cancel::default();
         let pressed = cancel.clone();
         on_ctrl_c(move || pressed.cancel())?;

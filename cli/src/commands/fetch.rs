@@ -54,7 +54,11 @@ pub(crate) fn locate(model: &Path, need: Need, offline: bool) -> Result<PathBuf,
         return Ok(model.to_owned());
     }
     let Some(name) = model.to_str().and_then(|name| name.parse::<ModelName>().ok()) else {
-        return Err(CommandError::NoModel { model: model.display().to_string(), presets: arch::presets().join(", ") });
+        let named = model.display().to_string();
+        if arch::preset(&named).is_some() {
+            return Err(CommandError::Preset(named));
+        }
+        return Err(CommandError::NoModel { model: named, presets: arch::presets().join(", ") });
     };
     let hub = hub(offline);
     // Offline one must do with what there is. Who has a network gets a missing tokenizer too.

@@ -31,6 +31,7 @@ pub(crate) struct Args {
     /// Print one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
+    // Last, as its heading is that of whatever follows.
     #[command(flatten)]
     sampling: SamplingArgs,
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::fetch::locate;
+use crate::args::model::LONGEST_CONTEXT;
 use crate::error::CommandError;
 use crate::terminal;
 use selvedge::arch::{self, ArchOptions, Config, ConfigError, Head, Model};
@@ -15,9 +16,6 @@ use selvedge::graph::{StateKind, WeightFormat};
 use selvedge::hub::Need;
 use selvedge::runtime::{self, PREFILL_ROWS};
 use selvedge::state::{KvFormat, StateBytes, StateLayout};
-
-/// Positions beyond which no model goes.
-const LONGEST_CONTEXT: u64 = 1 << 28;
 
 /// Keys and values of Llama-3.2-3B: 28 layers of 8 heads, 128 wide, in 16 bits.
 const LLAMA_3B_PER_TOKEN: u64 = 28 * 8 * 128 * 2 * 2;

@@ -141,10 +141,11 @@ fn a_template_decides_on_thinking_until_somebody_else_does() {
         let words = ["/think off", "hello", "/think on", "/new", "hello", "/think auto", "/new", "hello"];
         assert_eq!(thinks(&[], &words), if usual { (1, 2) } else { (2, 1) });
     }
+}
+
+#[test]
+fn a_template_without_a_switch_for_thinking_is_told() {
     let model = fine_weather().write();
-    let (code, said, err) = chat(model.path(), &[], &["/think loudly", "hello"]);
-    assert!(code == 1 && said == ["Fine weather"] && err.contains("on, off or auto"), "{said:?} {err}");
-    // A template without a switch.
     for (more, lines, wanted) in [
         (&["--thinking", "on"][..], &["hello"][..], 0),
         (&[], &["/think on", "hello"], 1),
@@ -153,6 +154,30 @@ fn a_template_decides_on_thinking_until_somebody_else_does() {
         let (code, said, err) = chat(model.path(), more, lines);
         assert_eq!((code, said), (wanted, vec!["Fine weather".to_owned()]), "{err}");
         assert_eq!(err.contains("has no switch for thinking"), !more.contains(&"auto"), "{err}");
+    }
+}
+
+#[test]
+fn thinking_on_stderr_has_lines_of_its_own() {
+    let model = fine_weather().plain("<think>").plain("</think>").file("chat_template.jinja", LOUD).write();
+    let (code, _, err) = chat(model.path(), &[], &["hello"]);
+    assert!(code == 0 && err.lines().any(|line| line == "Fine weather"), "{err}");
+    assert!(err.lines().any(|line| line.ends_with("tokens read, 3 made")), "{err}");
+}
+
+#[test]
+fn commands_of_a_conversation_say_what_they_take() {
+    let model = fine_weather().write();
+    for (line, said_of_it) in [
+        ("/think loudly", "/think takes on, off or auto, and here is `loudly`"),
+        ("/think", "/think takes on, off or auto"),
+        ("/edit", "/edit takes the text"),
+        ("/save", "/save takes the name of a file"),
+        ("/new or not", "/new takes nothing behind it, and here is `or not`"),
+        ("/dance", "`/dance` is no command"),
+    ] {
+        let (code, said, err) = chat(model.path(), &[], &[line, "hello"]);
+        assert!(code == 1 && said == ["Fine weather"] && err.contains(said_of_it), "{line}: {said:?} {err}");
     }
 }
 
@@ -168,6 +193,14 @@ fn a_reply_is_as_long_as_the_model_recommends_unless_somebody_says_otherwise() {
         let output = command.output().expect("the binary runs");
         assert_eq!(text(&output.stdout).trim_end(), wanted, "{more:?}: {}", text(&output.stderr));
     }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_what_is_said() {
+    let model = fine_weather().write();
+    let read = |line: &str| chat(model.path(), &[], &[line, "/quit"]).2;
+    assert_eq!(read("\u{feff}hello"), read("hello"));
+    assert_eq!(chat(model.path(), &[], &["\u{feff}/new"]).0, 0);
 }
 
 #[test]

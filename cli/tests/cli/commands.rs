@@ -277,6 +277,7 @@ fn bad_input_is_named() {
         (&demo, &["--prompt", "Hi", "--device", "gpu", "--adapter", "no such GPU"], &["no gpu device"]),
         (&without_tokenizer, &["--prompt", "Hi"], &["tokenizer.json"]),
         (Path::new("no/such/folder"), &["--prompt", "Hi"], &["no/such/folder"]),
+        (Path::new("hymba-1.5b"), &["--prompt", "Hi"], &["`hymba-1.5b` is a preset", "--random-weights"]),
     ];
     for (model, arguments, words) in cases {
         // A later --device replaces the one before.
@@ -330,6 +331,7 @@ fn misuse_exits_with_2() {
         &["generate", demo, "--prompt", "Hi", "--device", "abacus"],
         &["generate", demo, "--prompt", "Hi", "--device", "cpu", "--adapter", "GeForce"],
         &["generate", demo, "--prompt", "Hi", "--max-tokens", "many"],
+        &["generate", demo, "--prompt", "Hi", "--context", "0"],
         &["logits", demo, "--tokens", "1"],
         &["logits", demo, "--tokens", "1", "--out", "x", "--chunk", "0"],
     ] {
@@ -338,6 +340,16 @@ fn misuse_exits_with_2() {
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
     }
     assert!(stdout(&selvedge(["--version"])).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn help_has_each_option_under_its_heading() {
+    for (command, other) in [("chat", "--thinking"), ("chat", "--verbose"), ("generate", "--json")] {
+        let help = stdout(&selvedge([command, "--help"]));
+        let (options, sampling) = help.split_once("Sampling:").expect("a heading");
+        assert!(options.contains(&format!("  {other}")) && !sampling.contains(other), "{command} {other}: {help}");
+        assert!(sampling.contains("--top-k") && !options.contains("--top-k"), "{command}: {help}");
+    }
 }
 
 #[cfg(unix)]
