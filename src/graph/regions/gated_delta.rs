@@ -57,6 +57,7 @@ impl GatedDeltaMixer {
         wired("the delta rule", keys && rule.v.value == conv.out)?;
         wired("the norm of heads", all_of(norm.x, rule.out) && norm.groups == rule.heads)?;
         wired("the gate", all_of(gate.x, norm.out))?;
+        uses.own_memory(rule.state, &[rule.index])?;
         uses.inner(conv.out, &[q_norm.index, k_norm.index, rule.index])?;
         uses.inner(q_norm.out, &[rule.index])?;
         uses.inner(k_norm.out, &[rule.index])?;

@@ -61,6 +61,7 @@ impl Mamba1Mixer {
         let inputs = [(scan.x, conv.out), (scan.dt, dt_proj.out), (scan.b, b_norm.out), (scan.c, c_norm.out)];
         wired("the scan", inputs.into_iter().all(|(view, value)| all_of(view, value)))?;
         wired("the gate", all_of(gate.x, scan.out))?;
+        uses.own_memory(scan.state, &[scan.index])?;
         uses.inner(conv.out, &[x_proj.index, scan.index])?;
         uses.inner(x_proj.out, &[dt_norm.index, b_norm.index, c_norm.index])?;
         uses.inner(dt_norm.out, &[dt_proj.index])?;

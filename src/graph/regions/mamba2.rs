@@ -36,6 +36,7 @@ impl Mamba2Mixer {
             (uses.part("scan", self.scan)?, uses.part("gate", self.gate)?);
         wired("the scan", [scan.x, scan.b, scan.c].iter().all(|view| view.value == conv.out))?;
         wired("the gate", is_all_of(uses.graph(), gate.x, scan.out))?;
+        uses.own_memory(scan.state, &[scan.index])?;
         uses.inner(conv.out, &[scan.index; 3])?;
         uses.inner(scan.out, &[gate.index])?;
         Ok(Mamba2Ops { conv, append, scan, gate })

@@ -11,7 +11,7 @@ pub use mamba1::{Mamba1Mixer, Mamba1Ops, Mamba1Spec};
 pub use mamba2::{Mamba2Mixer, Mamba2Ops, Mamba2Spec};
 
 use super::ops::{Conv, ConvAppend};
-use super::{Graph, GraphBuilder, Node, OpId, Uses, ValueId, Variant, View};
+use super::{Graph, GraphBuilder, Node, Op, OpId, StateId, Uses, ValueId, Variant, View};
 
 /// A block of ops with a name, and the part that each of them plays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,20 @@ impl<'a> Uses<'a> {
         let (conv, append): (Node<'_, Conv>, Node<'_, ConvAppend>) =
             (self.part("convolution", conv)?, self.part("renewal of the convolution's memory", append)?);
         wired("the convolution's memory", append.x == conv.x && append.state == conv.state)?;
+        self.own_memory(conv.state, &[conv.index, append.index])?;
         Ok((conv, append))
+    }
+
+    /// Refuses a memory of a region that other ops touch too.
+    fn own_memory(&self, state: StateId, owners: &[usize]) -> Result<(), String> {
+        let touches = |&(index, op): &(usize, &Op)| op.state() == Some(state) && !owners.contains(&index);
+        match self.graph().ops.iter().enumerate().find(touches) {
+            None => Ok(()),
+            Some((index, op)) => {
+                let name = &self.graph().state(state).name;
+                Err(format!("its memory `{name}` is touched by op {index} ({}) outside of it", op.name()))
+            }
+        }
     }
 
     /// Refuses a value inside a region that ops outside of it read, or that is not read as often as it should be.
@@ -117,7 +130,7 @@ mod tests {
         g.matrix("projection", vec![Part::all("projection", &[rows, columns])])
     }
 
-    fn recurrent(g: &mut GraphBuilder, shape: &[usize]) -> crate::graph::StateId {
+    fn recurrent(g: &mut GraphBuilder, shape: &[usize]) -> StateId {
         g.state("state", 0, StateKind::Recurrent { shape: shape.to_vec(), channels_last: false })
     }
 
@@ -207,6 +220,16 @@ mod tests {
                 let error = g.finish().expect_err("somebody else reads it").to_string();
                 assert!(error.contains(name) && error.contains("is read by the ops"), "value {}: {error}", value.0);
             }
+        }
+    }
+
+    #[test]
+    fn the_memories_of_a_region_are_its_own() {
+        for mut g in [mamba1(), mamba2(), gated_delta()] {
+            let again = g.graph.ops.iter().find(|op| op.name() == "conv_append").cloned().expect("a convolution");
+            g.push(again);
+            let error = g.finish().expect_err("somebody else touches it").to_string();
+            assert!(error.contains("its memory `conv` is touched by op"), "{error}");
         }
     }
 
