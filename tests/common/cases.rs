@@ -15,18 +15,23 @@ const FUNCTIONS: [Function; 4] = [Function::Identity, Function::Silu, Function::
 
 /// Every case of the table.
 pub fn cases() -> Vec<OpCase> {
+    with_spans_of(300)
+}
+
+/// Every case, its longest span so long.
+fn with_spans_of(long: usize) -> Vec<OpCase> {
     [
-        embed(),
-        norm(),
-        linear(),
-        pointwise(),
-        conv(),
-        rope(),
-        attention(),
-        selective_scan(),
-        ssd_scan(),
-        gated_delta(),
-        moe(),
+        embed(long),
+        norm(long),
+        linear(long),
+        pointwise(long),
+        conv(long),
+        rope(long),
+        attention(long),
+        selective_scan(long),
+        ssd_scan(long),
+        gated_delta(long),
+        moe(long),
         outputs(),
     ]
     .into_iter()
@@ -40,11 +45,14 @@ pub fn unquantised() -> Vec<OpCase> {
     cases().into_iter().filter(plain).collect()
 }
 
-/// The cases of a driver that takes a second for what others do in a hundredth: of the quantised formats the one
-/// whose kernels have the most to do.
+/// The cases of a driver that takes a second for what others do in a hundredth: shorter spans, and of the quantised
+/// formats the one whose kernels have the most to do.
 pub fn fewer() -> Vec<OpCase> {
     let others = [WeightFormat::Q8, WeightFormat::Q4];
-    cases().into_iter().filter(|case| case.weights.iter().all(|(d, _)| !others.contains(&d.format))).collect()
+    with_spans_of(100)
+        .into_iter()
+        .filter(|case| case.weights.iter().all(|(d, _)| !others.contains(&d.format)))
+        .collect()
 }
 
 /// A vector weight.
@@ -63,21 +71,21 @@ fn input_behind(b: &mut GraphBuilder, name: &str, before: usize, width: usize) -
     b.view(value, before, width)
 }
 
-/// Steps of 1, 7, 64, 65 and 300 rows in spans of three slots: what an op must stand that looks at rows
+/// Steps of 1, 7, 64, 65 and `long` rows in spans of three slots: what an op must stand that looks at rows
 /// one by one.
-fn row_counts(script: Script) -> OpCase {
-    script.step(&[(0, 1)]).step(&[(1, 3), (0, 4)]).step(&[(2, 64)]).step(&[(0, 1), (1, 64)]).step(&[(2, 300)]).finish()
+fn row_counts(long: usize, script: Script) -> OpCase {
+    script.step(&[(0, 1)]).step(&[(1, 3), (0, 4)]).step(&[(2, 64)]).step(&[(0, 1), (1, 64)]).step(&[(2, long)]).finish()
 }
 
 /// Ragged steps: prefill, decode after prefill, spans shorter and longer than any window or chunk, slots
 /// that come and go in any order.
-fn ragged(script: Script) -> OpCase {
+fn ragged(long: usize, script: Script) -> OpCase {
     script
         .step(&[(1, 7)])
         .step(&[(0, 65), (1, 1)])
         .step(&[(1, 1), (0, 1)])
         .step(&[(2, 2), (0, 64), (1, 3)])
-        .step(&[(2, 300)])
+        .step(&[(2, long)])
         .step(&[(2, 1)])
         .step(&[(0, 1), (2, 1), (1, 1)])
         .step(&[(1, 33), (2, 5)])
@@ -108,7 +116,7 @@ pub fn looking_back(rows: usize, more: usize) -> Vec<OpCase> {
     cases
 }
 
-fn embed() -> Vec<OpCase> {
+fn embed(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for format in FORMATS {
         for (ids, width, scale) in [(97, 5, 1.0), (13, 64, 12.5), (301, 97, 0.034)] {
@@ -116,13 +124,13 @@ fn embed() -> Vec<OpCase> {
             let table = b.matrix("table", vec![Part::all("words", &[ids - 3, width]), Part::all("meta", &[3, width])]);
             let out = b.embed("out", table, scale);
             let detail = format!("{} [{ids}, {width}] x {scale}", format.name());
-            cases.push(row_counts(Script::new("embed", detail, b, &[out]).weight_format(format).vocabulary(ids)));
+            cases.push(row_counts(long, Script::new("embed", detail, b, &[out]).weight_format(format).vocabulary(ids)));
         }
     }
     cases
 }
 
-fn norm() -> Vec<OpCase> {
+fn norm(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for kind in [NormKind::Rms, NormKind::Layer, NormKind::L2] {
         // Columns, groups, columns of weight and bias (0: none).
@@ -141,13 +149,13 @@ fn norm() -> Vec<OpCase> {
             let bias_id = (bias > 0).then(|| numbers(&mut b, "bias", bias));
             let out = b.norm("out", x, kind, groups, 1e-6, weight_id, bias_id);
             let detail = format!("{kind:?} {width} in {groups}, weight {weight}, bias {bias}");
-            cases.push(row_counts(Script::new("norm", detail, b, &[out])));
+            cases.push(row_counts(long, Script::new("norm", detail, b, &[out])));
         }
     }
     cases
 }
 
-fn linear() -> Vec<OpCase> {
+fn linear(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for format in FORMATS {
         // Inputs, rows of the weight, rows of it that are used, bias.
@@ -170,13 +178,13 @@ fn linear() -> Vec<OpCase> {
             let detail = format!("{} {inputs} -> {outputs} of {rows}, bias {bias}", format.name());
             let script = Script::new("linear", detail, b, &[out]).weight_format(format);
             let script = script.step(&[(0, 2)]).step(&[(0, 3)]).step(&[(0, 1), (1, 1), (2, 3)]).step(&[(0, 16)]);
-            cases.push(row_counts(script));
+            cases.push(row_counts(long, script));
         }
     }
     cases
 }
 
-fn pointwise() -> Vec<OpCase> {
+fn pointwise(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for function in FUNCTIONS {
         for (before, width) in [(0, 5), (13, 97), (3, 256)] {
@@ -185,19 +193,19 @@ fn pointwise() -> Vec<OpCase> {
             let (gate, x) = (b.view(both, before + width, width), b.view(both, before, width));
             let out = b.gate("out", gate, x, function);
             let detail = format!("{function:?} {width} from column {before}");
-            cases.push(row_counts(Script::new("gate", detail.clone(), b, &[out]).scale(4.0)));
+            cases.push(row_counts(long, Script::new("gate", detail.clone(), b, &[out]).scale(4.0)));
 
             let mut b = GraphBuilder::new();
             let x = input_behind(&mut b, "x", before, width);
             let out = b.activation("out", x, function, -1.75);
-            cases.push(row_counts(Script::new("activation", detail, b, &[out]).scale(4.0)));
+            cases.push(row_counts(long, Script::new("activation", detail, b, &[out]).scale(4.0)));
         }
     }
     for (before, width, scale) in [(0, 5, 1.0), (13, 97, -0.25), (1, 256, 3.0)] {
         let mut b = GraphBuilder::new();
         let (x, y) = (input_behind(&mut b, "x", before, width), input_behind(&mut b, "y", 0, width));
         let out = b.add("out", x, y, scale);
-        cases.push(row_counts(Script::new("add", format!("{width} from column {before}, x {scale}"), b, &[out])));
+        cases.push(row_counts(long, Script::new("add", format!("{width} from column {before}, x {scale}"), b, &[out])));
     }
     cases
 }
@@ -212,7 +220,7 @@ fn conv_graph(channels: usize, d_conv: usize, bias: bool, function: Function) ->
     (b, out)
 }
 
-fn conv() -> Vec<OpCase> {
+fn conv(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for (channels, d_conv, bias, function) in [
         (5, 4, true, Function::Silu),
@@ -223,14 +231,14 @@ fn conv() -> Vec<OpCase> {
     ] {
         let (b, out) = conv_graph(channels, d_conv, bias, function);
         let detail = format!("{channels} channels, kernel of {d_conv}, bias {bias}, {function:?}");
-        cases.push(ragged(Script::new("conv", detail.clone(), b.clone(), &[out])));
+        cases.push(ragged(long, Script::new("conv", detail.clone(), b.clone(), &[out])));
         let script = Script::new("conv_append", format!("{detail}: from the origin, copied"), b, &[out]);
-        cases.push(ragged(script.prelude(5).step(&[(0, 1), (1, 2)]).copy(0, 2).step(&[(2, 1), (0, 1)])));
+        cases.push(ragged(long, script.prelude(5).step(&[(0, 1), (1, 2)]).copy(0, 2).step(&[(2, 1), (0, 1)])));
     }
     cases
 }
 
-fn rope() -> Vec<OpCase> {
+fn rope(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for (heads, head, rotated, base) in [(1, 2, 2, 1e4), (5, 13, 6, 1e4), (3, 64, 64, 74534.83), (4, 64, 16, 1e11)] {
         let mut b = GraphBuilder::new();
@@ -238,7 +246,7 @@ fn rope() -> Vec<OpCase> {
         let rotary = b.rotary(Rotary { scale: 1.25, ..Rotary::from_base(base, rotated) });
         let out = b.rope("out", x, heads, rotary);
         let detail = format!("{heads} heads of {head}, {rotated} rotated, base {base}");
-        cases.push(row_counts(Script::new("rope", detail, b, &[out])));
+        cases.push(row_counts(long, Script::new("rope", detail, b, &[out])));
     }
     cases
 }
@@ -284,7 +292,7 @@ impl Heads {
     }
 }
 
-fn attention() -> Vec<OpCase> {
+fn attention(long: usize) -> Vec<OpCase> {
     let global = Heads { query: 5, kv: 1, key: 14, value: 6, pinned: 0, window: None, decode_window: None };
     let wide = Heads { query: 4, kv: 2, key: 64, value: 128, ..global };
     let window = |heads: Heads, pinned, window, decode| Heads {
@@ -316,7 +324,7 @@ fn attention() -> Vec<OpCase> {
             let script = if heads.pinned > 0 { script.prelude(heads.pinned) } else { script };
             // A difference in the last place of what goes into f16 is one of 2^-11 of what comes out.
             let tolerance = if format == KvFormat::F16 { 1e-5 } else { 2e-6 };
-            cases.push(ragged(script.tolerance(tolerance)));
+            cases.push(ragged(long, script.tolerance(tolerance)));
         }
         let (b, outs) = heads.graph();
         let script = Script::new("kv_append", format!("{}: copied", heads.detail(KvFormat::F32)), b, &outs);
@@ -339,15 +347,15 @@ fn selective_scan_graph(channels: usize, n: usize) -> (GraphBuilder, ValueId) {
     (b, out)
 }
 
-fn selective_scan() -> Vec<OpCase> {
+fn selective_scan(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for (channels, n) in [(5, 3), (13, 16), (97, 5), (200, 16), (64, 8)] {
         let (b, out) = selective_scan_graph(channels, n);
         let detail = format!("{channels} channels of {n}");
-        cases.push(ragged(Script::new("selective_scan", detail.clone(), b.clone(), &[out])));
+        cases.push(ragged(long, Script::new("selective_scan", detail.clone(), b.clone(), &[out])));
         // Steps from almost none to far past where softplus turns linear.
         let wild = Script::new("selective_scan", format!("{detail}: wild"), b, &[out]).scale(8.0).tolerance(1e-5);
-        cases.push(ragged(wild.prelude(40).step(&[(0, 31)]).copy(0, 1)));
+        cases.push(ragged(long, wild.prelude(40).step(&[(0, 31)]).copy(0, 1)));
     }
     cases
 }
@@ -365,7 +373,7 @@ fn ssd_scan_graph(heads: usize, p: usize, groups: usize, n: usize, limit: (f32, 
     (b, out)
 }
 
-fn ssd_scan() -> Vec<OpCase> {
+fn ssd_scan(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for (heads, p, groups, n, limit) in [
         (3, 5, 1, 7, (0.0, f32::INFINITY)),
@@ -376,9 +384,9 @@ fn ssd_scan() -> Vec<OpCase> {
     ] {
         let (b, out) = ssd_scan_graph(heads, p, groups, n, limit);
         let detail = format!("{heads} heads of {p} x {n}, {groups} groups, limit {limit:?}");
-        cases.push(ragged(Script::new("ssd_scan", detail.clone(), b.clone(), &[out]).tolerance(4e-6)));
+        cases.push(ragged(long, Script::new("ssd_scan", detail.clone(), b.clone(), &[out]).tolerance(4e-6)));
         let copied = Script::new("ssd_scan", format!("{detail}: copied"), b, &[out]).tolerance(4e-6);
-        cases.push(ragged(copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
+        cases.push(ragged(long, copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
     }
     cases
 }
@@ -400,23 +408,23 @@ fn gated_delta_graph(heads: usize, key_heads: usize, key: usize, value: usize) -
     (b, out)
 }
 
-fn gated_delta() -> Vec<OpCase> {
+fn gated_delta(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for (heads, key_heads, key, value) in [(2, 2, 5, 3), (6, 2, 13, 16), (4, 4, 32, 97), (2, 1, 128, 128)] {
         let (b, out) = gated_delta_graph(heads, key_heads, key, value);
         let detail = format!("{heads}/{key_heads} heads of {key} x {value}");
-        cases.push(ragged(Script::new("gated_delta", detail.clone(), b.clone(), &[out])));
+        cases.push(ragged(long, Script::new("gated_delta", detail.clone(), b.clone(), &[out])));
         let copied = Script::new("gated_delta", format!("{detail}: copied"), b.clone(), &[out]);
-        cases.push(ragged(copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
+        cases.push(ragged(long, copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
         // All or nothing is forgotten, and all or nothing corrected.
         let wild = Script::new("gated_delta", format!("{detail}: wild"), b, &[out]).scale(8.0);
-        cases.push(ragged(wild.tolerance(1e-5)));
+        cases.push(ragged(long, wild.tolerance(1e-5)));
     }
     cases
 }
 
 /// Routes, and the experts that they lead to.
-fn moe() -> Vec<OpCase> {
+fn moe(long: usize) -> Vec<OpCase> {
     let sigmoid = |normed, scale| Routing::Sigmoid { normed, scale };
     let mut cases = vec![];
     for format in FORMATS {
@@ -442,9 +450,9 @@ fn moe() -> Vec<OpCase> {
             let out = b.moe_apply("out", x, routes, [up, down], experts, function, gated);
             let detail = format!("{} {width} -> {hidden} -> {outputs}, {choice:?} of {experts}", format.name());
             let script = |op, keep| Script::new(op, detail.clone(), b.clone(), &[keep]).weight_format(format);
-            cases.push(row_counts(script("moe_apply", out)));
+            cases.push(row_counts(long, script("moe_apply", out)));
             if format == WeightFormat::F32 {
-                cases.push(row_counts(script("moe_route", routes)));
+                cases.push(row_counts(long, script("moe_route", routes)));
             }
         }
     }
