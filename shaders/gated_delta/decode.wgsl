@@ -70,8 +70,8 @@ fn main(
             own += vec4(query * query, key * key, query * key, 0.0);
         }
         let products = reduce_sum(lane, own);
-        let q_factor = params.scale * inverseSqrt(products.x + params.key_eps);
-        let k_factor = inverseSqrt(products.y + params.key_eps);
+        let q_factor = params.scale * inverse_root(products.x + params.key_eps);
+        let k_factor = inverse_root(products.y + params.key_eps);
         let start = row * params.projected_pitch;
         let decay = exp(a * softplus(projected[start + params.dt_offset + head] + bias));
         let beta = sigmoid(projected[start + params.beta_offset + head]);
@@ -105,7 +105,7 @@ fn main(
             }
         }
         let sum = reduce_sum(lane, vec4(squares, 0.0, 0.0, 0.0)).x;
-        let factor = inverseSqrt(sum / f32(params.values) + params.eps);
+        let factor = inverse_root(sum / f32(params.values) + params.eps);
         if part == 0u {
             for (var column = here; column < params.values; column += COLUMNS) {
                 let weight = vectors[params.norm_at + head * params.norm_pitch + column];

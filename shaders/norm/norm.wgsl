@@ -50,7 +50,7 @@ fn main(
         squares += centred * centred;
     }
     let total = reduce_sum(lane, vec4(squares, 0.0, 0.0, 0.0)).x;
-    let factor = inverseSqrt(select(total / f32(params.width), total, params.kind == NORM_L2) + params.eps);
+    let factor = inverse_root(select(total / f32(params.width), total, params.kind == NORM_L2) + params.eps);
     for (var i = lane; i < width; i += LANES) {
         let column = first + i;
         var value = (x[begin + i] - mean) * factor;

@@ -77,7 +77,7 @@ fn main(
         squares += value * value;
     }
     let total = reduce_sum(lane, vec4(squares, 0.0, 0.0, 0.0)).x;
-    let factor = inverseSqrt(total / f32(params.head_dim) + params.eps);
+    let factor = inverse_root(total / f32(params.head_dim) + params.eps);
     let to = row * params.out_pitch + which * params.head_dim;
     for (var pair = lane; pair < params.head_dim / 2u; pair += LANES) {
         let column = 2u * pair;

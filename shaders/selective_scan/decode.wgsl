@@ -64,7 +64,8 @@ fn load_selection(lane: u32, row: u32) {
     }
     let total = reduce_sum(lane, vec4(squares, 0.0)).xyz;
     let mean = total / vec3(f32(params.rank), f32(STATES), f32(STATES));
-    let factor = inverseSqrt(mean + vec3(params.dt_eps, params.b_eps, params.c_eps));
+    let sums = mean + vec3(params.dt_eps, params.b_eps, params.c_eps);
+    let factor = vec3(inverse_root(sums.x), inverse_root(sums.y), inverse_root(sums.z));
     for (var i = lane; i < 8u * params.chunks; i += LANES) {
         // The padding of a weight's row is 0, and so must be what it meets.
         dt_normed[i] = 0.0;

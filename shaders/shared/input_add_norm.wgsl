@@ -19,7 +19,7 @@ fn prepare(lane: u32, group: u32) {
             squares += value * value;
         }
         let total = reduce_sum(lane, vec4(squares, 0.0, 0.0, 0.0)).x;
-        factor[row] = inverseSqrt(total / f32(params.columns) + params.eps);
+        factor[row] = inverse_root(total / f32(params.columns) + params.eps);
     }
 }
 

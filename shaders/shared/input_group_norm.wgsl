@@ -25,7 +25,7 @@ fn prepare(lane: u32, group: u32) {
             }
             let total = reduce_sum(lane, squares);
             if lane < 4u && run + lane < params.groups {
-                factors[row * MOST_GROUPS + run + lane] = inverseSqrt(total[lane] / f32(width) + params.eps);
+                factors[row * MOST_GROUPS + run + lane] = inverse_root(total[lane] / f32(width) + params.eps);
             }
         }
     }

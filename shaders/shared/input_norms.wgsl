@@ -18,7 +18,8 @@ fn prepare(lane: u32, group: u32) {
             squares += values * values;
         }
         let total = reduce_sum(lane, vec4(squares, 0.0, 0.0)).xy;
-        factors[row] = inverseSqrt(total / f32(params.columns) + params.eps);
+        let sums = total / f32(params.columns) + params.eps;
+        factors[row] = vec2(inverse_root(sums.x), inverse_root(sums.y));
     }
 }
 

@@ -1,13 +1,13 @@
 //! What is not finite reaches the host, on every backend in the same way: logits of which none can be chosen, keys and
-//! values beyond f16, experts chosen by what is not a number.
+//! values beyond f16, experts chosen by what is not a number, norms of what has no square.
 
 use pollster::block_on;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::{Backend, Outputs, ProgramId, ProgramSpec, Span, Step, StepTable, Tokens};
 use selvedge::graph::ops::{Attention, Gather, KvAppend};
 use selvedge::graph::{
-    ExpertChoice, Graph, GraphBuilder, KvSpec, Part, Routing, RowBlock, Rows, ValueId, WeightClass, WeightDesc,
-    WeightFormat, WeightId,
+    ExpertChoice, Graph, GraphBuilder, KvSpec, NormKind, Part, Routing, RowBlock, Rows, ValueId, WeightClass,
+    WeightDesc, WeightFormat, WeightId,
 };
 use selvedge::state::{KvFormat, NO_TOKEN, Sampler, SlotId, StateLayout, StateTensor};
 
@@ -247,6 +247,30 @@ pub fn experts(backend: &mut dyn Backend) {
                 assert!(weights.iter().any(|weight| !weight.is_finite()), "{routes:?}");
             }
             loaded.positions = [0; 2];
+        }
+    }
+}
+
+/// Norms of numbers whose squares are beyond f32: the right result, where sums are wider, or one that is not finite. A
+/// plausible number is neither.
+pub fn norms(backend: &mut dyn Backend) {
+    const WIDTH: usize = 40;
+    for kind in [NormKind::Rms, NormKind::L2, NormKind::Layer] {
+        let mut b = GraphBuilder::new();
+        let input = b.input("x", WIDTH);
+        let x = b.whole(input);
+        let out = b.norm("out", x, kind, 1, 1e-6, None, None);
+        let graph = b.finish().expect("a graph");
+        let mut loaded = Loaded::new(backend, &graph, Some(out), KvFormat::F32);
+        for large in [3e19_f32, 1e30] {
+            let row: Vec<f32> = (0..WIDTH).map(|i| if i % 2 == 0 { large } else { -large }).collect();
+            let right = if kind == NormKind::L2 { (WIDTH as f32).sqrt().recip() } else { 1.0 };
+            let table = loaded.step(&[(0, Some(1))], Outputs::None, &row);
+            loaded.backend.step(loaded.program, &table).expect("a step");
+            for (i, y) in block_on(loaded.backend.read(loaded.program, out, 1)).expect("a norm").iter().enumerate() {
+                let wanted = if i % 2 == 0 { right } else { -right };
+                assert!(!y.is_finite() || (y - wanted).abs() < 1e-5, "{kind:?} of {large:e}: {y} in column {i}");
+            }
         }
     }
 }

@@ -50,6 +50,7 @@ fn what_is_not_finite_is_the_same_here() {
     not_finite::logits(&mut *(place.open)());
     not_finite::keys_and_values(&mut *(place.open)());
     not_finite::experts(&mut *(place.open)());
+    not_finite::norms(&mut *(place.open)());
 }
 
 #[test]

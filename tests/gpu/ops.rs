@@ -18,6 +18,7 @@ fn what_is_not_finite_is_the_same_here() {
     for mut backend in [CpuBackend::reference(), CpuBackend::new()] {
         not_finite::logits(&mut backend);
         not_finite::experts(&mut backend);
+        not_finite::norms(&mut backend);
     }
     not_finite::keys_and_values(&mut CpuBackend::new());
 }

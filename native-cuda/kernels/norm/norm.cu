@@ -38,7 +38,9 @@ KERNEL(512, norm_f32, NormParams) {
     float squares = 0.0f;
     for (u32 i = threadIdx.x; i < p.group; i += blockDim.x) squares += (x[i] - mean) * (x[i] - mean);
     squares = block_sum(squares);
-    const float factor = 1.0f / sqrtf((p.kind == NORM_L2 ? squares : squares / (float)p.group) + p.eps);
+    const float sum = (p.kind == NORM_L2 ? squares : squares / (float)p.group) + p.eps;
+    // Beyond f32 the factor would be 0, and so all that it scales: infinite, it makes outputs that are refused.
+    const float factor = sum <= 3.4e38f ? 1.0f / sqrtf(sum) : sum;
 
     for (u32 i = threadIdx.x; i < p.group; i += blockDim.x) {
         float y = (x[i] - mean) * factor;
