@@ -6,7 +6,7 @@ fn fit_group() -> Fit {
     let most = largest();
     let plain = to_half(most / 7.0);
     take_codes(from_half(plain), 0.0, -8.0, 7.0);
-    if params.searched == 0u { return Fit(plain, 0u); }
+    if params.mse_search == 0u { return Fit(plain, 0u); }
     let plain_error = error(from_half(plain), 0.0);
     let searched = to_half(search(most));
     take_codes(from_half(searched), 0.0, -8.0, 7.0);

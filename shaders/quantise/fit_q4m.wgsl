@@ -12,7 +12,7 @@ fn fit_group() -> Fit {
     let low = min(min(least.x, least.y), min(least.z, least.w));
     let high = max(max(most.x, most.y), max(most.z, most.w));
     var best = Fit(to_half((high - low) / 15.0), to_half(low));
-    if params.searched == 1u { best = search(low, high, best); }
+    if params.mse_search == 1u { best = search(low, high, best); }
     take_codes(from_half(best.scale), from_half(best.minimum), 0.0, 15.0);
     return best;
 }

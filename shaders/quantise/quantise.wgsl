@@ -12,7 +12,7 @@ struct Params {
     first: u32,         // row of the segment with which the block begins
     rows: u32,          // rows of the block that lie in the segment
     skipped: u32,       // and before those
-    searched: u32,      // 0: plain rounding
+    mse_search: u32,      // 0: plain rounding
     scale: f32,         // what every number is multiplied with
 }
 @group(0) @binding(0) var<uniform> params: Params;

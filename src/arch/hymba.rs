@@ -2,7 +2,7 @@
 //! shared between neighbouring layers. Source: arXiv 2411.13676 and the released model code.
 //!
 //! Meta tokens are rows behind the vocabulary of the embedding table, with ids of their own, fed once
-//! a model as its prelude. The two fusion norms carry the factor 1/2 of the mean, which is exact.
+//! a model as its prefix tokens. The two fusion norms carry the factor 1/2 of the mean, which is exact.
 
 use serde_json::Value;
 
@@ -311,6 +311,6 @@ pub(super) fn build(
     let last = g.rms_norm("final_norm", g.whole(hidden), norm, s.eps);
     let words = Part::all(LM_HEAD, &[s.vocabulary, s.hidden]);
     logits(&mut g, &tie, last, words, table)?;
-    let prelude = s.vocabulary as u32..(s.vocabulary + s.meta) as u32;
-    Ok(Model { prelude, ..Model::new(config, g.finish()?, s.layers, s.vocabulary, CONTEXT)? })
+    let prefix_tokens = s.vocabulary as u32..(s.vocabulary + s.meta) as u32;
+    Ok(Model { prefix_tokens, ..Model::new(config, g.finish()?, s.layers, s.vocabulary, CONTEXT)? })
 }

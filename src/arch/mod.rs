@@ -92,20 +92,20 @@ pub struct Model {
     pub vocabulary: usize,
     /// What its last layer gives.
     pub head: Head,
-    /// Longest sequence the model was made for, without prelude.
+    /// Longest sequence the model was made for, without prefix tokens.
     pub context: usize,
     /// Ids fed before any text, once a model: Hymba's meta tokens, as rows behind the vocabulary.
-    pub prelude: std::ops::Range<u32>,
+    pub prefix_tokens: std::ops::Range<u32>,
     /// `bos_token_id` of the config, if it is a word.
     pub bos: Option<u32>,
     /// `eos_token_id` of the config, one or several.
     pub eos: Vec<u32>,
     /// Ids that stand for a picture or a film, which are not read, under the config's name for them.
-    pub stand_ins: Vec<(&'static str, u32)>,
+    pub placeholder_ids: Vec<(&'static str, u32)>,
 }
 
 impl Model {
-    /// A model without a prelude; what is not in the graph comes from the config. `context` is the family's, where the
+    /// A model without prefix tokens; what is not in the graph comes from the config. `context` is the family's, where the
     /// config has none.
     fn new(config: &Config, graph: Graph, layers: usize, vocabulary: usize, context: usize) -> Result<Self, ArchError> {
         Ok(Self {
@@ -115,10 +115,10 @@ impl Model {
             vocabulary,
             head: Head::parse(config)?,
             context: config.size_or("max_position_embeddings", context)?,
-            prelude: 0..0,
+            prefix_tokens: 0..0,
             bos: config.bos(vocabulary),
             eos: config.token_ids("eos_token_id")?,
-            stand_ins: vec![],
+            placeholder_ids: vec![],
         })
     }
 }
@@ -151,7 +151,7 @@ pub fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOpti
         return Err(ArchError::UnknownModel { model_type: model_type.to_owned(), supported: supported().join(", ") });
     };
     if !JUDGES.contains(&model_type) {
-        Head::parse(config)?.only_words(config, &JUDGES.join(", "))?;
+        Head::parse(config)?.only_causal_lm(config, &JUDGES.join(", "))?;
     }
     let model = build(config, tensors, options)?;
     match model.graph.parameters() {

@@ -44,7 +44,7 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
 }
 
 /// The ids in whose places transformers puts what its vision tower sees, at positions of several axes.
-fn stand_ins(config: &Config) -> Result<Vec<(&'static str, u32)>, ArchError> {
+fn placeholder_ids(config: &Config) -> Result<Vec<(&'static str, u32)>, ArchError> {
     let mut found = vec![];
     for field in ["image_token_id", "video_token_id"] {
         found.extend(config.token_ids(field)?.into_iter().map(|id| (field, id)));
@@ -140,7 +140,7 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
     let words = Part::all(LM_HEAD, &[vocabulary, hidden]);
     logits(&mut g, &tie, last, words, table)?;
     let model = Model::new(config, g.finish()?, layers, vocabulary, ROTARY.context)?;
-    Ok(Model { model_type: whole.string("model_type")?.to_owned(), stand_ins: stand_ins(whole)?, ..model })
+    Ok(Model { model_type: whole.string("model_type")?.to_owned(), placeholder_ids: placeholder_ids(whole)?, ..model })
 }
 
 #[cfg(test)]
@@ -186,8 +186,8 @@ mod tests {
             "vision_config": {"depth": 2},
         });
         let model = build_of(&config, None).expect("a model");
-        assert_eq!(model.stand_ins, [("image_token_id", 40), ("video_token_id", 41)]);
-        assert_eq!(build_of(&text(), None).expect("a model").stand_ins, []);
+        assert_eq!(model.placeholder_ids, [("image_token_id", 40), ("video_token_id", 41)]);
+        assert_eq!(build_of(&text(), None).expect("a model").placeholder_ids, []);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! graph, [`Backend::allocate`], [`Backend::compile`] for each program, then [`Backend::step`].
 //! Futures are not `Send`: in a browser they wait for promises.
 
+mod checks;
 mod host;
-mod refusals;
 mod state_io;
 mod step;
 
@@ -202,12 +202,12 @@ pub trait Backend: WeightSink<Error = BackendError> {
     /// Tells which pages a slot holds, in order.
     fn set_pages(&mut self, slot: SlotId, pages: &[u32]) -> Result<()>;
 
-    /// Makes a slot's convolution and recurrent states equal the origin's. It chose nothing yet, and is
+    /// Makes a slot's convolution and recurrent states equal the initial state's. It chose nothing yet, and is
     /// greedy until told otherwise.
     fn reset(&mut self, slot: SlotId) -> Result<()>;
 
     /// Begins a text in a slot: how it chooses tokens from now on, and the tokens that its penalties find
-    /// seen. A slot that chose a token in `ends`, or as many as it may, is *finished*: a step that feeds
+    /// seen. A slot that chose a token in `stop_token_ids`, or as many as it may, is *finished*: a step that feeds
     /// it its own token changes nothing that it remembers, and gives that token again.
     fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()>;
 
@@ -233,11 +233,11 @@ pub trait Backend: WeightSink<Error = BackendError> {
     }
 
     /// Copies a slot's memory out, with its sampler; `position` is the slot's next position.
-    fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>>;
+    fn snapshot(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>>;
 
     /// Puts a memory into a slot whose pages are set. Pinned rows are written too. The slot goes on choosing as the
     /// memory's sampler says.
-    fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()>;
+    fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()>;
 
     /// Counts so far.
     fn counters(&self) -> Counters;

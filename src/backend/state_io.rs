@@ -7,7 +7,7 @@ use std::future::Future;
 
 use half::f16;
 
-use super::refusals::{check_rows, misuse};
+use super::checks::{check_rows, misuse};
 use super::{BackendError, Result};
 use crate::graph::{KvSpec, StateKind, StateSpec};
 use crate::state::{KvFormat, Run, SAMPLER_WORDS, SamplerState, SlotId, SlotState, StateLayout, StateTensor, kv_f16};
@@ -48,7 +48,7 @@ pub(super) trait StateIo {
     /// The layout of all slots.
     fn layout(&self) -> &StateLayout;
 
-    /// The pages of each slot, in order; the origin, which is last, has none.
+    /// The pages of each slot, in order; the initial state, which is last, has none.
     fn pages(&self) -> &[Vec<u32>];
 
     /// Whether a slot has chosen a token since it was reset.
@@ -62,13 +62,13 @@ pub(super) trait StateIo {
 }
 
 /// Copies a slot's memory out; `position` is the slot's next position.
-pub(super) async fn export(io: &impl StateIo, slot: SlotId, position: usize) -> Result<SlotState> {
+pub(super) async fn snapshot(io: &impl StateIo, slot: SlotId, position: usize) -> Result<SlotState> {
     let layout = io.layout();
     check_rows(layout, io.pages(), slot, position)?;
     let mut tensors = vec![];
     for (index, state) in layout.states.iter().enumerate() {
         let StateKind::Kv(kv) = &state.kind else {
-            tensors.push(export_slot(io, index, state, slot).await?);
+            tensors.push(snapshot_slot(io, index, state, slot).await?);
             continue;
         };
         let runs = runs(io, kv, slot, position);
@@ -89,10 +89,10 @@ pub(super) async fn export(io: &impl StateIo, slot: SlotId, position: usize) -> 
             tensors.push(StateTensor { name: pool.name, shape, positions, data });
         }
     }
-    Ok(SlotState { position, tensors, sampler: export_sampler(io, slot).await? })
+    Ok(SlotState { position, tensors, sampler: snapshot_sampler(io, slot).await? })
 }
 
-async fn export_slot(io: &impl StateIo, index: usize, state: &StateSpec, slot: SlotId) -> Result<StateTensor> {
+async fn snapshot_slot(io: &impl StateIo, index: usize, state: &StateSpec, slot: SlotId) -> Result<StateTensor> {
     let (shape, bytes) = (StateLayout::shape(&state.kind), StateLayout::elements(&state.kind) * size_of::<f32>());
     let bytes = io.read(StateBuffer::Slots(index), slot.0 as usize * bytes, bytes).await?;
     let mut data = bytemuck::pod_collect_to_vec::<u8, f32>(&bytes);
@@ -105,7 +105,7 @@ async fn export_slot(io: &impl StateIo, index: usize, state: &StateSpec, slot: S
     Ok(StateTensor { name: state.name.clone(), shape, positions: vec![], data })
 }
 
-async fn export_sampler(io: &impl StateIo, slot: SlotId) -> Result<SamplerState> {
+async fn snapshot_sampler(io: &impl StateIo, slot: SlotId) -> Result<SamplerState> {
     let index = slot.0 as usize;
     let record = io.read(StateBuffer::Samplers, index * RECORD, RECORD).await?;
     let mut words = [0; SAMPLER_WORDS];
@@ -123,7 +123,7 @@ async fn export_sampler(io: &impl StateIo, slot: SlotId) -> Result<SamplerState>
 
 /// Puts a memory into a slot whose pages are set. Nothing is changed when it does not fit. Whether the slot
 /// [has a token](StateIo::has_token) is the caller's to note.
-pub(super) fn import(io: &mut impl StateIo, slot: SlotId, saved: &SlotState) -> Result<()> {
+pub(super) fn restore(io: &mut impl StateIo, slot: SlotId, saved: &SlotState) -> Result<()> {
     check(io, slot, saved)?;
     let layout = io.layout().clone();
     let index = slot.0 as usize;

@@ -19,18 +19,18 @@ pub enum Rounding {
     /// MSE search: the scale with the smallest squared error, of some that are tried
     #[default]
     #[cfg_attr(feature = "clap", value(name = "mse", alias = "searched"))]
-    Searched,
+    MseSearch,
     /// Absmax: the scale that just holds the largest number of a group
     #[cfg_attr(feature = "clap", value(name = "absmax", alias = "plain"))]
-    Plain,
+    Absmax,
 }
 
 impl Rounding {
     /// `mse` or `absmax`.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Searched => "mse",
-            Self::Plain => "absmax",
+            Self::MseSearch => "mse",
+            Self::Absmax => "absmax",
         }
     }
 }
@@ -60,10 +60,10 @@ pub fn quantise_row(numbers: &[f32], format: Quantised, rounding: Rounding, out:
         let weights: &[f32; GROUP] = weights.try_into().unwrap_or(&[1.0; GROUP]);
         let fit = match (format, rounding) {
             (Quantised::Q8, _) => symmetric(&x, largest(&x) / 127.0, -127.0, 127.0),
-            (Quantised::Q4, Rounding::Plain) => symmetric(&x, largest(&x) / 7.0, -8.0, 7.0),
-            (Quantised::Q4, Rounding::Searched) => search_symmetric(&x, weights),
-            (Quantised::Q4m, Rounding::Plain) => affine(&x, extent(&x)),
-            (Quantised::Q4m, Rounding::Searched) => search_affine(&x, weights),
+            (Quantised::Q4, Rounding::Absmax) => symmetric(&x, largest(&x) / 7.0, -8.0, 7.0),
+            (Quantised::Q4, Rounding::MseSearch) => search_symmetric(&x, weights),
+            (Quantised::Q4m, Rounding::Absmax) => affine(&x, extent(&x)),
+            (Quantised::Q4m, Rounding::MseSearch) => search_affine(&x, weights),
         };
         sound &= fit.scale.is_finite() && fit.minimum.is_finite() && numbers.iter().all(|x| x.is_finite());
         scales[2 * g..][..2].copy_from_slice(&fit.scale.to_le_bytes());

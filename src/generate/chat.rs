@@ -154,7 +154,7 @@ impl Chat {
         let length = ids.len();
         ids.extend(&request.emitted);
         let mut sampler = request.sampler.clone();
-        sampler.ends.extend(&self.stop_token_ids);
+        sampler.stop_token_ids.extend(&self.stop_token_ids);
         let stops: Vec<String> = self.stops.iter().chain(&request.stops).cloned().collect();
         // A stop string is noticed late: what was read of it must be taken back.
         let undo = stops.iter().any(|stop| !stop.is_empty());

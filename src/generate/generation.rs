@@ -34,7 +34,7 @@ impl FinishReason {
 /// Options of a generation.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
-    /// The sampler. The model's own stop tokens are added to its `ends`, which may be any number here; its `limit` is
+    /// The sampler. The model's own stop tokens are added to its `stop_token_ids`, which may be any number here; its `limit` is
     /// `max_tokens`.
     pub sampler: Sampler,
     /// Most tokens to make.
@@ -90,8 +90,8 @@ impl Generation {
     ) -> Result<Self, EngineError> {
         let (left, cancel) = (options.max_tokens, options.cancel.clone());
         let mut sampler = engine.complete(&options.sampler, left);
-        let stop_token_ids = sampler.ends.clone();
-        sampler.ends = watched(&stop_token_ids).to_vec();
+        let stop_token_ids = sampler.stop_token_ids.clone();
+        sampler.stop_token_ids = watched(&stop_token_ids).to_vec();
         sampler.check()?;
         let mut this =
             Self { slot, in_flight: VecDeque::new(), left, stop_token_ids, cancel, finished: None, failed: false };

@@ -77,7 +77,8 @@ impl Engine {
         options.purpose.check(&model.head)?;
         let context = context(&model, options.context)?;
         // What does not fit shows before anything is allocated.
-        let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
+        let layout =
+            StateLayout::new(&model.graph, options.slots, context + model.prefix_tokens.len(), options.kv_format);
         if options.weights == WeightChoice::Auto && backend.takes_quantised() {
             let memory = options.budget.or(backend.info().memory);
             options.weights = memory_estimate::fitting(checkpoint, &model, &layout, memory)?;
@@ -114,7 +115,8 @@ impl Engine {
         let keep =
             options.keep.iter().map(|name| model.graph.find(name).ok_or_else(|| EngineError::NoValue(name.clone())));
         let keep = keep.collect::<Result<_, _>>()?;
-        let layout = StateLayout::new(&model.graph, options.slots, context + model.prelude.len(), options.kv_format);
+        let layout =
+            StateLayout::new(&model.graph, options.slots, context + model.prefix_tokens.len(), options.kv_format);
         backend.allocate(&layout)?;
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
         let (steps_in_flight, begun, weights, notices) =
@@ -133,16 +135,17 @@ impl Engine {
             notices,
             begun,
         };
-        engine.read_prelude()?;
+        engine.read_prefix_tokens()?;
         Ok(engine)
     }
 
     /// Reads the prefix tokens into the initial state, of which every slot begins as a copy.
-    fn read_prelude(&mut self) -> Result<(), EngineError> {
-        let ids: Vec<u32> = self.model.prelude.clone().collect();
+    fn read_prefix_tokens(&mut self) -> Result<(), EngineError> {
+        let ids: Vec<u32> = self.model.prefix_tokens.clone().collect();
         for (i, ids) in ids.chunks(PREFILL_ROWS).enumerate() {
             let tokens = Tokens::Given(ids.to_vec());
-            let span = Span { slot: self.layout.origin(), first: i * PREFILL_ROWS, tokens, outputs: Outputs::None };
+            let span =
+                Span { slot: self.layout.initial_slot(), first: i * PREFILL_ROWS, tokens, outputs: Outputs::None };
             let table = StepTable::new(&Step { spans: vec![span] }, &self.layout)?;
             let program = self.programs.get(&mut *self.backend, &self.model.graph, &table)?;
             self.backend.step(program, &table)?;

@@ -79,7 +79,11 @@ pub(super) fn check(
         let bytes = layout.largest_piece(state);
         if bytes > info.max_binding {
             return Err(EngineError::Backend(BackendError::Limit {
-                what: format!("the memory `{}` of a context of {}", state.name, layout.context - model.prelude.len()),
+                what: format!(
+                    "the memory `{}` of a context of {}",
+                    state.name,
+                    layout.context - model.prefix_tokens.len()
+                ),
                 needed: format!("one buffer of {bytes} bytes"),
                 available: format!("{} bytes a buffer; choose a shorter context", info.max_binding),
             }));
@@ -89,7 +93,7 @@ pub(super) fn check(
     let (weights, state, workspace) = (weight_bytes(descs), layout.allocated(), workspace_bytes(&model.graph));
     let needed = weights + state + workspace;
     if needed > budget {
-        let (slots, context) = (layout.slots, layout.context - model.prelude.len());
+        let (slots, context) = (layout.slots, layout.context - model.prefix_tokens.len());
         return Err(EngineError::Budget { needed, budget, weights, state, workspace, slots, context });
     }
     Ok(())

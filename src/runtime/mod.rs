@@ -151,7 +151,7 @@ impl Engine {
 
     /// Tokens that one sequence can hold.
     pub fn context(&self) -> usize {
-        self.layout.context - self.model.prelude.len()
+        self.layout.context - self.model.prefix_tokens.len()
     }
 
     /// Opens a new, empty sequence.
@@ -168,7 +168,7 @@ impl Engine {
 
     /// Tokens that a sequence has read.
     pub fn length(&self, slot: SlotId) -> Result<usize, EngineError> {
-        Ok(self.slots.position(slot)? - self.model.prelude.len())
+        Ok(self.slots.position(slot)? - self.model.prefix_tokens.len())
     }
 
     /// Tokens that a sequence can still read.
@@ -241,7 +241,7 @@ impl Engine {
     /// Refuses a text that no slot can read: one that is empty, or that holds an id that stands for no text.
     pub(crate) fn check_text(&self, ids: &[u32]) -> Result<(), EngineError> {
         self.check_tokens(ids)?;
-        if let Some(&(field, id)) = self.model.stand_ins.iter().find(|(_, id)| ids.contains(id)) {
+        if let Some(&(field, id)) = self.model.placeholder_ids.iter().find(|(_, id)| ids.contains(id)) {
             return Err(EngineError::Placeholder { id, field });
         }
         if ids.is_empty() { Err(EngineError::EmptyPrompt) } else { Ok(()) }
@@ -280,12 +280,12 @@ impl Engine {
         Ok(self.backend.set_sampler(slot, sampler, seen)?)
     }
 
-    /// A sampler with the model's stop tokens added and a limit of `limit` tokens. Its `ends` are distinct, and may be
+    /// A sampler with the model's stop tokens added and a limit of `limit` tokens. Its `stop_token_ids` are distinct, and may be
     /// more than a device watches for.
     pub(crate) fn complete(&self, sampler: &Sampler, limit: usize) -> Sampler {
         let mut sampler = sampler.clone();
-        sampler.ends.extend(&self.stop_token_ids);
-        sampler.ends = stop_token_ids::distinct(sampler.ends);
+        sampler.stop_token_ids.extend(&self.stop_token_ids);
+        sampler.stop_token_ids = stop_token_ids::distinct(sampler.stop_token_ids);
         sampler.limit = u32::try_from(limit).unwrap_or(0);
         sampler
     }
@@ -360,7 +360,7 @@ impl Engine {
     }
 
     fn not_finite(&self, step: &Running, output: usize) -> EngineError {
-        let position = step.outputs.get(output).map_or(0, |position| position - self.model.prelude.len());
+        let position = step.outputs.get(output).map_or(0, |position| position - self.model.prefix_tokens.len());
         EngineError::NotFinite { position, kv: self.layout.kv_format, weights: self.weights }
     }
 
@@ -382,20 +382,20 @@ impl Engine {
     /// Restores a snapshot of `tokens` tokens into a sequence, its sampler included; the sequence goes on from there.
     /// [`EngineError::ContextFull`] where it is longer than the context.
     pub fn restore(&mut self, slot: SlotId, state: &SlotState, tokens: usize) -> Result<(), EngineError> {
-        let end = self.model.prelude.len() + tokens;
+        let end = self.model.prefix_tokens.len() + tokens;
         if tokens > self.context() {
             return Err(EngineError::ContextFull { tokens, used: 0, context: self.context() });
         }
         if let Some(pages) = self.slots.reserve(slot, end)? {
             self.backend.set_pages(slot, pages)?;
         }
-        self.backend.import(slot, state)?;
+        self.backend.restore(slot, state)?;
         self.slots.restore(slot, end, state.sampler.last.is_some())
     }
 
     /// Copies a sequence's state out, its sampler included.
     pub async fn snapshot(&mut self, slot: SlotId) -> Result<SlotState, EngineError> {
         let position = self.slots.position(slot)?;
-        Ok(self.backend.export(slot, position).await?)
+        Ok(self.backend.snapshot(slot, position).await?)
     }
 }

@@ -17,9 +17,9 @@ impl Purpose {
     /// Refuses a model whose head does not serve the purpose.
     pub(crate) fn check(self, head: &Head) -> Result<(), EngineError> {
         match (self, head) {
-            (Self::Generate, Head::Words) | (Self::Score, Head::Scores(_)) => Ok(()),
-            (Self::Generate, Head::Scores(labels)) => Err(EngineError::NotCausalLm(labels.join(", "))),
-            (Self::Score, Head::Words) => Err(EngineError::NotClassification),
+            (Self::Generate, Head::CausalLm) | (Self::Score, Head::Classification(_)) => Ok(()),
+            (Self::Generate, Head::Classification(labels)) => Err(EngineError::NotCausalLm(labels.join(", "))),
+            (Self::Score, Head::CausalLm) => Err(EngineError::NotClassification),
         }
     }
 }

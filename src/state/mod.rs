@@ -4,7 +4,7 @@
 //! and one for values: first the `pinned` rows, the same for every sequence and stored once, then
 //! either pages (global attention) or one ring a slot (a window). Every backend finds the row of a
 //! position by [`KvLayout::row`]. Convolution columns and recurrent states lie slot after slot, in f32;
-//! behind those of the users' slots lies the *initial state* ([`StateLayout::origin`]): a sequence's state when
+//! behind those of the users' slots lies the *initial state* ([`StateLayout::initial_slot`]): a sequence's state when
 //! nothing but the pinned positions has been read. A slot begins as a copy of it.
 
 mod pages;
@@ -199,7 +199,7 @@ impl StateLayout {
     }
 
     /// The slot of the initial state, behind the users' slots.
-    pub fn origin(&self) -> SlotId {
+    pub fn initial_slot(&self) -> SlotId {
         SlotId(self.slots as u32)
     }
 

@@ -44,7 +44,7 @@ pub struct Sampler {
     /// The same seed draws the same text, on the same device.
     pub seed: u64,
     /// Stop token ids, after which the slot is finished; [`MOST_ENDS`] at most.
-    pub ends: Vec<u32>,
+    pub stop_token_ids: Vec<u32>,
     /// Most tokens that the slot chooses until it is finished; 0: any number.
     pub limit: u32,
 }
@@ -60,7 +60,7 @@ impl Default for Sampler {
             frequency: 0.0,
             presence: 0.0,
             seed: 0,
-            ends: vec![],
+            stop_token_ids: vec![],
             limit: 0,
         }
     }
@@ -132,9 +132,9 @@ impl Sampler {
                 return fault(name, value, "from -10000 to 10000 (0 is none)");
             }
         }
-        if self.ends.len() > MOST_ENDS {
+        if self.stop_token_ids.len() > MOST_ENDS {
             const { assert!(MOST_ENDS == 16, "the message says so") };
-            let value = self.ends.len().to_string();
+            let value = self.stop_token_ids.len().to_string();
             return Err(SamplerError { name: "a number of end tokens", value, wanted: "16 at most" });
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Sampler {
     pub fn words(&self) -> [u32; SAMPLER_WORDS] {
         let mut words = [0; SAMPLER_WORDS];
         let temperature = if self.is_greedy() { 0.0 } else { self.temperature };
-        let ends = self.ends.len().min(MOST_ENDS);
+        let ends = self.stop_token_ids.len().min(MOST_ENDS);
         for (word, value) in [
             (TEMPERATURE, temperature.to_bits()),
             (TOP_K, self.top_k),
@@ -171,7 +171,7 @@ impl Sampler {
         ] {
             words[word as usize] = value;
         }
-        words[ENDS as usize..][..ends].copy_from_slice(&self.ends[..ends]);
+        words[ENDS as usize..][..ends].copy_from_slice(&self.stop_token_ids[..ends]);
         words
     }
 }
@@ -219,12 +219,12 @@ impl SamplerState {
             frequency: number(FREQUENCY),
             presence: number(PRESENCE),
             seed: u64::from(word(SEED)) | u64::from(word(SEED + 1)) << 32,
-            ends: words[ENDS as usize..][..ends].to_vec(),
+            stop_token_ids: words[ENDS as usize..][..ends].to_vec(),
             limit: word(LIMIT),
         };
         // No sampler was set yet.
         if words[..SEED as usize].iter().all(|&word| word == 0) {
-            sampler = Sampler { ends: sampler.ends, limit: sampler.limit, ..Sampler::default() };
+            sampler = Sampler { stop_token_ids: sampler.stop_token_ids, limit: sampler.limit, ..Sampler::default() };
         }
         Self {
             sampler,
@@ -283,7 +283,7 @@ mod tests {
             frequency: -0.5,
             presence: 0.25,
             seed: 0x0123_4567_89ab_cdef,
-            ends: vec![7, 0, 9],
+            stop_token_ids: vec![7, 0, 9],
             limit: 12,
         };
         let state = SamplerState { sampler, chosen: 5, finished: true, failed: true, last: Some(3), counts: vec![] };
@@ -306,7 +306,7 @@ mod tests {
             (Sampler { min_p: 1.0, ..good.clone() }, "min-p of 1"),
             (Sampler { repetition: 0.0, ..good.clone() }, "repetition penalty of 0"),
             (Sampler { presence: f32::INFINITY, ..good.clone() }, "presence penalty of inf"),
-            (Sampler { ends: vec![1; 17], ..good.clone() }, "end tokens of 17"),
+            (Sampler { stop_token_ids: vec![1; 17], ..good.clone() }, "end tokens of 17"),
         ] {
             assert!(bad.check().expect_err(word).to_string().contains(word), "{bad:?}");
         }

@@ -232,8 +232,8 @@ fn conv(long: usize) -> Vec<OpCase> {
         let (b, out) = conv_graph(channels, d_conv, bias, function);
         let detail = format!("{channels} channels, kernel of {d_conv}, bias {bias}, {function:?}");
         cases.push(ragged(long, Script::new("conv", detail.clone(), b.clone(), &[out])));
-        let script = Script::new("conv_append", format!("{detail}: from the origin, copied"), b, &[out]);
-        cases.push(ragged(long, script.prelude(5).step(&[(0, 1), (1, 2)]).copy(0, 2).step(&[(2, 1), (0, 1)])));
+        let script = Script::new("conv_append", format!("{detail}: from the initial state, copied"), b, &[out]);
+        cases.push(ragged(long, script.prefix_tokens(5).step(&[(0, 1), (1, 2)]).copy(0, 2).step(&[(2, 1), (0, 1)])));
     }
     cases
 }
@@ -321,14 +321,14 @@ fn attention(long: usize) -> Vec<OpCase> {
         for format in [KvFormat::F32, KvFormat::F16] {
             let (b, outs) = heads.graph();
             let script = Script::new("attention", heads.detail(format), b, &outs).kv_format(format);
-            let script = if heads.pinned > 0 { script.prelude(heads.pinned) } else { script };
+            let script = if heads.pinned > 0 { script.prefix_tokens(heads.pinned) } else { script };
             // A difference in the last place of what goes into f16 is one of 2^-11 of what comes out.
             let tolerance = if format == KvFormat::F16 { 1e-5 } else { 2e-6 };
             cases.push(ragged(long, script.tolerance(tolerance)));
         }
         let (b, outs) = heads.graph();
         let script = Script::new("kv_append", format!("{}: copied", heads.detail(KvFormat::F32)), b, &outs);
-        let script = if heads.pinned > 0 { script.prelude(heads.pinned) } else { script };
+        let script = if heads.pinned > 0 { script.prefix_tokens(heads.pinned) } else { script };
         let script = script.step(&[(0, 70), (1, 3)]).copy(0, 2).step(&[(2, 1), (0, 1)]).step(&[(0, 150), (2, 20)]);
         cases.push(script.copy(1, 0).step(&[(0, 2), (1, 2), (2, 1)]).finish());
     }
@@ -355,7 +355,7 @@ fn selective_scan(long: usize) -> Vec<OpCase> {
         cases.push(ragged(long, Script::new("selective_scan", detail.clone(), b.clone(), &[out])));
         // Steps from almost none to far past where softplus turns linear.
         let wild = Script::new("selective_scan", format!("{detail}: wild"), b, &[out]).scale(8.0).tolerance(1e-5);
-        cases.push(ragged(long, wild.prelude(40).step(&[(0, 31)]).copy(0, 1)));
+        cases.push(ragged(long, wild.prefix_tokens(40).step(&[(0, 31)]).copy(0, 1)));
     }
     cases
 }
@@ -386,7 +386,7 @@ fn ssd_scan(long: usize) -> Vec<OpCase> {
         let detail = format!("{heads} heads of {p} x {n}, {groups} groups, limit {limit:?}");
         cases.push(ragged(long, Script::new("ssd_scan", detail.clone(), b.clone(), &[out]).tolerance(4e-6)));
         let copied = Script::new("ssd_scan", format!("{detail}: copied"), b, &[out]).tolerance(4e-6);
-        cases.push(ragged(long, copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
+        cases.push(ragged(long, copied.prefix_tokens(3).step(&[(0, 31)]).copy(0, 1)));
     }
     cases
 }
@@ -415,7 +415,7 @@ fn gated_delta(long: usize) -> Vec<OpCase> {
         let detail = format!("{heads}/{key_heads} heads of {key} x {value}");
         cases.push(ragged(long, Script::new("gated_delta", detail.clone(), b.clone(), &[out])));
         let copied = Script::new("gated_delta", format!("{detail}: copied"), b.clone(), &[out]);
-        cases.push(ragged(long, copied.prelude(3).step(&[(0, 31)]).copy(0, 1)));
+        cases.push(ragged(long, copied.prefix_tokens(3).step(&[(0, 31)]).copy(0, 1)));
         // All or nothing is forgotten, and all or nothing corrected.
         let wild = Script::new("gated_delta", format!("{detail}: wild"), b, &[out]).scale(8.0);
         cases.push(ragged(long, wild.tolerance(1e-5)));

@@ -3,9 +3,9 @@
 #![allow(dead_code, reason = "every test program uses its own part of this")]
 
 pub mod cases;
+pub mod checks;
 pub mod not_finite;
 mod random;
-pub mod refusals;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +54,7 @@ pub enum Action {
     /// [`Backend::export`] from the first slot at its position, [`Backend::import`] into the second.
     Move(SlotId, usize, SlotId),
     /// [`Backend::export`], to be compared.
-    Export(SlotId, usize),
+    Snapshot(SlotId, usize),
 }
 
 impl OpCase {
@@ -208,11 +208,11 @@ pub fn run_case(backend: &mut dyn Backend, case: &OpCase) -> Result<CaseResult> 
             Action::Sampler(slot, sampler, seen) => backend.set_sampler(*slot, sampler, seen)?,
             Action::Reset(slot) => backend.reset(*slot)?,
             Action::Move(from, position, to) => {
-                let state = block_on(backend.export(*from, *position))?;
-                backend.import(*to, &state)?;
+                let state = block_on(backend.snapshot(*from, *position))?;
+                backend.restore(*to, &state)?;
                 result.states.push(state);
             }
-            Action::Export(slot, position) => result.states.push(block_on(backend.export(*slot, *position))?),
+            Action::Snapshot(slot, position) => result.states.push(block_on(backend.snapshot(*slot, *position))?),
         }
     }
     Ok(result)

@@ -175,7 +175,7 @@ pub fn keys_and_values(backend: &mut dyn Backend) {
                     row[WIDTH + at] = x;
                     let table = loaded.step(&[(0, Some(1))], Outputs::None, &row);
                     loaded.backend.step(loaded.program, &table).expect("a step");
-                    let saved = block_on(loaded.backend.export(SlotId(0), 1)).expect("a memory");
+                    let saved = block_on(loaded.backend.snapshot(SlotId(0), 1)).expect("a memory");
                     let kept: Vec<f32> = saved.tensors.iter().flat_map(|tensor| &tensor.data).copied().collect();
                     let wanted = match format {
                         KvFormat::F32 => x,
@@ -199,14 +199,14 @@ pub fn keys_and_values(backend: &mut dyn Backend) {
             // A memory from where they are f32.
             let data = EDGE.iter().flat_map(|(x, _)| [*x; WIDTH]).collect::<Vec<_>>();
             let positions: Vec<u32> = (0..EDGE.len() as u32).collect();
-            let mut saved = block_on(loaded.backend.export(SlotId(0), 0)).expect("a memory");
+            let mut saved = block_on(loaded.backend.snapshot(SlotId(0), 0)).expect("a memory");
             saved.position = EDGE.len();
             for tensor in &mut saved.tensors {
                 let (name, shape) = (tensor.name.clone(), vec![EDGE.len(), 1, WIDTH]);
                 *tensor = StateTensor { name, shape, positions: positions.clone(), data: data.clone() };
             }
-            loaded.backend.import(SlotId(1), &saved).expect("it fits");
-            let back = block_on(loaded.backend.export(SlotId(1), EDGE.len())).expect("a memory");
+            loaded.backend.restore(SlotId(1), &saved).expect("it fits");
+            let back = block_on(loaded.backend.snapshot(SlotId(1), EDGE.len())).expect("a memory");
             for (i, y) in back.tensors[0].data.iter().enumerate() {
                 let (x, held) = EDGE[i / WIDTH];
                 assert_eq!(y.is_nan(), x.is_nan() || format == KvFormat::F16 && !held, "{x} came back as {y}");

@@ -13,7 +13,7 @@ use super::{Action, OpCase, Random};
 pub struct Script {
     case: OpCase,
     random: Random,
-    /// Next position of every slot and of the origin.
+    /// Next position of every slot and of the initial state.
     positions: Vec<usize>,
     /// Ids below this are fed; 1 where the graph has no embedding.
     vocabulary: usize,
@@ -103,11 +103,11 @@ impl Script {
         self
     }
 
-    /// Reads the pinned positions into the origin and begins every slot from there.
-    pub fn prelude(mut self, length: usize) -> Self {
-        let origin = self.case.layout.origin();
-        self = self.spans(vec![(origin, length)], false);
-        for slot in 0..origin.0 {
+    /// Reads the pinned positions into the initial state and begins every slot from there.
+    pub fn prefix_tokens(mut self, length: usize) -> Self {
+        let initial = self.case.layout.initial_slot();
+        self = self.spans(vec![(initial, length)], false);
+        for slot in 0..initial.0 {
             self.case.actions.push(Action::Reset(SlotId(slot)));
             self.positions[slot as usize] = length;
         }
@@ -128,7 +128,7 @@ impl Script {
             let position = &mut self.positions[slot.0 as usize];
             let ids = (0..length).map(|_| self.random.below(self.vocabulary) as u32).collect();
             let tokens = if sampled { Tokens::Sampled } else { Tokens::Given(ids) };
-            let outputs = if slot == self.case.layout.origin() { Outputs::None } else { self.outputs };
+            let outputs = if slot == self.case.layout.initial_slot() { Outputs::None } else { self.outputs };
             step.spans.push(Span { slot, first: *position, tokens, outputs });
             *position += length;
         }
@@ -143,7 +143,7 @@ impl Script {
     pub fn finish(mut self) -> OpCase {
         if !self.case.graph.states.is_empty() {
             for (slot, &position) in self.positions.iter().take(3).enumerate() {
-                self.case.actions.push(Action::Export(SlotId(slot as u32), position));
+                self.case.actions.push(Action::Snapshot(SlotId(slot as u32), position));
             }
         }
         self.case
@@ -163,7 +163,7 @@ fn weight(recipe: &WeightRecipe, format: WeightFormat, random: &mut Random) -> (
             let row = (0..part.columns()).map(|_| part.map.apply(random.normal()) * part.scale);
             let (row, at) = (row.collect::<Vec<f32>>(), bytes.len());
             bytes.resize(at + format.row_bytes(recipe.columns), 0);
-            assert!(format.encode(&row, Rounding::Plain, &mut bytes[at..]), "noise is finite");
+            assert!(format.encode(&row, Rounding::Absmax, &mut bytes[at..]), "noise is finite");
         }
     }
     let (name, rows, columns, class) = (recipe.name.clone(), recipe.rows, recipe.columns, recipe.class);

@@ -181,7 +181,7 @@ fn hymba_inside() {
             }));
             let keep = pairs.iter().map(|(value, ..)| value.clone()).collect();
             let mut engine = load(&place, &checkpoint(case), Setting { keep, ..Setting::default() });
-            let meta = engine.model().prelude.len();
+            let meta = engine.model().prefix_tokens.len();
             let slot = engine.open().expect("a slot");
             let step = engine.enqueue(slot, &golden.ids("p0.input_ids"), Outputs::Last).expect("a step");
             let mut worst = Worst::new(format!("inside {case} on {}", place.name), INSIDE * place.slack);

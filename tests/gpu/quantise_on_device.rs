@@ -39,7 +39,7 @@ fn rows_of(backend: &mut dyn Backend, desc: &WeightDesc, fill: impl FnOnce(&mut 
 
 fn encoded(numbers: &[f32], format: WeightFormat) -> Vec<u8> {
     let mut bytes = vec![0; format.row_bytes(numbers.len())];
-    format.encode(numbers, Rounding::Plain, &mut bytes);
+    format.encode(numbers, Rounding::Absmax, &mut bytes);
     bytes
 }
 
@@ -111,11 +111,11 @@ pub fn rounds_as_the_host_does() {
         let mut backend = wait(WebGpuBackend::new(&options)).expect("the adapter opens");
         assert!(backend.quantises());
         for (to, rounding) in [
-            (Quantised::Q8, Rounding::Plain),
-            (Quantised::Q4, Rounding::Plain),
-            (Quantised::Q4, Rounding::Searched),
-            (Quantised::Q4m, Rounding::Plain),
-            (Quantised::Q4m, Rounding::Searched),
+            (Quantised::Q8, Rounding::Absmax),
+            (Quantised::Q4, Rounding::Absmax),
+            (Quantised::Q4, Rounding::MseSearch),
+            (Quantised::Q4m, Rounding::Absmax),
+            (Quantised::Q4m, Rounding::MseSearch),
         ] {
             for (shape, from, scale) in [
                 ((13, 5), WeightFormat::Bf16, 1.0),
@@ -219,7 +219,7 @@ fn what_cannot_be_quantised_is_refused() {
     let mut refusal = |format, bytes: &[u8]| {
         let desc = WeightDesc { name: "w".into(), rows: 2, columns: 4, format, class: WeightClass::Matrix };
         backend.create_weight(WeightId(0), &desc).expect("room");
-        let block = SourceBlock { first: 0, bytes, format: WeightFormat::F32, scale: 1.0, rounding: Rounding::Plain };
+        let block = SourceBlock { first: 0, bytes, format: WeightFormat::F32, scale: 1.0, rounding: Rounding::Absmax };
         wait(backend.quantise_weight(WeightId(0), block)).expect_err("nonsense").to_string()
     };
     assert!(refusal(WeightFormat::F16, &[0; 32]).contains("quantised"));

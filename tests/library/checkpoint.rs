@@ -175,7 +175,7 @@ fn weights_are_what_the_recipes_say() {
                     WeightFormat::Quantised(format) => {
                         let mut bytes = vec![0; desc.bytes() as usize];
                         let rows = numbers.chunks(desc.columns).zip(bytes.chunks_mut(desc.row_bytes()));
-                        rows.for_each(|(x, row)| assert!(quantise_row(x, format, Rounding::Searched, row)));
+                        rows.for_each(|(x, row)| assert!(quantise_row(x, format, Rounding::MseSearch, row)));
                         bytes
                     }
                 };

@@ -1,6 +1,6 @@
 //! What the CPU backend refuses.
 
-use crate::common::refusals;
+use crate::common::checks;
 use selvedge::backend::Backend;
 use selvedge::backend::cpu::CpuBackend;
 
@@ -10,30 +10,30 @@ fn open() -> Box<dyn Backend> {
 
 #[test]
 fn steps_that_do_not_fit_are_refused() {
-    refusals::steps(open);
+    checks::steps(open);
 }
 
 #[test]
 fn values_that_are_not_kept_are_refused() {
-    refusals::values(open);
+    checks::values(open);
 }
 
 #[test]
 fn weights_that_do_not_fit_are_refused() {
-    refusals::weights(open);
+    checks::weights(open);
 }
 
 #[test]
 fn slots_that_do_not_fit_are_refused() {
-    refusals::slots(open);
+    checks::slots(open);
 }
 
 #[test]
 fn memories_that_do_not_fit_are_refused() {
-    refusals::memories(open);
+    checks::memories(open);
 }
 
 #[test]
 fn no_step_table_is_fatal() {
-    refusals::tables(open);
+    checks::tables(open);
 }

@@ -7,7 +7,7 @@
 mod child;
 
 use crate::common::cases::unquantised;
-use crate::common::{compare, not_finite, refusals, starts_every_op};
+use crate::common::{checks, compare, not_finite, starts_every_op};
 use crate::support::{Golden, Place, Setting, Worst, checkpoint, families, load, tolerance, wait};
 use child::on_emulator;
 use selvedge::arch::HymbaWindow;
@@ -125,12 +125,12 @@ fn open() -> Box<dyn Backend> {
 #[test]
 fn what_contradicts_an_earlier_call_is_refused() {
     on_emulator("cuda::what_contradicts_an_earlier_call_is_refused", "forward", || {
-        refusals::steps(open);
-        refusals::values(open);
-        refusals::weights(open);
-        refusals::slots(open);
-        refusals::memories(open);
-        refusals::tables(open);
+        checks::steps(open);
+        checks::values(open);
+        checks::weights(open);
+        checks::slots(open);
+        checks::memories(open);
+        checks::tables(open);
     });
 }
 

@@ -99,8 +99,8 @@ fn slots_are_opened_closed_and_told_apart() {
     engine.close(a).expect("an open slot");
     assert!(matches!(refusal(engine.close(a)), EngineError::SlotClosed(_)));
     assert!(matches!(refusal(engine.enqueue(a, &[3], Outputs::Last)), EngineError::SlotClosed(_)));
-    let origin = engine.layout().origin();
-    assert!(matches!(refusal(engine.enqueue(origin, &[3], Outputs::Last)), EngineError::SlotClosed(2)));
+    let initial = engine.layout().initial_slot();
+    assert!(matches!(refusal(engine.enqueue(initial, &[3], Outputs::Last)), EngineError::SlotClosed(2)));
 
     // A span goes on where its slot ends, and nowhere else.
     let mut span = engine.span(b, Tokens::Given(vec![3]), Outputs::Last).expect("a span");

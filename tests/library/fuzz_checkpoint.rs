@@ -203,7 +203,7 @@ fn run(memory: Memory, choice: WeightChoice) -> Reached {
         return Reached::Opened;
     };
     // What `inspect` shows and a backend would allocate: no overflow.
-    let layout = StateLayout::new(&model.graph, 1, model.context + model.prelude.len(), KvFormat::F16);
+    let layout = StateLayout::new(&model.graph, 1, model.context + model.prefix_tokens.len(), KvFormat::F16);
     assert!(layout.bytes().at(model.context as u64) <= layout.allocated());
     let (mut sink, mut progress) = (Null::default(), |_: checkpoint::LoadProgress| {});
     match pollster::block_on(checkpoint::load(&checkpoint, &model.graph, choice, &mut sink, &mut progress)) {

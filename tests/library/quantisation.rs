@@ -11,14 +11,14 @@ use selvedge::formats::Rounding;
 use selvedge::runtime::{Engine, EngineOptions};
 
 const SETTINGS: [(WeightChoice, Rounding); 8] = [
-    (WeightChoice::F32, Rounding::Plain),
-    (WeightChoice::F16, Rounding::Plain),
-    (WeightChoice::Bf16, Rounding::Plain),
-    (WeightChoice::Q8, Rounding::Plain),
-    (WeightChoice::Q4, Rounding::Plain),
-    (WeightChoice::Q4, Rounding::Searched),
-    (WeightChoice::Q4m, Rounding::Plain),
-    (WeightChoice::Q4m, Rounding::Searched),
+    (WeightChoice::F32, Rounding::Absmax),
+    (WeightChoice::F16, Rounding::Absmax),
+    (WeightChoice::Bf16, Rounding::Absmax),
+    (WeightChoice::Q8, Rounding::Absmax),
+    (WeightChoice::Q4, Rounding::Absmax),
+    (WeightChoice::Q4, Rounding::MseSearch),
+    (WeightChoice::Q4m, Rounding::Absmax),
+    (WeightChoice::Q4m, Rounding::MseSearch),
 ];
 
 fn load(place: &Place, checkpoint: &Checkpoint, weights: WeightChoice, rounding: Rounding) -> Engine {
@@ -58,7 +58,7 @@ fn the_demo_model_keeps_its_wits() {
     let questions = demo::questions(demo::asked(6));
     let text = conversations(&questions);
     let place = crate::support::cpu();
-    let mut reference = load(&place, &checkpoint, WeightChoice::F32, Rounding::Plain);
+    let mut reference = load(&place, &checkpoint, WeightChoice::F32, Rounding::Absmax);
     let ids = reference.tokenizer().expect("a tokenizer").encode_prompt(&text).expect("ids");
     let bytes = |engine: &Engine| engine.weight_bytes() as f64 / 1e6;
     println!("| weights | MB | right | perplexity | mean KL | top-1 |\n|---|---|---|---|---|---|");
@@ -79,7 +79,7 @@ fn the_demo_model_keeps_its_wits() {
         // Half a point for 8 bits and more, three for 4.
         let points = if matches!(weights, WeightChoice::Q4 | WeightChoice::Q4m) { 3.0 } else { 0.5 };
         let most = (points / 100.0 * questions.len() as f64).max(1.0) as usize;
-        if (weights, rounding) != (WeightChoice::Q4, Rounding::Plain) {
+        if (weights, rounding) != (WeightChoice::Q4, Rounding::Absmax) {
             assert!(right + most >= questions.len(), "{weights:?}: {right} of {}", questions.len());
         }
         kls.push(((weights, rounding), found.mean_kl()));
@@ -88,10 +88,10 @@ fn the_demo_model_keeps_its_wits() {
     // The search minimises squared errors, not divergence: where a minimum makes groups fit well anyway, little is
     // left to win.
     for (weights, most) in [(WeightChoice::Q4, 0.9), (WeightChoice::Q4m, 1.2)] {
-        let (plain, searched) = (kl(weights, Rounding::Plain), kl(weights, Rounding::Searched));
+        let (plain, searched) = (kl(weights, Rounding::Absmax), kl(weights, Rounding::MseSearch));
         assert!(searched < most * plain, "{weights:?}: {searched} by MSE search, {plain} by absmax");
     }
-    assert!(kl(WeightChoice::Q8, Rounding::Plain) < kl(WeightChoice::Q4m, Rounding::Searched));
+    assert!(kl(WeightChoice::Q8, Rounding::Absmax) < kl(WeightChoice::Q4m, Rounding::MseSearch));
 }
 
 #[test]
@@ -102,9 +102,9 @@ fn every_family_stays_near_itself() {
         let (checkpoint, golden) = (crate::support::checkpoint(family), Golden::open(family));
         let prompt = ["input_ids", "p0.input_ids"].into_iter().find(|name| golden.find(name).is_some());
         let ids = golden.ids(prompt.unwrap_or_else(|| panic!("{family}: no prompt")));
-        let mut reference = load(&place, &checkpoint, WeightChoice::F32, Rounding::Plain);
+        let mut reference = load(&place, &checkpoint, WeightChoice::F32, Rounding::Absmax);
         for weights in [WeightChoice::Q8, WeightChoice::Q4, WeightChoice::Q4m] {
-            let mut engine = load(&place, &checkpoint, weights, Rounding::Searched);
+            let mut engine = load(&place, &checkpoint, weights, Rounding::MseSearch);
             let found = compare(&mut engine, &mut reference, &ids, ids.len());
             println!(
                 "| {family} | {} | {:.6} | {:.1} % |",

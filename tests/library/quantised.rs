@@ -30,7 +30,7 @@ proptest! {
         let count = groups * GROUP + 2 * rest;
         let numbers: Vec<f32> = bell(count, seed).iter().map(|x| x * 10f32.powi(magnitude) ).collect();
         for format in FORMATS {
-            let decoded = round_trip(&numbers, format, Rounding::Plain);
+            let decoded = round_trip(&numbers, format, Rounding::Absmax);
             for (numbers, decoded) in numbers.chunks(GROUP).zip(decoded.chunks(GROUP)) {
                 let most = numbers.iter().fold(0.0_f32, |most, x| x.abs().max(most));
                 let spread = numbers.iter().fold(f32::MIN, |m, x| x.max(m)) - numbers.iter().fold(f32::MAX, |m, x| x.min(m));
@@ -55,7 +55,7 @@ proptest! {
         numbers[count] *= outlier;
         for format in FORMATS {
             let (plain, searched) =
-                (round_trip(&numbers, format, Rounding::Plain), round_trip(&numbers, format, Rounding::Searched));
+                (round_trip(&numbers, format, Rounding::Absmax), round_trip(&numbers, format, Rounding::MseSearch));
             for ((x, plain), searched) in numbers.chunks(GROUP).zip(plain.chunks(GROUP)).zip(searched.chunks(GROUP)) {
                 let (plain, searched) = (squared_error(x, plain), squared_error(x, searched));
                 prop_assert!(searched <= plain * 1.0001, "{}: {searched:e} after {plain:e}", format.name());
@@ -69,7 +69,7 @@ fn the_search_wins_what_it_is_for() {
     let numbers = bell(256 * GROUP, 7);
     for (format, most) in [(Quantised::Q4, 0.80), (Quantised::Q4m, 0.85)] {
         let [plain, searched] =
-            [Rounding::Plain, Rounding::Searched].map(|r| squared_error(&numbers, &round_trip(&numbers, format, r)));
+            [Rounding::Absmax, Rounding::MseSearch].map(|r| squared_error(&numbers, &round_trip(&numbers, format, r)));
         println!("{}: {:.3} of the squared error of absmax rounding", format.name(), searched / plain);
         assert!(searched < most * plain, "{}: {searched:e} of {plain:e}", format.name());
     }
@@ -78,7 +78,7 @@ fn the_search_wins_what_it_is_for() {
 #[test]
 fn extremes_survive() {
     for format in FORMATS {
-        for rounding in [Rounding::Plain, Rounding::Searched] {
+        for rounding in [Rounding::Absmax, Rounding::MseSearch] {
             assert_eq!(round_trip(&[0.0; 40], format, rounding), [0.0; 40]);
             let one = round_trip(&[-3.0, 3.0], format, rounding);
             assert!((one[0] + 3.0).abs() < 0.25 && (one[1] - 3.0).abs() < 0.25, "{}: {one:?}", format.name());

@@ -170,7 +170,7 @@ fn a_finished_slot_remembers_what_it_had_read() {
 
             // The same again, with a token of the middle as its end.
             let end = free.iter().position(|token| *token == free[9]).expect("a token");
-            let sampler = Sampler { ends: vec![free[end]], ..sampler };
+            let sampler = Sampler { stop_token_ids: vec![free[end]], ..sampler };
             let options = GenerateOptions { sampler, ..options };
             let (tokens, reason) = generate(&mut engine, slot, &PROMPT, &options);
             assert_eq!((&tokens[..], reason), (&free[..=end], FinishReason::Stop), "{} {model}", place.name);

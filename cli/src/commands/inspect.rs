@@ -158,8 +158,8 @@ impl Report {
             parameters: model.graph.parameters(),
             layers: model.layers,
             labels: match &model.head {
-                Head::Words => vec![],
-                Head::Scores(labels) => labels.clone(),
+                Head::CausalLm => vec![],
+                Head::Classification(labels) => labels.clone(),
             },
             context,
             kv: match kv {
@@ -213,7 +213,7 @@ fn paper_bytes(model: &Model) -> u64 {
 
 /// One sequence's state after `tokens` tokens behind the learned ones, by kind.
 fn state(model: &Model, kv: KvFormat, tokens: u64) -> StateBytes {
-    StateLayout::new(&model.graph, 1, tokens as usize + model.prelude.len(), kv).bytes()
+    StateLayout::new(&model.graph, 1, tokens as usize + model.prefix_tokens.len(), kv).bytes()
 }
 
 impl fmt::Display for Report {

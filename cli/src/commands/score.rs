@@ -35,8 +35,8 @@ impl Args {
         let slot = engine.open()?;
         let scores = engine.score(slot, &ids).await?;
         let labels = match &engine.model().head {
-            Head::Scores(labels) => labels.as_slice(),
-            Head::Words => &[],
+            Head::Classification(labels) => labels.as_slice(),
+            Head::CausalLm => &[],
         };
         let report = if self.json {
             let scores = labels.iter().zip(&scores).map(|(label, score)| json!({ "label": label, "score": score }));

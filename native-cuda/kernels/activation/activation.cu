@@ -1,7 +1,7 @@
 // activation: out[r, c] = function(x[r, c]) * scale
 //
 // Tiling: a thread a column, 256 columns a block, blockIdx.y strides over the rows. No barriers.
-// Limits: none. Source: the twin, src/backend/cpu/activation.rs.
+// Limits: none. Source: the CPU reference, src/backend/cpu/activation.rs.
 #include "prelude.cuh"
 
 struct ActivationParams {

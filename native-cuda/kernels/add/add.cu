@@ -1,7 +1,7 @@
 // add: out[r, c] = a[r, c] + scale * b[r, c]
 //
 // Tiling: a thread a column, 256 columns a block, blockIdx.y strides over the rows. No barriers.
-// Limits: none. Source: the twin, src/backend/cpu/add.rs.
+// Limits: none. Source: the CPU reference, src/backend/cpu/add.rs.
 #include "prelude.cuh"
 
 struct AddParams {

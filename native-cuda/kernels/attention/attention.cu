@@ -8,7 +8,7 @@
 // the four are merged in shared memory.
 // Barriers: after the query is staged, before the merge; of a warp, around the weights of a tile.
 // Limits: heads of keys and of values up to 256 columns.
-// Source: the twin, src/backend/cpu/attention.rs; online softmax: Milakov and Gimelshein, arXiv:1805.02867.
+// Source: the CPU reference, src/backend/cpu/attention.rs; online softmax: Milakov and Gimelshein, arXiv:1805.02867.
 #include "prelude.cuh"
 
 constexpr u32 WARPS = 4;

@@ -3,7 +3,7 @@
 //
 // Tiling: a thread a channel, 256 channels a block, blockIdx.y strides over the rows; the weights are read
 // again by every row, from cache. No barriers. Reads the state, never writes it: see conv_append.
-// Limits: none. Source: the twin, src/backend/cpu/conv.rs.
+// Limits: none. Source: the CPU reference, src/backend/cpu/conv.rs.
 #include "prelude.cuh"
 
 struct ConvParams {

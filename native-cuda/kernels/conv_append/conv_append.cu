@@ -3,7 +3,7 @@
 // Tiling: a thread a channel, 256 channels a block, blockIdx.y strides over the spans. A thread moves its
 // channel's rows from the oldest on: row i takes row i + rows of (the state, then the span), so that it
 // never reads what it has overwritten. No barriers; runs after conv.
-// Limits: none. Source: the twin, src/backend/cpu/conv_append.rs.
+// Limits: none. Source: the CPU reference, src/backend/cpu/conv_append.rs.
 #include "prelude.cuh"
 
 struct ConvAppendParams {

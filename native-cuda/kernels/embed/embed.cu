@@ -3,7 +3,7 @@
 // Tiling: a thread a column, 256 columns a block, blockIdx.y strides over the rows. No barriers.
 // The token of a row is the step table's, or the one last sampled in the row's slot, which never leaves
 // the device. The host checks ids before a step; an id past the table reads as zeros all the same.
-// Limits: none. Source: the twin, src/backend/cpu/embed.rs.
+// Limits: none. Source: the CPU reference, src/backend/cpu/embed.rs.
 #include "prelude.cuh"
 
 struct EmbedParams {

@@ -1,7 +1,7 @@
 // gate: out[r, c] = function(gate[r, c]) * x[r, c]
 //
 // Tiling: a thread a column, 256 columns a block, blockIdx.y strides over the rows. No barriers.
-// Limits: none. Source: the twin, src/backend/cpu/gate.rs.
+// Limits: none. Source: the CPU reference, src/backend/cpu/gate.rs.
 #include "prelude.cuh"
 
 struct GateParams {

@@ -8,7 +8,7 @@
 // registers and walks through the span row by row; the warps add up in shared memory. Parallel over columns
 // only: the form in chunks is not here yet.
 // Barriers: two a row. Limits: keys of up to 256 columns.
-// Source: the twin, src/backend/cpu/gated_delta.rs; Yang, Kautz and Hatamizadeh, arXiv:2412.06464.
+// Source: the CPU reference, src/backend/cpu/gated_delta.rs; Yang, Kautz and Hatamizadeh, arXiv:2412.06464.
 #include "prelude.cuh"
 
 constexpr u32 COLUMNS = WARP, PARTS = 8;

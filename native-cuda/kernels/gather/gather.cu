@@ -1,7 +1,7 @@
 // gather: out[o, c] = x[output_row(o), c], the rows whose logits are wanted
 //
 // Tiling: a thread a column, 256 columns a block, blockIdx.y strides over the outputs. No barriers.
-// Limits: none. Source: the twin, src/backend/cpu/gather.rs.
+// Limits: none. Source: the CPU reference, src/backend/cpu/gather.rs.
 #include "prelude.cuh"
 
 struct GatherParams {

@@ -3,7 +3,7 @@
 // Tiling: a thread a column, keys first, then values; 256 columns a block, blockIdx.y strides over the
 // rows. A span longer than a ring meets some of its rows twice: the later position wins, the earlier one
 // is not written at all, so that no two threads write one place. No barriers; runs after the last reader.
-// Limits: none. Source: the twin, src/backend/cpu/kv_append.rs.
+// Limits: none. Source: the CPU reference, src/backend/cpu/kv_append.rs.
 #include "prelude.cuh"
 
 struct KvAppendParams {

@@ -7,7 +7,7 @@
 //         each of the 256 threads adds up 4 x 4 products. Barriers: before and after a tile is filled.
 // Limits: rows of x and of the weight begin on 32-byte and 16-byte boundaries (their pitches are
 // multiples of 8). What lies between width and pitch is never read.
-// Source: the twin, src/backend/cpu/linear.rs. Tensor cores: not yet.
+// Source: the CPU reference, src/backend/cpu/linear.rs. Tensor cores: not yet.
 #include "prelude.cuh"
 
 struct LinearParams {

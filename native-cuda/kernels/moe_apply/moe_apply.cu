@@ -6,7 +6,7 @@
 // Tiling: a warp an output, 8 warps a block; each lane takes 8 neighbouring weights at a time, then the warp adds
 // up. blockIdx.y strides over pairs, or rows. Only rows of chosen experts are ever read; rows that chose the same
 // expert read it again (from the cache): sorting by expert is not here yet. No barriers.
-// Limits: as linear's. Source: the twin, src/backend/cpu/moe_apply.rs.
+// Limits: as linear's. Source: the CPU reference, src/backend/cpu/moe_apply.rs.
 #include "prelude.cuh"
 
 struct MoeApplyParams {

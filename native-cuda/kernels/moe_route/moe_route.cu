@@ -5,7 +5,7 @@
 // Tiling: a block a row. An expert's place is the number of those that beat it, which each thread counts for its
 // own experts: no sorting, and ties fall as the ids do. Groups are placed in the same way, by the sum of their two
 // best. Barriers: three.
-// Limits: 1024 experts. Source: the twin, src/backend/cpu/moe_route.rs.
+// Limits: 1024 experts. Source: the CPU reference, src/backend/cpu/moe_route.rs.
 #include "prelude.cuh"
 
 struct MoeRouteParams {

@@ -5,7 +5,7 @@
 //
 // Tiling: a block a row and group (blockIdx.x, blockIdx.y); its threads stride over the columns.
 // Barriers: two in every `block_sum`: one sum for rms and l2, two for layer (mean first: no cancellation).
-// Limits: whole warps a block. Source: the twin, src/backend/cpu/norm.rs.
+// Limits: whole warps a block. Source: the CPU reference, src/backend/cpu/norm.rs.
 #include "prelude.cuh"
 
 struct NormParams {

@@ -4,7 +4,7 @@
 //
 // Tiling: a thread a column, 256 columns a block, blockIdx.y strides over the rows. No barriers.
 // The table of angles is made on the host in f64: f32 sines of thousands of radians are not good enough.
-// Limits: positions below those of the table. Source: the twin, src/backend/cpu/rope.rs.
+// Limits: positions below those of the table. Source: the CPU reference, src/backend/cpu/rope.rs.
 #include "prelude.cuh"
 
 struct RopeParams {

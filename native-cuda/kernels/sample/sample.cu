@@ -13,7 +13,7 @@
 // Tiling: a block of 1024 threads an output row; threads stride over the vocabulary. Passes over the logits:
 // 1 greedy, 2 with temperature alone, 3 more for top-k, 4 more for top-p. sample_freeze: a thread a span.
 // Barriers: two a reduction, five a digit. Limits: ids below 2^32 - 1.
-// Source: the order and the formulas of src/state/sampler.rs; the twin, src/backend/cpu/sample.rs; the hash
+// Source: the order and the formulas of src/state/sampler.rs; the CPU reference, src/backend/cpu/sample.rs; the hash
 // is PCG4D (Jarzynski and Olano 2020, "Hash Functions for GPU Rendering", JCGT 9(3)).
 #include "prelude.cuh"
 

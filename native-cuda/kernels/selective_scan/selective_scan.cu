@@ -5,7 +5,7 @@
 // Tiling: 8 lanes a channel, 16 channels a block; blockIdx.y strides over the spans. Lane i keeps the states
 // i, i + 8, ... of its channel in registers, walks through the span row by row, and the 8 lanes add up by
 // shuffles. No barriers. Parallel over channels only: the form in chunks is not here yet.
-// Limits: N up to 64. Source: the twin, src/backend/cpu/selective_scan.rs; Gu and Dao, arXiv:2312.00752.
+// Limits: N up to 64. Source: the CPU reference, src/backend/cpu/selective_scan.rs; Gu and Dao, arXiv:2312.00752.
 #include "prelude.cuh"
 
 constexpr u32 LANES = 8, STATES = 8;  // N <= LANES * STATES

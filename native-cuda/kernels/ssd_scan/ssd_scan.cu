@@ -6,7 +6,7 @@
 // Tiling: a warp a column (h, p), 4 warps a block; blockIdx.y strides over the spans. Lane i keeps the
 // states i, i + 32, ... of its column in registers, walks through the span row by row, and the warp adds
 // up by shuffles. No barriers. Parallel over columns only: the form in chunks is not here yet.
-// Limits: N up to 256. Source: the twin, src/backend/cpu/ssd_scan.rs; Dao and Gu, arXiv:2405.21060.
+// Limits: N up to 256. Source: the CPU reference, src/backend/cpu/ssd_scan.rs; Dao and Gu, arXiv:2405.21060.
 #include "prelude.cuh"
 
 constexpr u32 STATES = 8;  // N <= 32 * STATES

@@ -13,9 +13,9 @@ use crate::graph::{Function, GraphBuilder, Part, ValueId, WeightId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Head {
     /// Logits over the vocabulary, from which tokens are chosen.
-    Words,
+    CausalLm,
     /// One number a label, in this order.
-    Scores(Vec<String>),
+    Classification(Vec<String>),
 }
 
 /// The end of the name of an architecture that gives scores.
@@ -31,14 +31,14 @@ impl Head {
         if OTHERS.iter().any(|end| named(end)) {
             return Err(config.unsupported("architectures", format!("`...ForCausalLM`, `...{SCORES}`")).into());
         }
-        Ok(if named(SCORES) { Self::Scores(labels(config)?) } else { Self::Words })
+        Ok(if named(SCORES) { Self::Classification(labels(config)?) } else { Self::CausalLm })
     }
 
     /// Refuses scores, for a family that has none.
-    pub(crate) fn only_words(&self, config: &Config, families: &str) -> Result<(), ArchError> {
+    pub(crate) fn only_causal_lm(&self, config: &Config, families: &str) -> Result<(), ArchError> {
         match self {
-            Self::Words => Ok(()),
-            Self::Scores(_) => {
+            Self::CausalLm => Ok(()),
+            Self::Classification(_) => {
                 let supported = format!("`...ForCausalLM`; `...{SCORES}` of {families} only");
                 Err(config.unsupported("architectures", supported).into())
             }
@@ -56,8 +56,8 @@ impl Head {
         table: WeightId,
     ) -> Result<(), ArchError> {
         match self {
-            Self::Words => logits(g, tie, last, words, table),
-            Self::Scores(labels) => {
+            Self::CausalLm => logits(g, tie, last, words, table),
+            Self::Classification(labels) => {
                 let last = g.whole(last);
                 let head = g.matrix("score", vec![Part::all("score.weight", &[labels.len(), last.width])]);
                 g.head(last, head, labels.len());

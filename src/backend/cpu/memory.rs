@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use half::f16;
 
 use super::simd::{self, Lanes};
-use crate::backend::refusals::{check_rows, check_slot, misuse};
+use crate::backend::checks::{check_rows, check_slot, misuse};
 use crate::backend::state_io::{StateBuffer, StateIo};
 use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
@@ -94,7 +94,7 @@ pub(super) struct KvPools {
     pub values: Pool,
 }
 
-/// A convolution or recurrent state of all slots, the origin's behind them: `[slots + 1, elements]`.
+/// A convolution or recurrent state of all slots, the initial state's behind them: `[slots + 1, elements]`.
 pub(super) struct SlotStates {
     elements: usize,
     data: Vec<f32>,
@@ -140,7 +140,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Zeros for every slot and the origin.
+    /// Zeros for every slot and the initial state.
     pub fn new(layout: &StateLayout) -> Result<Self> {
         let state = |spec: &crate::graph::StateSpec| match &spec.kind {
             StateKind::Kv(kv) => {
@@ -226,12 +226,12 @@ impl Memory {
         Ok(())
     }
 
-    /// Makes a slot's convolution and recurrent states the origin's.
+    /// Makes a slot's convolution and recurrent states the initial state's.
     pub fn reset(&mut self, slot: SlotId) -> Result<()> {
-        let (slot, origin) = (check_slot(&self.layout, slot)?, self.layout.slots);
+        let (slot, initial) = (check_slot(&self.layout, slot)?, self.layout.slots);
         for state in &mut self.states {
             if let State::Slots(states) = state {
-                let from = origin * states.elements;
+                let from = initial * states.elements;
                 states.data.copy_within(from..from + states.elements, slot * states.elements);
             }
         }

@@ -37,7 +37,7 @@ use std::collections::VecDeque;
 
 use futures::future::{LocalBoxFuture, ready};
 
-use super::refusals::{no_program, not_allocated};
+use super::checks::{no_program, not_allocated};
 use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
     state_io,
@@ -209,13 +209,13 @@ impl Backend for CpuBackend {
         program.write(value, data)
     }
 
-    fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
-        Box::pin(async move { state_io::export(self.memory()?, slot, position).await })
+    fn snapshot(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
+        Box::pin(async move { state_io::snapshot(self.memory()?, slot, position).await })
     }
 
-    fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+    fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
         let memory = self.memory_mut()?;
-        state_io::import(memory, slot, state)?;
+        state_io::restore(memory, slot, state)?;
         memory.samplers[slot.0 as usize].last = state.sampler.last;
         Ok(())
     }

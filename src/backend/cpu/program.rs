@@ -6,7 +6,7 @@ use super::memory::{Memory, zeros};
 use super::rows::{Input, Output};
 use super::spans::SpanRows;
 use super::weights::Weights;
-use crate::backend::refusals::{check_step, misuse};
+use crate::backend::checks::{check_step, misuse};
 use crate::backend::{ProgramSpec, Result, StepTable, TOKEN_OF_SLOT};
 use crate::graph::{BufferPlan, Graph, Op, Rows, ValueId, View, WeightClass, WeightId, plan};
 

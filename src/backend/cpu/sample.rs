@@ -34,7 +34,7 @@ impl SamplerState {
         if let Some(count) = self.counts.get_mut(token as usize) {
             *count += 1;
         }
-        self.finished = self.sampler.ends.contains(&token) || self.chosen == self.sampler.limit;
+        self.finished = self.sampler.stop_token_ids.contains(&token) || self.chosen == self.sampler.limit;
         token
     }
 
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_slot_is_finished_by_an_end_or_by_its_limit() {
         let mut slot = SamplerState::default();
-        slot.begin(&Sampler { ends: vec![1], limit: 3, ..Sampler::default() }, vec![]);
+        slot.begin(&Sampler { stop_token_ids: vec![1], limit: 3, ..Sampler::default() }, vec![]);
         assert_eq!((slot.choose(&[1.0, 0.0]), slot.finished), (0, false));
         assert_eq!((slot.choose(&[0.0, 1.0]), slot.finished), (1, true));
         slot.begin(&Sampler { limit: 2, ..Sampler::default() }, vec![]);

@@ -7,7 +7,7 @@ use selvedge_cuda::ops::{self, KvRows};
 use selvedge_cuda::{Buffer, Device};
 
 use super::naming;
-use crate::backend::refusals::{check_rows, check_slot, misuse};
+use crate::backend::checks::{check_rows, check_slot, misuse};
 use crate::backend::state_io::{self, StateBuffer, StateIo};
 use crate::backend::{Result, StepTable};
 use crate::graph::{KvSpec, StateId, StateKind};
@@ -22,7 +22,7 @@ const _: () = assert!(PAGE_ROWS == selvedge_cuda::constants::PAGE_ROWS as usize)
 enum Piece {
     /// `[rows, heads * width]` each.
     Kv { keys: Buffer, values: Buffer },
-    /// `f32 [slots + 1, elements]`, the origin last.
+    /// `f32 [slots + 1, elements]`, the initial state last.
     Slots(Buffer),
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Memory {
     pub layout: StateLayout,
     device: Rc<Device>,
     pieces: Vec<Piece>,
-    /// `u32 [slots + 1, pages_per_slot]`; that of the origin is never used.
+    /// `u32 [slots + 1, pages_per_slot]`; that of the initial state is never used.
     pages: Buffer,
     page_tables: Vec<Vec<u32>>,
     /// How each slot chooses its tokens: `u32 [slots + 1, SAMPLER_WORDS]`
@@ -56,7 +56,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Zeros for every slot and the origin.
+    /// Zeros for every slot and the initial state.
     pub fn new(device: Rc<Device>, layout: &StateLayout) -> Result<Self> {
         let mut pieces = Vec::new();
         for state in &layout.states {
@@ -181,15 +181,15 @@ impl Memory {
         Ok(())
     }
 
-    /// Makes a slot's convolution and recurrent states the origin's.
+    /// Makes a slot's convolution and recurrent states the initial state's.
     pub fn reset(&mut self, slot: SlotId) -> Result<()> {
-        let (index, origin) = (check_slot(&self.layout, slot)?, self.layout.slots);
+        let (index, initial) = (check_slot(&self.layout, slot)?, self.layout.slots);
         for (state, piece) in self.layout.states.iter().zip(&mut self.pieces) {
             if let Piece::Slots(buffer) = piece
-                && index != origin
+                && index != initial
             {
                 let bytes = StateLayout::elements(&state.kind) * size_of::<f32>();
-                self.device.copy_within(buffer, origin * bytes..(origin + 1) * bytes, index * bytes)?;
+                self.device.copy_within(buffer, initial * bytes..(initial + 1) * bytes, index * bytes)?;
             }
         }
         self.has_token[index] = false;
@@ -213,8 +213,8 @@ impl Memory {
     }
 
     /// Puts a memory into a slot.
-    pub fn import(&mut self, slot: SlotId, saved: &SlotState) -> Result<()> {
-        state_io::import(self, slot, saved)?;
+    pub fn restore(&mut self, slot: SlotId, saved: &SlotState) -> Result<()> {
+        state_io::restore(self, slot, saved)?;
         self.has_token[slot.0 as usize] = saved.sampler.last.is_some();
         Ok(())
     }

@@ -19,7 +19,7 @@ use self::memory::Memory;
 use self::program::Program;
 use self::tokens::Tokens;
 use self::weights::Weights;
-use super::refusals::{no_program, not_allocated};
+use super::checks::{no_program, not_allocated};
 use super::{
     Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
     state_io,
@@ -218,12 +218,12 @@ impl Backend for CudaBackend {
         program.write(&self.device, value, data)
     }
 
-    fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
-        Box::pin(async move { state_io::export(self.memory()?, slot, position).await })
+    fn snapshot(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
+        Box::pin(async move { state_io::snapshot(self.memory()?, slot, position).await })
     }
 
-    fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        self.memory_mut()?.import(slot, state)
+    fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+        self.memory_mut()?.restore(slot, state)
     }
 
     fn counters(&self) -> Counters {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use selvedge_cuda::{Buffer, Device, Launch, Upload};
 
 use super::memory::Memory;
-use crate::backend::refusals::{check_step, misuse};
+use crate::backend::checks::{check_step, misuse};
 use crate::backend::{ProgramSpec, Result, StepTable, TOKEN_OF_SLOT};
 use crate::graph::{Rows, ValueId};
 

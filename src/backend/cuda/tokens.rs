@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use selvedge_cuda::{Buffer, Device, Readback};
 
-use crate::backend::refusals::misuse;
+use crate::backend::checks::misuse;
 use crate::backend::{Result, Ticket};
 
 /// Steps whose tokens are kept until somebody asks for them.

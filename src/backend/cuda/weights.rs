@@ -4,7 +4,7 @@ use selvedge_cuda::ops::Format;
 use selvedge_cuda::{Buffer, Device};
 
 use super::naming;
-use crate::backend::refusals::misuse;
+use crate::backend::checks::misuse;
 use crate::backend::{BackendError, Result};
 use crate::graph::{RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, pitch};
 

@@ -69,12 +69,12 @@ pub(super) struct Gpu {
     _instance: wgpu::Instance,
     pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
     pub counters: RefCell<Counters>,
-    trouble: Arc<Mutex<Option<Trouble>>>,
+    failure: Arc<Mutex<Option<DeviceError>>>,
 }
 
 /// What the device said outside of any call.
 #[derive(Clone, Debug)]
-enum Trouble {
+enum DeviceError {
     Lost(String),
     OutOfMemory(String),
     Error(String),
@@ -182,24 +182,24 @@ impl Gpu {
             reason: format!("`{}` refused to open: {e}", info.adapter),
         })?;
 
-        let trouble = Arc::new(Mutex::new(None));
-        let note = |trouble: &Arc<Mutex<Option<Trouble>>>, what: Trouble| {
-            // The first trouble explains the ones that follow from it.
-            if let Ok(mut slot) = trouble.lock() {
+        let failure = Arc::new(Mutex::new(None));
+        let note = |failure: &Arc<Mutex<Option<DeviceError>>>, what: DeviceError| {
+            // The first failure explains the ones that follow from it.
+            if let Ok(mut slot) = failure.lock() {
                 slot.get_or_insert(what);
             }
         };
-        let errors = trouble.clone();
+        let errors = failure.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let what = match &error {
-                wgpu::Error::OutOfMemory { .. } => Trouble::OutOfMemory(error.to_string()),
-                _ => Trouble::Error(error.to_string()),
+                wgpu::Error::OutOfMemory { .. } => DeviceError::OutOfMemory(error.to_string()),
+                _ => DeviceError::Error(error.to_string()),
             };
             note(&errors, what);
         }));
-        let losses = trouble.clone();
+        let losses = failure.clone();
         device.set_device_lost_callback(move |reason, message| {
-            note(&losses, Trouble::Lost(format!("{message} ({reason:?})")));
+            note(&losses, DeviceError::Lost(format!("{message} ({reason:?})")));
         });
         Ok(Rc::new(Self {
             device,
@@ -210,21 +210,21 @@ impl Gpu {
             quantises: options.quantise,
             pipelines: RefCell::default(),
             counters: RefCell::default(),
-            trouble,
+            failure,
         }))
     }
 
     /// What went wrong since the last look, if anything did. A lost device stays lost.
     pub fn check(&self, doing: &str) -> Result<()> {
-        let Ok(mut slot) = self.trouble.lock() else { return Ok(()) };
+        let Ok(mut slot) = self.failure.lock() else { return Ok(()) };
         match slot.clone() {
             None => Ok(()),
-            Some(Trouble::Lost(message)) => Err(BackendError::DeviceLost(message)),
-            Some(Trouble::OutOfMemory(message)) => {
+            Some(DeviceError::Lost(message)) => Err(BackendError::DeviceLost(message)),
+            Some(DeviceError::OutOfMemory(message)) => {
                 *slot = None;
                 Err(BackendError::OutOfMemory { what: format!("{doing} ({message})"), bytes: 0 })
             }
-            Some(Trouble::Error(message)) => {
+            Some(DeviceError::Error(message)) => {
                 *slot = None;
                 Err(BackendError::Driver { backend: "webgpu", message: format!("{doing}: {message}") })
             }

@@ -5,7 +5,7 @@
 //! neighbouring words.
 
 use super::gpu::Gpu;
-use crate::backend::refusals::{check_slot, misuse};
+use crate::backend::checks::{check_slot, misuse};
 use crate::backend::state_io::{self, StateBuffer, StateIo};
 use crate::backend::{BackendError, Result};
 use crate::graph::{StateId, StateKind};
@@ -15,7 +15,7 @@ use crate::state::{LAST_TOKEN, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateL
 pub(super) enum SlotBuffers {
     /// Keys and values.
     Kv { keys: wgpu::Buffer, values: wgpu::Buffer },
-    /// Columns or recurrent state, slot after slot, the origin last.
+    /// Columns or recurrent state, slot after slot, the initial state last.
     Fixed(wgpu::Buffer),
 }
 
@@ -101,8 +101,8 @@ impl Memory {
         for (state, buffers) in self.layout.states.iter().zip(&self.states) {
             if let SlotBuffers::Fixed(buffer) = buffers {
                 let bytes = (StateLayout::elements(&state.kind) * 4) as u64;
-                let (origin, to) = (u64::from(self.layout.origin().0) * bytes, u64::from(slot.0) * bytes);
-                encoder.copy_buffer_to_buffer(buffer, origin, &self.detour, 0, Some(bytes));
+                let (initial, to) = (u64::from(self.layout.initial_slot().0) * bytes, u64::from(slot.0) * bytes);
+                encoder.copy_buffer_to_buffer(buffer, initial, &self.detour, 0, Some(bytes));
                 encoder.copy_buffer_to_buffer(&self.detour, 0, buffer, to, Some(bytes));
             }
         }
@@ -112,7 +112,10 @@ impl Memory {
 
     pub fn set_sampler(&self, gpu: &Gpu, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
         if slot.0 as usize > self.layout.slots {
-            return Err(BackendError::Misuse(format!("slot {} of {} and the origin", slot.0, self.layout.slots)));
+            return Err(BackendError::Misuse(format!(
+                "slot {} of {} and the initial state",
+                slot.0, self.layout.slots
+            )));
         }
         // The token chosen last stays: the slot may have to read it yet.
         let words = sampler.words();
@@ -127,8 +130,8 @@ impl Memory {
     }
 
     /// Puts a memory into a slot.
-    pub fn import(&mut self, gpu: &Gpu, slot: SlotId, saved: &SlotState) -> Result<()> {
-        state_io::import(&mut Io { gpu, memory: self }, slot, saved)?;
+    pub fn restore(&mut self, gpu: &Gpu, slot: SlotId, saved: &SlotState) -> Result<()> {
+        state_io::restore(&mut Io { gpu, memory: self }, slot, saved)?;
         self.has_token[slot.0 as usize] = saved.sampler.last.is_some();
         gpu.submit([]);
         gpu.check("restoring a slot")

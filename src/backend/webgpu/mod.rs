@@ -24,7 +24,7 @@ use self::lower::{Workspace, lower};
 use self::memory::{Io, Memory};
 use self::program::{Program, ValueBuffer};
 use self::weights::Weights;
-use super::refusals::not_allocated;
+use super::checks::not_allocated;
 use super::{
     Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket, state_io,
 };
@@ -255,12 +255,14 @@ impl Backend for WebGpuBackend {
         })
     }
 
-    fn export(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
-        Box::pin(async move { state_io::export(&Io { gpu: &self.gpu, memory: self.memory()? }, slot, position).await })
+    fn snapshot(&mut self, slot: SlotId, position: usize) -> LocalBoxFuture<'_, Result<SlotState>> {
+        Box::pin(
+            async move { state_io::snapshot(&Io { gpu: &self.gpu, memory: self.memory()? }, slot, position).await },
+        )
     }
 
-    fn import(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        self.memory.as_mut().ok_or_else(not_allocated)?.import(&self.gpu, slot, state)
+    fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+        self.memory.as_mut().ok_or_else(not_allocated)?.restore(&self.gpu, slot, state)
     }
 
     fn counters(&self) -> Counters {

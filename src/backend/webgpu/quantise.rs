@@ -49,7 +49,7 @@ impl Quantiser {
                 first: first as u32,
                 rows: (to - from) as u32,
                 skipped: (from - block.first) as u32,
-                searched: u32::from(block.rounding == Rounding::Searched),
+                mse_search: u32::from(block.rounding == Rounding::MseSearch),
                 scale: block.scale,
             };
             let buffers = quantise::Buffers { source: &source, weight: &segment.buffer };

@@ -262,12 +262,12 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
         }
         let mut bytes = vec![0; rows * format.row_bytes(columns)];
         for (row, numbers) in bytes.chunks_exact_mut(format.row_bytes(columns)).zip(numbers.chunks_exact(columns)) {
-            format.encode(numbers, Rounding::Plain, row);
+            format.encode(numbers, Rounding::Absmax, row);
         }
         backend.create_weight(id, &WeightDesc { name, rows, columns, format, class })?;
         if backend.quantises() && matches!(format, WeightFormat::Quantised(_)) {
             let (bytes, format) = (bytemuck::cast_slice(&numbers), WeightFormat::F32);
-            let block = SourceBlock { first: 0, bytes, format, scale: 1.0, rounding: Rounding::Searched };
+            let block = SourceBlock { first: 0, bytes, format, scale: 1.0, rounding: Rounding::MseSearch };
             backend.quantise_weight(id, block).await?;
         } else {
             backend.write_weight(id, RowBlock { first: 0, bytes: &bytes }).await?;

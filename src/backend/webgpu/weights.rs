@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::gpu::Gpu;
 use super::packing::{Packing, QUAD, Segment};
 use super::quantise::Quantiser;
-use crate::backend::refusals::misuse;
+use crate::backend::checks::misuse;
 use crate::backend::{BackendError, Result};
 use crate::graph::{RowBlock, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
 

@@ -5,7 +5,7 @@ use selvedge_cuda::ops::{self as kernels, NO_WINDOW};
 
 use super::Lowering;
 use crate::backend::Result;
-use crate::backend::refusals::misuse;
+use crate::backend::checks::misuse;
 use crate::graph::ops::Attention;
 
 impl Lowering<'_> {

@@ -5,7 +5,7 @@ use selvedge_cuda::ops as kernels;
 
 use super::Lowering;
 use crate::backend::Result;
-use crate::backend::refusals::misuse;
+use crate::backend::checks::misuse;
 use crate::graph::ops::KvAppend;
 
 impl Lowering<'_> {

@@ -29,7 +29,7 @@ use super::memory::Memory;
 use super::naming;
 use super::program::{Program, ValuePlace};
 use super::weights::Weights;
-use crate::backend::refusals::misuse;
+use crate::backend::checks::misuse;
 use crate::backend::{ProgramSpec, Result, StepTable};
 use crate::graph::{
     BufferPlan, Function, Graph, Op, Rotary, Rows, StateId, StateSpec, ValueId, View, WeightId, pitch, plan,

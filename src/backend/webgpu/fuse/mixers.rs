@@ -2,7 +2,7 @@
 
 use super::{Fusion, Kernel, is_plain};
 use crate::backend::Result;
-use crate::backend::refusals::misuse;
+use crate::backend::checks::misuse;
 use crate::backend::webgpu::kernels::conv_decode;
 use crate::backend::webgpu::kernels::selective_scan::decode::{MOST_BEFORE, MOST_RANK, MOST_STATES};
 use crate::graph::ops::{Conv, ConvAppend, Norm, NormKind};

@@ -3,7 +3,7 @@
 use super::linear::{MadeInput, Sources};
 use super::{Lowering, number};
 use crate::backend::Result;
-use crate::backend::refusals::misuse;
+use crate::backend::checks::misuse;
 use crate::backend::webgpu::fuse::{FusedLinear, Input, LinearPair, PairInput};
 use crate::backend::webgpu::kernels::{linear_pair, params};
 use crate::backend::webgpu::packing::QUAD;

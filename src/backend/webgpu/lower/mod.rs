@@ -32,7 +32,7 @@ use super::memory::{Memory, SlotBuffers};
 use super::program::{Grid, Pending, Program, ValueBuffer, bind};
 use super::scratch::{self, SCRATCHES};
 use super::weights::Weights;
-use crate::backend::refusals::misuse;
+use crate::backend::checks::misuse;
 use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
 use crate::constants::{FUNCTION_IDENTITY, FUNCTION_SIGMOID, FUNCTION_SILU, FUNCTION_SQUARED_RELU, NONE};
 use crate::graph::{Function, Graph, Op, RotaryId, Rows, StateId, ValueId, View, WeightId, pitch, plan};

@@ -57,7 +57,8 @@ fn loaded(open: Open) -> (Box<dyn Backend>, ProgramId, StateLayout) {
     backend.allocate(&layout).expect("slots");
     backend.set_pages(SlotId(0), &[1]).expect("pages");
     let program = backend.compile(&graph, &ProgramSpec::new(16, 4)).expect("a program");
-    run(&mut *backend, program, &layout, layout.origin(), 0, Tokens::Given(vec![1, 2])).expect("the pinned positions");
+    run(&mut *backend, program, &layout, layout.initial_slot(), 0, Tokens::Given(vec![1, 2]))
+        .expect("the pinned positions");
     for slot in [SlotId(0), SlotId(1)] {
         backend.reset(slot).expect("a slot");
     }
@@ -103,13 +104,13 @@ pub fn steps(open: Open) {
     assert_eq!(step(slot, 2, given(&[3, 11])), "token 11 in a table of 11");
     assert_eq!(step(slot, 2, Tokens::Sampled), "no token was sampled in slot 0");
     assert_eq!(step(SlotId(1), 2, given(&[3])), "3 positions in slot 1, which has 0 pages");
-    assert_eq!(step(layout.origin(), 2, given(&[3])), "position 2 in the origin");
+    assert_eq!(step(layout.initial_slot(), 2, given(&[3])), "position 2 in the initial state");
     assert_eq!(step(slot, 2, given(&[3; 17])), "a step of 17 rows and 1 outputs for a program of (16, 4)");
     refused(backend.step(ProgramId(7), &table(&layout, slot, 2, given(&[3]))));
 
     // Nothing of this left a trace.
-    let before = block_on(backend.export(slot, 2)).expect("a memory");
-    assert_eq!(before, block_on(loaded(open).0.export(slot, 2)).expect("a memory"));
+    let before = block_on(backend.snapshot(slot, 2)).expect("a memory");
+    assert_eq!(before, block_on(loaded(open).0.snapshot(slot, 2)).expect("a memory"));
     let ticket = run(&mut *backend, program, &layout, slot, 2, given(&[3])).expect("a step that fits");
     let tokens = block_on(backend.sampled(ticket)).expect("a token");
     assert_eq!(tokens.len(), 1);
@@ -157,8 +158,8 @@ pub fn slots(open: Open) {
     refused(backend.set_pages(SlotId(0), &[2]));
     refused(backend.set_pages(SlotId(3), &[]));
     refused(backend.reset(SlotId(3)));
-    refused(block_on(backend.export(SlotId(0), 41)));
-    refused(block_on(backend.export(SlotId(1), 3)));
+    refused(block_on(backend.snapshot(SlotId(0), 41)));
+    refused(block_on(backend.snapshot(SlotId(1), 3)));
     let mut other = layout.clone();
     other.states.pop();
     backend.allocate(&other).expect("slots");
@@ -170,7 +171,7 @@ pub fn memories(open: Open) {
     let (mut backend, program, layout) = loaded(open);
     let slot = SlotId(0);
     run(&mut *backend, program, &layout, slot, 2, Tokens::Given(vec![3, 4, 5, 6, 7, 8, 9])).expect("a step that fits");
-    let whole = block_on(backend.export(slot, 9)).expect("a memory");
+    let whole = block_on(backend.snapshot(slot, 9)).expect("a memory");
     let keys = whole.tensor("layers.0.kv.k").expect("keys");
     assert_eq!(keys.positions, [0, 1, 5, 6, 7, 8], "the pinned positions and the window");
     assert_eq!(keys.shape, [6, 1, WIDTH]);
@@ -201,14 +202,14 @@ pub fn memories(open: Open) {
     fault("counts 1 tokens", &|state| state.sampler.counts = vec![0]);
     fault("chose token 11 of 11", &|state| state.sampler.last = Some(11));
     for (what, state) in faults {
-        let message = refused(backend.import(slot, &state));
+        let message = refused(backend.restore(slot, &state));
         assert!(message.contains(what), "{message}");
-        assert_eq!(block_on(backend.export(slot, 9)).expect("a memory"), whole, "{message}: it changed the slot");
+        assert_eq!(block_on(backend.snapshot(slot, 9)).expect("a memory"), whole, "{message}: it changed the slot");
     }
-    refused(backend.import(SlotId(1), &whole));
+    refused(backend.restore(SlotId(1), &whole));
     backend.set_pages(SlotId(1), &[0]).expect("a page");
-    backend.import(SlotId(1), &whole).expect("a memory that fits");
-    assert_eq!(block_on(backend.export(SlotId(1), 9)).expect("a memory"), whole);
+    backend.restore(SlotId(1), &whole).expect("a memory that fits");
+    assert_eq!(block_on(backend.snapshot(SlotId(1), 9)).expect("a memory"), whole);
 }
 
 /// Whatever words a step table holds, a step is run or refused; it is never fatal.

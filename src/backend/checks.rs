@@ -19,10 +19,14 @@ pub(super) fn not_allocated() -> BackendError {
     BackendError::Misuse("no slots were allocated".into())
 }
 
-/// The index of a slot, the origin's included.
+/// The index of a slot, the initial state's included.
 pub(super) fn check_slot(layout: &StateLayout, slot: SlotId) -> Result<usize> {
     let index = slot.0 as usize;
-    if index <= layout.slots { Ok(index) } else { misuse(format!("slot {index} of {} and the origin", layout.slots)) }
+    if index <= layout.slots {
+        Ok(index)
+    } else {
+        misuse(format!("slot {index} of {} and the initial state", layout.slots))
+    }
 }
 
 /// Checks that every position below `end` of a slot has a row in every KV pool, when each slot has these pages.
@@ -34,8 +38,8 @@ pub(super) fn check_rows(layout: &StateLayout, pages: &[Vec<u32>], slot: SlotId,
     let kv = |state: &StateSpec| if let StateKind::Kv(kv) = &state.kind { Some(layout.kv(kv)) } else { None };
     for kv in layout.states.iter().filter_map(kv) {
         let (after, pages) = (end.saturating_sub(kv.pinned), pages[index].len());
-        if after > 0 && slot == layout.origin() {
-            return misuse(format!("position {} in the origin", end - 1));
+        if after > 0 && slot == layout.initial_slot() {
+            return misuse(format!("position {} in the initial state", end - 1));
         }
         if kv.addressing == Addressing::Pages && after > pages * PAGE_ROWS {
             return misuse(format!("{end} positions in slot {index}, which has {pages} pages"));
