@@ -10,7 +10,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("formats", &[]),
     ("graph", &["formats"]),
     ("hub", &[]),
-    ("text", &[]),
+    ("text", &["json"]),
     ("arch", &["graph", "json"]),
     ("state", &["constants", "graph"]),
     ("checkpoint", &["formats", "graph", "json"]),
