@@ -20,10 +20,10 @@ pub fn constants(source: &str) -> String {
         push(&mut rust, format_args!("/// {}", comment.unwrap_or_else(|| panic!("`{name}` has no comment"))));
         match module.global_expressions[constant.init] {
             Expression::Literal(Literal::U32(value)) => {
-                push(&mut rust, format_args!("pub const {name}: u32 = {value};"))
+                push(&mut rust, format_args!("pub const {name}: u32 = {value};"));
             }
             Expression::Literal(Literal::F32(value)) => {
-                push(&mut rust, format_args!("pub const {name}: f32 = {value:?};"))
+                push(&mut rust, format_args!("pub const {name}: f32 = {value:?};"));
             }
             ref other => panic!("`{name}` is neither u32 nor f32: {other:?}"),
         }

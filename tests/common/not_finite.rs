@@ -191,7 +191,7 @@ pub fn keys_and_values(backend: &mut dyn Backend) {
                     loaded.backend.step(loaded.program, &table).expect("a step");
                     let seen = block_on(loaded.backend.read(loaded.program, out, 1)).expect("attention");
                     if format == KvFormat::F16 {
-                        let lost = if at < WIDTH { 0 } else { at - WIDTH };
+                        let lost = at.saturating_sub(WIDTH);
                         assert_eq!(seen[lost].is_finite(), held, "{x} at {at}: {seen:?}");
                     }
                 }

@@ -244,7 +244,7 @@ fn outputs_that_are_not_finite_are_an_error_everywhere() {
     for (case, tensor) in OVERFLOWING {
         let broken = changed(case, |name, numbers| {
             if name == tensor {
-                numbers.fill(3e38)
+                numbers.fill(3e38);
             }
         });
         for place in places() {
@@ -274,7 +274,7 @@ fn outputs_that_are_not_finite_are_an_error_everywhere() {
     // Scores.
     let head = |name: &str, numbers: &mut [f32]| {
         if name.starts_with("score") {
-            numbers.fill(3e38)
+            numbers.fill(3e38);
         }
     };
     for place in places() {

@@ -7,8 +7,11 @@ use half::{bf16, f16};
 use selvedge::checkpoint::{self, CheckpointError, SinkError, WeightChoice, WeightSink};
 use selvedge::graph::{Graph, Part, RowBlock, SourceBlock, WeightClass, WeightDesc, WeightId, WeightRecipe};
 
+/// A dtype's name, a finite number, and those that are not.
+type NotFinite = (&'static str, Vec<u8>, Vec<Vec<u8>>);
+
 /// What is not finite, in every dtype that holds numbers: its name, a finite number, and those that are not.
-fn not_finite() -> [(&'static str, Vec<u8>, Vec<Vec<u8>>); 4] {
+fn not_finite() -> [NotFinite; 4] {
     let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
     let (f16s, bf16s) = (values.map(f16::from_f32), values.map(bf16::from_f32));
     let bytes = |x: f32| x.to_le_bytes().to_vec();

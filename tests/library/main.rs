@@ -9,6 +9,7 @@ mod support;
 
 mod auto_weights;
 mod checkpoint;
+mod configs;
 mod cpu;
 #[cfg(feature = "native-cuda")]
 mod cuda;

@@ -74,7 +74,7 @@ fn nothing_is_written_through_links() {
             if dangling {
                 assert!(left.is_empty(), "{planted}: {left:?}");
             } else {
-                assert_eq!(left, [victim.clone()], "{planted}");
+                assert_eq!(left, std::slice::from_ref(&victim), "{planted}");
                 assert_eq!(fs::read_to_string(&victim).expect("a file"), VICTIM, "{planted}");
             }
         }

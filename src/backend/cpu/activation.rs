@@ -41,9 +41,9 @@ impl Run for ops::Activation {
     fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
         let activation = Activation { x: step.input(self.x), function: self.function, scale: self.scale };
         if step.fast {
-            activation.fast(out)
+            activation.fast(out);
         } else {
-            activation.reference(out)
+            activation.reference(out);
         }
         Ok(())
     }

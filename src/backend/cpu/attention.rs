@@ -233,9 +233,9 @@ impl Run for ops::Attention {
         let &Self { heads, scale, window, decode_window, .. } = self;
         let attention = Attention { q, k, v, pools, pages, heads, scale, window, decode_window };
         if step.fast {
-            attention.fast(step.spans, out)
+            attention.fast(step.spans, out);
         } else {
-            attention.reference(step.spans, out)
+            attention.reference(step.spans, out);
         }
         Ok(())
     }

@@ -81,9 +81,9 @@ impl Run for ops::Conv {
         let (x, state, function) = (step.input(self.x), step.memory.slots(self.state)?, self.function);
         let conv = Conv { x, weight, bias, state, function };
         if step.fast {
-            conv.fast(step.spans, out)
+            conv.fast(step.spans, out);
         } else {
-            conv.reference(step.spans, out)
+            conv.reference(step.spans, out);
         }
         Ok(())
     }

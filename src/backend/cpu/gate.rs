@@ -41,9 +41,9 @@ impl Run for ops::Gate {
     fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
         let gate = Gate { gate: step.input(self.gate), x: step.input(self.x), function: self.function };
         if step.fast {
-            gate.fast(out)
+            gate.fast(out);
         } else {
-            gate.reference(out)
+            gate.reference(out);
         }
         Ok(())
     }

@@ -148,9 +148,9 @@ impl Run for ops::GatedDelta {
         let delta = GatedDelta { q, k, v, beta, dt, a, dt_bias, scale, heads, key_heads };
         let states = step.memory.slots_mut(self.state)?;
         if step.fast {
-            delta.fast(step.spans, states, out)
+            delta.fast(step.spans, states, out);
         } else {
-            delta.reference(step.spans, states, out)
+            delta.reference(step.spans, states, out);
         }
         Ok(())
     }

@@ -214,9 +214,9 @@ impl Run for ops::Linear {
         let (weight, bias) = (step.weights.get(self.weight)?, step.weights.vector_opt(self.bias)?);
         let linear = Linear { x: step.whole(self.x), weight, first: 0, bias };
         if step.fast {
-            linear.fast(out)
+            linear.fast(out);
         } else {
-            linear.reference(out)
+            linear.reference(out);
         }
         Ok(())
     }

@@ -113,9 +113,9 @@ impl Run for ops::MoeApply {
         let &Self { experts, function, gated, .. } = self;
         let apply = MoeApply { x, routes, up, down, experts, function, gated };
         if step.fast {
-            apply.fast(out)
+            apply.fast(out);
         } else {
-            apply.reference(out)
+            apply.reference(out);
         }
         Ok(())
     }

@@ -119,9 +119,9 @@ impl Run for ops::SelectiveScan {
         let scan = SelectiveScan { x, dt, b, c, a, d };
         let states = step.memory.slots_mut(self.state)?;
         if step.fast {
-            scan.fast(step.spans, states, out)
+            scan.fast(step.spans, states, out);
         } else {
-            scan.reference(step.spans, states, out)
+            scan.reference(step.spans, states, out);
         }
         Ok(())
     }

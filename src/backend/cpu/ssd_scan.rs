@@ -138,9 +138,9 @@ impl Run for ops::SsdScan {
         let scan = SsdScan { x, dt, b, c, a: a?, d: d?, dt_bias: dt_bias?, limit, heads, groups };
         let states = step.memory.slots_mut(self.state)?;
         if step.fast {
-            scan.fast(step.spans, states, out)
+            scan.fast(step.spans, states, out);
         } else {
-            scan.reference(step.spans, states, out)
+            scan.reference(step.spans, states, out);
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ fn check_file(file: &File, bytes: &[u8]) -> Result<usize, String> {
         growth.named(part["type"].as_str().unwrap_or_default())
     })?;
     each(&file.pre_tokenizer, "pre_tokenizer", "pretokenizers", PRE_TOKENIZERS, &mut |part| {
-        if part["length"] == Value::from(0) {
+        if part["length"] == 0 {
             return Err("a FixedLength of 0 splits a text into nothing".into());
         }
         if let Some(pattern) = pattern_of(part)? {

@@ -206,10 +206,10 @@ fn paths(value: &Value, path: &str, found: &mut Vec<String>) {
     let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
     match value {
         Value::Object(map) => {
-            map.iter().take(24).for_each(|(key, value)| paths(value, &format!("{path}/{}", escaped(key)), found))
+            map.iter().take(24).for_each(|(key, value)| paths(value, &format!("{path}/{}", escaped(key)), found));
         }
         Value::Array(list) => {
-            list.iter().enumerate().take(12).for_each(|(at, value)| paths(value, &format!("{path}/{at}"), found))
+            list.iter().enumerate().take(12).for_each(|(at, value)| paths(value, &format!("{path}/{at}"), found));
         }
         _ => {}
     }
