@@ -39,7 +39,6 @@ fn bad_configs_are_refused_by_field() {
         (both, "hidden_act", json!("gelu")),
         (both, "tie_word_embeddings", json!("yes")),
         (both, "max_position_embeddings", json!(0)),
-        (both, "bos_token_id", json!("a")),
         (both, "eos_token_id", json!([1, -7])),
         (hymba, "num_attention_heads", json!(7)),
         (hymba, "num_attention_heads", json!(80)),
