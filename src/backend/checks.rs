@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{BackendError, ProgramId, ProgramSpec, Result, StepTable};
-use crate::graph::{StateKind, StateSpec};
+use crate::graph::{Graph, StateKind, StateSpec, WeightId, WeightRecipe};
 use crate::state::{Addressing, PAGE_ROWS, SlotId, StateLayout};
 
 /// A fault of the caller.
@@ -17,6 +17,25 @@ pub(super) fn no_program(id: ProgramId) -> BackendError {
 
 pub(super) fn not_allocated() -> BackendError {
     BackendError::Misuse("no slots were allocated".into())
+}
+
+/// Checks a graph before it is compiled: that it is valid, that its weights are those on the device, of which
+/// `check_weight` decides, and that its states are those for which slots were allocated. Kernels trust its shapes.
+pub(super) fn check_graph(
+    graph: &Graph,
+    layout: &StateLayout,
+    check_weight: impl Fn(WeightId, &WeightRecipe) -> Result<()>,
+) -> Result<()> {
+    if let Err(error) = graph.validate() {
+        return misuse(error.to_string());
+    }
+    for (index, recipe) in graph.weights.iter().enumerate() {
+        check_weight(WeightId(index as u32), recipe)?;
+    }
+    if !graph.states.iter().map(|state| &state.kind).eq(layout.states.iter().map(|state| &state.kind)) {
+        return misuse("the graph's states are not those that were allocated".into());
+    }
+    Ok(())
 }
 
 /// The index of a slot, the initial state's included.

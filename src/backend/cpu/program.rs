@@ -6,9 +6,9 @@ use super::memory::{Memory, zeros};
 use super::rows::{Input, Output};
 use super::spans::SpanRows;
 use super::weights::Weights;
-use crate::backend::checks::{check_step, misuse};
+use crate::backend::checks::{check_graph, check_step, misuse};
 use crate::backend::{ProgramSpec, Result, StepTable, TOKEN_OF_SLOT};
-use crate::graph::{BufferPlan, Graph, Op, Rows, ValueId, View, WeightClass, WeightId, plan};
+use crate::graph::{BufferPlan, Graph, Op, Rows, ValueId, View, plan};
 
 /// A compiled graph.
 pub(super) struct Program {
@@ -78,24 +78,7 @@ pub(super) trait Run {
 impl Program {
     /// Checks a graph against the weights and the memory, and makes its buffers.
     pub fn new(graph: &Graph, spec: &ProgramSpec, weights: &Weights, memory: &Memory) -> Result<Self> {
-        if let Err(error) = graph.validate() {
-            return misuse(error.to_string());
-        }
-        for (index, recipe) in graph.weights.iter().enumerate() {
-            let weight = weights.get(WeightId(index as u32))?;
-            if weight.len() != recipe.len() || weight.rows != recipe.rows {
-                let (got, wanted) = ([weight.rows, weight.columns], [recipe.rows, recipe.columns]);
-                return misuse(format!("weight `{}` was created as {got:?}, its recipe says {wanted:?}", recipe.name));
-            }
-            if recipe.class == WeightClass::Vector {
-                weights.vector(WeightId(index as u32))?;
-            }
-        }
-        let known = &memory.layout.states;
-        let same = |(a, b): (&crate::graph::StateSpec, &crate::graph::StateSpec)| a.kind == b.kind;
-        if graph.states.len() != known.len() || !graph.states.iter().zip(known).all(same) {
-            return misuse("the graph's states are not those that were allocated".into());
-        }
+        check_graph(graph, &memory.layout, |id, recipe| weights.check(id, recipe))?;
 
         let groups: Vec<Vec<usize>> = (0..graph.ops.len()).map(|op| vec![op]).collect();
         let keep: BTreeSet<ValueId> = spec.keep.iter().copied().chain(graph.logits).collect();

@@ -3,9 +3,10 @@
 use half::{bf16, f16};
 
 use super::memory::zeros;
+use crate::backend::checks::misuse;
 use crate::backend::{BackendError, Result};
 use crate::formats::{Quantised, QuantisedRow};
-use crate::graph::{RowBlock, WeightDesc, WeightFormat, WeightId};
+use crate::graph::{RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe};
 
 /// The numbers of a weight.
 pub(super) enum Numbers {
@@ -131,6 +132,19 @@ impl Weights {
     pub fn get_mut(&mut self, id: WeightId) -> Result<&mut Weight> {
         let found = self.0.get_mut(id.0 as usize).and_then(Option::as_mut);
         found.ok_or_else(|| BackendError::Misuse(format!("weight {} was not created", id.0)))
+    }
+
+    /// Refuses a weight that does not have the shape of its recipe, or that should be a vector and is none.
+    pub fn check(&self, id: WeightId, recipe: &WeightRecipe) -> Result<()> {
+        let weight = self.get(id)?;
+        if weight.len() != recipe.len() || weight.rows != recipe.rows {
+            let (got, wanted) = ([weight.rows, weight.columns], [recipe.rows, recipe.columns]);
+            return misuse(format!("weight `{}` was created as {got:?}, its recipe says {wanted:?}", recipe.name));
+        }
+        if recipe.class == WeightClass::Vector {
+            self.vector(id)?;
+        }
+        Ok(())
     }
 
     /// A weight that must be stored in f32: norms, biases, decay and skip terms.

@@ -6,7 +6,7 @@ use selvedge_cuda::{Buffer, Device};
 use super::naming;
 use crate::backend::checks::misuse;
 use crate::backend::{BackendError, Result};
-use crate::graph::{RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, pitch};
+use crate::graph::{RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe, pitch};
 
 /// One weight. The rows of a matrix lie `pitch` numbers apart, so that each begins on a 16-byte boundary;
 /// those of a vector lie without gaps.
@@ -99,6 +99,21 @@ impl Weights {
     pub fn get(&self, id: WeightId) -> Result<&Weight> {
         let found = self.0.get(id.0 as usize).and_then(Option::as_ref);
         found.ok_or_else(|| BackendError::Misuse(format!("weight {} was not created", id.0)))
+    }
+
+    /// Refuses a weight that does not have the shape and the class of its recipe: the kernels trust them.
+    pub fn check(&self, id: WeightId, recipe: &WeightRecipe) -> Result<()> {
+        let desc = &self.get(id)?.desc;
+        let name = &recipe.name;
+        if (desc.rows, desc.columns) != (recipe.rows, recipe.columns) {
+            let (got, wanted) = ([desc.rows, desc.columns], [recipe.rows, recipe.columns]);
+            return misuse(format!("weight `{name}` was created as {got:?}, its recipe says {wanted:?}"));
+        }
+        if desc.class != recipe.class {
+            let (got, wanted) = (desc.class, recipe.class);
+            return misuse(format!("weight `{name}` was created as {got:?}, its recipe says {wanted:?}"));
+        }
+        Ok(())
     }
 
     /// The address of a vector.

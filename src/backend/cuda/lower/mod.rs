@@ -29,11 +29,9 @@ use super::memory::Memory;
 use super::naming;
 use super::program::{Program, ValuePlace};
 use super::weights::Weights;
-use crate::backend::checks::misuse;
+use crate::backend::checks::{check_graph, misuse};
 use crate::backend::{ProgramSpec, Result, StepTable};
-use crate::graph::{
-    BufferPlan, Function, Graph, Op, Rotary, Rows, StateId, StateSpec, ValueId, View, WeightId, pitch, plan,
-};
+use crate::graph::{BufferPlan, Function, Graph, Op, Rotary, Rows, StateId, ValueId, View, pitch, plan};
 
 /// Tables of angles, each for one rotary embedding and every position; programs share them.
 #[derive(Default)]
@@ -67,7 +65,7 @@ pub(super) fn lower(
     memory: &Memory,
     rotaries: &mut Rotaries,
 ) -> Result<Program> {
-    check(graph, weights, memory)?;
+    check_graph(graph, &memory.layout, |id, recipe| weights.check(id, recipe))?;
     let groups: Vec<Vec<usize>> = (0..graph.ops.len()).map(|op| vec![op]).collect();
     let keep: BTreeSet<ValueId> = spec.keep.iter().copied().chain(graph.logits).collect();
     let plan = plan(graph, &groups, &keep);
@@ -132,31 +130,6 @@ pub(super) fn lower(
     });
     let (ids, upload) = (lookups.min(), Upload::new(device, words)?);
     Ok(Program { spec: spec.clone(), launches, table, upload, buffers, rotaries: tables, results, places, ids })
-}
-
-/// Checks a graph against the weights and the memory: the kernels trust its shapes.
-fn check(graph: &Graph, weights: &Weights, memory: &Memory) -> Result<()> {
-    if let Err(error) = graph.validate() {
-        return misuse(error.to_string());
-    }
-    for (index, recipe) in graph.weights.iter().enumerate() {
-        let desc = &weights.get(WeightId(index as u32))?.desc;
-        let name = &recipe.name;
-        if (desc.rows, desc.columns) != (recipe.rows, recipe.columns) {
-            let (got, wanted) = ([desc.rows, desc.columns], [recipe.rows, recipe.columns]);
-            return misuse(format!("weight `{name}` was created as {got:?}, its recipe says {wanted:?}"));
-        }
-        if desc.class != recipe.class {
-            let (got, wanted) = (desc.class, recipe.class);
-            return misuse(format!("weight `{name}` was created as {got:?}, its recipe says {wanted:?}"));
-        }
-    }
-    let known = &memory.layout.states;
-    let same = |(a, b): (&StateSpec, &StateSpec)| a.kind == b.kind;
-    if graph.states.len() != known.len() || !graph.states.iter().zip(known).all(same) {
-        return misuse("the graph's states are not those that were allocated".into());
-    }
-    Ok(())
 }
 
 /// Everything that the launches of one program are made from.

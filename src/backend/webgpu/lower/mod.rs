@@ -32,7 +32,7 @@ use super::memory::{Memory, SlotBuffers};
 use super::program::{Grid, Pending, Program, ValueBuffer, bind};
 use super::scratch::{self, SCRATCHES};
 use super::weights::Weights;
-use crate::backend::checks::misuse;
+use crate::backend::checks::{check_graph, misuse};
 use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
 use crate::constants::{FUNCTION_IDENTITY, FUNCTION_SIGMOID, FUNCTION_SILU, FUNCTION_SQUARED_RELU, NONE};
 use crate::graph::{Function, Graph, Op, RotaryId, Rows, StateId, ValueId, View, WeightId, pitch, plan};
@@ -86,12 +86,7 @@ pub(super) fn lower(
     memory: &Memory,
     workspace: &mut Workspace,
 ) -> Result<Program> {
-    if let Err(error) = graph.validate() {
-        return misuse(error.to_string());
-    }
-    for (index, recipe) in graph.weights.iter().enumerate() {
-        weights.check(WeightId(index as u32), recipe)?;
-    }
+    check_graph(graph, &memory.layout, |id, recipe| weights.check(id, recipe))?;
     let vectors = weights.vectors(gpu)?;
     let wanted = |op: &usize| {
         // Without outputs, what only serves them is not compiled.
