@@ -6,3 +6,4 @@ mod random_weights;
 mod score;
 
 pub use perplexity::{Perplexity, perplexity};
+pub use random_weights::LONGEST_CONTEXT;

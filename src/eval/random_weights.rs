@@ -8,8 +8,8 @@ use crate::runtime::{Engine, EngineError, EngineOptions};
 
 /// Bytes of a block of weights.
 const BLOCK: usize = 16 << 20;
-/// Longest sequence that is measured: far beyond any model, and no sum of bytes overflows.
-const LONGEST: usize = 1 << 28;
+/// Longest sequence, in tokens: far beyond any model, and no sum of bytes overflows.
+pub const LONGEST_CONTEXT: usize = 1 << 28;
 
 impl Engine {
     /// An engine for a config with random weights, as the published ones would be stored: bf16 where
@@ -23,7 +23,7 @@ impl Engine {
         let config = Config::parse(config)?;
         let mut model = arch::build(&config, None, &ArchOptions { hymba_window: options.hymba_window })?;
         options.purpose.check(&model.head)?;
-        model.context = model.context.max(options.context.unwrap_or(0).min(LONGEST));
+        model.context = model.context.max(options.context.unwrap_or(0).min(LONGEST_CONTEXT));
         let mut weight_bytes = vec![];
         for (index, recipe) in model.graph.weights.iter().enumerate() {
             let (id, class) = (WeightId(index as u32), recipe.class);

@@ -17,8 +17,8 @@ use selvedge::hub::Need;
 use selvedge::runtime::{Engine, EngineOptions, Purpose};
 use selvedge::state::KvFormat;
 
-/// Positions beyond which no model goes.
-pub(crate) const LONGEST_CONTEXT: u64 = 1 << 28;
+/// Largest `--context`.
+pub(crate) const LONGEST_CONTEXT: u64 = selvedge::eval::LONGEST_CONTEXT as u64;
 
 /// A model and the options of its load.
 #[derive(clap::Args)]
