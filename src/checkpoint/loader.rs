@@ -10,6 +10,7 @@ use crate::graph::{
 };
 
 use crate::formats::{Quantised, Rounding};
+use crate::hash::{Hash, Hasher};
 
 /// Bytes read or written at once, unless a single row is larger: what a browser's heap is planned for.
 pub(super) const BLOCK: usize = 16 << 20;
@@ -110,6 +111,8 @@ pub struct LoadReport {
     pub stored: u64,
     /// Tensors of the checkpoint that the model does not use, sorted.
     pub unused: Vec<String>,
+    /// Hash of the rows read, as they lie in the checkpoint, under the names of their tensors.
+    pub weights: Hash,
 }
 
 /// Storage of each weight of a graph, in the graph's order. Checks everything that can be checked without
@@ -204,6 +207,7 @@ pub async fn load<E: From<NotQuantised> + Into<SinkError> + 'static>(
         total += part.rows.len() as u64 * find(checkpoint, part)?.0.row_bytes() as u64;
     }
     let mut report = LoadReport::default();
+    let mut weights = Hasher::default();
     let mut converted = vec![];
     for (index, (recipe, desc)) in graph.weights.iter().zip(&descs).enumerate() {
         let id = WeightId(index as u32);
@@ -221,6 +225,8 @@ pub async fn load<E: From<NotQuantised> + Into<SinkError> + 'static>(
         let by_sink = sink.quantises() && conversions.iter().all(|conversion| conversion.of_many_bits().is_some());
         for (part, conversion) in recipe.parts.iter().zip(conversions) {
             let (info, format) = find(checkpoint, part)?;
+            weights.name(&part.tensor);
+            weights.add(&conversion.source_scale().to_le_bytes());
             let by_sink = conversion.of_many_bits().filter(|_| by_sink);
             let widest_row = info.row_bytes().max(desc.row_bytes());
             let block_rows = (BLOCK / widest_row.max(1)).max(1);
@@ -228,6 +234,7 @@ pub async fn load<E: From<NotQuantised> + Into<SinkError> + 'static>(
                 let rows = start..part.rows.end.min(start + block_rows);
                 let (from, count) = (rows.start, rows.len());
                 let source = checkpoint.rows(&part.tensor, info, rows).await?;
+                weights.add(&source);
                 let fault = |fault| overflow(checkpoint, &part.tensor, info, from, desc.format, fault);
                 if let Some((format, scale)) = by_sink {
                     conversion.check(&source).map_err(fault)?;
@@ -252,6 +259,7 @@ pub async fn load<E: From<NotQuantised> + Into<SinkError> + 'static>(
     }
     let used: BTreeSet<&str> =
         graph.weights.iter().flat_map(|weight| &weight.parts).map(|part| part.tensor.as_str()).collect();
+    report.weights = weights.finish();
     report.unused = checkpoint.tensors().keys().filter(|name| !used.contains(name.as_str())).cloned().collect();
     Ok(report)
 }

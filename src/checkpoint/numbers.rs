@@ -56,6 +56,11 @@ impl Conversion {
         self.map == Map::Identity && self.scale == 1.0 && self.from != Dtype::F8E4m3
     }
 
+    /// Factor of the checkpoint on all numbers of the tensor: 1 for all but FP8.
+    pub fn source_scale(&self) -> f32 {
+        self.fp8_scale
+    }
+
     /// Format and factor of numbers of 16 or 32 bits that are only scaled and quantised; `None` for others.
     pub fn of_many_bits(&self) -> Option<(WeightFormat, f32)> {
         let from = match self.from {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use web_time::Instant;
 
+use super::checkpoints::Checkpoints;
+use super::snapshot::{Identity, storage_name};
 use super::stop_token_ids;
 use super::{
     Engine, EngineError, PREFILL_ROWS, Programs, Purpose, Slots, StepsInFlight, generation_config, memory_estimate,
@@ -13,7 +15,8 @@ use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, St
 use crate::checkpoint::{self, Checkpoint, CheckpointError, LoadProgress, Storage, WeightChoice};
 use crate::formats::Rounding;
 use crate::graph::{WeightDesc, WeightSink};
-use crate::state::{KvFormat, StateLayout};
+use crate::hash::Hash;
+use crate::state::{Fingerprint, KvFormat, StateLayout};
 use crate::text::Tokenizer;
 
 /// Default context in tokens, if the model can be that long.
@@ -87,14 +90,24 @@ impl Engine {
         memory_estimate::check(&model, &descs, &layout, backend.info(), options.budget)?;
         let mut notices = checkpoint::notices(checkpoint, &model.graph);
         // Small files first: what is wrong with them shows before gigabytes are read.
-        let tokenizer = tokenizer(checkpoint).await?;
+        let tokenizer_file = checkpoint.file("tokenizer.json").await?;
+        let tokenizer_hash = tokenizer_file.as_deref().map(Hash::of);
+        let tokenizer = tokenizer(checkpoint, tokenizer_file).await?;
         let (stop_token_ids, more) = read_stop_token_ids(checkpoint, &model).await?;
 
         let sink: &mut dyn WeightSink<Error = BackendError> = &mut *backend;
         let storage = Storage { choice: options.weights, rounding: options.rounding };
-        checkpoint::load(checkpoint, &model.graph, storage, sink, options.progress).await?;
+        let report = checkpoint::load(checkpoint, &model.graph, storage, sink, options.progress).await?;
+        let fingerprint = Fingerprint {
+            architecture: model.model_type.clone(),
+            config: Hash::of(format!("{arch:?}\n{}", checkpoint.config()).as_bytes()),
+            weights: report.weights,
+            tokenizer: tokenizer_hash,
+        };
         let bytes = descs.iter().map(WeightDesc::bytes).collect();
+        let weights = storage_name(options.weights, options.rounding);
         let mut engine = Self::assemble(backend, model, bytes, tokenizer, stop_token_ids, options)?;
+        engine.identity = Identity { fingerprint, weights };
         notices.extend(more);
         engine.notices.extend(notices);
         // Some devices tell late that an allocation failed.
@@ -121,16 +134,19 @@ impl Engine {
         let (programs, slots) = (Programs::new(keep), Slots::new(&layout));
         let (steps_in_flight, begun, weights, notices) =
             (StepsInFlight::new(), Instant::now(), options.weights, vec![]);
+        let identity = Identity::default();
         let mut engine = Self {
             backend,
             model,
             layout,
             programs,
             slots,
+            checkpoints: Checkpoints::default(),
             tokenizer,
             stop_token_ids,
             weight_bytes,
             weights,
+            identity,
             steps_in_flight,
             notices,
             begun,
@@ -163,8 +179,8 @@ fn context(model: &Model, asked: Option<usize>) -> Result<usize, EngineError> {
     }
 }
 
-async fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Arc<Tokenizer>>, EngineError> {
-    let Some(tokenizer) = checkpoint.file("tokenizer.json").await? else { return Ok(None) };
+async fn tokenizer(checkpoint: &Checkpoint, file: Option<Vec<u8>>) -> Result<Option<Arc<Tokenizer>>, EngineError> {
+    let Some(tokenizer) = file else { return Ok(None) };
     let config = checkpoint.file("tokenizer_config.json").await?;
     Ok(Some(Arc::new(Tokenizer::from_bytes(&tokenizer, config.as_deref())?)))
 }

@@ -10,6 +10,7 @@
 mod pages;
 mod sampler;
 mod slot_state;
+mod snapshot;
 
 use half::f16;
 
@@ -22,6 +23,9 @@ pub use sampler::{
     token_counts, unusable,
 };
 pub use slot_state::{SlotState, StateTensor};
+pub use snapshot::{
+    Fingerprint, SavedCheckpoint, Snapshot, SnapshotBytes, SnapshotError, SnapshotSummary, SnapshotText,
+};
 
 /// Index of a slot. The initial state's is `StateLayout::slots`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +34,7 @@ pub struct SlotId(pub u32);
 /// Storage format of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvFormat {
     /// 4 bytes a number.
@@ -134,6 +138,13 @@ pub struct Run {
 }
 
 impl Run {
+    /// Its part from `position` on; `None` where nothing is left.
+    pub fn from(self, position: usize) -> Option<Self> {
+        let before = position.saturating_sub(self.position);
+        let rows = self.rows.checked_sub(before).filter(|&rows| rows > 0)?;
+        Some(Self { position: self.position + before, row: self.row + before, rows })
+    }
+
     /// Its positions.
     pub fn positions(&self) -> std::ops::Range<u32> {
         self.position as u32..(self.position + self.rows) as u32
@@ -264,6 +275,11 @@ impl StateLayout {
             }
         }
         bytes
+    }
+
+    /// Bytes of a block: what one slot remembers outside its pages.
+    pub fn block_bytes(&self) -> u64 {
+        self.bytes().fixed()
     }
 
     /// Bytes of the largest buffer that a state takes: of keys or of values, or of all slots' numbers.

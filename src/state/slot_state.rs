@@ -20,7 +20,7 @@ pub struct StateTensor {
 pub struct SlotState {
     /// The next position.
     pub position: usize,
-    /// In the graph's order of states; two tensors for a KV state.
+    /// Two tensors for a KV state, one for any other, in any order.
     pub tensors: Vec<StateTensor>,
     /// The sampler, with the tokens chosen so far: a text goes on as if it had never been interrupted.
     pub sampler: SamplerState,

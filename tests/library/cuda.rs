@@ -8,6 +8,7 @@ mod child;
 
 use crate::common::cases::unquantised;
 use crate::common::{checks, compare, not_finite, starts_every_op};
+use crate::support::snapshots::go_on_elsewhere;
 use crate::support::{Golden, Place, Setting, Worst, checkpoint, families, load, tolerance, wait};
 use child::on_emulator;
 use selvedge::arch::HymbaWindow;
@@ -166,5 +167,15 @@ fn decoding_creates_nothing() {
         assert_eq!(late.bytes_read - early.bytes_read, 4 * steps, "a token is all that comes back");
         let layers = engine.model().layers as u64;
         println!("{} kernels a token, {layers} layers", (late.dispatches - early.dispatches) / steps);
+    });
+}
+
+#[test]
+fn a_snapshot_goes_on_in_another_backend() {
+    on_emulator("cuda::a_snapshot_goes_on_in_another_backend", "random1", || {
+        let place = Place { name: "cuda", open, slack: 2.0, slow: true };
+        let cpu = crate::support::cpu();
+        go_on_elsewhere(&place, &cpu, "hymba/caseA", false);
+        go_on_elsewhere(&cpu, &place, "qwen3_5_gva", false);
     });
 }
