@@ -159,6 +159,17 @@ impl Device {
         done.map_err(refused("copy on the device"))
     }
 
+    /// Copies bytes from a buffer to another one.
+    pub fn copy(&self, buffer: &Buffer, from: Range<usize>, other: &mut Buffer, to: usize) -> Result<()> {
+        buffer.check(&from)?;
+        other.check(&(to..to.saturating_add(from.len())))?;
+        if from.is_empty() {
+            return Ok(());
+        }
+        let mut target = other.slice.slice_mut(to..to + from.len());
+        self.stream.memcpy_dtod(&buffer.slice.slice(from), &mut target).map_err(refused("copy on the device"))
+    }
+
     /// Waits for everything queued.
     pub fn synchronize(&self) -> Result<()> {
         self.stream.synchronize().map_err(refused("finish its work"))

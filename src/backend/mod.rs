@@ -4,6 +4,7 @@
 //! graph, [`Backend::allocate`], [`Backend::compile`] for each program, then [`Backend::step`].
 //! Futures are not `Send`: in a browser they wait for promises.
 
+mod blocks;
 mod checks;
 mod host;
 mod state_io;
@@ -15,6 +16,7 @@ pub mod cuda;
 pub mod webgpu;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use futures::future::{LocalBoxFuture, ready};
 
@@ -166,6 +168,10 @@ pub struct ProgramId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
+/// Index of a block, see [`Backend::save_block`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlockId(pub u32);
+
 /// Counts since the backend was made. Asserted in tests, reported by `bench`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -181,6 +187,8 @@ pub struct Counters {
     pub bytes_written: u64,
     /// Bytes read back during steps.
     pub bytes_read: u64,
+    /// Bytes copied on the device: into blocks, out of them, and from page to page.
+    pub bytes_copied: u64,
 }
 
 /// A place to run graphs.
@@ -238,6 +246,33 @@ pub trait Backend: WeightSink<Error = BackendError> {
     /// Puts a memory into a slot whose pages are set. Pinned rows are written too. The slot goes on choosing as the
     /// memory's sampler says.
     fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()>;
+
+    /// The same for a memory without the rows in pages, which the slot has already. The slot chose nothing yet.
+    fn restore_outside_pages(&mut self, slot: SlotId, state: &SlotState) -> Result<()>;
+
+    /// Copies what a slot remembers outside its pages into a block on the device:
+    /// [`StateLayout::block_bytes`](crate::state::StateLayout::block_bytes), enqueued behind the steps so far. Its
+    /// sampler is no part of it.
+    fn save_block(&mut self, slot: SlotId) -> Result<BlockId>;
+
+    /// Makes a slot, whose pages are set, remember what a block holds. It chose nothing yet, and is greedy until told
+    /// otherwise.
+    fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()>;
+
+    /// Ends a block. Its id may be given again.
+    fn free_block(&mut self, block: BlockId);
+
+    /// Copies a block out, with the rows of `positions` in these pages; `positions.end` is the next position of the
+    /// slot that was saved. Pinned rows come with position 0.
+    fn snapshot_block<'a>(
+        &'a mut self,
+        block: BlockId,
+        pages: &'a [u32],
+        positions: Range<usize>,
+    ) -> LocalBoxFuture<'a, Result<SlotState>>;
+
+    /// Copies the rows of one page to another one, in the pools of every global attention.
+    fn copy_page(&mut self, from: u32, to: u32) -> Result<()>;
 
     /// Counts so far.
     fn counters(&self) -> Counters;

@@ -4,13 +4,17 @@
 //! only reads and writes bytes of its buffers ([`StateIo`]); all else is here, once.
 
 use std::future::Future;
+use std::ops::Range;
 
 use half::f16;
 
-use super::checks::{check_rows, misuse};
+use super::checks::{check_rows, check_slot, misuse};
 use super::{BackendError, Result};
 use crate::graph::{KvSpec, StateKind, StateSpec};
-use crate::state::{KvFormat, Run, SAMPLER_WORDS, SamplerState, SlotId, SlotState, StateLayout, StateTensor, kv_f16};
+use crate::state::{
+    Addressing, KvFormat, PAGE_ROWS, Run, SAMPLER_WORDS, SamplerState, SlotId, SlotState, StateLayout, StateTensor,
+    kv_f16,
+};
 
 /// A buffer with a part of all slots' memory. The number is the state's, in the graph's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +67,27 @@ pub(super) trait StateIo {
 
 /// Copies a slot's memory out; `position` is the slot's next position.
 pub(super) async fn snapshot(io: &impl StateIo, slot: SlotId, position: usize) -> Result<SlotState> {
-    let layout = io.layout();
+    let mut state = snapshot_rows(io, slot, 0..position).await?;
+    state.sampler = snapshot_sampler(io, slot).await?;
+    Ok(state)
+}
+
+/// Copies a block out, with the rows of `positions` in these pages. A block has no sampler.
+pub(super) async fn snapshot_block(
+    io: &impl StateIo,
+    block: &[u8],
+    pages: &[u32],
+    positions: Range<usize>,
+) -> Result<SlotState> {
+    // As if it were the memory of the first slot.
+    let slot = SlotId(0);
+    let view = BlockView { io, extents: slot_extents(io.layout(), slot), block, pages: [pages.to_vec()] };
+    snapshot_rows(&view, slot, positions).await
+}
+
+/// The memory of a slot but for its sampler; of global attention the rows of `positions`.
+async fn snapshot_rows(io: &impl StateIo, slot: SlotId, positions: Range<usize>) -> Result<SlotState> {
+    let (layout, position) = (io.layout(), positions.end);
     check_rows(layout, io.pages(), slot, position)?;
     let mut tensors = vec![];
     for (index, state) in layout.states.iter().enumerate() {
@@ -71,7 +95,10 @@ pub(super) async fn snapshot(io: &impl StateIo, slot: SlotId, position: usize) -
             tensors.push(snapshot_slot(io, index, state, slot).await?);
             continue;
         };
-        let runs = runs(io, kv, slot, position);
+        let mut runs = runs(io, kv, slot, position);
+        if layout.kv(kv).addressing == Addressing::Pages {
+            runs = runs.into_iter().filter_map(|run| run.from(positions.start)).collect();
+        }
         for pool in pools(index, state, kv) {
             let row = pool.row_bytes(layout.kv_format);
             let (mut data, mut positions) = (vec![], vec![]);
@@ -89,7 +116,7 @@ pub(super) async fn snapshot(io: &impl StateIo, slot: SlotId, position: usize) -
             tensors.push(StateTensor { name: pool.name, shape, positions, data });
         }
     }
-    Ok(SlotState { position, tensors, sampler: snapshot_sampler(io, slot).await? })
+    Ok(SlotState { position, tensors, sampler: SamplerState::default() })
 }
 
 async fn snapshot_slot(io: &impl StateIo, index: usize, state: &StateSpec, slot: SlotId) -> Result<StateTensor> {
@@ -124,7 +151,16 @@ async fn snapshot_sampler(io: &impl StateIo, slot: SlotId) -> Result<SamplerStat
 /// Puts a memory into a slot whose pages are set. Nothing is changed when it does not fit. Whether the slot
 /// [has a token](StateIo::has_token) is the caller's to note.
 pub(super) fn restore(io: &mut impl StateIo, slot: SlotId, saved: &SlotState) -> Result<()> {
-    check(io, slot, saved)?;
+    restore_parts(io, slot, saved, true)
+}
+
+/// The same but for the rows in pages, which the slot has already.
+pub(super) fn restore_outside_pages(io: &mut impl StateIo, slot: SlotId, saved: &SlotState) -> Result<()> {
+    restore_parts(io, slot, saved, false)
+}
+
+fn restore_parts(io: &mut impl StateIo, slot: SlotId, saved: &SlotState, pages: bool) -> Result<()> {
+    check(io, slot, saved, pages)?;
     let layout = io.layout().clone();
     let index = slot.0 as usize;
     for (number, state) in layout.states.iter().enumerate() {
@@ -135,6 +171,9 @@ pub(super) fn restore(io: &mut impl StateIo, slot: SlotId, saved: &SlotState) ->
             io.write(StateBuffer::Slots(number), index * bytes.len(), bytes)?;
             continue;
         };
+        if !pages && layout.kv(kv).addressing == Addressing::Pages {
+            continue;
+        }
         let runs = runs(io, kv, slot, saved.position);
         for pool in pools(number, state, kv) {
             let tensor = find(saved, &pool.name)?;
@@ -162,7 +201,7 @@ pub(super) fn restore(io: &mut impl StateIo, slot: SlotId, saved: &SlotState) ->
 }
 
 /// Checks that a saved memory is whole, of this layout, and has a place in the slot.
-fn check(io: &impl StateIo, slot: SlotId, saved: &SlotState) -> Result<()> {
+fn check(io: &impl StateIo, slot: SlotId, saved: &SlotState, pages: bool) -> Result<()> {
     let layout = io.layout();
     check_rows(layout, io.pages(), slot, saved.position)?;
     for (index, state) in layout.states.iter().enumerate() {
@@ -170,6 +209,9 @@ fn check(io: &impl StateIo, slot: SlotId, saved: &SlotState) -> Result<()> {
             check_shape(find(saved, &state.name)?, &StateLayout::shape(&state.kind))?;
             continue;
         };
+        if !pages && layout.kv(kv).addressing == Addressing::Pages {
+            continue;
+        }
         for pool in pools(index, state, kv) {
             let tensor = find(saved, &pool.name)?;
             check_shape(tensor, &[tensor.positions.len(), kv.heads, pool.columns / kv.heads.max(1)])?;
@@ -197,6 +239,122 @@ fn check_sampler(layout: &StateLayout, state: &SamplerState) -> Result<()> {
         return misuse(format!("a slot's memory counts {counts} tokens, must count {wanted}"));
     }
     Ok(())
+}
+
+/// Consecutive bytes of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// The buffer.
+    pub buffer: StateBuffer,
+    /// Its first byte.
+    pub start: usize,
+    /// Count of bytes.
+    pub bytes: usize,
+}
+
+/// What a slot remembers outside its pages, in the order of a block.
+pub(super) fn slot_extents(layout: &StateLayout, slot: SlotId) -> Vec<Extent> {
+    let (mut extents, slot) = (vec![], slot.0 as usize);
+    for (index, state) in layout.states.iter().enumerate() {
+        let StateKind::Kv(kv) = &state.kind else {
+            let bytes = StateLayout::elements(&state.kind) * size_of::<f32>();
+            extents.push(Extent { buffer: StateBuffer::Slots(index), start: slot * bytes, bytes });
+            continue;
+        };
+        if let Addressing::Ring { rows } = layout.kv(kv).addressing {
+            extents.extend(pools(index, state, kv).map(|pool| {
+                let row = pool.row_bytes(layout.kv_format);
+                Extent { buffer: pool.buffer, start: (kv.pinned + slot * rows) * row, bytes: rows * row }
+            }));
+        }
+    }
+    extents
+}
+
+/// The rows of a page in the pools of every global attention.
+pub(super) fn page_extents(layout: &StateLayout, page: u32) -> Vec<Extent> {
+    let mut extents = vec![];
+    for (index, state) in layout.states.iter().enumerate() {
+        if let StateKind::Kv(kv) = &state.kind
+            && layout.kv(kv).addressing == Addressing::Pages
+        {
+            extents.extend(pools(index, state, kv).map(|pool| {
+                let row = pool.row_bytes(layout.kv_format);
+                let start = (kv.pinned + page as usize * PAGE_ROWS) * row;
+                Extent { buffer: pool.buffer, start, bytes: PAGE_ROWS * row }
+            }));
+        }
+    }
+    extents
+}
+
+/// The extents of two pages, checked, in pairs.
+pub(super) fn page_copies(layout: &StateLayout, from: u32, to: u32) -> Result<Vec<(Extent, Extent)>> {
+    if let Some(page) = [from, to].into_iter().find(|&page| page as usize >= layout.pages) {
+        return misuse(format!("page {page} of {}", layout.pages));
+    }
+    Ok(page_extents(layout, from).into_iter().zip(page_extents(layout, to)).collect())
+}
+
+/// The extents of a user's slot, each with its place in a block.
+pub(super) fn block_extents(layout: &StateLayout, slot: SlotId) -> Result<Vec<(Extent, usize)>> {
+    if slot == layout.initial_slot() {
+        return misuse("the initial state in a block".into());
+    }
+    check_slot(layout, slot)?;
+    let mut offset = 0;
+    let place = |extent: Extent| {
+        let at = offset;
+        offset += extent.bytes;
+        (extent, at)
+    };
+    Ok(slot_extents(layout, slot).into_iter().map(place).collect())
+}
+
+/// A block read as the memory of a slot: rings and states come from the block, pages and pinned rows from where they
+/// lie.
+struct BlockView<'b, Io> {
+    io: &'b Io,
+    extents: Vec<Extent>,
+    block: &'b [u8],
+    pages: [Vec<u32>; 1],
+}
+
+impl<Io: StateIo> StateIo for BlockView<'_, Io> {
+    const EXCHANGED: bool = Io::EXCHANGED;
+
+    fn layout(&self) -> &StateLayout {
+        self.io.layout()
+    }
+
+    fn pages(&self) -> &[Vec<u32>] {
+        &self.pages
+    }
+
+    fn has_token(&self, _: usize) -> bool {
+        false
+    }
+
+    async fn read(&self, buffer: StateBuffer, start: usize, bytes: usize) -> Result<Vec<u8>> {
+        let mut offset = 0;
+        for extent in &self.extents {
+            let within = start.checked_sub(extent.start).filter(|&at| at + bytes <= extent.bytes);
+            if extent.buffer == buffer
+                && let Some(at) = within
+            {
+                return match self.block.get(offset + at..offset + at + bytes) {
+                    Some(found) => Ok(found.to_vec()),
+                    None => misuse(format!("a block of {} bytes, too few for its layout", self.block.len())),
+                };
+            }
+            offset += extent.bytes;
+        }
+        self.io.read(buffer, start, bytes).await
+    }
+
+    fn write(&mut self, _: StateBuffer, _: usize, _: &[u8]) -> Result<()> {
+        misuse("writing to a block".into())
+    }
 }
 
 /// Rows of keys or of values of a KV state.

@@ -3,7 +3,7 @@
 use crate::arch::{ArchError, ConfigError};
 use crate::backend::{BackendError, StepError};
 use crate::checkpoint::{CheckpointError, WeightChoice};
-use crate::state::{KvFormat, PagesExhausted, SamplerError};
+use crate::state::{KvFormat, PagesExhausted, SamplerError, SnapshotError};
 use crate::text::TextError;
 
 /// Error of an engine.
@@ -109,6 +109,20 @@ pub enum EngineError {
     /// All slots are taken.
     #[error("all {0} slots are in use; close one or load with more")]
     NoSlot(usize),
+    /// A place in a sequence that it has not reached.
+    #[error("the sequence cannot go back to or by {asked} tokens: it has read {read}")]
+    NotRead {
+        /// Tokens asked for.
+        asked: usize,
+        /// Tokens that were read.
+        read: usize,
+    },
+    /// A state checkpoint that was discarded, or dropped for want of room.
+    #[error("the state checkpoint is gone: it was discarded, or its pages were needed")]
+    NoCheckpoint,
+    /// A saved state that cannot be restored here.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// A sampler with a parameter out of range.
     #[error(transparent)]
     Sampler(#[from] SamplerError),

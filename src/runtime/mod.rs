@@ -6,6 +6,7 @@
 //! it, and neither contexts nor lengths count them.
 
 mod cancel;
+mod checkpoints;
 mod error;
 pub(crate) mod generation_config;
 mod load;
@@ -13,6 +14,7 @@ mod memory_estimate;
 mod programs;
 mod purpose;
 mod slots;
+mod snapshot;
 mod steps_in_flight;
 mod stop_token_ids;
 
@@ -26,18 +28,21 @@ use crate::backend::{
 };
 use crate::checkpoint::WeightChoice;
 use crate::graph::{Op, Rows, ValueId};
-use crate::state::{NO_TOKEN, Sampler, SlotId, SlotState, StateLayout, unusable};
+use crate::state::{NO_TOKEN, Sampler, SlotId, StateLayout, unusable};
 use crate::text::Tokenizer;
 
 pub use cancel::Cancel;
+pub use checkpoints::StateCheckpoint;
 pub use error::EngineError;
 pub use load::EngineOptions;
 pub use memory_estimate::{transformer_bytes_per_token, weight_bytes, workspace_bytes};
 pub use purpose::Purpose;
 pub(crate) use stop_token_ids::watched;
 
+use checkpoints::Checkpoints;
 use programs::Programs;
 use slots::Slots;
+use snapshot::Identity;
 use steps_in_flight::StepsInFlight;
 
 /// Rows of a step while a prompt is read, by default.
@@ -50,6 +55,7 @@ pub struct Engine {
     layout: StateLayout,
     programs: Programs,
     slots: Slots,
+    checkpoints: Checkpoints,
     tokenizer: Option<Arc<Tokenizer>>,
     /// Tokens that end a text, each once.
     stop_token_ids: Vec<u32>,
@@ -57,6 +63,7 @@ pub struct Engine {
     weight_bytes: Vec<u64>,
     /// Storage format of the matrices, after `Auto` was decided.
     weights: WeightChoice,
+    identity: Identity,
     steps_in_flight: StepsInFlight,
     /// Sentences for the user, in the order in which they came up.
     notices: Vec<String>,
@@ -166,6 +173,12 @@ impl Engine {
         self.slots.close(slot)
     }
 
+    /// Makes a sequence empty.
+    pub fn clear(&mut self, slot: SlotId) -> Result<(), EngineError> {
+        self.slots.adopt(slot, &[], self.model.prefix_tokens.len())?;
+        Ok(self.backend.reset(slot)?)
+    }
+
     /// Tokens that a sequence has read.
     pub fn length(&self, slot: SlotId) -> Result<usize, EngineError> {
         Ok(self.slots.position(slot)? - self.model.prefix_tokens.len())
@@ -189,9 +202,7 @@ impl Engine {
         let table = StepTable::new(step, &self.layout)?;
         let program = self.programs.get(&mut *self.backend, &self.model.graph, &table)?;
         for span in &step.spans {
-            if let Some(pages) = self.slots.reserve(span.slot, span.first + span.tokens.len())? {
-                self.backend.set_pages(span.slot, pages)?;
-            }
+            self.reserve(span.slot, span.first + span.tokens.len())?;
         }
         let ticket = self.backend.step(program, &table)?;
         for span in &step.spans {
@@ -256,7 +267,11 @@ impl Engine {
         chunk: usize,
         cancel: &Cancel,
     ) -> Result<Option<Running>, EngineError> {
-        self.check_prompt(slot, prompt)?;
+        if prompt.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        self.check_tokens(prompt)?;
+        self.check_room(slot, prompt.len())?;
         let mut before = None;
         for ids in prompt.chunks(chunk.max(1)) {
             if cancel.is_cancelled() {
@@ -315,9 +330,7 @@ impl Engine {
     pub fn skip(&mut self, slot: SlotId, tokens: usize) -> Result<(), EngineError> {
         self.check_room(slot, tokens)?;
         let end = self.slots.position(slot)? + tokens;
-        if let Some(pages) = self.slots.reserve(slot, end)? {
-            self.backend.set_pages(slot, pages)?;
-        }
+        self.reserve(slot, end)?;
         self.slots.skip(slot, end)
     }
 
@@ -377,25 +390,5 @@ impl Engine {
             Rows::Outputs => step.outputs.len(),
         };
         Ok(self.backend.read(step.program, value, rows).await?)
-    }
-
-    /// Restores a snapshot of `tokens` tokens into a sequence, its sampler included; the sequence goes on from there.
-    /// [`EngineError::ContextFull`] where it is longer than the context.
-    pub fn restore(&mut self, slot: SlotId, state: &SlotState, tokens: usize) -> Result<(), EngineError> {
-        let end = self.model.prefix_tokens.len() + tokens;
-        if tokens > self.context() {
-            return Err(EngineError::ContextFull { tokens, used: 0, context: self.context() });
-        }
-        if let Some(pages) = self.slots.reserve(slot, end)? {
-            self.backend.set_pages(slot, pages)?;
-        }
-        self.backend.restore(slot, state)?;
-        self.slots.restore(slot, end, state.sampler.last.is_some())
-    }
-
-    /// Copies a sequence's state out, its sampler included.
-    pub async fn snapshot(&mut self, slot: SlotId) -> Result<SlotState, EngineError> {
-        let position = self.slots.position(slot)?;
-        Ok(self.backend.snapshot(slot, position).await?)
     }
 }

@@ -13,6 +13,15 @@ struct Slot {
     pages: Vec<u32>,
 }
 
+/// Changes of a slot's pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reserved {
+    /// A page whose rows the slot needs in a page of its own: from, to.
+    pub copy: Option<(u32, u32)>,
+    /// The slot has other pages than before.
+    pub changed: bool,
+}
+
 /// All slots of an engine but the initial state's.
 #[derive(Debug)]
 pub(super) struct Slots {
@@ -38,7 +47,7 @@ impl Slots {
     /// Gives a slot and its pages back.
     pub(super) fn close(&mut self, slot: SlotId) -> Result<(), EngineError> {
         let slot = std::mem::take(self.get_mut(slot)?);
-        slot.pages.into_iter().for_each(|page| self.pages.release(page));
+        self.release(&slot.pages);
         Ok(())
     }
 
@@ -60,34 +69,109 @@ impl Slots {
         Ok(())
     }
 
-    /// Moves a slot's next position to `end` without a span.
+    /// Moves a slot's next position to `end` without a span. Pages behind it are given back.
     pub(super) fn skip(&mut self, slot: SlotId, end: usize) -> Result<(), EngineError> {
-        self.get_mut(slot)?.position = end;
-        Ok(())
-    }
-
-    /// Makes `end` a slot's next position, with a token chosen in it or none.
-    pub(super) fn restore(&mut self, slot: SlotId, end: usize, sampled: bool) -> Result<(), EngineError> {
+        let needed = self.pages_of(end);
         let slot = self.get_mut(slot)?;
-        (slot.position, slot.sampled) = (end, sampled);
+        slot.position = end;
+        let behind = slot.pages.split_off(needed.min(slot.pages.len()));
+        self.release(&behind);
         Ok(())
     }
 
-    /// Takes the pages that positions up to `end` need; all of the slot's pages when there are new ones.
-    pub(super) fn reserve(&mut self, slot: SlotId, end: usize) -> Result<Option<&[u32]>, EngineError> {
-        let needed = end.saturating_sub(self.first).div_ceil(PAGE_ROWS);
-        let missing = needed.saturating_sub(self.get(slot)?.pages.len());
-        if missing == 0 {
-            return Ok(None);
-        }
+    /// Notes whether a token was chosen in a slot.
+    pub(super) fn set_sampled(&mut self, slot: SlotId, sampled: bool) -> Result<(), EngineError> {
+        self.get_mut(slot)?.sampled = sampled;
+        Ok(())
+    }
+
+    /// Pages that [`reserve`](Self::reserve) takes for positions up to `end`.
+    pub(super) fn missing(&self, slot: SlotId, end: usize) -> Result<usize, EngineError> {
+        let Slot { pages, position, .. } = self.get(slot)?;
+        let copies = usize::from(self.shared_page(pages, *position, end).is_some());
+        Ok(self.pages_of(end).saturating_sub(pages.len()) + copies)
+    }
+
+    /// Pages that are free.
+    pub(super) fn free_pages(&self) -> usize {
+        self.pages.available()
+    }
+
+    /// Takes the pages that positions up to `end` need. Where the slot would write into a page that others see, it
+    /// gets a page of its own in place of that.
+    pub(super) fn reserve(&mut self, slot: SlotId, end: usize) -> Result<Reserved, EngineError> {
+        let missing = self.missing(slot, end)?;
         if missing > self.pages.available() {
             return Err(self.pages.exhausted().into());
         }
-        for _ in 0..missing {
+        let Slot { pages, position, .. } = self.get(slot)?;
+        if end <= *position {
+            return Ok(Reserved { copy: None, changed: false });
+        }
+        let (shared, held, position) = (self.shared_page(pages, *position, end), pages.len(), *position);
+        let mut copy = None;
+        if let Some(index) = shared {
+            let own = self.pages.take()?;
+            let shared = std::mem::replace(&mut self.get_mut(slot)?.pages[index], own);
+            self.pages.release(shared);
+            copy = Some((shared, own));
+        }
+        for _ in held..self.pages_of(end) {
             let page = self.pages.take()?;
             self.get_mut(slot)?.pages.push(page);
         }
-        Ok(Some(&self.get(slot)?.pages))
+        // The pages in which the new positions lie.
+        for index in self.pages_before(position)..self.pages_of(end) {
+            let (page, begin) = (self.get(slot)?.pages[index], self.first + index * PAGE_ROWS);
+            self.pages.fill(page, (end - begin).min(PAGE_ROWS));
+        }
+        Ok(Reserved { copy, changed: missing > 0 })
+    }
+
+    /// The pages of a slot, in order.
+    pub(super) fn pages(&self, slot: SlotId) -> Result<&[u32], EngineError> {
+        Ok(&self.get(slot)?.pages)
+    }
+
+    /// The pages that hold a slot's positions so far, each with one holder more.
+    pub(super) fn share(&mut self, slot: SlotId) -> Result<Vec<u32>, EngineError> {
+        let Slot { pages, position, .. } = self.get(slot)?;
+        let held = pages[..self.pages_of(*position).min(pages.len())].to_vec();
+        held.iter().for_each(|&page| self.pages.share(page));
+        Ok(held)
+    }
+
+    /// Gives a slot these pages, with one holder more each, in place of its own, and makes `end` its next position.
+    pub(super) fn adopt(&mut self, slot: SlotId, pages: &[u32], end: usize) -> Result<(), EngineError> {
+        self.get(slot)?;
+        pages.iter().for_each(|&page| self.pages.share(page));
+        let adopted = Slot { open: true, position: end, sampled: false, pages: pages.to_vec() };
+        let before = std::mem::replace(self.get_mut(slot)?, adopted);
+        self.release(&before.pages);
+        Ok(())
+    }
+
+    /// Takes a holder from each of these pages.
+    pub(super) fn release(&mut self, pages: &[u32]) {
+        pages.iter().for_each(|&page| self.pages.release(page));
+    }
+
+    /// Index of the page in which a slot at `position` would write and may not.
+    fn shared_page(&self, pages: &[u32], position: usize, end: usize) -> Option<usize> {
+        let index = self.pages_before(position);
+        let row = position.saturating_sub(self.first) % PAGE_ROWS;
+        let page = pages.get(index).filter(|_| end > position)?;
+        (!self.pages.may_write(*page, row)).then_some(index)
+    }
+
+    /// Count of the pages that positions up to `end` need.
+    fn pages_of(&self, end: usize) -> usize {
+        end.saturating_sub(self.first).div_ceil(PAGE_ROWS)
+    }
+
+    /// Count of the pages that lie before `position` as a whole.
+    fn pages_before(&self, position: usize) -> usize {
+        position.saturating_sub(self.first) / PAGE_ROWS
     }
 
     fn get(&self, slot: SlotId) -> Result<&Slot, EngineError> {

@@ -6,9 +6,10 @@ use bytemuck::Zeroable;
 use half::f16;
 
 use super::simd::{self, Lanes};
+use crate::backend::blocks::Blocks;
 use crate::backend::checks::{check_rows, check_slot, misuse};
-use crate::backend::state_io::{StateBuffer, StateIo};
-use crate::backend::{BackendError, Result};
+use crate::backend::state_io::{Extent, StateBuffer, StateIo, block_extents, page_copies};
+use crate::backend::{BackendError, BlockId, Result};
 use crate::graph::{StateId, StateKind};
 use crate::state::{
     KvFormat, KvLayout, SAMPLER_WORDS, Sampler, SamplerState, SlotId, StateLayout, kv_f16, token_counts,
@@ -137,6 +138,7 @@ pub(super) struct Memory {
     pages: Vec<Vec<u32>>,
     /// How each slot chooses its tokens.
     pub samplers: Vec<SamplerState>,
+    blocks: Blocks<Vec<u8>>,
 }
 
 impl Memory {
@@ -159,16 +161,17 @@ impl Memory {
             states: layout.states.iter().map(state).collect::<Result<_>>()?,
             pages: vec![vec![]; layout.slots + 1],
             samplers: vec![SamplerState::default(); layout.slots + 1],
+            blocks: Blocks::default(),
         })
     }
 
-    /// Bytes of all pools and states.
+    /// Bytes of all pools, states and blocks.
     pub fn bytes(&self) -> usize {
         let bytes = |state: &State| match state {
             State::Kv(kv) => kv.keys.as_bytes().len() + kv.values.as_bytes().len(),
             State::Slots(slots) => size_of_val(slots.data.as_slice()),
         };
-        self.states.iter().map(bytes).sum()
+        self.states.iter().map(bytes).sum::<usize>() + self.blocks.buffers().map(Vec::len).sum::<usize>()
     }
 
     /// The pools of a KV state.
@@ -203,12 +206,23 @@ impl Memory {
         }
     }
 
-    fn piece(&self, buffer: StateBuffer) -> Option<&State> {
-        self.states.get(buffer.state()?)
+    /// The bytes of a state's buffer.
+    fn bytes_of(&self, buffer: StateBuffer) -> Result<&[u8]> {
+        match (buffer, buffer.state().and_then(|state| self.states.get(state))) {
+            (StateBuffer::Keys(_), Some(State::Kv(kv))) => Ok(kv.keys.as_bytes()),
+            (StateBuffer::Values(_), Some(State::Kv(kv))) => Ok(kv.values.as_bytes()),
+            (StateBuffer::Slots(_), Some(State::Slots(slots))) => Ok(bytemuck::cast_slice(&slots.data)),
+            _ => no_buffer(buffer),
+        }
     }
 
-    fn piece_mut(&mut self, buffer: StateBuffer) -> Option<&mut State> {
-        self.states.get_mut(buffer.state()?)
+    fn bytes_of_mut(&mut self, buffer: StateBuffer) -> Result<&mut [u8]> {
+        match (buffer, buffer.state().and_then(|state| self.states.get_mut(state))) {
+            (StateBuffer::Keys(_), Some(State::Kv(kv))) => Ok(kv.keys.as_bytes_mut()),
+            (StateBuffer::Values(_), Some(State::Kv(kv))) => Ok(kv.values.as_bytes_mut()),
+            (StateBuffer::Slots(_), Some(State::Slots(slots))) => Ok(bytemuck::cast_slice_mut(&mut slots.data)),
+            _ => no_buffer(buffer),
+        }
     }
 
     /// The page tables of all slots.
@@ -247,6 +261,58 @@ impl Memory {
         Ok(())
     }
 
+    /// Copies a slot's rings and states into a block.
+    pub fn save_block(&mut self, slot: SlotId) -> Result<BlockId> {
+        let extents = block_extents(&self.layout, slot)?;
+        let mut block = match self.blocks.spare() {
+            Some(block) => block,
+            None => zeros(1, self.layout.block_bytes() as usize, "block")?,
+        };
+        for (Extent { buffer, start, bytes }, at) in extents {
+            block[at..at + bytes].copy_from_slice(&self.bytes_of(buffer)?[start..start + bytes]);
+        }
+        Ok(self.blocks.add(block))
+    }
+
+    /// Copies a block into a slot's rings and states.
+    pub fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
+        let extents = block_extents(&self.layout, slot)?;
+        self.blocks.get(block)?;
+        // Out of the way of the borrow of the states.
+        let blocks = std::mem::take(&mut self.blocks);
+        let copy = || {
+            let block = blocks.get(block)?;
+            for (Extent { buffer, start, bytes }, at) in extents {
+                self.bytes_of_mut(buffer)?[start..start + bytes].copy_from_slice(&block[at..at + bytes]);
+            }
+            Ok(())
+        };
+        let copied: Result<()> = copy();
+        self.blocks = blocks;
+        copied?;
+        self.samplers[slot.0 as usize] = SamplerState::default();
+        Ok(())
+    }
+
+    /// Ends a block.
+    pub fn free_block(&mut self, block: BlockId) {
+        self.blocks.free(block);
+    }
+
+    /// The bytes of a block.
+    pub fn block(&self, block: BlockId) -> Result<&[u8]> {
+        self.blocks.get(block).map(Vec::as_slice)
+    }
+
+    /// Copies the rows of a page to another one; gives the count of bytes.
+    pub fn copy_page(&mut self, from: u32, to: u32) -> Result<usize> {
+        let copies = page_copies(&self.layout, from, to)?;
+        for (from, to) in &copies {
+            self.bytes_of_mut(from.buffer)?.copy_within(from.start..from.start + from.bytes, to.start);
+        }
+        Ok(copies.iter().map(|(from, _)| from.bytes).sum())
+    }
+
     /// Checks that every position below `end` of a slot has a row in every KV pool.
     pub fn check_rows(&self, slot: SlotId, end: usize) -> Result<()> {
         check_rows(&self.layout, &self.pages, slot, end)
@@ -267,47 +333,29 @@ impl StateIo for Memory {
     }
 
     fn read(&self, buffer: StateBuffer, start: usize, bytes: usize) -> impl Future<Output = Result<Vec<u8>>> {
-        let read = || {
-            Ok(match (buffer, self.piece(buffer)) {
-                (StateBuffer::Keys(_), Some(State::Kv(kv))) => kv.keys.as_bytes()[start..start + bytes].to_vec(),
-                (StateBuffer::Values(_), Some(State::Kv(kv))) => kv.values.as_bytes()[start..start + bytes].to_vec(),
-                (StateBuffer::Slots(_), Some(State::Slots(slots))) => {
-                    bytemuck::cast_slice(&slots.data)[start..start + bytes].to_vec()
-                }
-                (StateBuffer::Samplers, _) => {
-                    bytemuck::cast_slice(&self.samplers[start / bytes.max(1)].words()).to_vec()
-                }
-                (StateBuffer::Counts, _) => bytemuck::cast_slice(&self.samplers[start / bytes.max(1)].counts).to_vec(),
-                _ => return no_piece(buffer),
-            })
-        };
-        ready(read())
+        let slot = start / bytes.max(1);
+        ready(match buffer {
+            StateBuffer::Samplers => Ok(bytemuck::cast_slice(&self.samplers[slot].words()).to_vec()),
+            StateBuffer::Counts => Ok(bytemuck::cast_slice(&self.samplers[slot].counts).to_vec()),
+            buffer => self.bytes_of(buffer).map(|all| all[start..start + bytes].to_vec()),
+        })
     }
 
     fn write(&mut self, buffer: StateBuffer, start: usize, bytes: &[u8]) -> Result<()> {
         let slot = start / bytes.len().max(1);
-        match (buffer, self.piece_mut(buffer)) {
-            (StateBuffer::Keys(_), Some(State::Kv(kv))) => replace(kv.keys.as_bytes_mut(), start, bytes),
-            (StateBuffer::Values(_), Some(State::Kv(kv))) => replace(kv.values.as_bytes_mut(), start, bytes),
-            (StateBuffer::Slots(_), Some(State::Slots(slots))) => {
-                replace(bytemuck::cast_slice_mut(&mut slots.data), start, bytes);
-            }
-            (StateBuffer::Samplers, _) => {
+        match buffer {
+            StateBuffer::Samplers => {
                 let mut words = [0; SAMPLER_WORDS];
                 words.copy_from_slice(&bytemuck::pod_collect_to_vec::<u8, u32>(bytes));
                 self.samplers[slot] = SamplerState::from_words(&words);
             }
-            (StateBuffer::Counts, _) => self.samplers[slot].counts = bytemuck::pod_collect_to_vec(bytes),
-            _ => return no_piece(buffer),
+            StateBuffer::Counts => self.samplers[slot].counts = bytemuck::pod_collect_to_vec(bytes),
+            buffer => self.bytes_of_mut(buffer)?[start..start + bytes.len()].copy_from_slice(bytes),
         }
         Ok(())
     }
 }
 
-fn replace(all: &mut [u8], start: usize, bytes: &[u8]) {
-    all[start..start + bytes.len()].copy_from_slice(bytes);
-}
-
-fn no_piece<T>(buffer: StateBuffer) -> Result<T> {
+fn no_buffer<T>(buffer: StateBuffer) -> Result<T> {
     misuse(format!("no state has the buffer {buffer:?}"))
 }

@@ -34,13 +34,14 @@ mod ssd_scan;
 mod weights;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use futures::future::{LocalBoxFuture, ready};
 
 use super::checks::{no_program, not_allocated};
 use super::{
-    Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
-    state_io,
+    Backend, BackendError, BackendInfo, BackendKind, BlockId, Counters, ProgramId, ProgramSpec, Result, StepTable,
+    Ticket, state_io,
 };
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId, WeightSink};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
@@ -217,6 +218,49 @@ impl Backend for CpuBackend {
         let memory = self.memory_mut()?;
         state_io::restore(memory, slot, state)?;
         memory.samplers[slot.0 as usize].last = state.sampler.last;
+        Ok(())
+    }
+
+    fn restore_outside_pages(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+        let memory = self.memory_mut()?;
+        state_io::restore_outside_pages(memory, slot, state)?;
+        memory.samplers[slot.0 as usize].last = None;
+        Ok(())
+    }
+
+    fn save_block(&mut self, slot: SlotId) -> Result<BlockId> {
+        let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
+        self.counters.bytes_copied += memory.layout.block_bytes();
+        memory.save_block(slot)
+    }
+
+    fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
+        let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
+        self.counters.bytes_copied += memory.layout.block_bytes();
+        memory.load_block(slot, block)
+    }
+
+    fn free_block(&mut self, block: BlockId) {
+        if let Some(memory) = &mut self.memory {
+            memory.free_block(block);
+        }
+    }
+
+    fn snapshot_block<'a>(
+        &'a mut self,
+        block: BlockId,
+        pages: &'a [u32],
+        positions: Range<usize>,
+    ) -> LocalBoxFuture<'a, Result<SlotState>> {
+        Box::pin(async move {
+            let memory = self.memory()?;
+            state_io::snapshot_block(memory, memory.block(block)?, pages, positions).await
+        })
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
+        let copied = self.memory_mut()?.copy_page(from, to)?;
+        self.counters.bytes_copied += copied as u64;
         Ok(())
     }
 

@@ -7,9 +7,10 @@ use selvedge_cuda::ops::{self, KvRows};
 use selvedge_cuda::{Buffer, Device};
 
 use super::naming;
+use crate::backend::blocks::Blocks;
 use crate::backend::checks::{check_rows, check_slot, misuse};
-use crate::backend::state_io::{self, StateBuffer, StateIo};
-use crate::backend::{Result, StepTable};
+use crate::backend::state_io::{self, Extent, StateBuffer, StateIo, block_extents, page_copies};
+use crate::backend::{BlockId, Result, StepTable};
 use crate::graph::{KvSpec, StateId, StateKind};
 use crate::state::{
     Addressing, KvFormat, LAST_TOKEN, PAGE_ROWS, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, token_counts,
@@ -53,6 +54,7 @@ pub(super) struct Memory {
     counts: Buffer,
     /// Which slots have chosen a token.
     has_token: Vec<bool>,
+    blocks: Blocks<Buffer>,
 }
 
 impl Memory {
@@ -86,6 +88,7 @@ impl Memory {
             samplers,
             counts,
             has_token: vec![false; slots],
+            blocks: Blocks::default(),
         })
     }
 
@@ -96,7 +99,11 @@ impl Memory {
                 Piece::Slots(buffer) => vec![buffer],
             }
         }
-        self.pieces.iter().flat_map(of_piece).chain([&self.pages, &self.samplers, &self.counts])
+        self.pieces
+            .iter()
+            .flat_map(of_piece)
+            .chain([&self.pages, &self.samplers, &self.counts])
+            .chain(self.blocks.buffers())
     }
 
     /// Bytes on the device.
@@ -192,9 +199,96 @@ impl Memory {
                 self.device.copy_within(buffer, initial * bytes..(initial + 1) * bytes, index * bytes)?;
             }
         }
-        self.has_token[index] = false;
-        let at = index * SAMPLER_WORDS * size_of::<u32>();
+        self.reset_sampler(index)
+    }
+
+    /// Puts a memory into a slot but for the rows in pages.
+    pub fn restore_outside_pages(&mut self, slot: SlotId, saved: &SlotState) -> Result<()> {
+        state_io::restore_outside_pages(self, slot, saved)?;
+        self.has_token[slot.0 as usize] = false;
+        Ok(())
+    }
+
+    /// Copies a slot's rings and states into a block.
+    pub fn save_block(&mut self, slot: SlotId) -> Result<BlockId> {
+        let extents = block_extents(&self.layout, slot)?;
+        let mut block = match self.blocks.spare() {
+            Some(block) => block,
+            None => self.device.allocate(self.layout.block_bytes() as usize).map_err(naming("block"))?,
+        };
+        for (Extent { buffer, start, bytes }, at) in extents {
+            self.device.copy(self.buffer(buffer)?, start..start + bytes, &mut block, at)?;
+        }
+        Ok(self.blocks.add(block))
+    }
+
+    /// Copies a block into a slot's rings and states.
+    pub fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
+        let extents = block_extents(&self.layout, slot)?;
+        self.blocks.get(block)?;
+        // Out of the way of the borrow of the states.
+        let (blocks, device) = (std::mem::take(&mut self.blocks), self.device.clone());
+        let copy = || {
+            for (Extent { buffer, start, bytes }, at) in extents {
+                device.copy(blocks.get(block)?, at..at + bytes, self.buffer_mut(buffer)?, start)?;
+            }
+            Ok(())
+        };
+        let copied: Result<()> = copy();
+        self.blocks = blocks;
+        copied?;
+        self.reset_sampler(slot.0 as usize)
+    }
+
+    /// Ends a block.
+    pub fn free_block(&mut self, block: BlockId) {
+        self.blocks.free(block);
+    }
+
+    /// The bytes of a block.
+    pub fn read_block(&self, block: BlockId) -> Result<Vec<u8>> {
+        let block = self.blocks.get(block)?;
+        let mut bytes = vec![0; self.layout.block_bytes() as usize];
+        self.device.read(block, 0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Copies the rows of a page to another one; gives the count of bytes.
+    pub fn copy_page(&mut self, from: u32, to: u32) -> Result<usize> {
+        let (copies, device) = (page_copies(&self.layout, from, to)?, self.device.clone());
+        for (from, to) in &copies {
+            device.copy_within(self.buffer_mut(from.buffer)?, from.start..from.start + from.bytes, to.start)?;
+        }
+        Ok(copies.iter().map(|(from, _)| from.bytes).sum())
+    }
+
+    /// The slot chose nothing, and is greedy.
+    fn reset_sampler(&mut self, slot: usize) -> Result<()> {
+        self.has_token[slot] = false;
+        let at = slot * SAMPLER_WORDS * size_of::<u32>();
         Ok(self.device.write(&mut self.samplers, at, bytemuck::cast_slice(&[0u32; SAMPLER_WORDS]))?)
+    }
+
+    fn buffer(&self, buffer: StateBuffer) -> Result<&Buffer> {
+        match (buffer, buffer.state().and_then(|state| self.pieces.get(state))) {
+            (StateBuffer::Keys(_), Some(Piece::Kv { keys, .. })) => Ok(keys),
+            (StateBuffer::Values(_), Some(Piece::Kv { values, .. })) => Ok(values),
+            (StateBuffer::Slots(_), Some(Piece::Slots(slots))) => Ok(slots),
+            (StateBuffer::Samplers, _) => Ok(&self.samplers),
+            (StateBuffer::Counts, _) => Ok(&self.counts),
+            _ => misuse(format!("no state has the buffer {buffer:?}")),
+        }
+    }
+
+    fn buffer_mut(&mut self, buffer: StateBuffer) -> Result<&mut Buffer> {
+        match (buffer, buffer.state().and_then(|state| self.pieces.get_mut(state))) {
+            (StateBuffer::Keys(_), Some(Piece::Kv { keys, .. })) => Ok(keys),
+            (StateBuffer::Values(_), Some(Piece::Kv { values, .. })) => Ok(values),
+            (StateBuffer::Slots(_), Some(Piece::Slots(slots))) => Ok(slots),
+            (StateBuffer::Samplers, _) => Ok(&mut self.samplers),
+            (StateBuffer::Counts, _) => Ok(&mut self.counts),
+            _ => misuse(format!("no state has the buffer {buffer:?}")),
+        }
     }
 
     /// Checks that every position below `end` of a slot has a row in every KV pool.
@@ -235,30 +329,15 @@ impl StateIo for Memory {
 
     fn read(&self, buffer: StateBuffer, start: usize, bytes: usize) -> impl Future<Output = Result<Vec<u8>>> {
         let read = || {
-            let from = match (buffer, buffer.state().and_then(|state| self.pieces.get(state))) {
-                (StateBuffer::Keys(_), Some(Piece::Kv { keys, .. })) => keys,
-                (StateBuffer::Values(_), Some(Piece::Kv { values, .. })) => values,
-                (StateBuffer::Slots(_), Some(Piece::Slots(slots))) => slots,
-                (StateBuffer::Samplers, _) => &self.samplers,
-                (StateBuffer::Counts, _) => &self.counts,
-                _ => return misuse(format!("no state has the buffer {buffer:?}")),
-            };
             let mut found = vec![0; bytes];
-            self.device.read(from, start, &mut found)?;
+            self.device.read(self.buffer(buffer)?, start, &mut found)?;
             Ok(found)
         };
         ready(read())
     }
 
     fn write(&mut self, buffer: StateBuffer, start: usize, bytes: &[u8]) -> Result<()> {
-        let to = match (buffer, buffer.state().and_then(|state| self.pieces.get_mut(state))) {
-            (StateBuffer::Keys(_), Some(Piece::Kv { keys, .. })) => keys,
-            (StateBuffer::Values(_), Some(Piece::Kv { values, .. })) => values,
-            (StateBuffer::Slots(_), Some(Piece::Slots(slots))) => slots,
-            (StateBuffer::Samplers, _) => &mut self.samplers,
-            (StateBuffer::Counts, _) => &mut self.counts,
-            _ => return misuse(format!("no state has the buffer {buffer:?}")),
-        };
-        Ok(self.device.write(to, start, bytes)?)
+        let device = self.device.clone();
+        Ok(device.write(self.buffer_mut(buffer)?, start, bytes)?)
     }
 }

@@ -9,6 +9,7 @@ mod program;
 mod tokens;
 mod weights;
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use futures::future::{LocalBoxFuture, ready};
@@ -21,8 +22,8 @@ use self::tokens::Tokens;
 use self::weights::Weights;
 use super::checks::{no_program, not_allocated};
 use super::{
-    Backend, BackendError, BackendInfo, BackendKind, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket,
-    state_io,
+    Backend, BackendError, BackendInfo, BackendKind, BlockId, Counters, ProgramId, ProgramSpec, Result, StepTable,
+    Ticket, state_io,
 };
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId, WeightSink};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
@@ -224,6 +225,46 @@ impl Backend for CudaBackend {
 
     fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
         self.memory_mut()?.restore(slot, state)
+    }
+
+    fn restore_outside_pages(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+        self.memory_mut()?.restore_outside_pages(slot, state)
+    }
+
+    fn save_block(&mut self, slot: SlotId) -> Result<BlockId> {
+        let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
+        self.counters.bytes_copied += memory.layout.block_bytes();
+        memory.save_block(slot)
+    }
+
+    fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
+        let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
+        self.counters.bytes_copied += memory.layout.block_bytes();
+        memory.load_block(slot, block)
+    }
+
+    fn free_block(&mut self, block: BlockId) {
+        if let Some(memory) = &mut self.memory {
+            memory.free_block(block);
+        }
+    }
+
+    fn snapshot_block<'a>(
+        &'a mut self,
+        block: BlockId,
+        pages: &'a [u32],
+        positions: Range<usize>,
+    ) -> LocalBoxFuture<'a, Result<SlotState>> {
+        Box::pin(async move {
+            let memory = self.memory()?;
+            state_io::snapshot_block(memory, &memory.read_block(block)?, pages, positions).await
+        })
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
+        let copied = self.memory_mut()?.copy_page(from, to)?;
+        self.counters.bytes_copied += copied as u64;
+        Ok(())
     }
 
     fn counters(&self) -> Counters {

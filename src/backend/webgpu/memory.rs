@@ -5,9 +5,10 @@
 //! neighbouring words.
 
 use super::gpu::Gpu;
+use crate::backend::blocks::Blocks;
 use crate::backend::checks::{check_slot, misuse};
-use crate::backend::state_io::{self, StateBuffer, StateIo};
-use crate::backend::{BackendError, Result};
+use crate::backend::state_io::{self, Extent, StateBuffer, StateIo, block_extents, page_copies, page_extents};
+use crate::backend::{BackendError, BlockId, Result};
 use crate::graph::{StateId, StateKind};
 use crate::state::{LAST_TOKEN, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, token_counts};
 
@@ -32,8 +33,10 @@ pub(super) struct Memory {
     pub samplers: wgpu::Buffer,
     /// How often each slot chose each token: `u32 [slots + 1, vocabulary]`
     pub counts: wgpu::Buffer,
-    /// As large as the largest state of one slot but KV: WebGPU copies nothing within one buffer.
+    /// As large as the largest state of one slot but KV, and as the rows of a page: WebGPU copies nothing within one
+    /// buffer.
     detour: wgpu::Buffer,
+    blocks: Blocks<wgpu::Buffer>,
 }
 
 impl Memory {
@@ -61,7 +64,8 @@ impl Memory {
         }
         let table = layout.slots * layout.pages_per_slot();
         let slots = layout.slots + 1;
-        let largest = layout.states.iter().map(|s| StateLayout::elements(&s.kind)).max().unwrap_or(0);
+        let largest = layout.states.iter().map(|s| StateLayout::elements(&s.kind) * 4).max().unwrap_or(0);
+        let page = page_extents(layout, 0).iter().map(|extent| extent.bytes).max().unwrap_or(0);
         Ok(Self {
             layout: layout.clone(),
             states,
@@ -70,7 +74,8 @@ impl Memory {
             has_token: vec![false; slots],
             samplers: gpu.storage("samplers", (slots * SAMPLER_WORDS * 4) as u64)?,
             counts: gpu.storage("token counts", (slots * layout.vocabulary * 4) as u64)?,
-            detour: gpu.storage("detour", (largest * 4) as u64)?,
+            detour: gpu.storage("detour", largest.max(page) as u64)?,
+            blocks: Blocks::default(),
         })
     }
 
@@ -129,10 +134,82 @@ impl Memory {
         gpu.check("setting a slot's sampler")
     }
 
+    /// Copies a slot's rings and states into a block.
+    pub fn save_block(&mut self, gpu: &Gpu, slot: SlotId) -> Result<BlockId> {
+        let extents = block_extents(&self.layout, slot)?;
+        let block = match self.blocks.spare() {
+            Some(block) => block,
+            None => gpu.storage("block", self.layout.block_bytes())?,
+        };
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (Extent { buffer, start, bytes }, at) in extents {
+            encoder.copy_buffer_to_buffer(self.buffer(buffer)?, start as u64, &block, at as u64, Some(bytes as u64));
+        }
+        gpu.submit([encoder.finish()]);
+        gpu.check("saving a slot")?;
+        Ok(self.blocks.add(block))
+    }
+
+    /// Copies a block into a slot's rings and states.
+    pub fn load_block(&mut self, gpu: &Gpu, slot: SlotId, block: BlockId) -> Result<()> {
+        let (extents, block) = (block_extents(&self.layout, slot)?, self.blocks.get(block)?);
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (Extent { buffer, start, bytes }, at) in extents {
+            encoder.copy_buffer_to_buffer(block, at as u64, self.buffer(buffer)?, start as u64, Some(bytes as u64));
+        }
+        self.has_token[slot.0 as usize] = false;
+        self.write_sampler(gpu, slot, 0, &[0; SAMPLER_WORDS]);
+        gpu.submit([encoder.finish()]);
+        gpu.check("restoring a slot")
+    }
+
+    /// Ends a block.
+    pub fn free_block(&mut self, block: BlockId) {
+        self.blocks.free(block);
+    }
+
+    /// A block's buffer.
+    pub fn block(&self, block: BlockId) -> Result<&wgpu::Buffer> {
+        self.blocks.get(block)
+    }
+
+    /// Copies the rows of a page to another one; gives the count of bytes.
+    pub fn copy_page(&self, gpu: &Gpu, from: u32, to: u32) -> Result<usize> {
+        let copies = page_copies(&self.layout, from, to)?;
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (from, to) in &copies {
+            let (buffer, bytes) = (self.buffer(from.buffer)?, Some(from.bytes as u64));
+            encoder.copy_buffer_to_buffer(buffer, from.start as u64, &self.detour, 0, bytes);
+            encoder.copy_buffer_to_buffer(&self.detour, 0, buffer, to.start as u64, bytes);
+        }
+        gpu.submit([encoder.finish()]);
+        gpu.check("copying a page")?;
+        Ok(copies.iter().map(|(from, _)| from.bytes).sum())
+    }
+
+    fn buffer(&self, buffer: StateBuffer) -> Result<&wgpu::Buffer> {
+        match (buffer, buffer.state().and_then(|state| self.states.get(state))) {
+            (StateBuffer::Keys(_), Some(SlotBuffers::Kv { keys, .. })) => Ok(keys),
+            (StateBuffer::Values(_), Some(SlotBuffers::Kv { values, .. })) => Ok(values),
+            (StateBuffer::Slots(_), Some(SlotBuffers::Fixed(buffer))) => Ok(buffer),
+            (StateBuffer::Samplers, _) => Ok(&self.samplers),
+            (StateBuffer::Counts, _) => Ok(&self.counts),
+            _ => misuse(format!("no state has the buffer {buffer:?}")),
+        }
+    }
+
     /// Puts a memory into a slot.
     pub fn restore(&mut self, gpu: &Gpu, slot: SlotId, saved: &SlotState) -> Result<()> {
         state_io::restore(&mut Io { gpu, memory: self }, slot, saved)?;
         self.has_token[slot.0 as usize] = saved.sampler.last.is_some();
+        gpu.submit([]);
+        gpu.check("restoring a slot")
+    }
+
+    /// Puts a memory into a slot but for the rows in pages.
+    pub fn restore_outside_pages(&mut self, gpu: &Gpu, slot: SlotId, saved: &SlotState) -> Result<()> {
+        state_io::restore_outside_pages(&mut Io { gpu, memory: self }, slot, saved)?;
+        self.has_token[slot.0 as usize] = false;
         gpu.submit([]);
         gpu.check("restoring a slot")
     }
@@ -147,19 +224,6 @@ impl Memory {
 pub(super) struct Io<'m> {
     pub gpu: &'m Gpu,
     pub memory: &'m Memory,
-}
-
-impl Io<'_> {
-    fn buffer(&self, buffer: StateBuffer) -> Result<&wgpu::Buffer> {
-        match (buffer, buffer.state().and_then(|state| self.memory.states.get(state))) {
-            (StateBuffer::Keys(_), Some(SlotBuffers::Kv { keys, .. })) => Ok(keys),
-            (StateBuffer::Values(_), Some(SlotBuffers::Kv { values, .. })) => Ok(values),
-            (StateBuffer::Slots(_), Some(SlotBuffers::Fixed(buffer))) => Ok(buffer),
-            (StateBuffer::Samplers, _) => Ok(&self.memory.samplers),
-            (StateBuffer::Counts, _) => Ok(&self.memory.counts),
-            _ => misuse(format!("no state has the buffer {buffer:?}")),
-        }
-    }
 }
 
 impl StateIo for Io<'_> {
@@ -178,11 +242,11 @@ impl StateIo for Io<'_> {
     }
 
     async fn read(&self, buffer: StateBuffer, start: usize, bytes: usize) -> Result<Vec<u8>> {
-        self.gpu.download(self.buffer(buffer)?, start as u64, bytes as u64).await
+        self.gpu.download(self.memory.buffer(buffer)?, start as u64, bytes as u64).await
     }
 
     fn write(&mut self, buffer: StateBuffer, start: usize, bytes: &[u8]) -> Result<()> {
-        self.gpu.queue.write_buffer(self.buffer(buffer)?, start as u64, bytes);
+        self.gpu.queue.write_buffer(self.memory.buffer(buffer)?, start as u64, bytes);
         Ok(())
     }
 }

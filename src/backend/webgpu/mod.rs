@@ -15,6 +15,7 @@ mod self_test;
 pub mod shaders;
 mod weights;
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use futures::future::LocalBoxFuture;
@@ -26,7 +27,7 @@ use self::program::{Program, ValueBuffer};
 use self::weights::Weights;
 use super::checks::not_allocated;
 use super::{
-    Backend, BackendError, BackendInfo, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket, state_io,
+    Backend, BackendError, BackendInfo, BlockId, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket, state_io,
 };
 use crate::formats::Quantised;
 use crate::graph::{Graph, RowBlock, RowQuantiser, SinkError, SourceBlock, ValueId, WeightDesc, WeightId, WeightSink};
@@ -263,6 +264,47 @@ impl Backend for WebGpuBackend {
 
     fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
         self.memory.as_mut().ok_or_else(not_allocated)?.restore(&self.gpu, slot, state)
+    }
+
+    fn restore_outside_pages(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+        self.memory.as_mut().ok_or_else(not_allocated)?.restore_outside_pages(&self.gpu, slot, state)
+    }
+
+    fn save_block(&mut self, slot: SlotId) -> Result<BlockId> {
+        let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
+        self.gpu.counters.borrow_mut().bytes_copied += memory.layout.block_bytes();
+        memory.save_block(&self.gpu, slot)
+    }
+
+    fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
+        let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
+        self.gpu.counters.borrow_mut().bytes_copied += memory.layout.block_bytes();
+        memory.load_block(&self.gpu, slot, block)
+    }
+
+    fn free_block(&mut self, block: BlockId) {
+        if let Some(memory) = &mut self.memory {
+            memory.free_block(block);
+        }
+    }
+
+    fn snapshot_block<'a>(
+        &'a mut self,
+        block: BlockId,
+        pages: &'a [u32],
+        positions: Range<usize>,
+    ) -> LocalBoxFuture<'a, Result<SlotState>> {
+        Box::pin(async move {
+            let memory = self.memory()?;
+            let bytes = self.gpu.download(memory.block(block)?, 0, memory.layout.block_bytes()).await?;
+            state_io::snapshot_block(&Io { gpu: &self.gpu, memory }, &bytes, pages, positions).await
+        })
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
+        let copied = self.memory()?.copy_page(&self.gpu, from, to)?;
+        self.gpu.counters.borrow_mut().bytes_copied += copied as u64;
+        Ok(())
     }
 
     fn counters(&self) -> Counters {
