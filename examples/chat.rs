@@ -21,7 +21,7 @@ pub async fn chat(folder: &Path, question: &str, show: &mut dyn FnMut(&str)) -> 
     while let Some(delta) = turn.next(&mut engine).await? {
         delta.answer().for_each(&mut *show);
     }
-    chat.end(turn);
+    chat.end(&mut engine, turn).await?;
     Ok(())
 }
 

@@ -25,7 +25,7 @@
 //! while let Some(delta) = turn.next(&mut engine).await? {
 //!     delta.answer().for_each(|text| print!("{text}"));
 //! }
-//! chat.end(turn);
+//! chat.end(&mut engine, turn).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -105,6 +105,7 @@ pub mod eval;
 pub mod formats;
 pub mod generate;
 pub mod graph;
+pub mod hash;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod json;

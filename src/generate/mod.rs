@@ -2,6 +2,7 @@
 
 mod chat;
 mod generation;
+pub mod prompt_cache;
 mod recommended;
 mod sampling;
 mod session;

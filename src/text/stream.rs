@@ -32,6 +32,11 @@ impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
         Self { tokenizer, waiting: vec![], begun: false }
     }
 
+    /// Decodes what follows other text.
+    pub fn after_text(tokenizer: T) -> Self {
+        Self { begun: true, ..Self::new(tokenizer) }
+    }
+
     /// The text that became whole with this token; often empty. Special tokens give none.
     pub fn push(&mut self, id: u32) -> Result<String, TextError> {
         if !self.tokenizer.is_text(id) {

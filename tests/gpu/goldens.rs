@@ -202,7 +202,7 @@ fn compare_cache(worst: &mut Worst, engine: &mut Engine, slot: SlotId, golden: &
     if golden.names(prefix).next().is_none() {
         return;
     }
-    let state = wait(engine.snapshot(slot)).expect("a state");
+    let state = wait(engine.read_state(slot)).expect("a state");
     let mut seen = 0;
     for tensor in &state.tensors {
         let Some((layer, kind)) = tensor.name.strip_prefix("layers.").and_then(|name| name.split_once('.')) else {

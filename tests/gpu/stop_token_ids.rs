@@ -26,11 +26,11 @@ fn an_end_that_no_device_watches_for_leaves_the_slot_where_it_was() {
             }
             let (reason, made) = (reply.finish_reason(), reply.made_tokens());
             let prompt = reply.prompt_tokens();
-            chat.end(reply);
+            wait(chat.end(&mut engine, reply)).expect("an end");
             let wanted = ("Fine weather", Some(FinishReason::Stop), 3);
             assert_eq!((answer.as_str(), reason, made), wanted, "{}, turn {turn}", place.name);
             // The slot has read the prompt and all that was said but the end.
-            assert_eq!(chat.length(&engine).expect("a slot"), prompt + 2, "{}, turn {turn}", place.name);
+            assert_eq!(chat.length(), prompt + 2, "{}, turn {turn}", place.name);
             messages.push(ChatMessage::new("assistant", answer));
         }
     }

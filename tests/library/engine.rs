@@ -337,7 +337,7 @@ fn a_conversation_reads_its_prompt_again_after_what_was_not_finite() {
         let options = GenerateOptions { max_tokens: 3, ..GenerateOptions::default() };
         let mut turn = |prompt: &[u32]| {
             wait(async {
-                let (mut generation, read) = session.begin(&mut engine, prompt, &options, true).await?;
+                let (mut generation, read) = session.begin(&mut engine, prompt, &options).await?;
                 let mut tokens = vec![];
                 while let Some(token) = session.next(&mut engine, &mut generation).await? {
                     tokens.push(token);

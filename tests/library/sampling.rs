@@ -181,7 +181,7 @@ fn a_finished_slot_remembers_what_it_had_read() {
             for &token in &tokens[..end] {
                 engine.enqueue(other, &[token], Outputs::Last).expect("a step");
             }
-            let (memory, wanted) = (wait(engine.snapshot(slot)), wait(engine.snapshot(other)));
+            let (memory, wanted) = (wait(engine.read_state(slot)), wait(engine.read_state(other)));
             let (memory, wanted) = (memory.expect("a memory").tensors, wanted.expect("a memory").tensors);
             assert_eq!(memory, wanted, "{} {model}", place.name);
         }
@@ -223,7 +223,7 @@ pub fn moves_in_the_middle(place: &Place, model: &str) {
         let (slot, other) = (engine.open().expect("a slot"), engine.open().expect("a slot"));
         let mut tokens = vec![begin(&mut engine, slot)];
         tokens.extend((1..stop).map(|_| decode(&mut engine, slot)));
-        let state = wait(engine.snapshot(slot)).expect("a memory");
+        let state = wait(engine.read_state(slot)).expect("a memory");
         assert_eq!((state.sampler.chosen as usize, state.sampler.last), (stop, tokens.last().copied()));
         assert_eq!(state.sampler.sampler, sampler, "{}", place.name);
         let chosen: u32 = state.sampler.counts.iter().map(|count| count & !SEEN).sum();
@@ -234,8 +234,8 @@ pub fn moves_in_the_middle(place: &Place, model: &str) {
             .set_sampler(other, &Sampler { temperature: 0.5, presence: 1.0, ..Sampler::default() }, &[1, 2])
             .expect("a sampler");
         engine.enqueue(other, &PROMPT[..2], Outputs::Last).expect("a step");
-        engine.restore(other, &state, PROMPT.len() + stop - 1).expect("a memory that fits");
-        assert_eq!(wait(engine.snapshot(other)).expect("a memory"), state, "{}: nothing is lost", place.name);
+        engine.write_state(other, &state, PROMPT.len() + stop - 1).expect("a memory that fits");
+        assert_eq!(wait(engine.read_state(other)).expect("a memory"), state, "{}: nothing is lost", place.name);
         for slot in [slot, other] {
             let rest: Vec<u32> = (stop..whole.len()).map(|_| decode(&mut engine, slot)).collect();
             assert_eq!(rest, whole[stop..], "{} {model}: after {stop} tokens", place.name);
@@ -295,25 +295,27 @@ fn a_reply_is_taken_back() {
     for place in places() {
         let mut engine = load(&place, &checkpoint("hymba/caseA"), Setting::default());
         let mut session = Session::open(&mut engine).expect("a slot");
+        session.keep_recent(&mut engine, 4);
         let options = GenerateOptions { max_tokens: 40, ..GenerateOptions::default() };
-        let mut turn = |prompt: &[u32], stop_after: Option<usize>| {
-            let begun = wait(session.begin(&mut engine, prompt, &options, true)).expect("a turn");
-            let (mut generation, read) = begun;
-            let mut tokens = vec![];
-            while let Some(token) = wait(session.next(&mut engine, &mut generation)).expect("a token") {
-                tokens.push(token);
-                if stop_after == Some(tokens.len()) {
-                    wait(session.take_back(&mut engine, &mut generation)).expect("a way back");
-                    break;
-                }
-            }
-            (read, tokens)
-        };
-        let (read, stopped) = turn(&PROMPT, Some(6));
-        assert_eq!((read, stopped.len()), (PROMPT.len(), 6));
-        let longer = [&PROMPT[..], &stopped[..3], &[30, 31]].concat();
-        let (read, tokens) = turn(&longer, None);
-        assert_eq!(read, 5, "{}: only what is new was read", place.name);
+        let mut said = vec![];
+        let (mut generation, read) = wait(session.begin(&mut engine, &PROMPT, &options)).expect("a turn");
+        assert_eq!(read, PROMPT.len());
+        while said.len() < 12 {
+            said.extend(wait(session.next(&mut engine, &mut generation)).expect("a token"));
+        }
+        wait(session.stop(&mut engine, &mut generation)).expect("an end");
+        // Back to the first three tokens of the reply: with what was said behind them, the checkpoints go too.
+        let read = session.length(&engine).expect("a slot");
+        let back = read - PROMPT.len() - 3;
+        wait(session.rollback(&mut engine, back)).expect("a way back");
+        assert_eq!(session.tokens(), [&PROMPT[..], &said[..3]].concat());
+        let longer = [session.tokens(), &[30, 31]].concat();
+        let (mut generation, read) = wait(session.begin(&mut engine, &longer, &options)).expect("a turn");
+        assert_eq!(read, 2, "{}: only what is new was read", place.name);
+        let mut tokens = vec![];
+        while let Some(token) = wait(session.next(&mut engine, &mut generation)).expect("a token") {
+            tokens.push(token);
+        }
         // A new text has the same answer.
         let mut fresh = load(&place, &checkpoint("hymba/caseA"), Setting::default());
         let slot = fresh.open().expect("a slot");

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("json", &[]),
     ("constants", &[]),
+    ("hash", &[]),
     ("formats", &[]),
     ("graph", &["formats"]),
     ("hub", &[]),
     ("text", &["json"]),
     ("arch", &["graph", "json"]),
-    ("state", &["constants", "graph"]),
-    ("checkpoint", &["formats", "graph", "json"]),
+    ("state", &["constants", "graph", "hash"]),
+    ("checkpoint", &["formats", "graph", "hash", "json"]),
     ("backend", &["constants", "formats", "graph", "state"]),
     ("backend::cpu", &["constants", "formats", "graph", "state", "backend"]),
     // Devices know the CPU references: a self-test compares with them.
@@ -27,6 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 const BELOW_RUNTIME: &[&str] = &[
+    "hash",
     "json",
     "formats",
     "graph",
@@ -40,7 +42,8 @@ const BELOW_RUNTIME: &[&str] = &[
     "backend::cuda",
 ];
 
-const ABOVE_RUNTIME: &[&str] = &["runtime", "formats", "graph", "text", "arch", "state", "checkpoint", "backend"];
+const ABOVE_RUNTIME: &[&str] =
+    &["runtime", "hash", "formats", "graph", "text", "arch", "state", "checkpoint", "backend"];
 
 const ABOVE_GENERATE: &[&str] = &[
     "generate",
@@ -94,7 +97,7 @@ fn the_architecture_names_every_room() {
     let read = |file: &str| std::fs::read_to_string(root.join(file)).expect("a file of the repository");
     let (text, picture) = (read("ARCHITECTURE.md"), read("docs/architecture.svg"));
     // Helpers of one file, and a model that is data, need no place in the picture.
-    let small = ["json", "constants", "formats", "demo_model"];
+    let small = ["json", "constants", "hash", "formats", "demo_model"];
     for (room, _) in ROOMS {
         let path = format!("`src/{}", room.replace("::", "/"));
         assert!(*room == "json" || text.contains(&path), "ARCHITECTURE.md has no row for {path}");

@@ -5,6 +5,8 @@
 pub mod demo;
 pub mod files;
 pub mod scripted;
+pub mod snapshots;
+pub mod talking;
 
 use std::collections::BTreeMap;
 use std::future::Future;
