@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use selvedge::arch::{ArchError, ConfigError};
 use selvedge::backend::BackendError;
 use selvedge::checkpoint::{CheckpointError, SourceError};
+use selvedge::generate::prompt_cache::StoreError;
 use selvedge::hub::HubError;
 use selvedge::runtime::EngineError;
+use selvedge::state::SnapshotError;
 use selvedge::text::TextError;
 
 use crate::hint;
@@ -69,6 +71,17 @@ pub enum CommandError {
         /// The system's error.
         error: io::Error,
     },
+    /// A file that is no saved state, or one that cannot be restored here.
+    #[error("{}: {error}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Its fault.
+        error: SnapshotError,
+    },
+    /// The folder of `--cache-dir` cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The results cannot be written.
     #[error("cannot write to stdout: {0}")]
     Stdout(io::Error),
@@ -98,6 +111,11 @@ impl CommandError {
     /// True if the reader of the results closed the pipe.
     pub(crate) fn reader_is_gone(&self) -> bool {
         matches!(self, Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// For `map_err` of what is done with a saved state.
+    pub(crate) fn state(path: &Path) -> impl Fn(SnapshotError) -> Self {
+        move |error| Self::State { path: path.to_owned(), error }
     }
 
     /// For `map_err` of what is done to a file.

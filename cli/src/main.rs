@@ -9,6 +9,8 @@ mod input;
 mod licences;
 mod output;
 mod part_file;
+mod session_file;
+mod state_file;
 mod terminal;
 
 fn main() -> std::process::ExitCode {

@@ -31,6 +31,14 @@ impl Prompt {
         }
     }
 
+    /// Its token ids behind a text: no beginning of a text is marked.
+    pub(crate) fn ids_after_text(&self, engine: &Engine) -> Result<Vec<u32>, CommandError> {
+        match self.text()? {
+            Some(text) => Ok(engine.tokenizer()?.encode_prompt(text).map_err(EngineError::from)?),
+            None => self.ids(engine),
+        }
+    }
+
     fn text(&self) -> Result<Option<&str>, CommandError> {
         let bytes = self.text.as_ref().map(|text| text.as_encoded_bytes());
         bytes.map(std::str::from_utf8).transpose().map_err(CommandError::NotUtf8)

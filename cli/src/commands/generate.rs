@@ -1,8 +1,10 @@
 //! `selvedge generate`: a text that continues a prompt, printed as it is made.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::args::model::ModelArgs;
@@ -10,9 +12,11 @@ use crate::args::prompt::Prompt;
 use crate::args::sampling::SamplingArgs;
 use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
-use crate::terminal;
-use selvedge::generate::{FinishReason, GenerateOptions, Generation, Recommended};
-use selvedge::runtime::{Cancel, EngineError};
+use crate::state_file::{self, StateFile};
+use crate::terminal::{self, status};
+use selvedge::generate::{FinishReason, GenerateOptions, Recommended, Session};
+use selvedge::runtime::{Cancel, Engine, EngineError};
+use selvedge::state::Snapshot;
 use selvedge::text::{Detokenizer, Tokenizer};
 
 /// Most tokens to generate where neither the user nor the model gives a number.
@@ -28,6 +32,12 @@ pub(crate) struct Args {
     /// Most tokens to generate [default: the model's own `max_new_tokens`, or 256]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
+    /// Continue a saved state: the prompt follows its text
+    #[arg(long, value_name = "FILE")]
+    restore_state: Option<PathBuf>,
+    /// Save the state at the end, for --restore-state
+    #[arg(long, value_name = "FILE")]
+    save_state: Option<PathBuf>,
     /// Print one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
@@ -45,14 +55,24 @@ impl Args {
         self.prompt.check()?;
         let sampler = self.sampling.sampler(&Recommended::default());
         sampler.check().map_err(EngineError::from)?;
+        // Faults of files show before gigabytes are read.
+        let folder = self.model.folder()?;
+        let save = self.save_state.map(|path| StateFile::check(path, &[&folder])).transpose()?;
+        let read = |path| state_file::read(path).map(|saved| (path, saved));
+        let saved = self.restore_state.as_deref().map(read).transpose()?;
         let begun = Instant::now();
         let checkpoint = self.model.checkpoint().await?;
         let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
         let max_tokens = self.max_tokens.or(recommended.max_new_tokens()).unwrap_or(DEFAULT_MAX_TOKENS);
         let mut engine = self.model.load_checkpoint(&checkpoint).await?;
         let loaded = begun.elapsed();
-        let prompt = self.prompt.ids(&engine)?;
-        let slot = engine.open()?;
+        let (mut session, prompt) = match &saved {
+            Some((path, saved)) => {
+                let (session, before) = restored(&mut engine, saved, path)?;
+                (session, [before, self.prompt.ids_after_text(&engine)?].concat())
+            }
+            None => (Session::open(&mut engine)?, self.prompt.ids(&engine)?),
+        };
         let cancel = Cancel::default();
         let signal = cancel.clone();
         on_ctrl_c(move || {
@@ -66,11 +86,11 @@ impl Args {
         let begun = Instant::now();
         let seed = (sampler.temperature > 0.0).then_some(sampler.seed);
         let options = GenerateOptions { sampler, max_tokens, cancel, ..GenerateOptions::default() };
-        let mut generation = Generation::start(&mut engine, slot, &prompt, &options).await?;
+        let (mut generation, read_tokens) = session.begin(&mut engine, &prompt, &options).await?;
         let tokenizer = engine.tokenizer().ok();
         let mut transcript = Transcript::new(tokenizer.as_deref(), !self.json);
         let mut read = None;
-        while let Some(token) = generation.next(&mut engine).await? {
+        while let Some(token) = session.next(&mut engine, &mut generation).await? {
             read.get_or_insert_with(|| begun.elapsed());
             transcript.push(token)?;
         }
@@ -79,11 +99,17 @@ impl Args {
         let read = read.unwrap_or(total);
 
         let reason = generation.finish_reason().unwrap_or(FinishReason::Stop);
+        if let Some(save) = &save {
+            let snapshot = session.snapshot(&mut engine).await?;
+            let bytes = save.write(&snapshot)?;
+            status!("saved {} tokens in {} ({})", snapshot.tokens.len(), save.path().display(), HumanBytes(bytes));
+        }
         if self.json {
             let result = json!({
                 "text": tokenizer.is_some().then_some(transcript.text),
                 "tokens": transcript.tokens,
                 "prompt_tokens": prompt.len(),
+                "cached_tokens": prompt.len() - read_tokens,
                 "finish_reason": reason.name(),
                 "seed": seed,
                 "timings": {
@@ -98,6 +124,23 @@ impl Args {
         }
         Ok(if reason == FinishReason::Cancelled { INTERRUPTED.into() } else { ExitCode::SUCCESS })
     }
+}
+
+/// A sequence that goes on from a saved state, and the tokens of its text. A stop token at the end, chosen and not
+/// read, is left out: what follows it would be another text.
+fn restored(engine: &mut Engine, saved: &Snapshot, path: &Path) -> Result<(Session, Vec<u32>), CommandError> {
+    let (session, notice) = Session::restore(engine, saved).map_err(|error| match error {
+        EngineError::Snapshot(error) => CommandError::state(path)(error),
+        error => error.into(),
+    })?;
+    if let Some(notice) = notice {
+        status!("note: {notice}");
+    }
+    let mut tokens = saved.tokens.clone();
+    if tokens.len() > saved.read && tokens.last().is_some_and(|&token| engine.is_stop_token(token)) {
+        tokens.pop();
+    }
+    Ok((session, tokens))
 }
 
 /// The tokens generated so far, printed as they come where that is wanted.

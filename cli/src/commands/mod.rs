@@ -12,6 +12,7 @@ mod inspect;
 pub(crate) mod logits;
 mod perplexity;
 mod score;
+mod state;
 
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ enum Command {
     Generate(generate::Args),
     Logits(logits::Args),
     Score(score::Args),
+    State(state::Args),
     Inspect(inspect::Args),
     Convert(convert::Args),
     Perplexity(perplexity::Args),
@@ -65,6 +67,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Generate(args)) => args.run(),
         Some(Command::Logits(args)) => args.run(),
         Some(Command::Score(args)) => args.run(),
+        Some(Command::State(args)) => args.run(),
         Some(Command::Inspect(args)) => args.run(),
         Some(Command::Convert(args)) => args.run(),
         Some(Command::Perplexity(args)) => args.run(),

@@ -60,9 +60,9 @@ fn a_conversation_reads_each_turn_once() {
     assert_eq!((&said[0], &said[3]), (&greeting, &greeting));
     assert_eq!(said[1], said[2], "the same question has the same answer");
     let read = read(&err);
-    assert_eq!((read[0], read[3]), (prompt, prompt));
+    assert_eq!(read[0], prompt);
     assert!(read[1] < prompt, "the second turn reads its own tokens: {read:?}");
-    assert!(read[2] > prompt + read[1], "what was said since cannot be unread: {read:?}");
+    assert!(read[2] < read[1] && read[3] < read[1], "what is asked again is remembered: {read:?}");
 }
 
 #[test]

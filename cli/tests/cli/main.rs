@@ -9,3 +9,4 @@ mod commands;
 mod convert;
 mod convert_folders;
 mod outputs;
+mod state;

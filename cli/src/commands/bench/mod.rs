@@ -1,6 +1,8 @@
 //! `selvedge bench`: speed of a model on this machine, reading a prompt (pp) and generating (tg), with the kernels,
 //! bytes and objects of each token.
 
+mod state;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -33,6 +35,9 @@ pub(crate) struct Args {
     /// Sequences that are generated at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     batch: u32,
+    /// Measure what keeping the state of the prompt costs, beside reading it again
+    #[arg(long, conflicts_with_all = ["generate", "depth", "batch"])]
+    state: bool,
     /// Print a JSON list
     #[arg(long)]
     json: bool,
@@ -61,7 +66,7 @@ impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
         let deepest = self.depth.iter().max().copied().unwrap_or(0);
         let longest = [self.prompt, self.generate, 8].into_iter().fold(deepest, usize::saturating_add);
-        let batch = self.batch as usize;
+        let (longest, batch) = if self.state { (longest + 1024, 2) } else { (longest, self.batch as usize) };
         let mut engine = pollster::block_on(async {
             if self.random_weights {
                 self.model.load_random(batch, longest).await
@@ -69,6 +74,10 @@ impl Args {
                 self.model.load_slots(batch).await
             }
         })?;
+        if self.state {
+            terminal::print(&pollster::block_on(state::measure(&mut engine, self.prompt, self.json))?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let mut results = vec![];
         for &depth in &self.depth {
             status!("measuring at depth {depth} ...");
