@@ -55,6 +55,7 @@ fn engine_code(error: &EngineError) -> &'static str {
         EngineError::NoTokenizer | EngineError::NoTemplate(_) | EngineError::NotCausalLm(_) => "unsupported-model",
         EngineError::ContextFull { .. } => "context-full",
         EngineError::NotFinite { .. } => "not-finite",
+        EngineError::Snapshot(_) => "bad-state",
         EngineError::EmptyPrompt
         | EngineError::UnknownToken { .. }
         | EngineError::Placeholder { .. }
@@ -66,6 +67,8 @@ fn engine_code(error: &EngineError) -> &'static str {
         | EngineError::NoSlot(_)
         | EngineError::SlotClosed(_)
         | EngineError::Position { .. }
+        | EngineError::NotRead { .. }
+        | EngineError::NoCheckpoint
         | EngineError::NothingSampled(_) => "internal",
     }
 }

@@ -18,7 +18,10 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use self::error::WasmError;
-use self::requests::{Device, DeviceStats, LoadRequest, ModelStats, ReplyReport, ReplyRequest, StateStats, Stats};
+use self::requests::{
+    Device, DeviceStats, LoadRequest, ModelStats, ReplyReport, ReplyRequest, RestoreReport, SnapshotRequest,
+    StateStats, Stats,
+};
 use self::source::{Asking, PageSource, Thrown};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::webgpu::WebGpuBackend;
@@ -28,7 +31,7 @@ use crate::generate::{
     Chat, ChatRequest, Delta, FinishReason, GenerateOptions, Generation, Recommended, Turn, chat_template,
 };
 use crate::runtime::{self, EngineError, EngineOptions, PREFILL_ROWS, transformer_bytes_per_token};
-use crate::state::SlotId;
+use crate::state::{SlotId, Snapshot};
 use crate::text::{ChatMessage, Piece};
 
 #[wasm_bindgen]
@@ -98,6 +101,20 @@ impl Engine {
         Ok(serde_json::to_string(&report).map_err(WasmError::from)?)
     }
 
+    /// What is remembered of a conversation (JSON: a request with its messages), with the messages beside it, as the
+    /// bytes of a file; `undefined` where nothing is.
+    pub async fn snapshot(&self, request: String) -> Result<Option<Vec<u8>>, JsValue> {
+        let mut inner = self.inner.lock().await;
+        Ok(inner.snapshot(&request).await?)
+    }
+
+    /// Remembers what such bytes hold. Gives JSON: the messages, and a sentence where keys and values were converted.
+    pub async fn restore(&self, bytes: Vec<u8>) -> Result<String, JsValue> {
+        let mut inner = self.inner.lock().await;
+        let restored = inner.restore(&bytes).await?;
+        Ok(serde_json::to_string(&restored).map_err(WasmError::from)?)
+    }
+
     /// Description of the engine and its memory, as JSON; also while a reply is made.
     pub fn stats(&self) -> Result<String, JsValue> {
         let mut stats = self.stats.clone();
@@ -108,8 +125,8 @@ impl Engine {
     /// The logits of every token of a text of its own: `f32 [tokens, vocabulary]`.
     pub async fn logits(&self, tokens: Vec<u32>) -> Result<Vec<f32>, JsValue> {
         let mut inner = self.inner.lock().await;
-        let slot = inner.open()?;
         let engine = &mut inner.engine;
+        let slot = engine.open().map_err(WasmError::from)?;
         let logits = logits(engine, slot, &tokens).await;
         engine.close(slot).map_err(WasmError::from)?;
         Ok(logits.map_err(WasmError::from)?)
@@ -119,8 +136,8 @@ impl Engine {
     /// when the model ends the text.
     pub async fn generate(&self, tokens: Vec<u32>, count: u32) -> Result<Vec<u32>, JsValue> {
         let mut inner = self.inner.lock().await;
-        let slot = inner.open()?;
         let engine = &mut inner.engine;
+        let slot = engine.open().map_err(WasmError::from)?;
         let made = generate(engine, slot, &tokens, count as usize).await;
         engine.close(slot).map_err(WasmError::from)?;
         Ok(made.map_err(WasmError::from)?)
@@ -171,15 +188,34 @@ async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engi
 }
 
 impl Inner {
-    /// A slot for a text of its own, at the cost of what is remembered of a conversation if need be.
-    fn open(&mut self) -> Result<SlotId, WasmError> {
-        match self.engine.open() {
-            Err(EngineError::NoSlot(slots)) => {
-                let freed = self.chat.as_mut().map_or(Ok(false), |chat| chat.forget(&mut self.engine))?;
-                if freed { Ok(self.engine.open()?) } else { Err(EngineError::NoSlot(slots).into()) }
+    fn chat(&mut self) -> Result<(&mut Chat, &mut runtime::Engine), WasmError> {
+        match &mut self.chat {
+            Some(chat) => Ok((chat, &mut self.engine)),
+            None => {
+                // The more basic of the two faults.
+                self.engine.tokenizer()?;
+                Err(EngineError::NoTemplate(self.place.clone()).into())
             }
-            opened => Ok(opened?),
         }
+    }
+
+    async fn snapshot(&mut self, request: &str) -> Result<Option<Vec<u8>>, WasmError> {
+        let request: SnapshotRequest = serde_json::from_str(request)?;
+        let note = serde_json::to_string(&request.messages)?;
+        let request = request.chat_request()?;
+        let (chat, engine) = self.chat()?;
+        let Some(snapshot) = chat.snapshot(engine, &request).await? else { return Ok(None) };
+        let bytes = Snapshot { note: Some(note), ..snapshot }.to_bytes();
+        Ok(Some(bytes.map_err(EngineError::from)?))
+    }
+
+    async fn restore(&mut self, bytes: &[u8]) -> Result<RestoreReport, WasmError> {
+        let snapshot = Snapshot::from_bytes(bytes).map_err(EngineError::from)?;
+        let (chat, engine) = self.chat()?;
+        let notice = chat.restore(engine, &snapshot).await?;
+        let messages = snapshot.note.as_deref().map(serde_json::from_str).transpose()?;
+        self.tokens.set(snapshot.read);
+        Ok(RestoreReport { messages: messages.unwrap_or_default(), tokens: snapshot.read, notice })
     }
 
     async fn reply(
@@ -189,11 +225,6 @@ impl Inner {
         on_delta: &Function,
     ) -> Result<ReplyReport, WasmError> {
         let request: ReplyRequest = serde_json::from_str(request)?;
-        let Some(chat) = &mut self.chat else {
-            // The more basic of the two faults.
-            self.engine.tokenizer()?;
-            return Err(EngineError::NoTemplate(self.place.clone()).into());
-        };
         let messages = request.messages.into_iter().map(ChatMessage::from_json);
         let messages = messages.collect::<Result<_, _>>().map_err(EngineError::Text)?;
         let request = ChatRequest {
@@ -208,17 +239,21 @@ impl Inner {
             cancel,
             emitted: request.emitted,
         };
-        let mut turn = chat.begin(&mut self.engine, &request).await?;
-        let emitted = emit(&mut self.engine, &mut turn, &self.tokens, on_delta).await;
+        let tokens = self.tokens.clone();
+        let (chat, engine) = self.chat()?;
+        let mut turn = chat.begin(engine, &request).await?;
+        let emitted = emit(engine, &mut turn, &tokens, on_delta).await;
         let report = ReplyReport {
             finish_reason: turn.finish_reason().unwrap_or(FinishReason::Cancelled).name(),
             prompt_tokens: turn.prompt_tokens(),
             read_tokens: turn.read_tokens(),
+            read_again: turn.reuse().missed.map(|missed| missed.to_string()),
             completion_tokens: turn.made_tokens(),
         };
-        chat.end(turn);
+        let ended = chat.end(engine, turn).await;
         emitted?;
-        self.tokens.set(chat.length(&self.engine)?);
+        ended?;
+        tokens.set(chat.length());
         Ok(report)
     }
 }

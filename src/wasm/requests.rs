@@ -1,12 +1,15 @@
 //! Requests and answers as JSON: the names are those of `web/src/types.ts`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::arch::HymbaWindow;
 use crate::backend::webgpu::WebGpuOptions;
 use crate::checkpoint::WeightChoice;
-use crate::generate::SamplingOverrides;
+use crate::generate::{ChatRequest, SamplingOverrides};
+use crate::runtime::EngineError;
 use crate::state::KvFormat;
+use crate::text::ChatMessage;
 
 /// Kind of device, chosen by the page.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -66,11 +69,11 @@ pub(super) struct ConvertRequest {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReplyRequest {
-    pub messages: Vec<serde_json::Value>,
-    pub tools: Option<Vec<serde_json::Value>>,
-    pub documents: Option<Vec<serde_json::Value>>,
+    pub messages: Vec<Value>,
+    pub tools: Option<Vec<Value>>,
+    pub documents: Option<Vec<Value>>,
     #[serde(default)]
-    pub template_kwargs: serde_json::Map<String, serde_json::Value>,
+    pub template_kwargs: Map<String, Value>,
     pub max_tokens: Option<usize>,
     #[serde(flatten)]
     pub sampling: SamplingOverrides,
@@ -85,6 +88,35 @@ pub(super) struct ReplyRequest {
     pub emitted: Vec<u32>,
 }
 
+/// Request for what is remembered of a conversation: its messages, and what its template is told.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SnapshotRequest {
+    pub messages: Vec<Value>,
+    pub tools: Option<Vec<Value>>,
+    pub documents: Option<Vec<Value>>,
+    #[serde(default)]
+    pub template_kwargs: Map<String, Value>,
+    pub thinking: Option<bool>,
+}
+
+impl SnapshotRequest {
+    pub fn chat_request(self) -> Result<ChatRequest, EngineError> {
+        let Self { messages, tools, documents, template_kwargs, thinking } = self;
+        let messages = messages.into_iter().map(ChatMessage::from_json).collect::<Result<_, _>>()?;
+        Ok(ChatRequest { tools, documents, template_kwargs, thinking, ..ChatRequest::new(messages) })
+    }
+}
+
+/// What came back from such bytes.
+#[derive(Serialize)]
+pub(super) struct RestoreReport {
+    /// The messages that the bytes hold; none in a state without a conversation.
+    pub messages: Vec<Value>,
+    pub tokens: usize,
+    pub notice: Option<String>,
+}
+
 /// Report of a reply.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -92,6 +124,8 @@ pub(super) struct ReplyReport {
     pub finish_reason: &'static str,
     pub prompt_tokens: usize,
     pub read_tokens: usize,
+    /// Why tokens were read again that had been read before.
+    pub read_again: Option<String>,
     pub completion_tokens: usize,
 }
 

@@ -3,6 +3,7 @@
 import { Cancel, Engine as WasmEngine, type InitOutput } from '../pkg/selvedge.js';
 import { chooseDevice, withDevice, type Device } from './device.js';
 import { asSelvedgeError, throwIfAborted } from './errors.js';
+import type { TemplateOptions } from './reply.js';
 import { startRuntime } from './runtime.js';
 import type { LoadOptions, LoadProgress, Message, Notice, Source } from './types.js';
 
@@ -32,7 +33,16 @@ export interface ReplyReport {
   finishReason: 'stop' | 'length' | 'context' | 'cancelled';
   promptTokens: number;
   readTokens: number;
+  readAgain: string | null;
   completionTokens: number;
+}
+
+/** What a snapshot held. */
+export interface Restored {
+  messages: readonly Message[];
+  tokens: number;
+  /** Keys and values were converted. */
+  notice: string | null;
 }
 
 interface ModuleStats {
@@ -139,6 +149,15 @@ export class Core {
   stats(): ModuleStats & { heap: number } {
     const stats = JSON.parse(this.#engine.stats()) as ModuleStats;
     return { ...stats, heap: this.#memory.buffer.byteLength };
+  }
+
+  snapshot(messages: readonly Message[], told: TemplateOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const bytes = this.#work(() => this.#engine.snapshot(JSON.stringify({ ...told, messages })));
+    return bytes as Promise<Uint8Array<ArrayBuffer> | undefined>;
+  }
+
+  async restore(snapshot: Uint8Array): Promise<Restored> {
+    return JSON.parse(await this.#work(() => this.#engine.restore(snapshot))) as Restored;
   }
 
   logits(ids: Uint32Array): Promise<Float32Array> {

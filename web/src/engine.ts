@@ -7,7 +7,7 @@ import { Emitter, reportError } from './events.js';
 import { openModel, type OpenedModel } from './model.js';
 import type { Chat } from './openai.js';
 import { DamagedError, packedSource } from './packed.js';
-import { RunningReply, type Replier } from './reply.js';
+import { RunningReply, type Replier, type TemplateOptions } from './reply.js';
 import { startRuntime } from './runtime.js';
 import { ChatSession } from './session.js';
 import { listModels, removeModel } from './store/models.js';
@@ -81,6 +81,21 @@ export class Engine implements EngineInterface, Replier {
 
   session(options: SessionOptions = {}): Session {
     return new ChatSession(this, options);
+  }
+
+  async restore(snapshot: Uint8Array): Promise<Session> {
+    return new ChatSession(this, { messages: await this.remember(snapshot) });
+  }
+
+  async snapshot(messages: readonly Message[], told: TemplateOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return (await this.#ready()).snapshot(messages, told);
+  }
+
+  /** Remembers what a snapshot holds, and gives its messages. */
+  async remember(snapshot: Uint8Array): Promise<readonly Message[]> {
+    const { messages, notice } = await (await this.#ready()).restore(snapshot);
+    if (notice !== null) this.#events.emit('notice', { code: 'model', message: notice });
+    return messages;
   }
 
   reply(messages: readonly Message[], options: GenerateOptions): Reply {

@@ -21,6 +21,8 @@ export type ErrorCode =
   | 'context-full'
   /** The model's outputs are not finite numbers: something overflowed on the way, or the weights are broken. */
   | 'not-finite'
+  /** A saved state that is damaged, or that belongs to another model. */
+  | 'bad-state'
   /** Someone asked for it to stop. */
   | 'aborted'
   /** An argument that cannot be meant. */

@@ -8,6 +8,16 @@ export interface Replier {
   /** As `engine.stats()` names the model. */
   readonly modelName: string;
   reply(messages: readonly Message[], options: GenerateOptions): Reply;
+  /** What is remembered of a conversation; `undefined` where nothing is. */
+  snapshot(messages: readonly Message[], told: TemplateOptions): Promise<Uint8Array<ArrayBuffer> | undefined>;
+}
+
+/** Options that change what a template makes of messages. */
+export interface TemplateOptions {
+  readonly tools?: readonly object[] | undefined;
+  readonly documents?: readonly object[] | undefined;
+  readonly thinking?: boolean | undefined;
+  readonly templateKwargs?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** Works on a reply: tells its parts, and ends soon after `cancelled` says so. */

@@ -1,13 +1,15 @@
 /** One conversation: messages, and replies that join them as they come. */
 
 import { SelvedgeError } from './errors.js';
-import { RunningReply, type Replier } from './reply.js';
+import { RunningReply, type Replier, type TemplateOptions } from './reply.js';
 import type { GenerateOptions, Message, Reply, Session, SessionOptions } from './types.js';
 
 export class ChatSession implements Session {
   readonly #replier: Replier;
   #messages: readonly Message[];
   #replying = false;
+  /** What the model's template was told with the last message. */
+  #told: TemplateOptions = {};
 
   constructor(replier: Replier, options: SessionOptions = {}) {
     this.#replier = replier;
@@ -40,6 +42,20 @@ export class ChatSession implements Session {
     this.#messages = this.#messages.slice(0, count);
   }
 
+  fork(): Session {
+    this.#mustBeQuiet('fork');
+    const fork = new ChatSession(this.#replier, { messages: this.#messages });
+    fork.#told = this.#told;
+    return fork;
+  }
+
+  async snapshot(): Promise<Uint8Array<ArrayBuffer>> {
+    this.#mustBeQuiet('snapshot');
+    const snapshot = await this.#replier.snapshot(this.#messages, this.#told);
+    if (!snapshot) throw new SelvedgeError('bad-request', 'nothing of this conversation is remembered: nothing was sent yet');
+    return snapshot;
+  }
+
   #reply(prompt: readonly Message[], options: GenerateOptions): Reply {
     const before = this.#messages;
     this.#messages = prompt;
@@ -49,6 +65,8 @@ export class ChatSession implements Session {
     return new RunningReply(async (tell, cancelled) => {
       try {
         const { signal: _, ...rest } = options;
+        const { tools, documents, thinking, templateKwargs } = rest;
+        this.#told = { tools, documents, thinking, templateKwargs };
         const reply = this.#replier.reply(prompt, rest);
         cancelled.addEventListener('abort', () => reply.stop(), { once: true });
         if (cancelled.aborted) reply.stop();

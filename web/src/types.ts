@@ -185,8 +185,10 @@ export type FinishReason = 'stop' | 'length' | 'context' | 'cancelled';
 export interface ReplyUsage {
   /** Tokens of the whole conversation up to the reply. */
   readonly promptTokens: number;
-  /** Tokens of the prompt that were read in this turn; the slot had read the others before. */
+  /** Tokens of the prompt that were read in this turn; the others were remembered. */
   readonly readTokens: number;
+  /** Why tokens were read again that had been read before: a sentence without a full stop; `null` where none were. */
+  readonly readAgain: string | null;
   /** Tokens of the reply. */
   readonly completionTokens: number;
   /** Milliseconds from the request to the first token. */
@@ -231,6 +233,13 @@ export interface Session {
   regenerate(options?: GenerateOptions): Reply;
   /** Keeps the first `count` messages and forgets the others. Editing is `rewind(n)` and `send(text)`. */
   rewind(count: number): void;
+  /** A second conversation that begins with the same messages. What both have in common is remembered once. */
+  fork(): Session;
+  /**
+   * The conversation and the engine's memory of it, for `engine.restore`: in this engine or another one of the same model,
+   * on any device, also as the file of `selvedge chat --session`. Rejected with `bad-request` where nothing is remembered.
+   */
+  snapshot(): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 /** Description of an engine, and of its last reply. Sizes in bytes. */
@@ -319,6 +328,12 @@ export interface EngineInterface {
   readonly chat: Chat;
   /** Begins a conversation. */
   session(options?: SessionOptions): Session;
+  /**
+   * Goes on with the conversation of a `snapshot()`: nothing of it is read again. Rejected with `bad-state` where the bytes
+   * are damaged or of another model. Bytes of others are to be trusted as much as their model: they tell the engine what
+   * it has read.
+   */
+  restore(snapshot: Uint8Array): Promise<Session>;
   stats(): Promise<EngineStats>;
   /** Below words: token ids in, numbers out, each on a text of its own. */
   readonly tokens: TokenInterface;

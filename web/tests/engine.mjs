@@ -114,13 +114,45 @@ test('a turn reads its own tokens only, and what is rewound is read no more', as
     return { first, second, again: again.usage, edited: edited.usage, kept, messages: session.messages };
   });
   const { first, second, kept, messages } = turns;
-  assert.equal(first.readTokens, first.promptTokens);
+  // Other conversations have left the system message.
+  assert.ok(first.readTokens > 0 && first.readTokens <= first.promptTokens);
   assert.ok(second.promptTokens > first.promptTokens + first.completionTokens - 2);
   assert.ok(second.readTokens < 20, `${second.readTokens} tokens were read`);
   assert.deepEqual(messages.slice(0, 3), kept);
   assert.equal(messages.length, 5);
   assert.equal(messages[3].content, 'What did they eat?');
   for (const { firstTokenMs, tokensPerSecond } of [first, second]) assert.ok(firstTokenMs > 0 && tokensPerSecond > 0);
+});
+
+test('a conversation is saved, goes on in another engine, and is forked', async () => {
+  const run = await page.evaluate(async () => {
+    const model = await engine('/demo', 'cpu');
+    const nothing = await failure(() => model.session().snapshot());
+    const session = model.session({ system: 'You are a helpful assistant.' });
+    await session.send('One cold day Mia visited the lake. Ben saw a goat. What animal did Ben see?');
+    const snapshot = await session.snapshot();
+    const fork = session.fork();
+    const forked = await fork.send('Where did Mia go?');
+    const unbroken = await session.send('Where did Mia go?');
+
+    const other = await selvedge.Engine.load('/demo', { device: 'cpu', store: false });
+    const restored = await other.restore(snapshot);
+    const messages = structuredClone(restored.messages);
+    const later = await restored.send('Where did Mia go?');
+    const damaged = snapshot.slice();
+    damaged[damaged.length - 1] ^= 1;
+    const refused = await failure(() => other.restore(damaged));
+    await other.dispose();
+    return { nothing, forked, unbroken, later, messages, refused, bytes: snapshot.length };
+  });
+  assert.equal(run.nothing.code, 'bad-request');
+  assert.equal(run.later.text, run.unbroken.text);
+  assert.equal(run.forked.text, run.unbroken.text);
+  assert.deepEqual(run.messages.map(({ role }) => role), ['system', 'user', 'assistant']);
+  assert.equal(run.later.usage.readAgain, null);
+  assert.ok(run.later.usage.readTokens < 20, `${run.later.usage.readTokens} of ${run.later.usage.promptTokens} tokens were read`);
+  assert.equal(run.refused.code, 'bad-state');
+  assert.match(run.refused.message, /damaged/);
 });
 
 test('replies stop: by stop(), by a signal, by a stop text, by a limit', async () => {

@@ -40,6 +40,10 @@ const WORDS: Record<ErrorCode, [title: string, advice: string]> = {
     'The model’s numbers grew beyond all bounds',
     'Load it with more precise weights, or choose another copy of it.',
   ],
+  'bad-state': [
+    'The saved conversation cannot be used',
+    'It is damaged, or of another model: load the model that it was saved with.',
+  ],
   aborted: ['Stopped', 'It can be begun again at any time.'],
   'bad-request': ['That cannot be done', 'Try it in another way.'],
   disposed: ['The model was unloaded', 'Load it again; what was said is still here.'],

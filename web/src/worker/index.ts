@@ -4,7 +4,7 @@ import { completions } from '../chat.js';
 import { SelvedgeError, aborted, asSelvedgeError } from '../errors.js';
 import { Emitter, reportError } from '../events.js';
 import type { Chat } from '../openai.js';
-import { RunningReply, type Replier } from '../reply.js';
+import { RunningReply, type Replier, type TemplateOptions } from '../reply.js';
 import { ChatSession } from '../session.js';
 import { listModels, removeModel } from '../store/models.js';
 import type {
@@ -96,6 +96,14 @@ export class WorkerEngine implements EngineInterface, Replier {
 
   session(options: SessionOptions = {}): Session {
     return new ChatSession(this, options);
+  }
+
+  async restore(snapshot: Uint8Array): Promise<Session> {
+    return new ChatSession(this, { messages: await this.#line.call('remember', snapshot) });
+  }
+
+  snapshot(messages: readonly Message[], told: TemplateOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.#line.call('snapshot', { messages, told });
   }
 
   reply(messages: readonly Message[], options: GenerateOptions): Reply {

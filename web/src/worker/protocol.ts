@@ -1,6 +1,7 @@
 /** Messages between a page and its worker. Every call has a number, which its answers repeat. */
 
 import type { ErrorCode } from '../errors.js';
+import type { TemplateOptions } from '../reply.js';
 import type {
   EngineEvents,
   EngineStats,
@@ -24,6 +25,8 @@ export const PAGE_SOURCE = 'the source of the page';
 export interface Calls {
   load: { takes: { model: ModelReference; options: SentLoadOptions }; gives: { name: string } };
   reply: { takes: { messages: readonly Message[]; options: Omit<GenerateOptions, 'signal'> }; gives: ReplyResult };
+  snapshot: { takes: { messages: readonly Message[]; told: TemplateOptions }; gives: Uint8Array<ArrayBuffer> | undefined };
+  remember: { takes: Uint8Array; gives: readonly Message[] };
   stats: { takes: null; gives: EngineStats };
   logits: { takes: Uint32Array; gives: Float32Array };
   greedy: { takes: { ids: Uint32Array; count: number }; gives: Uint32Array };

@@ -45,6 +45,8 @@ const methods: Methods = {
     for await (const part of reply) scope.postMessage({ type: 'part', id, part });
     return reply;
   },
+  snapshot: ({ messages, told }) => loaded().snapshot(messages, told),
+  remember: (snapshot) => loaded().remember(snapshot),
   stats: () => loaded().stats(),
   logits: (ids) => loaded().tokens.logits(ids),
   greedy: ({ ids, count }) => loaded().tokens.greedy(ids, count),
