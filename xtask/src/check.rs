@@ -17,7 +17,7 @@ const LINES: usize = 650;
 pub fn run(_: &Arguments) -> Result<()> {
     shell::run(&mut shell::cargo(&["fmt", "--all", "--check"]))?;
     setup::wasm_target()?;
-    let web = ["--lib", "--target", setup::WASM, "--no-default-features", "--features", "web"];
+    let web = ["--package", "selvedge", "--lib", "--target", setup::WASM, "--no-default-features", "--features", "web"];
     clippy(&["--workspace", "--all-targets"])?;
     clippy(&["--all-targets", "--features", "native-cuda"])?;
     clippy(&web)?;
