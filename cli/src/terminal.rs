@@ -56,7 +56,7 @@ pub(crate) fn print_styled(style: &str, text: &str) -> Result<(), CommandError> 
     written.and_then(|()| out.flush()).map_err(CommandError::Stdout)
 }
 
-/// A result as JSON, for [`print`].
+/// A result as JSON, for [`print()`].
 pub(crate) fn json(result: &impl Serialize) -> Result<String, CommandError> {
     let json = serde_json::to_string_pretty(result).map_err(|e| CommandError::Stdout(e.into()))?;
     Ok(json + "\n")

@@ -50,6 +50,8 @@ const REACT: &str = "web/tests/react.mjs";
 
 /// Seconds of fuzzing in the long tier.
 const FUZZ_SECONDS: &str = "240";
+/// Random acts for each kind of memory.
+const SESSION_STEPS: &str = "1500";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut report = Report::new(arguments.all);
@@ -145,6 +147,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report.long("published chat templates against jinja2", |tally| {
         let renderings = templates::make()?;
         count(cargo_test(&LIBRARY, &["templates::"], first).env("SELVEDGE_TEMPLATES", renderings), tally)
+    });
+    report.long("thousands of random acts on sequences", |tally| {
+        let mut acts = cargo_test(&LIBRARY, &["sessions::"], first);
+        count(acts.env("SELVEDGE_SESSION_STEPS", SESSION_STEPS), tally)
     });
     report.long("long fuzzing", |tally| {
         let mut fuzz = cargo_test(&LIBRARY, &["fuzz_checkpoint::"], first);
