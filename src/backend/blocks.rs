@@ -4,6 +4,8 @@
 //! the order of [`slot_extents`](super::state_io::slot_extents) and as they lie in the slot's own buffers, so that a
 //! copy in or out moves bytes and computes nothing.
 
+use std::sync::Arc;
+
 use super::checks::misuse;
 use super::{BlockId, Result};
 
@@ -12,7 +14,7 @@ const SPARE: usize = 2;
 
 /// The blocks of a backend, each a `B` of the same size.
 pub(super) struct Blocks<B> {
-    blocks: Vec<Option<B>>,
+    blocks: Vec<Option<Arc<B>>>,
     spare: Vec<B>,
 }
 
@@ -34,14 +36,14 @@ impl<B> Blocks<B> {
         if free == self.blocks.len() {
             self.blocks.push(None);
         }
-        self.blocks[free] = Some(block);
+        self.blocks[free] = Some(Arc::new(block));
         BlockId(free as u32)
     }
 
-    /// A block that was saved and not freed.
-    pub fn get(&self, id: BlockId) -> Result<&B> {
+    /// A block that was saved and not freed; a handle of its own, so that the slots' buffers can be changed beside it.
+    pub fn get(&self, id: BlockId) -> Result<Arc<B>> {
         match self.blocks.get(id.0 as usize).and_then(Option::as_ref) {
-            Some(block) => Ok(block),
+            Some(block) => Ok(block.clone()),
             None => misuse(format!("block {} was not saved, or was freed", id.0)),
         }
     }
@@ -50,12 +52,12 @@ impl<B> Blocks<B> {
     pub fn free(&mut self, id: BlockId) {
         let freed = self.blocks.get_mut(id.0 as usize).and_then(Option::take);
         if self.spare.len() < SPARE {
-            self.spare.extend(freed);
+            self.spare.extend(freed.and_then(Arc::into_inner));
         }
     }
 
     /// All buffers, the spare ones included.
     pub fn buffers(&self) -> impl Iterator<Item = &B> {
-        self.blocks.iter().flatten().chain(&self.spare)
+        self.blocks.iter().flatten().map(Arc::as_ref).chain(&self.spare)
     }
 }

@@ -168,6 +168,15 @@ pub struct ProgramId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
+/// Parts of a slot's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// All of it.
+    All,
+    /// All but the rows in pages.
+    OutsidePages,
+}
+
 /// Index of a block, see [`Backend::save_block`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockId(pub u32);
@@ -245,10 +254,12 @@ pub trait Backend: WeightSink<Error = BackendError> {
 
     /// Puts a memory into a slot whose pages are set. Pinned rows are written too. The slot goes on choosing as the
     /// memory's sampler says.
-    fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()>;
+    fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+        self.restore_parts(slot, state, Parts::All)
+    }
 
-    /// The same for a memory without the rows in pages, which the slot has already. The slot chose nothing yet.
-    fn restore_outside_pages(&mut self, slot: SlotId, state: &SlotState) -> Result<()>;
+    /// The same for a memory that may lack the rows in pages, where the slot has those already.
+    fn restore_parts(&mut self, slot: SlotId, state: &SlotState, parts: Parts) -> Result<()>;
 
     /// Copies what a slot remembers outside its pages into a block on the device:
     /// [`StateLayout::block_bytes`](crate::state::StateLayout::block_bytes), enqueued behind the steps so far. Its

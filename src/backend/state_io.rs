@@ -9,7 +9,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::checks::{check_rows, check_slot, misuse};
-use super::{BackendError, Result};
+use super::{BackendError, Parts, Result};
 use crate::graph::{KvSpec, StateKind, StateSpec};
 use crate::state::{
     Addressing, KvFormat, PAGE_ROWS, Run, SAMPLER_WORDS, SamplerState, SlotId, SlotState, StateLayout, StateTensor,
@@ -150,17 +150,8 @@ async fn snapshot_sampler(io: &impl StateIo, slot: SlotId) -> Result<SamplerStat
 
 /// Puts a memory into a slot whose pages are set. Nothing is changed when it does not fit. Whether the slot
 /// [has a token](StateIo::has_token) is the caller's to note.
-pub(super) fn restore(io: &mut impl StateIo, slot: SlotId, saved: &SlotState) -> Result<()> {
-    restore_parts(io, slot, saved, true)
-}
-
-/// The same but for the rows in pages, which the slot has already.
-pub(super) fn restore_outside_pages(io: &mut impl StateIo, slot: SlotId, saved: &SlotState) -> Result<()> {
-    restore_parts(io, slot, saved, false)
-}
-
-fn restore_parts(io: &mut impl StateIo, slot: SlotId, saved: &SlotState, pages: bool) -> Result<()> {
-    check(io, slot, saved, pages)?;
+pub(super) fn restore(io: &mut impl StateIo, slot: SlotId, saved: &SlotState, parts: Parts) -> Result<()> {
+    check(io, slot, saved, parts)?;
     let layout = io.layout().clone();
     let index = slot.0 as usize;
     for (number, state) in layout.states.iter().enumerate() {
@@ -171,7 +162,7 @@ fn restore_parts(io: &mut impl StateIo, slot: SlotId, saved: &SlotState, pages: 
             io.write(StateBuffer::Slots(number), index * bytes.len(), bytes)?;
             continue;
         };
-        if !pages && layout.kv(kv).addressing == Addressing::Pages {
+        if parts == Parts::OutsidePages && layout.kv(kv).addressing == Addressing::Pages {
             continue;
         }
         let runs = runs(io, kv, slot, saved.position);
@@ -201,7 +192,7 @@ fn restore_parts(io: &mut impl StateIo, slot: SlotId, saved: &SlotState, pages: 
 }
 
 /// Checks that a saved memory is whole, of this layout, and has a place in the slot.
-fn check(io: &impl StateIo, slot: SlotId, saved: &SlotState, pages: bool) -> Result<()> {
+fn check(io: &impl StateIo, slot: SlotId, saved: &SlotState, parts: Parts) -> Result<()> {
     let layout = io.layout();
     check_rows(layout, io.pages(), slot, saved.position)?;
     for (index, state) in layout.states.iter().enumerate() {
@@ -209,7 +200,7 @@ fn check(io: &impl StateIo, slot: SlotId, saved: &SlotState, pages: bool) -> Res
             check_shape(find(saved, &state.name)?, &StateLayout::shape(&state.kind))?;
             continue;
         };
-        if !pages && layout.kv(kv).addressing == Addressing::Pages {
+        if parts == Parts::OutsidePages && layout.kv(kv).addressing == Addressing::Pages {
             continue;
         }
         for pool in pools(index, state, kv) {

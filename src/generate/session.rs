@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use super::{GenerateOptions, Generation};
-use crate::backend::BackendError;
 use crate::runtime::{Cancel, Engine, EngineError, PREFILL_ROWS, StateCheckpoint};
 use crate::state::{SavedCheckpoint, SlotId, Snapshot};
 
@@ -69,9 +68,7 @@ impl Session {
         options: &GenerateOptions,
     ) -> Result<(Generation, usize), EngineError> {
         // What is refused leaves the slot as it is.
-        if text.len() > engine.context() {
-            return Err(EngineError::ContextFull { tokens: text.len(), used: 0, context: engine.context() });
-        }
+        engine.check_length(text.len())?;
         // After a turn that was left amid its steps, nobody knows what the slot has read.
         let read = self.read_tokens(engine).unwrap_or_default();
         // The last token must be read even if it was before: the reply comes from its row.
@@ -113,7 +110,7 @@ impl Session {
                 engine.set_worth(checkpoint, Some(0.0));
                 self.recent.push_back((length, checkpoint));
             }
-            Err(EngineError::Backend(BackendError::OutOfMemory { .. } | BackendError::Limit { .. })) => {}
+            Err(error) if error.lacks_memory() => {}
             Err(error) => return Err(error),
         }
         if self.recent.len() > RECENT
@@ -189,7 +186,7 @@ impl Session {
         let mut text = std::mem::take(&mut self.tokens);
         text.truncate(length);
         self.tokens = text[..at].to_vec();
-        self.read(engine, &text, PREFILL_ROWS, &Cancel::default()).await?;
+        self.read(engine, &text, &Cancel::default()).await?;
         Ok(length - at)
     }
 
@@ -198,14 +195,13 @@ impl Session {
         &mut self,
         engine: &mut Engine,
         text: &[u32],
-        chunk: usize,
         cancel: &Cancel,
     ) -> Result<bool, EngineError> {
         let read = self.length(engine)?;
         if text.len() <= read {
             return Ok(true);
         }
-        let done = match engine.prefill(self.slot, &text[read..], chunk, cancel).await {
+        let done = match engine.prefill(self.slot, &text[read..], PREFILL_ROWS, cancel).await {
             Ok(Some(running)) => engine.sampled(&running).await.map(|_| true),
             Ok(None) => Ok(false),
             Err(error) => Err(error),

@@ -98,11 +98,6 @@ impl Engine {
         }
     }
 
-    /// Tokens that had been read at a checkpoint.
-    pub fn checkpoint_length(&self, checkpoint: StateCheckpoint) -> Result<usize, EngineError> {
-        Ok(self.checkpoints.get(checkpoint)?.position - self.model.prefix_tokens.len())
-    }
-
     /// Copies a checkpoint out; of global attention the rows of the tokens from `first` on, and with 0 also those of
     /// the model's prefix tokens.
     pub async fn read_checkpoint(

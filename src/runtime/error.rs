@@ -161,6 +161,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// The device has no room for what was asked.
+    pub(crate) fn lacks_memory(&self) -> bool {
+        matches!(self, Self::Backend(BackendError::OutOfMemory { .. } | BackendError::Limit { .. }))
+    }
+
     /// A text was refused: the engine and its other conversations are as they were, and another text may pass.
     pub fn refuses_text(&self) -> bool {
         matches!(

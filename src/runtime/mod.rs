@@ -234,6 +234,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Refuses a text that is longer than the context.
+    pub(crate) fn check_length(&self, tokens: usize) -> Result<(), EngineError> {
+        if tokens > self.context() {
+            return Err(EngineError::ContextFull { tokens, used: 0, context: self.context() });
+        }
+        Ok(())
+    }
+
     /// Refuses ids that are not in the vocabulary.
     pub fn check_tokens(&self, ids: &[u32]) -> Result<(), EngineError> {
         let vocabulary = self.model.vocabulary;

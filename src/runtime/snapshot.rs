@@ -1,6 +1,7 @@
 //! Snapshots of an engine's sequences: taken from one, restored into another.
 
 use super::{Engine, EngineError};
+use crate::backend::Parts;
 use crate::checkpoint::WeightChoice;
 use crate::formats::Rounding;
 use crate::state::{Fingerprint, SavedCheckpoint, SlotId, SlotState, Snapshot, SnapshotError};
@@ -13,7 +14,7 @@ pub(super) struct Identity {
     pub weights: String,
 }
 
-/// A name for the formats of weights: `bf16`, `q4 (searched)`.
+/// A name for the formats of weights: `bf16`, `q4 (msesearch)`.
 pub(super) fn storage_name(choice: WeightChoice, rounding: Rounding) -> String {
     match choice {
         WeightChoice::Q8 | WeightChoice::Q4 | WeightChoice::Q4m => {
@@ -45,9 +46,7 @@ impl Engine {
     /// the sequence is empty.
     pub fn write_state(&mut self, slot: SlotId, state: &SlotState, tokens: usize) -> Result<(), EngineError> {
         let prefix = self.model.prefix_tokens.len();
-        if tokens > self.context() {
-            return Err(EngineError::ContextFull { tokens, used: 0, context: self.context() });
-        }
+        self.check_length(tokens)?;
         let written = self.replace_state(slot, state, prefix + tokens);
         if written.is_err() {
             // An empty sequence, not one of this and of that.
@@ -99,7 +98,7 @@ impl Engine {
         let end = self.model.prefix_tokens.len() + saved.read;
         let state = SlotState { position: end, tensors: saved.tensors.clone(), ..SlotState::default() };
         self.slots.skip(slot, end)?;
-        self.backend.restore_outside_pages(slot, &state)?;
+        self.backend.restore_parts(slot, &state, Parts::OutsidePages)?;
         self.slots.set_sampled(slot, false)
     }
 

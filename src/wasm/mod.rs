@@ -19,7 +19,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use self::error::WasmError;
 use self::requests::{
-    Device, DeviceStats, LoadRequest, ModelStats, ReplyReport, ReplyRequest, RestoreReport, SnapshotRequest,
+    ConversationRequest, Device, DeviceStats, LoadRequest, ModelStats, ReplyReport, ReplyRequest, RestoreReport,
     StateStats, Stats,
 };
 use self::source::{Asking, PageSource, Thrown};
@@ -32,7 +32,7 @@ use crate::generate::{
 };
 use crate::runtime::{self, EngineError, EngineOptions, PREFILL_ROWS, transformer_bytes_per_token};
 use crate::state::{SlotId, Snapshot};
-use crate::text::{ChatMessage, Piece};
+use crate::text::Piece;
 
 #[wasm_bindgen]
 extern "C" {
@@ -200,7 +200,7 @@ impl Inner {
     }
 
     async fn snapshot(&mut self, request: &str) -> Result<Option<Vec<u8>>, WasmError> {
-        let request: SnapshotRequest = serde_json::from_str(request)?;
+        let request: ConversationRequest = serde_json::from_str(request)?;
         let note = serde_json::to_string(&request.messages)?;
         let request = request.chat_request()?;
         let (chat, engine) = self.chat()?;
@@ -225,19 +225,13 @@ impl Inner {
         on_delta: &Function,
     ) -> Result<ReplyReport, WasmError> {
         let request: ReplyRequest = serde_json::from_str(request)?;
-        let messages = request.messages.into_iter().map(ChatMessage::from_json);
-        let messages = messages.collect::<Result<_, _>>().map_err(EngineError::Text)?;
         let request = ChatRequest {
-            messages,
-            tools: request.tools,
-            documents: request.documents,
-            template_kwargs: request.template_kwargs,
             sampler: request.sampling.sampler(&self.recommended, || request.chance),
             max_tokens: request.max_tokens.or(self.recommended.max_new_tokens()).unwrap_or(usize::MAX),
             stops: request.stop,
-            thinking: request.thinking,
             cancel,
             emitted: request.emitted,
+            ..request.conversation.chat_request()?
         };
         let tokens = self.tokens.clone();
         let (chat, engine) = self.chat()?;

@@ -69,11 +69,8 @@ pub(super) struct ConvertRequest {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReplyRequest {
-    pub messages: Vec<Value>,
-    pub tools: Option<Vec<Value>>,
-    pub documents: Option<Vec<Value>>,
-    #[serde(default)]
-    pub template_kwargs: Map<String, Value>,
+    #[serde(flatten)]
+    pub conversation: ConversationRequest,
     pub max_tokens: Option<usize>,
     #[serde(flatten)]
     pub sampling: SamplingOverrides,
@@ -81,26 +78,25 @@ pub(super) struct ReplyRequest {
     pub chance: u64,
     #[serde(default)]
     pub stop: Vec<String>,
-    /// `None`: as the template has it.
-    pub thinking: Option<bool>,
     /// Tokens of this reply that were made before the device was lost.
     #[serde(default)]
     pub emitted: Vec<u32>,
 }
 
-/// Request for what is remembered of a conversation: its messages, and what its template is told.
+/// A conversation: its messages, and what its template is told.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct SnapshotRequest {
+pub(super) struct ConversationRequest {
     pub messages: Vec<Value>,
     pub tools: Option<Vec<Value>>,
     pub documents: Option<Vec<Value>>,
     #[serde(default)]
     pub template_kwargs: Map<String, Value>,
+    /// `None`: as the template has it.
     pub thinking: Option<bool>,
 }
 
-impl SnapshotRequest {
+impl ConversationRequest {
     pub fn chat_request(self) -> Result<ChatRequest, EngineError> {
         let Self { messages, tools, documents, template_kwargs, thinking } = self;
         let messages = messages.into_iter().map(ChatMessage::from_json).collect::<Result<_, _>>()?;

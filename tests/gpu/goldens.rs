@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::support::{
     ATTENTION, CONVOLUTIONS, EXPERTS, GATED_DELTA, Golden, MAMBA, Place, REWARDS, Setting, Tensor, Worst, checkpoint,
-    compare_scores, families, folder, further_goldens, load, places, skipped, tolerance, wait,
+    compare_scores, families, folder, further_goldens, load, places, read, skipped, tolerance, wait,
 };
 use selvedge::arch::{self, ArchError, ArchOptions, Config, HymbaWindow};
 use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
@@ -22,16 +22,6 @@ const LOGITS: f32 = 5e-4;
 const INSIDE: f32 = 2e-4;
 
 const HYMBA: [&str; 3] = ["hymba/caseA", "hymba/caseB", "hymba/caseC"];
-
-/// Reads tokens in spans of `chunk` rows; the logits of all of them.
-fn read(engine: &mut Engine, slot: SlotId, ids: &[u32], chunk: usize) -> Vec<f32> {
-    let mut logits = vec![];
-    for span in ids.chunks(chunk) {
-        let step = engine.enqueue(slot, span, Outputs::All).expect("a step");
-        logits.extend(wait(engine.logits(&step)).expect("logits"));
-    }
-    logits
-}
 
 /// Reads a prompt in a new slot.
 fn read_anew(engine: &mut Engine, ids: &[u32], chunk: usize) -> (SlotId, Vec<f32>) {

@@ -13,9 +13,9 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use selvedge::arch::HymbaWindow;
-use selvedge::backend::Backend;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
+use selvedge::backend::{Backend, Outputs};
 use selvedge::checkpoint::{Checkpoint, Folder, Memory};
 use selvedge::generate::{FinishReason, GenerateOptions, Generation};
 use selvedge::runtime::{Engine, EngineOptions, Purpose};
@@ -188,6 +188,16 @@ pub fn load(place: &Place, checkpoint: &Checkpoint, setting: Setting) -> Engine 
         options.kv_format = KvFormat::F16;
     }
     wait(Engine::load(checkpoint, (place.open)(), options)).expect("the model loads")
+}
+
+/// Reads tokens in spans of `chunk` rows; the logits of all of them.
+pub fn read(engine: &mut Engine, slot: SlotId, ids: &[u32], chunk: usize) -> Vec<f32> {
+    let mut logits = vec![];
+    for span in ids.chunks(chunk) {
+        let step = engine.enqueue(slot, span, Outputs::All).expect("a step");
+        logits.extend(wait(engine.logits(&step)).expect("logits"));
+    }
+    logits
 }
 
 /// All tokens of a generation, and why it ended.

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use selvedge::backend::Outputs;
 use selvedge::generate::{GenerateOptions, Session};
 use selvedge::graph::StateKind;
 use selvedge::runtime::Engine;
-use selvedge::state::{PAGE_ROWS, Sampler, SlotId, Snapshot};
+use selvedge::state::{PAGE_ROWS, Sampler, Snapshot};
 
-use super::{Place, Setting, Worst, checkpoint, load, tolerance, wait};
+use super::{Place, Setting, Worst, checkpoint, load, read, tolerance, wait};
 
 /// Tokens of a text: beyond two pages, and beyond every golden's window.
 const TOKENS: usize = 2 * PAGE_ROWS + 9;
@@ -45,15 +44,6 @@ fn cuts(engine: &Engine, few: bool) -> Vec<usize> {
     let cuts: BTreeSet<usize> = around.filter(|&cut| cut > 0 && cut <= TOKENS - AFTER).collect();
     let step = if few { cuts.len().div_ceil(3) } else { 1 };
     cuts.into_iter().step_by(step).collect()
-}
-
-fn read(engine: &mut Engine, slot: SlotId, ids: &[u32], chunk: usize) -> Vec<f32> {
-    let mut logits = vec![];
-    for span in ids.chunks(chunk) {
-        let step = engine.enqueue(slot, span, Outputs::All).expect("a step");
-        logits.extend(wait(engine.logits(&step)).expect("logits"));
-    }
-    logits
 }
 
 /// A snapshot as it comes back from a file.

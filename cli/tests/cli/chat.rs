@@ -47,7 +47,7 @@ fn greeting() -> (String, usize) {
 }
 
 /// Tokens read in each turn, as `--verbose` tells them.
-fn read(err: &str) -> Vec<usize> {
+pub fn read(err: &str) -> Vec<usize> {
     let numbers = err.lines().filter_map(|line| line.split_once(" tokens read, "));
     numbers.map(|(number, _)| number.parse().expect("a number")).collect()
 }

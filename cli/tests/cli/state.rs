@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::chat::read;
 use crate::support::talking;
 use serde_json::Value;
 
@@ -110,12 +111,6 @@ fn chat(arguments: &[&str], lines: &[&str]) -> (i32, Vec<String>, String) {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(!err.contains("panicked"), "{err}");
     (output.status.code().unwrap_or(-1), out.lines().map(str::to_owned).collect(), err)
-}
-
-/// Tokens read in each turn, as `--verbose` tells them.
-fn read(err: &str) -> Vec<usize> {
-    let numbers = err.lines().filter_map(|line| line.split_once(" tokens read, "));
-    numbers.map(|(number, _)| number.parse().expect("a number")).collect()
 }
 
 const STORY: &str = "One cold day Mia visited the lake. Ben saw a goat. What animal did Ben see?";

@@ -1,6 +1,7 @@
 //! What all slots remember: pools of keys and values, convolution columns, recurrent states.
 
 use std::future::{Future, ready};
+use std::sync::Arc;
 
 use bytemuck::Zeroable;
 use half::f16;
@@ -276,20 +277,10 @@ impl Memory {
 
     /// Copies a block into a slot's rings and states.
     pub fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
-        let extents = block_extents(&self.layout, slot)?;
-        self.blocks.get(block)?;
-        // Out of the way of the borrow of the states.
-        let blocks = std::mem::take(&mut self.blocks);
-        let copy = || {
-            let block = blocks.get(block)?;
-            for (Extent { buffer, start, bytes }, at) in extents {
-                self.bytes_of_mut(buffer)?[start..start + bytes].copy_from_slice(&block[at..at + bytes]);
-            }
-            Ok(())
-        };
-        let copied: Result<()> = copy();
-        self.blocks = blocks;
-        copied?;
+        let (extents, block) = (block_extents(&self.layout, slot)?, self.blocks.get(block)?);
+        for (Extent { buffer, start, bytes }, at) in extents {
+            self.bytes_of_mut(buffer)?[start..start + bytes].copy_from_slice(&block[at..at + bytes]);
+        }
         self.samplers[slot.0 as usize] = SamplerState::default();
         Ok(())
     }
@@ -300,8 +291,8 @@ impl Memory {
     }
 
     /// The bytes of a block.
-    pub fn block(&self, block: BlockId) -> Result<&[u8]> {
-        self.blocks.get(block).map(Vec::as_slice)
+    pub fn block(&self, block: BlockId) -> Result<Arc<Vec<u8>>> {
+        self.blocks.get(block)
     }
 
     /// Copies the rows of a page to another one; gives the count of bytes.

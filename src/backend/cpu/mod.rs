@@ -40,8 +40,8 @@ use futures::future::{LocalBoxFuture, ready};
 
 use super::checks::{no_program, not_allocated};
 use super::{
-    Backend, BackendError, BackendInfo, BackendKind, BlockId, Counters, ProgramId, ProgramSpec, Result, StepTable,
-    Ticket, state_io,
+    Backend, BackendError, BackendInfo, BackendKind, BlockId, Counters, Parts, ProgramId, ProgramSpec, Result,
+    StepTable, Ticket, state_io,
 };
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId, WeightSink};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
@@ -214,17 +214,10 @@ impl Backend for CpuBackend {
         Box::pin(async move { state_io::snapshot(self.memory()?, slot, position).await })
     }
 
-    fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
+    fn restore_parts(&mut self, slot: SlotId, state: &SlotState, parts: Parts) -> Result<()> {
         let memory = self.memory_mut()?;
-        state_io::restore(memory, slot, state)?;
+        state_io::restore(memory, slot, state, parts)?;
         memory.samplers[slot.0 as usize].last = state.sampler.last;
-        Ok(())
-    }
-
-    fn restore_outside_pages(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        let memory = self.memory_mut()?;
-        state_io::restore_outside_pages(memory, slot, state)?;
-        memory.samplers[slot.0 as usize].last = None;
         Ok(())
     }
 
@@ -254,7 +247,7 @@ impl Backend for CpuBackend {
     ) -> LocalBoxFuture<'a, Result<SlotState>> {
         Box::pin(async move {
             let memory = self.memory()?;
-            state_io::snapshot_block(memory, memory.block(block)?, pages, positions).await
+            state_io::snapshot_block(memory, &memory.block(block)?, pages, positions).await
         })
     }
 

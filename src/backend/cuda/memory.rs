@@ -10,7 +10,7 @@ use super::naming;
 use crate::backend::blocks::Blocks;
 use crate::backend::checks::{check_rows, check_slot, misuse};
 use crate::backend::state_io::{self, Extent, StateBuffer, StateIo, block_extents, page_copies};
-use crate::backend::{BlockId, Result, StepTable};
+use crate::backend::{BlockId, Parts, Result, StepTable};
 use crate::graph::{KvSpec, StateId, StateKind};
 use crate::state::{
     Addressing, KvFormat, LAST_TOKEN, PAGE_ROWS, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, token_counts,
@@ -202,13 +202,6 @@ impl Memory {
         self.reset_sampler(index)
     }
 
-    /// Puts a memory into a slot but for the rows in pages.
-    pub fn restore_outside_pages(&mut self, slot: SlotId, saved: &SlotState) -> Result<()> {
-        state_io::restore_outside_pages(self, slot, saved)?;
-        self.has_token[slot.0 as usize] = false;
-        Ok(())
-    }
-
     /// Copies a slot's rings and states into a block.
     pub fn save_block(&mut self, slot: SlotId) -> Result<BlockId> {
         let extents = block_extents(&self.layout, slot)?;
@@ -224,19 +217,11 @@ impl Memory {
 
     /// Copies a block into a slot's rings and states.
     pub fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
-        let extents = block_extents(&self.layout, slot)?;
-        self.blocks.get(block)?;
-        // Out of the way of the borrow of the states.
-        let (blocks, device) = (std::mem::take(&mut self.blocks), self.device.clone());
-        let copy = || {
-            for (Extent { buffer, start, bytes }, at) in extents {
-                device.copy(blocks.get(block)?, at..at + bytes, self.buffer_mut(buffer)?, start)?;
-            }
-            Ok(())
-        };
-        let copied: Result<()> = copy();
-        self.blocks = blocks;
-        copied?;
+        let (extents, block) = (block_extents(&self.layout, slot)?, self.blocks.get(block)?);
+        let device = self.device.clone();
+        for (Extent { buffer, start, bytes }, at) in extents {
+            device.copy(&block, at..at + bytes, self.buffer_mut(buffer)?, start)?;
+        }
         self.reset_sampler(slot.0 as usize)
     }
 
@@ -249,7 +234,7 @@ impl Memory {
     pub fn read_block(&self, block: BlockId) -> Result<Vec<u8>> {
         let block = self.blocks.get(block)?;
         let mut bytes = vec![0; self.layout.block_bytes() as usize];
-        self.device.read(block, 0, &mut bytes)?;
+        self.device.read(&block, 0, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -307,8 +292,8 @@ impl Memory {
     }
 
     /// Puts a memory into a slot.
-    pub fn restore(&mut self, slot: SlotId, saved: &SlotState) -> Result<()> {
-        state_io::restore(self, slot, saved)?;
+    pub fn restore(&mut self, slot: SlotId, saved: &SlotState, parts: Parts) -> Result<()> {
+        state_io::restore(self, slot, saved, parts)?;
         self.has_token[slot.0 as usize] = saved.sampler.last.is_some();
         Ok(())
     }

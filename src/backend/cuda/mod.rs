@@ -22,8 +22,8 @@ use self::tokens::Tokens;
 use self::weights::Weights;
 use super::checks::{no_program, not_allocated};
 use super::{
-    Backend, BackendError, BackendInfo, BackendKind, BlockId, Counters, ProgramId, ProgramSpec, Result, StepTable,
-    Ticket, state_io,
+    Backend, BackendError, BackendInfo, BackendKind, BlockId, Counters, Parts, ProgramId, ProgramSpec, Result,
+    StepTable, Ticket, state_io,
 };
 use crate::graph::{Graph, RowBlock, ValueId, WeightDesc, WeightId, WeightSink};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
@@ -223,12 +223,8 @@ impl Backend for CudaBackend {
         Box::pin(async move { state_io::snapshot(self.memory()?, slot, position).await })
     }
 
-    fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        self.memory_mut()?.restore(slot, state)
-    }
-
-    fn restore_outside_pages(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        self.memory_mut()?.restore_outside_pages(slot, state)
+    fn restore_parts(&mut self, slot: SlotId, state: &SlotState, parts: Parts) -> Result<()> {
+        self.memory_mut()?.restore(slot, state, parts)
     }
 
     fn save_block(&mut self, slot: SlotId) -> Result<BlockId> {

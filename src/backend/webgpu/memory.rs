@@ -4,11 +4,13 @@
 //! for a logical `[.., P, N]`), so that neighbouring invocations, which have neighbouring channels, read
 //! neighbouring words.
 
+use std::sync::Arc;
+
 use super::gpu::Gpu;
 use crate::backend::blocks::Blocks;
 use crate::backend::checks::{check_slot, misuse};
 use crate::backend::state_io::{self, Extent, StateBuffer, StateIo, block_extents, page_copies, page_extents};
-use crate::backend::{BackendError, BlockId, Result};
+use crate::backend::{BackendError, BlockId, Parts, Result};
 use crate::graph::{StateId, StateKind};
 use crate::state::{LAST_TOKEN, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, token_counts};
 
@@ -155,7 +157,7 @@ impl Memory {
         let (extents, block) = (block_extents(&self.layout, slot)?, self.blocks.get(block)?);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (Extent { buffer, start, bytes }, at) in extents {
-            encoder.copy_buffer_to_buffer(block, at as u64, self.buffer(buffer)?, start as u64, Some(bytes as u64));
+            encoder.copy_buffer_to_buffer(&block, at as u64, self.buffer(buffer)?, start as u64, Some(bytes as u64));
         }
         self.has_token[slot.0 as usize] = false;
         self.write_sampler(gpu, slot, 0, &[0; SAMPLER_WORDS]);
@@ -169,7 +171,7 @@ impl Memory {
     }
 
     /// A block's buffer.
-    pub fn block(&self, block: BlockId) -> Result<&wgpu::Buffer> {
+    pub fn block(&self, block: BlockId) -> Result<Arc<wgpu::Buffer>> {
         self.blocks.get(block)
     }
 
@@ -199,17 +201,9 @@ impl Memory {
     }
 
     /// Puts a memory into a slot.
-    pub fn restore(&mut self, gpu: &Gpu, slot: SlotId, saved: &SlotState) -> Result<()> {
-        state_io::restore(&mut Io { gpu, memory: self }, slot, saved)?;
+    pub fn restore(&mut self, gpu: &Gpu, slot: SlotId, saved: &SlotState, parts: Parts) -> Result<()> {
+        state_io::restore(&mut Io { gpu, memory: self }, slot, saved, parts)?;
         self.has_token[slot.0 as usize] = saved.sampler.last.is_some();
-        gpu.submit([]);
-        gpu.check("restoring a slot")
-    }
-
-    /// Puts a memory into a slot but for the rows in pages.
-    pub fn restore_outside_pages(&mut self, gpu: &Gpu, slot: SlotId, saved: &SlotState) -> Result<()> {
-        state_io::restore_outside_pages(&mut Io { gpu, memory: self }, slot, saved)?;
-        self.has_token[slot.0 as usize] = false;
         gpu.submit([]);
         gpu.check("restoring a slot")
     }

@@ -27,7 +27,8 @@ use self::program::{Program, ValueBuffer};
 use self::weights::Weights;
 use super::checks::not_allocated;
 use super::{
-    Backend, BackendError, BackendInfo, BlockId, Counters, ProgramId, ProgramSpec, Result, StepTable, Ticket, state_io,
+    Backend, BackendError, BackendInfo, BlockId, Counters, Parts, ProgramId, ProgramSpec, Result, StepTable, Ticket,
+    state_io,
 };
 use crate::formats::Quantised;
 use crate::graph::{Graph, RowBlock, RowQuantiser, SinkError, SourceBlock, ValueId, WeightDesc, WeightId, WeightSink};
@@ -262,12 +263,8 @@ impl Backend for WebGpuBackend {
         )
     }
 
-    fn restore(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        self.memory.as_mut().ok_or_else(not_allocated)?.restore(&self.gpu, slot, state)
-    }
-
-    fn restore_outside_pages(&mut self, slot: SlotId, state: &SlotState) -> Result<()> {
-        self.memory.as_mut().ok_or_else(not_allocated)?.restore_outside_pages(&self.gpu, slot, state)
+    fn restore_parts(&mut self, slot: SlotId, state: &SlotState, parts: Parts) -> Result<()> {
+        self.memory.as_mut().ok_or_else(not_allocated)?.restore(&self.gpu, slot, state, parts)
     }
 
     fn save_block(&mut self, slot: SlotId) -> Result<BlockId> {
@@ -296,7 +293,7 @@ impl Backend for WebGpuBackend {
     ) -> LocalBoxFuture<'a, Result<SlotState>> {
         Box::pin(async move {
             let memory = self.memory()?;
-            let bytes = self.gpu.download(memory.block(block)?, 0, memory.layout.block_bytes()).await?;
+            let bytes = self.gpu.download(&*memory.block(block)?, 0, memory.layout.block_bytes()).await?;
             state_io::snapshot_block(&Io { gpu: &self.gpu, memory }, &bytes, pages, positions).await
         })
     }

@@ -14,8 +14,7 @@ mod reuse;
 mod texts;
 mod trie;
 
-use crate::backend::BackendError;
-use crate::runtime::{Cancel, Engine, EngineError, PREFILL_ROWS, StateCheckpoint};
+use crate::runtime::{Cancel, Engine, EngineError, StateCheckpoint};
 use crate::state::{SavedCheckpoint, Snapshot};
 
 use super::Session;
@@ -206,9 +205,7 @@ impl PromptCache {
         marks: &[Mark],
         cancel: &Cancel,
     ) -> Result<(Session, usize), EngineError> {
-        if prompt.len() > engine.context() {
-            return Err(EngineError::ContextFull { tokens: prompt.len(), used: 0, context: engine.context() });
-        }
+        engine.check_length(prompt.len())?;
         let known = self.cold.as_ref().map_or(0, |cold| cold.depth(&prompt[..prompt.len().saturating_sub(1)]));
         engine.check_text(&prompt[self.cached(engine, prompt).max(known)..])?;
         self.turn += 1;
@@ -250,7 +247,7 @@ impl PromptCache {
         self.counts.cached_tokens += cached as u64;
         let matched = self.trie.walk(prompt).matched;
         for mark in policy::stops(prompt.len(), cached, matched, marks, policy::stride(engine.layout())) {
-            if !session.read(engine, &prompt[..mark.length], PREFILL_ROWS, cancel).await? {
+            if !session.read(engine, &prompt[..mark.length], cancel).await? {
                 break;
             }
             self.keep(engine, session, mark.kind)?;
@@ -272,7 +269,7 @@ impl PromptCache {
             entry.kind = entry.kind.min(kind);
             return Ok(());
         }
-        self.make_room(engine);
+        self.drop_down_to(engine, self.most(engine) - 1);
         let Some(checkpoint) = self.checkpoint(engine, session)? else { return Ok(()) };
         self.counts.made += 1;
         self.trie.insert(tokens, || Entry { checkpoint, kind, used: turn, pinned: false });
@@ -285,7 +282,7 @@ impl PromptCache {
         loop {
             match engine.checkpoint(session.slot()) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(EngineError::Backend(error @ (BackendError::OutOfMemory { .. } | BackendError::Limit { .. }))) => {
+                Err(error) if error.lacks_memory() => {
                     self.no_room = Some(error.to_string());
                     if !self.drop_least(engine) {
                         return Ok(None);
@@ -356,8 +353,7 @@ impl PromptCache {
         if bytes == 0 {
             self.clear(engine);
         }
-        let most = self.most(engine);
-        while self.trie.entries().count() as u64 > most && self.drop_least(engine) {}
+        self.drop_down_to(engine, self.most(engine));
     }
 
     /// Drops every checkpoint.
@@ -370,10 +366,9 @@ impl PromptCache {
         }
     }
 
-    /// Drops checkpoints until there is room for one more.
-    fn make_room(&mut self, engine: &mut Engine) {
-        let most = self.most(engine);
-        while self.trie.entries().count() as u64 >= most && self.drop_least(engine) {}
+    /// Drops checkpoints until there are no more than so many.
+    fn drop_down_to(&mut self, engine: &mut Engine, most: u64) {
+        while self.trie.entries().count() as u64 > most && self.drop_least(engine) {}
     }
 
     /// Most checkpoints.
