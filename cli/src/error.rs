@@ -49,6 +49,9 @@ pub enum CommandError {
         "`{0}` is a preset, a config without weights: `inspect` takes it, and `bench` with --random-weights; for anything else name the model's folder, or owner/name on the hub"
     )]
     Preset(String),
+    /// A server that does not run.
+    #[error(transparent)]
+    Serve(#[from] selvedge_server::ServeError),
     /// Options that contradict each other.
     #[error("{0}")]
     Misuse(String),

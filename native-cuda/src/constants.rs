@@ -85,8 +85,8 @@ pub const FREQUENCY: u32 = 5;
 /// f32
 pub const PRESENCE: u32 = 6;
 
-/// 1: one of the three before is not neutral
-pub const PENALISES: u32 = 7;
+/// bits: PENALISED, BIASED
+pub const ADJUSTS: u32 = 7;
 
 /// two words
 pub const SEED: u32 = 8;
@@ -106,11 +106,20 @@ pub const LAST_TOKEN: u32 = 13;
 /// how many tokens end the text
 pub const END_COUNT: u32 = 14;
 
+/// 1: only tokens of the slot's mask can be chosen
+pub const MASKED: u32 = 15;
+
 /// the first of them
 pub const ENDS: u32 = 16;
 
 /// and how many there can be
 pub const MOST_ENDS: u32 = 16;
+
+/// in ADJUSTS: a penalty is not neutral
+pub const PENALISED: u32 = 1;
+
+/// in ADJUSTS: the slot's biases are added to its logits
+pub const BIASED: u32 = 2;
 
 /// in FINISHED: no token could be chosen
 pub const UNUSABLE: u32 = 2;

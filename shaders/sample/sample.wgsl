@@ -1,7 +1,9 @@
 // sample: chooses a token from a row of logits as its slot says, and leaves it in the slot.
-//   l' = penalties(l);  greedy: argmax l'.  Otherwise x = l' / temperature, and among the x that top-k,
-//   top-p and min-p leave, argmax x - ln(e) with an exponential random number e for every token.
-// Nothing is chosen, and the slot is finished, where a logit is NaN or plus infinity, or all are minus infinity.
+//   l' = penalties(l) + bias, of the tokens that the mask allows;  greedy: argmax l'.  Otherwise
+//   x = l' / temperature, and among the x that top-k, top-p and min-p leave, argmax x - ln(e) with an
+//   exponential random number e for every token.
+// Nothing is chosen, and the slot is finished, where a logit is NaN or plus infinity, or all that may be chosen are
+// minus infinity.
 //
 // Every filter is a threshold on x, and so a threshold on its *key*: the bits of x as an unsigned integer
 // of the same order. The k-th largest key, and the key at which the probabilities from the top make up
@@ -28,6 +30,8 @@ const MINUS_INFINITY = 0xff800000u;
 @group(0) @binding(3) var<storage, read_write> sampled: array<u32>;      // [outputs]
 @group(0) @binding(4) var<storage, read_write> samplers: array<u32>;     // [slots + 1, SAMPLER_WORDS]
 @group(0) @binding(5) var<storage, read_write> counts: array<u32>;       // [slots + 1, vocabulary]
+@group(0) @binding(6) var<storage, read> biases: array<f32>;             // [slots + 1, vocabulary]
+@group(0) @binding(7) var<storage, read> masks: array<u32>;              // [slots + 1, ceil(vocabulary / 32)], a bit a token
 
 // A slot's record, read once.
 struct Sampler {
@@ -38,9 +42,10 @@ struct Sampler {
     repetition: f32,
     frequency: f32,
     presence: f32,
-    penalises: bool,
+    adjusts: u32,
     seed: vec2<u32>,
     drawn: u32,
+    masked: bool,
 }
 struct Best {
     value: f32,
@@ -63,20 +68,29 @@ fn read_f32(at: u32) -> f32 { return bitcast<f32>(samplers[at]); }
 fn read_sampler(at: u32) -> Sampler {
     return Sampler(
         read_f32(at + TEMPERATURE), samplers[at + TOP_K], read_f32(at + TOP_P), read_f32(at + MIN_P),
-        read_f32(at + REPETITION), read_f32(at + FREQUENCY), read_f32(at + PRESENCE), samplers[at + PENALISES] != 0u,
-        vec2(samplers[at + SEED], samplers[at + SEED + 1u]), samplers[at + DRAWN],
+        read_f32(at + REPETITION), read_f32(at + FREQUENCY), read_f32(at + PRESENCE), samplers[at + ADJUSTS],
+        vec2(samplers[at + SEED], samplers[at + SEED + 1u]), samplers[at + DRAWN], samplers[at + MASKED] != 0u,
     );
 }
 
-// The logit of a token after penalties, over the temperature.
+// Whether a token may be chosen.
+fn allowed(s: Sampler, slot: u32, id: u32) -> bool {
+    if !s.masked { return true; }
+    let words = (params.vocabulary + 31u) / 32u;
+    return ((masks[slot * words + id / 32u] >> (id % 32u)) & 1u) != 0u;
+}
+
+// The logit of a token after penalties and bias, over the temperature. Of one that may not be chosen the smallest.
 fn value(s: Sampler, row: u32, slot: u32, id: u32) -> f32 {
+    if !allowed(s, slot, id) { return -FURTHEST; }
     var logit = logits[row * params.pitch + id];
-    if s.penalises {
+    if (s.adjusts & PENALISED) != 0u {
         let count = counts[slot * params.vocabulary + id];
         let chosen = count & ~SEEN;
         if count > 0u { logit = select(logit * s.repetition, logit / s.repetition, logit > 0.0); }
         logit -= s.frequency * f32(chosen) + select(0.0, s.presence, chosen > 0u);
     }
+    if (s.adjusts & BIASED) != 0u { logit += biases[slot * params.vocabulary + id]; }
     if s.temperature > 0.0 { logit /= s.temperature; }
     return clamp(logit, -FURTHEST, FURTHEST);
 }
@@ -245,7 +259,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let last = row + 1u == span.y + span.w;
     // Rows before a span's last choose for the host alone, greedily.
     if lane == 0u {
-        sampler = Sampler(0.0, 0u, 1.0, 0.0, 1.0, 0.0, 0.0, false, vec2(0u), 0u);
+        sampler = Sampler(0.0, 0u, 1.0, 0.0, 1.0, 0.0, 0.0, 0u, vec2(0u), 0u, false);
         if last { sampler = read_sampler(at); }
     }
     let s = workgroupUniformLoad(&sampler);
@@ -258,7 +272,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             mine = Best(WORSE, NO_TOKEN);
             break;
         }
-        mine = better(mine, value(s, output, slot, id), id);
+        if allowed(s, slot, id) { mine = better(mine, value(s, output, slot, id), id); }
     }
     let largest = best_of(lane, mine);
     var token = largest.id;
@@ -273,7 +287,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     samplers[at + LAST_TOKEN] = token;
     samplers[at + DRAWN] = s.drawn + 1u;
-    if s.penalises { counts[slot * params.vocabulary + token] += 1u; }
+    if (s.adjusts & PENALISED) != 0u { counts[slot * params.vocabulary + token] += 1u; }
     var finished = s.drawn + 1u == samplers[at + LIMIT];
     for (var i = 0u; i < samplers[at + END_COUNT]; i++) { finished = finished || samplers[at + ENDS + i] == token; }
     samplers[at + FINISHED] = u32(finished);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{BackendError, ProgramId, ProgramSpec, Result, StepTable};
 use crate::graph::{Graph, StateKind, StateSpec, WeightId, WeightRecipe};
-use crate::state::{Addressing, PAGE_ROWS, SlotId, StateLayout};
+use crate::state::{Addressing, PAGE_ROWS, SlotId, StateLayout, mask_words};
 
 /// A fault of the caller.
 pub(super) fn misuse<T>(what: String) -> Result<T> {
@@ -45,6 +45,15 @@ pub(super) fn check_slot(layout: &StateLayout, slot: SlotId) -> Result<usize> {
         Ok(index)
     } else {
         misuse(format!("slot {index} of {} and the initial state", layout.slots))
+    }
+}
+
+/// Checks that a mask has a bit for every token.
+pub(super) fn check_mask(layout: &StateLayout, mask: Option<&[u32]>) -> Result<()> {
+    let wanted = mask_words(layout.vocabulary);
+    match mask {
+        Some(mask) if mask.len() != wanted => misuse(format!("a mask of {} words, must have {wanted}", mask.len())),
+        _ => Ok(()),
     }
 }
 

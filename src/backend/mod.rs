@@ -228,6 +228,10 @@ pub trait Backend: WeightSink<Error = BackendError> {
     /// it its own token changes nothing that it remembers, and gives that token again.
     fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()>;
 
+    /// Tells which tokens a slot may choose, from the next step to the next mask or sampler: a bit a token, the lowest
+    /// first, [`mask_words`](crate::state::mask_words) in all. `None`: any.
+    fn set_mask(&mut self, slot: SlotId, mask: Option<&[u32]>) -> Result<()>;
+
     /// Enqueues a step and returns at once. The table must fit the program.
     fn step(&mut self, program: ProgramId, table: &StepTable) -> Result<Ticket>;
 

@@ -4,6 +4,7 @@
 //! applies a graph's weight recipes and hands rows, block by block, to a [`WeightSink`] (a backend).
 //! Headers are read when a checkpoint is opened, rows when they are loaded, and never a whole file.
 
+mod base_names;
 mod convert;
 mod error;
 mod finite;
@@ -37,6 +38,8 @@ pub use source::{Memory, Source, SourceError};
 pub use unread::notices;
 
 const CONFIG: &str = "config.json";
+/// File in which sentence-transformers keeps how embeddings are pooled: the only one in a folder of its own.
+pub const POOLING: &str = "1_Pooling/config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -156,6 +159,7 @@ impl Checkpoint {
             return Err(CheckpointError::NoWeights { place: source.describe(""), found });
         }
         planes::join(&config, &mut tensors, &source)?;
+        base_names::complete(&mut tensors);
         Ok(Self { source, config, tensors })
     }
 

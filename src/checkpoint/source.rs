@@ -131,9 +131,10 @@ mod folder {
     use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::checkpoint::POOLING;
 
-    /// A folder's files, opened when they are first read. Names are those of files directly in the folder, so no
-    /// name that a checkpoint mentions leads out of it.
+    /// A folder's files, opened when they are first read. Names are those of files directly in the folder and
+    /// [`POOLING`], so no name that a checkpoint mentions leads out of it.
     ///
     /// Files are read, not mapped: a mapped checkpoint counts as this program's memory as a whole, and one that
     /// is cut while in use would end it.
@@ -162,6 +163,9 @@ mod folder {
                 if let (true, Ok(name)) = (is_file, entry.file_name().into_string()) {
                     files.insert(name, OnceCell::new());
                 }
+            }
+            if path.join(POOLING).is_file() {
+                files.insert(POOLING.into(), OnceCell::new());
             }
             Ok(Self { path, files })
         }

@@ -7,7 +7,7 @@
 //! probable. Sums are taken in f64.
 
 use crate::backend::Outputs;
-use crate::runtime::{Engine, EngineError};
+use crate::runtime::{Engine, EngineError, LogSoftmax};
 
 /// Bytes of logits taken from the device at a time.
 const LOGITS: usize = 32 << 20;
@@ -57,23 +57,6 @@ impl Perplexity {
         });
         self.divergence += terms.sum::<f64>();
         self.agreements += usize::from(most_probable(logits) == most_probable(reference));
-    }
-}
-
-/// `ln softmax`, for one row.
-struct LogSoftmax {
-    log_sum: f64,
-}
-
-impl LogSoftmax {
-    fn of(logits: &[f32]) -> Self {
-        let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let sum: f64 = logits.iter().map(|&x| (f64::from(x) - largest).exp()).sum();
-        Self { log_sum: largest + sum.ln() }
-    }
-
-    fn at(&self, logit: f32) -> f64 {
-        f64::from(logit) - self.log_sum
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::TokenLogprobs;
 use crate::backend::Outputs;
 use crate::runtime::{Cancel, Engine, EngineError, PREFILL_ROWS, Purpose, Running, watched};
 use crate::state::{Sampler, SlotId};
+use crate::text::Grammar;
 
 /// Reason for the end of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +43,25 @@ pub struct GenerateOptions {
     pub max_tokens: usize,
     /// Rows of a step while the prompt is read.
     pub chunk: usize,
+    /// What the text keeps to; `None`: anything.
+    pub grammar: Option<Grammar>,
+    /// Tokens beside each chosen one whose probabilities are wanted; `None`: no probabilities. While they are, no step runs
+    /// ahead of its tokens.
+    pub logprobs: Option<usize>,
     /// Stops early.
     pub cancel: Cancel,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { sampler: Sampler::default(), max_tokens: usize::MAX, chunk: PREFILL_ROWS, cancel: Cancel::default() }
+        Self {
+            sampler: Sampler::default(),
+            max_tokens: usize::MAX,
+            chunk: PREFILL_ROWS,
+            grammar: None,
+            logprobs: None,
+            cancel: Cancel::default(),
+        }
     }
 }
 
@@ -63,6 +77,10 @@ pub struct Generation {
     left: usize,
     /// All of them; a device watches for the first ones only.
     stop_token_ids: Vec<u32>,
+    grammar: Option<Grammar>,
+    /// As in the options, and those of the token that came last.
+    wants_logprobs: Option<usize>,
+    logprobs: Option<TokenLogprobs>,
     cancel: Cancel,
     finished: Option<FinishReason>,
     /// The logits were not finite: nothing comes any more.
@@ -93,8 +111,18 @@ impl Generation {
         let stop_token_ids = sampler.stop_token_ids.clone();
         sampler.stop_token_ids = watched(&stop_token_ids).to_vec();
         sampler.check()?;
-        let mut this =
-            Self { slot, in_flight: VecDeque::new(), left, stop_token_ids, cancel, finished: None, failed: false };
+        let mut this = Self {
+            slot,
+            in_flight: VecDeque::new(),
+            left,
+            stop_token_ids,
+            grammar: options.grammar.clone(),
+            wants_logprobs: options.logprobs,
+            logprobs: None,
+            cancel,
+            finished: None,
+            failed: false,
+        };
         if left == 0 {
             this.finished = Some(FinishReason::Length);
         }
@@ -112,6 +140,7 @@ impl Generation {
         }
         if this.finished != Some(FinishReason::Cancelled) {
             engine.set_sampler(slot, &sampler, text)?;
+            this.mask(engine)?;
             let running = engine.enqueue(slot, last, Outputs::Last)?;
             if this.left > 0 {
                 this.in_flight.push_back(running);
@@ -132,8 +161,11 @@ impl Generation {
         let cancelled = self.cancel.is_cancelled();
         // An end that the device does not watch for freezes nothing: no step may be under way behind it.
         let unwatched = self.stop_token_ids.len() > watched(&self.stop_token_ids).len();
-        let depth = if unwatched { 1 } else { engine.steps_in_flight() };
+        // Nor where a token tells which may come next. Logits are there until the next step.
+        let waits = unwatched || self.grammar.is_some() || self.wants_logprobs.is_some();
+        let depth = if waits { 1 } else { engine.steps_in_flight() };
         while !cancelled && self.in_flight.len() < depth && self.left > 0 && engine.room(self.slot)? > 0 {
+            self.mask(engine)?;
             self.in_flight.push_back(engine.decode(self.slot)?);
             self.left -= 1;
         }
@@ -145,6 +177,14 @@ impl Generation {
             });
             return Ok(None);
         };
+        let logits = match self.wants_logprobs {
+            // What is not finite, the token tells.
+            Some(_) if self.in_flight.is_empty() => match engine.logits(&step).await {
+                Err(EngineError::NotFinite { .. }) => None,
+                logits => Some(logits?),
+            },
+            _ => None,
+        };
         let sampled = engine.sampled(&step).await;
         self.failed = matches!(sampled, Err(EngineError::NotFinite { .. }));
         if self.failed {
@@ -154,13 +194,35 @@ impl Generation {
         }
         let token = sampled?.first().copied();
         engine.token_came();
+        let scored = self.wants_logprobs.zip(logits).zip(token);
+        self.logprobs = scored.map(|((count, logits), token)| TokenLogprobs::of(&logits, token, count));
         if token.is_some_and(|token| self.stop_token_ids.contains(&token)) {
             self.finished = Some(FinishReason::Stop);
             // The steps under way found the slot frozen.
             engine.rewind(self.slot, self.in_flight.len())?;
             self.in_flight.clear();
+        } else if let Some((grammar, token)) = self.grammar.as_mut().zip(token) {
+            let over = grammar.push(token);
+            self.failed = over.is_err();
+            if over? {
+                self.finished = Some(FinishReason::Stop);
+            }
         }
         Ok(token)
+    }
+
+    /// Tells the device which tokens may come next.
+    fn mask(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
+        let Some(grammar) = &mut self.grammar else { return Ok(()) };
+        let mask = grammar.mask();
+        self.failed = mask.is_err();
+        let mask = mask?;
+        engine.set_mask(self.slot, mask.as_deref())
+    }
+
+    /// Probability of the token that came last, where that is wanted.
+    pub fn logprobs(&self) -> Option<&TokenLogprobs> {
+        self.logprobs.as_ref()
     }
 
     /// Ends the generation. Gives the tokens that were in flight: the slot has read all but the last of them.

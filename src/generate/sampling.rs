@@ -1,6 +1,8 @@
 //! The choice of tokens, from what someone asks for and what the model's makers recommend.
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 
 use super::Recommended;
 use crate::state::Sampler;
@@ -24,7 +26,15 @@ pub struct SamplingOverrides {
     /// 0: none.
     pub presence_penalty: Option<f32>,
     /// Seed of the draws. Without a temperature it sets the temperature to 1.
+    #[serde(deserialize_with = "seed")]
     pub seed: Option<u64>,
+}
+
+/// A seed, which may be negative, as OpenAI's are.
+fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let seed = number.as_u64().or(number.as_i64().map(|seed| seed as u64));
+    seed.map(Some).ok_or_else(|| D::Error::custom(format!("`seed` must be a whole number of 64 bits, and is {number}")))
 }
 
 impl SamplingOverrides {
@@ -71,6 +81,20 @@ mod tests {
         };
         let wanted = Sampler { top_p: 0.9, seed: 3, ..Sampler::default() };
         assert_eq!(asked.sampler(&recommended, || 7), wanted);
+    }
+
+    #[test]
+    fn seeds_are_whole_numbers() {
+        let seed = |json: &str| serde_json::from_str::<SamplingOverrides>(json).map(|overrides| overrides.seed);
+        for (json, wanted) in [
+            ("{}", None),
+            (r#"{"seed": null}"#, None),
+            (r#"{"seed": 3}"#, Some(3)),
+            (r#"{"seed": -1}"#, Some(u64::MAX)),
+        ] {
+            assert_eq!(seed(json).expect(json), wanted);
+        }
+        assert!(seed(r#"{"seed": 0.5}"#).is_err() && seed(r#"{"seed": "1"}"#).is_err());
     }
 
     #[test]

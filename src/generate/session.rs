@@ -223,6 +223,11 @@ impl Session {
         Ok(())
     }
 
+    /// Takes note of tokens that are read, or under way, in steps of others.
+    pub(super) fn note(&mut self, tokens: &[u32]) {
+        self.tokens.extend(tokens);
+    }
+
     /// Takes a slot and puts a snapshot into it, see [`Engine::restore`]. Gives the sentence about converted keys and
     /// values too.
     pub fn restore(engine: &mut Engine, snapshot: &Snapshot) -> Result<(Self, Option<String>), EngineError> {

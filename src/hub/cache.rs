@@ -173,7 +173,8 @@ impl Repo {
             let etag = path.file_name()?.to_str()?.to_owned();
             return Some(Place::Blob { path, etag });
         }
-        (within == folder.join("snapshots").join(commit)).then_some(Place::Snapshot(path))
+        let beside = Path::new(file).parent().unwrap_or(Path::new(""));
+        (within == folder.join("snapshots").join(commit).join(beside)).then_some(Place::Snapshot(path))
     }
 
     /// The bytes of a snapshot's file that is read as text.
@@ -239,7 +240,7 @@ impl Repo {
     /// Puts a blob in its place in a snapshot.
     pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
         let blob = self.blob(etag);
-        in_place(&self.root, &self.snapshot(commit).join(file), |part| link_file(&blob, etag, part))
+        in_place(&self.root, &self.snapshot(commit).join(file), |part| link_file(&blob, etag, part, file))
     }
 
     /// Waits until no other process fetches this blob, and locks it as long as the result lives. Files
@@ -336,12 +337,13 @@ pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
 
 /// From a snapshot to its blob. A symbolic link, which may be moved with the folder.
 #[cfg(unix)]
-fn link_file(_blob: &Path, etag: &str, link: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), link)
+fn link_file(_blob: &Path, etag: &str, link: &Path, file: &str) -> io::Result<()> {
+    let up = "../".repeat(2 + file.matches('/').count());
+    std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(etag), link)
 }
 
 /// Elsewhere symbolic links ask for privileges; a second name for the same file does not.
 #[cfg(not(unix))]
-fn link_file(blob: &Path, _etag: &str, link: &Path) -> io::Result<()> {
+fn link_file(blob: &Path, _etag: &str, link: &Path, _file: &str) -> io::Result<()> {
     fs::hard_link(blob, link)
 }

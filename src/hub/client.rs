@@ -142,7 +142,8 @@ impl Client {
 
     /// Address of a commit's file.
     pub(super) fn address(&self, model: &ModelName, commit: &str, file: &str) -> String {
-        format!("{}/{}/resolve/{commit}/{}", self.endpoint, model.repo(), escaped(file))
+        let file = file.split('/').map(escaped).collect::<Vec<_>>().join("/");
+        format!("{}/{}/resolve/{commit}/{file}", self.endpoint, model.repo())
     }
 
     /// A file's bytes from `start` on; the hub may send all of it instead.

@@ -12,7 +12,7 @@ use super::redact::Shown;
 use super::{Hub, HubError, ModelName, Need};
 
 /// Files that are fetched beside config and weights, where the model has them.
-const TEXT: [&str; 7] = [
+const TEXT: [&str; 9] = [
     TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -20,6 +20,8 @@ const TEXT: [&str; 7] = [
     "chat_template.jinja",
     "chat_template.json",
     "generation_config.json",
+    "1_Pooling/config.json",
+    "modules.json",
 ];
 
 /// Told while a model is fetched.

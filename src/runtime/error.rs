@@ -162,7 +162,7 @@ pub enum EngineError {
 
 impl EngineError {
     /// The device has no room for what was asked.
-    pub(crate) fn lacks_memory(&self) -> bool {
+    pub fn lacks_memory(&self) -> bool {
         matches!(self, Self::Backend(BackendError::OutOfMemory { .. } | BackendError::Limit { .. }))
     }
 

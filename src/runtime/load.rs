@@ -38,6 +38,9 @@ pub struct EngineOptions<'a> {
     pub slots: usize,
     /// Most bytes of memory to take; `None`: no more than the device gives.
     pub budget: Option<u64>,
+    /// Bytes of the budget that other models have left: more is refused, and the format of the matrices is chosen as if
+    /// all of it were there, so that a model is the same whatever is beside it. `None`: all of it.
+    pub left: Option<u64>,
     /// Keys that Hymba's windowed layers see while decoding.
     pub hymba_window: HymbaWindow,
     /// Names of graph values that [`Engine::value`] can read.
@@ -57,6 +60,7 @@ impl<'a> EngineOptions<'a> {
             context: None,
             slots: 1,
             budget: None,
+            left: None,
             hymba_window: HymbaWindow::default(),
             keep: vec![],
             progress,
@@ -87,7 +91,7 @@ impl Engine {
             options.weights = memory_estimate::fitting(checkpoint, &model, &layout, memory)?;
         }
         let descs = checkpoint::stored(checkpoint, &model.graph, options.weights)?;
-        memory_estimate::check(&model, &descs, &layout, backend.info(), options.budget)?;
+        memory_estimate::check(&model, &descs, &layout, backend.info(), options.left.or(options.budget))?;
         let mut notices = checkpoint::notices(checkpoint, &model.graph);
         // Small files first: what is wrong with them shows before gigabytes are read.
         let tokenizer_file = checkpoint.file("tokenizer.json").await?;
@@ -163,7 +167,7 @@ impl Engine {
             let span =
                 Span { slot: self.layout.initial_slot(), first: i * PREFILL_ROWS, tokens, outputs: Outputs::None };
             let table = StepTable::new(&Step { spans: vec![span] }, &self.layout)?;
-            let program = self.programs.get(&mut *self.backend, &self.model.graph, &table)?;
+            let program = self.programs.get(&mut *self.backend, &self.model.graph, &table, None)?;
             self.backend.step(program, &table)?;
         }
         Ok(())

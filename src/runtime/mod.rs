@@ -10,6 +10,7 @@ mod checkpoints;
 mod error;
 pub(crate) mod generation_config;
 mod load;
+mod log_softmax;
 mod memory_estimate;
 mod programs;
 mod purpose;
@@ -22,19 +23,20 @@ use std::sync::Arc;
 
 use web_time::Instant;
 
-use crate::arch::Model;
+use crate::arch::{Head, Model};
 use crate::backend::{
     Backend, BackendInfo, BackendKind, Counters, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens,
 };
 use crate::checkpoint::WeightChoice;
 use crate::graph::{Op, Rows, ValueId};
 use crate::state::{NO_TOKEN, Sampler, SlotId, StateLayout, unusable};
-use crate::text::Tokenizer;
+use crate::text::{TextError, Tokenizer};
 
 pub use cancel::Cancel;
 pub use checkpoints::StateCheckpoint;
 pub use error::EngineError;
 pub use load::EngineOptions;
+pub(crate) use log_softmax::LogSoftmax;
 pub use memory_estimate::{transformer_bytes_per_token, weight_bytes, workspace_bytes};
 pub use purpose::Purpose;
 pub(crate) use stop_token_ids::watched;
@@ -47,6 +49,11 @@ use steps_in_flight::StepsInFlight;
 
 /// Rows of a step while a prompt is read, by default.
 pub const PREFILL_ROWS: usize = 256;
+
+/// Bytes of a text's tokens on average, at the very most: tokens of so many bytes exist, texts of them do not.
+const LONGEST_TOKENS: usize = 64;
+/// Bytes of a text that are never too many to be looked at.
+const SHORTEST_LIMIT: usize = 1 << 18;
 
 /// A loaded model on a device.
 pub struct Engine {
@@ -97,6 +104,16 @@ impl Engine {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Bytes of memory that it takes: weights, slots and workspace.
+    pub fn memory_bytes(&self) -> u64 {
+        self.weight_bytes() + self.layout.allocated() + workspace_bytes(&self.model.graph)
+    }
+
+    /// Whether it generates text: its head gives logits over the vocabulary.
+    pub fn makes_tokens(&self) -> bool {
+        matches!(self.model.head, Head::CausalLm)
     }
 
     /// Layout of the slots' memory. Its context counts the prefix tokens.
@@ -196,11 +213,21 @@ impl Engine {
 
     /// Enqueues a step of spans that begin where their slots end.
     pub fn run(&mut self, step: &Step) -> Result<Running, EngineError> {
+        self.enqueue_step(step, None)
+    }
+
+    /// The same with a program that keeps a value too, to be read with [`value`](Self::value).
+    pub fn run_keeping(&mut self, step: &Step, name: &str) -> Result<Running, EngineError> {
+        let value = self.model.graph.find(name).ok_or_else(|| EngineError::NoValue(name.into()))?;
+        self.enqueue_step(step, Some(value))
+    }
+
+    fn enqueue_step(&mut self, step: &Step, keep: Option<ValueId>) -> Result<Running, EngineError> {
         for span in &step.spans {
             self.check(span)?;
         }
         let table = StepTable::new(step, &self.layout)?;
-        let program = self.programs.get(&mut *self.backend, &self.model.graph, &table)?;
+        let program = self.programs.get(&mut *self.backend, &self.model.graph, &table, keep)?;
         for span in &step.spans {
             self.reserve(span.slot, span.first + span.tokens.len())?;
         }
@@ -235,7 +262,7 @@ impl Engine {
     }
 
     /// Refuses a text that is longer than the context.
-    pub(crate) fn check_length(&self, tokens: usize) -> Result<(), EngineError> {
+    pub fn check_length(&self, tokens: usize) -> Result<(), EngineError> {
         if tokens > self.context() {
             return Err(EngineError::ContextFull { tokens, used: 0, context: self.context() });
         }
@@ -301,6 +328,33 @@ impl Engine {
         self.slots.position(slot)?;
         sampler.check()?;
         Ok(self.backend.set_sampler(slot, sampler, seen)?)
+    }
+
+    /// Bytes of a text that may fit the context: so many a token no text has.
+    pub fn most_bytes(&self) -> usize {
+        (self.context() * LONGEST_TOKENS).max(SHORTEST_LIMIT)
+    }
+
+    /// Refuses a text that is longer than any of the context's length, before the work of making tokens of it.
+    pub fn check_bytes(&self, text: &str) -> Result<(), EngineError> {
+        let most = self.most_bytes();
+        if text.len() > most {
+            let (bytes, context) = (text.len(), self.context());
+            let why = format!("it has {bytes} bytes, and may have {most} for a context of {context} tokens");
+            return Err(TextError::Encode(why).into());
+        }
+        Ok(())
+    }
+
+    /// Token ids that end a text of this model.
+    pub fn stop_token_ids(&self) -> &[u32] {
+        &self.stop_token_ids
+    }
+
+    /// Tells which tokens a sequence may choose, until its next mask or sampler: a bit a token, the lowest first. `None`: any.
+    pub fn set_mask(&mut self, slot: SlotId, mask: Option<&[u32]>) -> Result<(), EngineError> {
+        self.slots.position(slot)?;
+        Ok(self.backend.set_mask(slot, mask)?)
     }
 
     /// A sampler with the model's stop tokens added and a limit of `limit` tokens. Its `stop_token_ids` are distinct, and may be
@@ -371,25 +425,40 @@ impl Engine {
     /// The logits of a step's outputs, `f32 [outputs, vocabulary]`. Ask before the next step is run.
     /// [`EngineError::NotFinite`] where no token could be chosen from a row of them.
     pub async fn logits(&mut self, step: &Running) -> Result<Vec<f32>, EngineError> {
-        let value = self.model.graph.logits.ok_or_else(|| EngineError::NoValue("logits".into()))?;
-        let logits = self.read(step, value).await?;
-        let columns = self.model.graph.value(value).width.max(1);
+        let (logits, columns) = self.read_outputs(step).await?;
         match logits.chunks_exact(columns).position(unusable) {
             Some(output) => Err(self.not_finite(step, output)),
             None => Ok(logits),
         }
     }
 
-    fn not_finite(&self, step: &Running, output: usize) -> EngineError {
+    /// The scores of a step's outputs, `f32 [labels]` each, of a model with a classification head; an error for those that are
+    /// not finite. Ask before the next step is run.
+    pub(crate) async fn scores_each(
+        &mut self,
+        step: &Running,
+    ) -> Result<Vec<Result<Vec<f32>, EngineError>>, EngineError> {
+        let (scores, columns) = self.read_outputs(step).await?;
+        let rows = scores.chunks_exact(columns).enumerate();
+        Ok(rows.map(|(i, row)| if unusable(row) { Err(self.not_finite(step, i)) } else { Ok(row.to_vec()) }).collect())
+    }
+
+    pub(crate) fn not_finite(&self, step: &Running, output: usize) -> EngineError {
         let position = step.outputs.get(output).map_or(0, |position| position - self.model.prefix_tokens.len());
         EngineError::NotFinite { position, kv: self.layout.kv_format, weights: self.weights }
     }
 
-    /// A value that the engine keeps (see [`EngineOptions::keep`]), `f32 [rows, width]`. Ask before the
-    /// next step is run.
+    /// A value that the step kept ([`EngineOptions::keep`], [`run_keeping`](Self::run_keeping)), `f32 [rows, width]`. Ask
+    /// before the next step is run.
     pub async fn value(&mut self, step: &Running, name: &str) -> Result<Vec<f32>, EngineError> {
-        let found = self.model.graph.find(name).filter(|&value| self.programs.keeps(value));
+        let found = self.model.graph.find(name).filter(|&value| self.programs.keeps(step.program, value));
         self.read(step, found.ok_or_else(|| EngineError::NoValue(name.into()))?).await
+    }
+
+    /// What the head gives of a step's outputs, and the numbers of each.
+    async fn read_outputs(&mut self, step: &Running) -> Result<(Vec<f32>, usize), EngineError> {
+        let value = self.model.graph.logits.ok_or_else(|| EngineError::NoValue("logits".into()))?;
+        Ok((self.read(step, value).await?, self.model.graph.value(value).width.max(1)))
     }
 
     async fn read(&mut self, step: &Running, value: ValueId) -> Result<Vec<f32>, EngineError> {

@@ -25,11 +25,18 @@ impl Programs {
         Self { compiled: BTreeMap::new(), keep }
     }
 
-    /// The program for a step.
-    pub(super) fn get(&mut self, backend: &mut dyn Backend, graph: &Graph, table: &StepTable) -> Result<ProgramId> {
+    /// The program for a step, after which a value of `also` can be read too.
+    pub(super) fn get(
+        &mut self,
+        backend: &mut dyn Backend,
+        graph: &Graph,
+        table: &StepTable,
+        also: Option<ValueId>,
+    ) -> Result<ProgramId> {
         let rows = bucket(table.rows.len());
         let outputs = bucket(table.outputs.len()).min(rows);
-        let spec = ProgramSpec { rows, outputs, keep: self.keep.clone() };
+        let keep = self.keep.iter().copied().chain(also).collect();
+        let spec = ProgramSpec { rows, outputs, keep };
         if let Some(&program) = self.compiled.get(&spec) {
             return Ok(program);
         }
@@ -38,8 +45,9 @@ impl Programs {
         Ok(program)
     }
 
-    pub(super) fn keeps(&self, value: ValueId) -> bool {
-        self.keep.contains(&value)
+    /// Whether a program's steps leave a value to be read.
+    pub(super) fn keeps(&self, program: ProgramId, value: ValueId) -> bool {
+        self.compiled.iter().any(|(spec, &id)| id == program && spec.keep.contains(&value))
     }
 }
 

@@ -11,13 +11,15 @@ pub enum Purpose {
     Generate,
     /// Score text: the head gives one number for each label.
     Score,
+    /// Whatever the model's head serves.
+    Any,
 }
 
 impl Purpose {
     /// Refuses a model whose head does not serve the purpose.
     pub(crate) fn check(self, head: &Head) -> Result<(), EngineError> {
         match (self, head) {
-            (Self::Generate, Head::CausalLm) | (Self::Score, Head::Classification(_)) => Ok(()),
+            (Self::Any, _) | (Self::Generate, Head::CausalLm) | (Self::Score, Head::Classification(_)) => Ok(()),
             (Self::Generate, Head::Classification(labels)) => Err(EngineError::NotCausalLm(labels.join(", "))),
             (Self::Score, Head::CausalLm) => Err(EngineError::NotClassification),
         }

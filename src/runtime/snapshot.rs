@@ -4,7 +4,7 @@ use super::{Engine, EngineError};
 use crate::backend::Parts;
 use crate::checkpoint::WeightChoice;
 use crate::formats::Rounding;
-use crate::state::{Fingerprint, SavedCheckpoint, SlotId, SlotState, Snapshot, SnapshotError};
+use crate::state::{CheckpointKind, Fingerprint, SavedCheckpoint, SlotId, SlotState, Snapshot, SnapshotError};
 
 /// What a model is, for snapshots: they go back only into the same.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +86,8 @@ impl Engine {
             read: tokens.len(),
             first: 0,
             state,
+            kind: CheckpointKind::default(),
+            rounded: false,
             checkpoints: vec![],
             text: None,
             note: None,

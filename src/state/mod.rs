@@ -20,11 +20,11 @@ use crate::graph::{Graph, KvSpec, StateKind, StateSpec};
 pub use pages::{PageAllocator, PagesExhausted};
 pub use sampler::{
     GREEDY_BELOW, LAST_TOKEN, MOST_ENDS, NO_TOKEN, SAMPLER_WORDS, SEEN, Sampler, SamplerError, SamplerState,
-    token_counts, unusable,
+    mask_words, token_biases, token_counts, unusable,
 };
 pub use slot_state::{SlotState, StateTensor};
 pub use snapshot::{
-    Fingerprint, SavedCheckpoint, Snapshot, SnapshotBytes, SnapshotError, SnapshotSummary, SnapshotText,
+    CheckpointKind, Fingerprint, SavedCheckpoint, Snapshot, SnapshotBytes, SnapshotError, SnapshotSummary, SnapshotText,
 };
 
 /// Index of a slot. The initial state's is `StateLayout::slots`.

@@ -3,7 +3,7 @@
 //! From the logits `l` of a row a slot chooses in this order:
 //! 1. **Penalties.** Where a token was seen: `l / repetition` if `l > 0`, else `l * repetition` (Keskar et al.
 //!    2019, arXiv 1909.05858, section 4.1). Then `l - frequency * n - presence * [n > 0]` where the slot chose it
-//!    `n` times.
+//!    `n` times. Then a token's bias is added, and tokens that the slot's mask leaves out are out.
 //! 2. **Temperature** 0, or below [`GREEDY_BELOW`]: the largest, the lowest id among equals. Otherwise
 //!    `x = l / temperature`, no further from 0 than 3.4e38.
 //! 3. **top-k**: what is smaller than the k-th largest `x` is out.
@@ -20,8 +20,8 @@
 //! finished.
 
 use crate::constants::{
-    self, DRAWN, END_COUNT, ENDS, FINISHED, FREQUENCY, LIMIT, MIN_P, PENALISES, PRESENCE, REPETITION, SEED,
-    TEMPERATURE, TOP_K, TOP_P, UNUSABLE,
+    self, ADJUSTS, BIASED, DRAWN, END_COUNT, ENDS, FINISHED, FREQUENCY, LIMIT, MIN_P, PENALISED, PRESENCE, REPETITION,
+    SEED, TEMPERATURE, TOP_K, TOP_P, UNUSABLE,
 };
 
 /// Parameters of a slot's sampler. The default is greedy.
@@ -41,6 +41,8 @@ pub struct Sampler {
     pub frequency: f32,
     /// 0: none.
     pub presence: f32,
+    /// Added to the logits of these tokens, after the penalties.
+    pub biases: Vec<(u32, f32)>,
     /// The same seed draws the same text, on the same device.
     pub seed: u64,
     /// Stop token ids, after which the slot is finished; [`MOST_ENDS`] at most.
@@ -59,6 +61,7 @@ impl Default for Sampler {
             repetition: 1.0,
             frequency: 0.0,
             presence: 0.0,
+            biases: vec![],
             seed: 0,
             stop_token_ids: vec![],
             limit: 0,
@@ -91,6 +94,11 @@ pub const LAST_TOKEN: usize = constants::LAST_TOKEN as usize;
 pub const SEEN: u32 = constants::SEEN;
 
 impl SamplerError {
+    /// The parameter.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The range that is accepted.
     pub fn wanted(&self) -> &'static str {
         self.wanted
@@ -132,6 +140,11 @@ impl Sampler {
                 return fault(name, value, "from -10000 to 10000 (0 is none)");
             }
         }
+        for &(_, bias) in &self.biases {
+            if !(-1e4..=1e4).contains(&bias) {
+                return fault("bias of a token", bias, "from -10000 to 10000");
+            }
+        }
         if self.stop_token_ids.len() > MOST_ENDS {
             const { assert!(MOST_ENDS == 16, "the message says so") };
             let value = self.stop_token_ids.len().to_string();
@@ -155,6 +168,7 @@ impl Sampler {
         let mut words = [0; SAMPLER_WORDS];
         let temperature = if self.is_greedy() { 0.0 } else { self.temperature };
         let ends = self.stop_token_ids.len().min(MOST_ENDS);
+        let biased = !self.biases.is_empty();
         for (word, value) in [
             (TEMPERATURE, temperature.to_bits()),
             (TOP_K, self.top_k),
@@ -163,7 +177,7 @@ impl Sampler {
             (REPETITION, self.repetition.to_bits()),
             (FREQUENCY, self.frequency.to_bits()),
             (PRESENCE, self.presence.to_bits()),
-            (PENALISES, u32::from(self.penalises())),
+            (ADJUSTS, (u32::from(self.penalises()) * PENALISED) | (u32::from(biased) * BIASED)),
             (SEED, self.seed as u32),
             (SEED + 1, (self.seed >> 32) as u32),
             (LIMIT, self.limit),
@@ -193,6 +207,8 @@ pub struct SamplerState {
     /// Of each token of the vocabulary: how often the slot chose it, and [`SEEN`]. Empty where nothing is
     /// penalised.
     pub counts: Vec<u32>,
+    /// The tokens that may be chosen, a bit each; `None`: all.
+    pub mask: Option<Vec<u32>>,
 }
 
 impl SamplerState {
@@ -205,7 +221,8 @@ impl SamplerState {
         words
     }
 
-    /// Reads a record; the counts lie elsewhere. A record does not tell whether a token was chosen at all.
+    /// Reads a record; the counts lie elsewhere. A record does not tell whether a token was chosen at all. Biases and mask
+    /// are no part of it: a text that is restored goes on without them, until it is told anew.
     pub fn from_words(words: &[u32; SAMPLER_WORDS]) -> Self {
         let word = |word: u32| words[word as usize];
         let number = |at: u32| f32::from_bits(word(at));
@@ -218,6 +235,7 @@ impl SamplerState {
             repetition: number(REPETITION),
             frequency: number(FREQUENCY),
             presence: number(PRESENCE),
+            biases: vec![],
             seed: u64::from(word(SEED)) | u64::from(word(SEED + 1)) << 32,
             stop_token_ids: words[ENDS as usize..][..ends].to_vec(),
             limit: word(LIMIT),
@@ -233,6 +251,7 @@ impl SamplerState {
             failed: word(FINISHED) == UNUSABLE,
             last: Some(words[LAST_TOKEN]),
             counts: vec![],
+            mask: None,
         }
     }
 }
@@ -246,6 +265,22 @@ pub fn token_counts(vocabulary: usize, seen: &[u32]) -> Vec<u32> {
         }
     }
     counts
+}
+
+/// What is added to each logit of a vocabulary. Biases of ids beyond it are left out.
+pub fn token_biases(vocabulary: usize, biases: &[(u32, f32)]) -> Vec<f32> {
+    let mut all = vec![0.0; vocabulary];
+    for &(token, bias) in biases {
+        if let Some(to) = all.get_mut(token as usize) {
+            *to += bias;
+        }
+    }
+    all
+}
+
+/// Words of a mask of a vocabulary: a bit a token, the lowest first.
+pub fn mask_words(vocabulary: usize) -> usize {
+    vocabulary.div_ceil(u32::BITS as usize)
 }
 
 #[cfg(test)]
@@ -282,11 +317,20 @@ mod tests {
             repetition: 1.1,
             frequency: -0.5,
             presence: 0.25,
+            biases: vec![],
             seed: 0x0123_4567_89ab_cdef,
             stop_token_ids: vec![7, 0, 9],
             limit: 12,
         };
-        let state = SamplerState { sampler, chosen: 5, finished: true, failed: true, last: Some(3), counts: vec![] };
+        let state = SamplerState {
+            sampler,
+            chosen: 5,
+            finished: true,
+            failed: true,
+            last: Some(3),
+            counts: vec![],
+            mask: None,
+        };
         for (finished, failed, word) in [(false, false, 0), (true, false, 1), (true, true, 2)] {
             let state = SamplerState { finished, failed, ..state.clone() };
             assert_eq!((SamplerState::from_words(&state.words()), state.words()[FINISHED as usize]), (state, word));

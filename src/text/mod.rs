@@ -1,18 +1,22 @@
 //! Text to token ids and back, and conversations to text.
 
 mod checks;
+mod grammar;
 mod jinja;
 mod markers;
 mod reply;
 mod stream;
 mod template;
 mod tokenizer;
+mod tool_calls;
 mod verbatim;
 
+pub use grammar::{Grammar, GrammarSource, Grammars};
 pub use reply::{Piece, ReplyParser, ReplySplitter};
 pub use stream::Detokenizer;
 pub use template::{ChatMessage, ChatTemplate, RenderRequest};
 pub use tokenizer::{ControlToken, Tokenizer};
+pub use tool_calls::{ToolCallDialect, ToolCallParser, ToolOffer, ToolOfferError, ToolPiece};
 
 /// Error of a tokenizer or a chat template.
 #[derive(Debug, thiserror::Error)]
@@ -40,4 +44,7 @@ pub enum TextError {
     /// Ids that the tokenizer has no text for.
     #[error("the tokenizer cannot decode the tokens: {0}")]
     Decode(String),
+    /// A grammar or schema that cannot be used, or that a token broke.
+    #[error("the grammar cannot be used: {0}")]
+    Grammar(String),
 }

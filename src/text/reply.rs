@@ -32,6 +32,20 @@ impl<T: Deref<Target = Tokenizer> + Clone> ReplyParser<T> {
         Self { detokenizer: Detokenizer::new(tokenizer.clone()), tokenizer, splitter }
     }
 
+    /// What closes the thinking that is open; `None` where none is.
+    pub fn opened(&self) -> Option<&str> {
+        match self.splitter.state {
+            State::Thinking { pair, .. } => Some(&self.splitter.markers[pair].close.text),
+            State::Start { .. } | State::Answer => None,
+        }
+    }
+
+    /// The same, with special tokens that are shown in the answer: the markers of tool calls.
+    pub fn with_shown(mut self, tokens: &[&str]) -> Self {
+        self.splitter.shown = tokens.iter().map(|&token| token.to_owned()).collect();
+        self
+    }
+
     /// The pieces that are certain with this token, and the control token that it is, if it is one.
     pub fn push(&mut self, id: u32) -> Result<(Vec<Piece>, Option<ControlToken>), TextError> {
         let control = self.tokenizer.control_token(id);
@@ -65,6 +79,8 @@ impl<T: Deref<Target = Tokenizer> + Clone> ReplyParser<T> {
 pub struct ReplySplitter {
     markers: Vec<ThinkingMarkers>,
     stops: Vec<String>,
+    /// Special tokens that are text in the answer.
+    shown: Vec<String>,
     waiting: String,
     /// Parts of `waiting` that are special tokens: a stop string may hold them, but they are not shown.
     hidden: Vec<Range<usize>>,
@@ -97,7 +113,8 @@ impl ReplySplitter {
             None => State::Start { thought: false },
         };
         let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
-        Self { markers, stops, waiting: String::new(), hidden: vec![], lead: 0, state, stopped: false }
+        let (waiting, hidden, shown) = (String::new(), vec![], vec![]);
+        Self { markers, stops, shown, waiting, hidden, lead: 0, state, stopped: false }
     }
 
     /// True once a stop string came. Text behind it is no part of the reply.
@@ -130,6 +147,8 @@ impl ReplySplitter {
             // What waited was the beginning of a marker in text, and is none.
             self.begin_answer(&mut pieces);
         }
+        let thinks = matches!(self.state, State::Thinking { .. });
+        let special = special && (thinks || !self.shown.iter().any(|shown| shown == text));
         let opens = |pair: &ThinkingMarkers| pair.open.text == text;
         let closes = |pair: &ThinkingMarkers| pair.close.text == text;
         match self.state {
@@ -497,6 +516,31 @@ mod tests {
         }
         let reply = [Text("a"), Token("<|end|>"), Text("\nUse"), Token("<tool>"), Text(" b")];
         assert_eq!(parsed(&tokenizer, "", &["<|end|>\nUser"], &reply).1, "a\nUse<tool> b");
+    }
+
+    #[test]
+    fn special_tokens_that_are_shown_are_text_of_the_answer() {
+        let tokenizer = tokenizer(&[("<think>", true), ("</think>", true), ("<|call|>", true), ("<|end|>", true)]);
+        let reply = [
+            Token("<think>"),
+            Token("<|call|>"),
+            Text("a"),
+            Token("</think>"),
+            Token("<|call|>"),
+            Text("[b"),
+            Token("<|end|>"),
+        ];
+        let mut parser = ReplyParser::new(&tokenizer, "", vec!["[c".into()]).with_shown(&["<|call|>"]);
+        let mut pieces = vec![];
+        for part in reply {
+            let ids = match part {
+                Token(text) => vec![tokenizer.added_token(text).expect("a control token")],
+                Text(text) => tokenizer.encode(text).expect("ids"),
+            };
+            ids.into_iter().for_each(|id| pieces.extend(parser.push(id).expect("pieces").0));
+        }
+        pieces.extend(parser.finish().expect("pieces"));
+        assert_eq!(joined(pieces), ("a".into(), "<|call|>[b".into()));
     }
 
     #[test]

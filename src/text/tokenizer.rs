@@ -32,6 +32,16 @@ pub struct Tokenizer {
     /// Ids of some ordinary text, and that text: what follows them decodes as in the middle of a text,
     /// where decoders keep the leading space that they strip at the beginning.
     anchor: (Vec<u32>, String),
+    pub(super) decodes: Decodes,
+}
+
+/// How pieces of the vocabulary stand for bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decodes {
+    /// A character a byte.
+    pub byte_level: bool,
+    /// `<0x0A>` is a byte.
+    pub byte_fallback: bool,
 }
 
 impl Tokenizer {
@@ -50,7 +60,10 @@ impl Tokenizer {
         };
         let added = inner.get_added_tokens_decoder().into_iter();
         let added = added.map(|(id, token)| (id, (token.content, token.special))).collect();
-        let mut this = Self { inner, growth, bos, added, anchor: (vec![], String::new()) };
+        let decoder = inner.get_decoder().and_then(|decoder| serde_json::to_string(decoder).ok()).unwrap_or_default();
+        let has = |part: &str| decoder.contains(part);
+        let decodes = Decodes { byte_level: has("\"ByteLevel\""), byte_fallback: has("\"ByteFallback\"") };
+        let mut this = Self { inner, growth, bos, added, anchor: (vec![], String::new()), decodes };
         let ids = this.ids("a", false)?;
         let text = this.decode(&ids)?;
         this.anchor = (ids, text);

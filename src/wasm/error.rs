@@ -6,8 +6,9 @@ use wasm_bindgen::JsValue;
 use crate::arch::ArchError;
 use crate::backend::BackendError;
 use crate::checkpoint::{CheckpointError, SourceError};
+use crate::generate::prompt_cache::StoreError;
 use crate::runtime::EngineError;
-use crate::text::TextError;
+use crate::text::{TextError, ToolOfferError};
 
 /// Error of a call from JavaScript.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +16,24 @@ pub(super) enum WasmError {
     /// The engine, or what lies below it.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The page's store of states.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Tools that cannot be offered.
+    #[error(transparent)]
+    Tools(#[from] ToolOfferError),
+    /// A wish that cannot be.
+    #[error("{0}")]
+    Wish(String),
     /// Arguments that are not what `web/src` sends.
     #[error("the request cannot be read: {0}")]
     Request(#[from] serde_json::Error),
+}
+
+impl From<TextError> for WasmError {
+    fn from(error: TextError) -> Self {
+        Self::Engine(error.into())
+    }
 }
 
 impl From<CheckpointError> for WasmError {
@@ -36,7 +52,8 @@ impl From<WasmError> for JsValue {
     fn from(error: WasmError) -> Self {
         let code = match &error {
             WasmError::Engine(error) => engine_code(error),
-            WasmError::Request(_) => "bad-request",
+            WasmError::Store(_) => "internal",
+            WasmError::Tools(_) | WasmError::Wish(_) | WasmError::Request(_) => "bad-request",
         };
         let value = js_sys::Error::new(&error.to_string());
         // An object that was just made takes any property.
@@ -95,7 +112,9 @@ fn arch_code(error: &ArchError) -> &'static str {
 fn text_code(error: &TextError) -> &'static str {
     match error {
         TextError::Tokenizer(_) | TextError::Config(_) => "corrupt-weights",
-        TextError::Template { .. } | TextError::Message(_) | TextError::Encode(_) => "bad-request",
+        TextError::Template { .. } | TextError::Message(_) | TextError::Encode(_) | TextError::Grammar(_) => {
+            "bad-request"
+        }
         TextError::Decode(_) => "internal",
     }
 }

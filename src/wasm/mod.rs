@@ -7,6 +7,7 @@ mod error;
 mod requests;
 mod sink;
 mod source;
+mod states;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -19,20 +20,23 @@ use wasm_bindgen_futures::JsFuture;
 
 use self::error::WasmError;
 use self::requests::{
-    ConversationRequest, Device, DeviceStats, LoadRequest, ModelStats, ReplyReport, ReplyRequest, RestoreReport,
-    StateStats, Stats,
+    CacheStats, ConversationRequest, Device, DeviceStats, EmbedInput, EmbedRequest, LoadRequest, ModelStats,
+    Remembered, ReplyReport, ReplyRequest, RestoreReport, StateStats, Stats, more,
 };
 use self::source::{Asking, PageSource, Thrown};
+use self::states::PageStates;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::webgpu::WebGpuBackend;
 use crate::backend::{Backend, DEFAULT_KV_FORMAT, Outputs};
 use crate::checkpoint::{Checkpoint, LoadProgress};
+use crate::generate::prompt_cache::StoreOptions;
 use crate::generate::{
-    Chat, ChatRequest, Delta, FinishReason, GenerateOptions, Generation, Recommended, Turn, chat_template,
+    Chat, ChatRequest, Delta, FinishReason, GenerateOptions, Generation, MOST_LOGPROBS, Recommended, Turn,
+    chat_template, embed,
 };
 use crate::runtime::{self, EngineError, EngineOptions, PREFILL_ROWS, transformer_bytes_per_token};
-use crate::state::{SlotId, Snapshot};
-use crate::text::Piece;
+use crate::state::{Sampler, SlotId, Snapshot};
+use crate::text::{Grammar, Grammars, Piece};
 
 #[wasm_bindgen]
 extern "C" {
@@ -69,17 +73,35 @@ impl Cancel {
 #[wasm_bindgen]
 pub struct Engine {
     inner: Mutex<Inner>,
-    /// Description of the engine, readable while a reply is made; its count of tokens is `tokens`.
+    /// Description of the engine, readable while a reply is made, but for what `now` has.
     stats: Stats,
-    /// Tokens of the conversation that was read or made last.
-    tokens: Rc<Cell<usize>>,
+    now: Rc<Now>,
+}
+
+/// Numbers that change while an engine is at work.
+#[derive(Default)]
+struct Now {
+    /// Tokens of the conversation that was read, made or looked at last.
+    tokens: Cell<usize>,
+    cache: Cell<CacheStats>,
+}
+
+/// Vectors of texts one behind the other, and the count of each text's tokens.
+#[wasm_bindgen(getter_with_clone)]
+pub struct Embedded {
+    /// `f32 [texts, hidden]`.
+    pub vectors: Vec<f32>,
+    /// `u32 [texts]`.
+    pub tokens: Vec<u32>,
 }
 
 struct Inner {
-    tokens: Rc<Cell<usize>>,
+    now: Rc<Now>,
     engine: runtime::Engine,
     chat: Option<Chat>,
     recommended: Recommended,
+    /// Made for the first reply that keeps to a grammar.
+    grammars: Option<Grammars>,
     place: String,
 }
 
@@ -94,7 +116,8 @@ impl Engine {
     }
 
     /// Makes a reply. `on_delta` is called for every token with its id (`undefined` at the end), the next
-    /// text of the thinking and of the answer; where it gives a promise, that is waited for. Gives JSON.
+    /// text of the thinking and of the answer, and JSON of what else there is (`Told` of `web/src/core.ts`); where it gives a
+    /// promise, that is waited for. Gives JSON.
     pub async fn reply(&self, request: String, cancel: &Cancel, on_delta: Function) -> Result<String, JsValue> {
         let mut inner = self.inner.lock().await;
         let report = inner.reply(&request, cancel.0.clone(), &on_delta).await?;
@@ -115,11 +138,32 @@ impl Engine {
         Ok(serde_json::to_string(&restored).map_err(WasmError::from)?)
     }
 
+    /// How much of a conversation (JSON: a request with its messages) need not be read again, as JSON.
+    pub async fn remembered(&self, request: String) -> Result<String, JsValue> {
+        let mut inner = self.inner.lock().await;
+        Ok(serde_json::to_string(&inner.remembered(&request)?).map_err(WasmError::from)?)
+    }
+
+    /// Keeps the memory of conversations that ask for it in the page's store too, in at most `limit` bytes, and finds
+    /// there what an earlier page of the same model left. Gives what went wrong: sentences without a full stop.
+    #[wasm_bindgen(js_name = keepIn)]
+    pub async fn keep_in(&self, store: PageStates, limit: f64) -> Result<Vec<String>, JsValue> {
+        let mut inner = self.inner.lock().await;
+        Ok(inner.keep_in(store, limit as u64).await?)
+    }
+
     /// Description of the engine and its memory, as JSON; also while a reply is made.
     pub fn stats(&self) -> Result<String, JsValue> {
         let mut stats = self.stats.clone();
-        stats.state.tokens = self.tokens.get();
+        stats.state.tokens = self.now.tokens.get();
+        stats.cache = self.now.cache.get();
         Ok(serde_json::to_string(&stats).map_err(WasmError::from)?)
+    }
+
+    /// Vectors of texts, of length 1. `request` is JSON: texts or their token ids, and how their rows are pooled.
+    pub async fn embed(&self, request: String) -> Result<Embedded, JsValue> {
+        let mut inner = self.inner.lock().await;
+        Ok(inner.embed(&request).await?)
     }
 
     /// The logits of every token of a text of its own: `f32 [tokens, vocabulary]`.
@@ -182,12 +226,50 @@ async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engi
         _ => None,
     };
     let notices = engine.notices().iter().chain(recommended.notices()).cloned().collect();
-    let (stats, tokens) = (stats(&engine, notices), Rc::new(Cell::new(0)));
-    let inner = Inner { tokens: tokens.clone(), engine, chat, recommended, place: checkpoint.describe("") };
-    Ok(Engine { inner: Mutex::new(inner), stats, tokens })
+    let (stats, now) = (stats(&engine, notices), Rc::new(Now::default()));
+    let inner = Inner { now: now.clone(), engine, chat, recommended, grammars: None, place: checkpoint.describe("") };
+    Ok(Engine { inner: Mutex::new(inner), stats, now })
 }
 
 impl Inner {
+    async fn embed(&mut self, request: &str) -> Result<Embedded, WasmError> {
+        let EmbedRequest { inputs, pooling } = serde_json::from_str(request)?;
+        let engine = &mut self.engine;
+        let mut texts = vec![];
+        for input in inputs {
+            texts.push(match input {
+                EmbedInput::Tokens(tokens) => tokens,
+                EmbedInput::Text(text) => {
+                    engine.check_bytes(&text)?;
+                    engine.tokenizer()?.encode(&text)?
+                }
+            });
+        }
+        let vectors = embed(engine, &texts, pooling).await?.concat();
+        Ok(Embedded { vectors, tokens: texts.iter().map(|text| text.len() as u32).collect() })
+    }
+
+    /// What a reply keeps to: what is asked for, or a call that must be made.
+    fn grammar(&mut self, request: &ReplyRequest) -> Result<Option<Grammar>, WasmError> {
+        let (chat, engine) = self.chat()?;
+        let (tokenizer, vocabulary) = (engine.tokenizer()?, engine.model().vocabulary);
+        let stops = chat.stop_token_ids(engine);
+        let call = request.conversation.offer().call(chat.tool_call_dialect(), &tokenizer)?;
+        let source = match (&request.grammar, &call) {
+            (Some(_), Some(_)) => {
+                return Err(WasmError::Wish("`tool_choice` asks for a call, and the grammar for another text".into()));
+            }
+            (Some(source), None) | (None, Some(source)) => source,
+            (None, None) => return Ok(None),
+        };
+        let grammars = match self.grammars.take() {
+            Some(grammars) => grammars,
+            None => Grammars::new(&tokenizer, vocabulary, &stops)?,
+        };
+        let grammar = self.grammars.insert(grammars).compile(source)?;
+        Ok(Some(grammar))
+    }
+
     fn chat(&mut self) -> Result<(&mut Chat, &mut runtime::Engine), WasmError> {
         match &mut self.chat {
             Some(chat) => Ok((chat, &mut self.engine)),
@@ -214,8 +296,34 @@ impl Inner {
         let (chat, engine) = self.chat()?;
         let notice = chat.restore(engine, &snapshot).await?;
         let messages = snapshot.note.as_deref().map(serde_json::from_str).transpose()?;
-        self.tokens.set(snapshot.read);
+        self.now.tokens.set(snapshot.read);
+        self.count();
         Ok(RestoreReport { messages: messages.unwrap_or_default(), tokens: snapshot.read, notice })
+    }
+
+    fn remembered(&mut self, request: &str) -> Result<Remembered, WasmError> {
+        let request: ConversationRequest = serde_json::from_str(request)?;
+        let request = request.chat_request()?;
+        let (chat, engine) = self.chat()?;
+        let (tokens, remembered) = chat.remembered(engine, &request)?;
+        self.now.tokens.set(remembered);
+        Ok(Remembered { tokens, remembered })
+    }
+
+    async fn keep_in(&mut self, store: PageStates, limit: u64) -> Result<Vec<String>, WasmError> {
+        let (chat, engine) = self.chat()?;
+        // Browsers give a page little room.
+        chat.keep_in(engine, Box::new(store), StoreOptions { limit, exact: false }).await?;
+        let notices = chat.cache_mut().take_notices();
+        self.count();
+        Ok(notices)
+    }
+
+    /// Takes the numbers of the cache for whoever asks while a reply is made.
+    fn count(&self) {
+        if let Some(chat) = &self.chat {
+            self.now.cache.set(CacheStats::of(chat.cache(), &self.engine));
+        }
     }
 
     async fn reply(
@@ -225,29 +333,48 @@ impl Inner {
         on_delta: &Function,
     ) -> Result<ReplyReport, WasmError> {
         let request: ReplyRequest = serde_json::from_str(request)?;
+        if request.logprobs.is_some_and(|count| count > MOST_LOGPROBS) {
+            return Err(WasmError::Wish(format!("`logprobs` must be 0 to {MOST_LOGPROBS}")));
+        }
+        let grammar = self.grammar(&request)?;
+        let (chat, _) = self.chat()?;
+        let tool_call_dialect = request.conversation.offer().dialect(chat.tool_call_dialect());
+        let sampler = request.sampling.sampler(&self.recommended, || request.chance);
         let request = ChatRequest {
-            sampler: request.sampling.sampler(&self.recommended, || request.chance),
+            sampler: Sampler { biases: request.biases, ..sampler },
+            grammar,
+            logprobs: request.logprobs,
+            parse_tool_calls: true,
+            tool_call_dialect,
+            parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
             max_tokens: request.max_tokens.or(self.recommended.max_new_tokens()).unwrap_or(usize::MAX),
             stops: request.stop,
             cancel,
             emitted: request.emitted,
+            conversation: request.number,
+            keep: request.keep,
             ..request.conversation.chat_request()?
         };
-        let tokens = self.tokens.clone();
+        let now = self.now.clone();
         let (chat, engine) = self.chat()?;
         let mut turn = chat.begin(engine, &request).await?;
-        let emitted = emit(engine, &mut turn, &tokens, on_delta).await;
-        let report = ReplyReport {
+        now.cache.set(CacheStats::of(chat.cache(), engine));
+        let emitted = emit(engine, &mut turn, &now.tokens, on_delta).await;
+        let mut report = ReplyReport {
             finish_reason: turn.finish_reason().unwrap_or(FinishReason::Cancelled).name(),
             prompt_tokens: turn.prompt_tokens(),
             read_tokens: turn.read_tokens(),
             read_again: turn.reuse().missed.map(|missed| missed.to_string()),
             completion_tokens: turn.made_tokens(),
+            notices: vec![],
         };
         let ended = chat.end(engine, turn).await;
+        let length = chat.length();
+        report.notices = chat.cache_mut().take_notices();
+        self.count();
         emitted?;
         ended?;
-        tokens.set(chat.length());
+        now.tokens.set(length);
         Ok(report)
     }
 }
@@ -277,6 +404,7 @@ fn stats(engine: &runtime::Engine, notices: Vec<String>) -> Stats {
             per_token: state.per_token,
             transformer_per_token: transformer_bytes_per_token(model, layout.kv_format),
         },
+        cache: CacheStats::default(),
         notices,
     }
 }
@@ -288,7 +416,7 @@ async fn emit(
     tokens: &Cell<usize>,
     on_delta: &Function,
 ) -> Result<(), WasmError> {
-    while let Some(Delta { token, pieces, .. }) = turn.next(engine).await? {
+    while let Some(Delta { token, pieces, calls, .. }) = turn.next(engine).await? {
         tokens.set(turn.prompt_tokens() + turn.made_tokens());
         let (mut thinking, mut answer) = (String::new(), String::new());
         for piece in pieces {
@@ -297,9 +425,11 @@ async fn emit(
                 Piece::Answer(text) => answer.push_str(&text),
             }
         }
+        let scored = turn.scored(engine)?;
+        let more = more(&calls, scored.as_ref()).map_or(JsValue::UNDEFINED, JsValue::from);
         let token = token.map_or(JsValue::UNDEFINED, JsValue::from);
         // What the listener throws is its own affair; it stops a reply through its `Cancel`.
-        let heard = on_delta.call3(&JsValue::NULL, &token, &thinking.into(), &answer.into());
+        let heard = on_delta.call4(&JsValue::NULL, &token, &thinking.into(), &answer.into(), &more);
         if let Some(pause) = heard.ok().and_then(|value| value.dyn_into::<Promise>().ok()) {
             let _ = JsFuture::from(pause).await;
         }

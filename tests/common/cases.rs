@@ -517,6 +517,15 @@ fn outputs() -> Vec<OpCase> {
                 let script = script.copy(0, 2).decode(&[2, 0]).decode(&[1, 2]);
                 cases.push(script.sampler(&[0], &sampler).decode(&[0]).finish());
             }
+            for temperature in [0.0, 0.9] {
+                let sampler = Sampler { temperature, top_k: 9, repetition: 1.2, ..Sampler::default() };
+                let sampler = Sampler { top_p: 0.9, biases: vec![(0, 3.0), (5, -4.0), (9, 0.5)], ..sampler };
+                let name = if temperature > 0.0 { "masked, drawn" } else { "masked" };
+                let script = script("sample", name).outputs(Outputs::All).sampler(&[0, 1], &sampler).mask(&[0]);
+                let script = script.step(&[(0, 7), (2, 1)]).outputs(Outputs::Last).mask(&[0, 1]).step(&[(1, 65)]);
+                let script = script.decode(&[0]).mask(&[0, 2]).decode(&[1, 0]).decode(&[2, 0, 1]).no_mask(&[0, 2]);
+                cases.push(script.decode(&[2, 0, 1]).sampler(&[1], &sampler).decode(&[0, 1]).finish());
+            }
             // Two tokens and no more, beside a slot that goes on; then the slot is fed by the host again.
             let limit = Sampler { limit: 2, ..Sampler::default() };
             // What a frozen slot's row computes is nobody's: tokens and memories are compared.

@@ -49,6 +49,8 @@ pub enum Action {
     Step(Step, Vec<Vec<f32>>),
     /// [`Backend::set_sampler`]
     Sampler(SlotId, Sampler, Vec<u32>),
+    /// [`Backend::set_mask`]
+    Mask(SlotId, Option<Vec<u32>>),
     /// [`Backend::reset`]
     Reset(SlotId),
     /// [`Backend::export`] from the first slot at its position, [`Backend::import`] into the second.
@@ -206,6 +208,7 @@ pub fn run_case(backend: &mut dyn Backend, case: &OpCase) -> Result<CaseResult> 
                 }
             }
             Action::Sampler(slot, sampler, seen) => backend.set_sampler(*slot, sampler, seen)?,
+            Action::Mask(slot, mask) => backend.set_mask(*slot, mask.as_deref())?,
             Action::Reset(slot) => backend.reset(*slot)?,
             Action::Move(from, position, to) => {
                 let state = block_on(backend.snapshot(*from, *position))?;

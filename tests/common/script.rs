@@ -95,6 +95,24 @@ impl Script {
         self
     }
 
+    /// Leaves slots a part of the tokens, one that is theirs.
+    pub fn mask(mut self, slots: &[u32]) -> Self {
+        let words = self.vocabulary.div_ceil(32);
+        for &slot in slots {
+            let mask = (0..words).map(|_| self.random.next() as u32 & self.random.next() as u32).collect::<Vec<_>>();
+            // The first token stays, so that one is left.
+            let mask = mask.iter().enumerate().map(|(at, word)| word | u32::from(at == 0)).collect();
+            self.case.actions.push(Action::Mask(SlotId(slot), Some(mask)));
+        }
+        self
+    }
+
+    /// Leaves slots all tokens.
+    pub fn no_mask(mut self, slots: &[u32]) -> Self {
+        self.case.actions.extend(slots.iter().map(|&slot| Action::Mask(SlotId(slot), None)));
+        self
+    }
+
     /// A step that feeds finished slots their last token: they stay where they are.
     pub fn frozen(mut self, slots: &[u32]) -> Self {
         let before = self.positions.clone();

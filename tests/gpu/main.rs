@@ -12,6 +12,7 @@ mod fused;
 mod goldens;
 mod ops;
 mod quantise_on_device;
+mod scheduler;
 mod sessions;
 mod snapshots;
 mod stop_token_ids;

@@ -1,5 +1,6 @@
 //! Checkpoints, forks and ways back on a GPU: what goes on after them is what a plain reading gives.
 
+use crate::support::acts::{random_acts, steps};
 use crate::support::{Place, Setting, Worst, checkpoint, load, tolerance, wait, webgpu_or_skipped};
 use selvedge::backend::Outputs;
 use selvedge::generate::{GenerateOptions, Session};
@@ -65,6 +66,18 @@ fn branches_remember_what_is_theirs() {
     let Some(gpu) = webgpu_or_skipped() else { return };
     let kinds = if gpu.slow { &KINDS[..1] } else { &KINDS[..] };
     kinds.iter().for_each(|case| branches(&gpu, case));
+}
+
+/// The library's test of random acts, shorter: a software GPU takes its time.
+#[test]
+fn sequences_remember_what_a_plain_reading_would() {
+    let Some(gpu) = webgpu_or_skipped() else { return };
+    // All of them where more steps are asked for.
+    let (usual, asked) = (15, steps(15));
+    let kinds: &[&str] = if asked > usual { &KINDS } else { &["nemotron_h", "hymba/caseA"] };
+    for (seed, case) in kinds.iter().enumerate() {
+        random_acts(&gpu, case, 177 + seed as u32, asked);
+    }
 }
 
 /// Sixteen tokens are taken back on the device: no byte of the memory comes to the host, and no object is made.

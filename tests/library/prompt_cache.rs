@@ -4,10 +4,10 @@ use crate::support::scripted::Scripted;
 use crate::support::talking::talking;
 use crate::support::{Setting, cpu, demo, load, wait};
 use selvedge::checkpoint::{Checkpoint, Folder};
-use selvedge::generate::prompt_cache::{FolderStore, MemoryStore, Missed, Reuse};
+use selvedge::generate::prompt_cache::{FolderStore, MemoryStore, Missed, Reuse, StoreOptions};
 use selvedge::generate::{Chat, ChatRequest, chat_template};
 use selvedge::runtime::Engine;
-use selvedge::state::Snapshot;
+use selvedge::state::{CheckpointKind, Snapshot};
 use selvedge::text::ChatMessage;
 
 /// A conversation with the tokens that each turn left.
@@ -20,6 +20,8 @@ struct Talk {
     reply: usize,
     /// Answers come back as the model wrote them.
     verbatim: bool,
+    /// Number of the conversation.
+    number: Option<u64>,
 }
 
 impl Talk {
@@ -28,7 +30,7 @@ impl Talk {
         let template = wait(chat_template(checkpoint)).expect("valid").expect("a template");
         let chat = Chat::new(&engine, template).expect("a tokenizer");
         let messages = vec![ChatMessage::new("system", "you are a helpful assistant, and you answer.")];
-        Self { engine, chat, messages, left: vec![], reply, verbatim: false }
+        Self { engine, chat, messages, left: vec![], reply, verbatim: false, number: None }
     }
 
     /// One turn.
@@ -39,7 +41,8 @@ impl Talk {
 
     /// The answer to the messages as they are.
     fn answer(&mut self) -> Reuse {
-        let request = ChatRequest { max_tokens: self.reply, ..ChatRequest::new(self.messages.clone()) };
+        let (max_tokens, conversation) = (self.reply, self.number);
+        let request = ChatRequest { max_tokens, conversation, ..ChatRequest::new(self.messages.clone()) };
         let mut turn = wait(self.chat.begin(&mut self.engine, &request)).expect("a turn");
         let (mut answer, mut tokens) = (String::new(), vec![]);
         while let Some(delta) = wait(turn.next(&mut self.engine)).expect("a token") {
@@ -200,6 +203,39 @@ fn what_made_room_for_others_is_told() {
     assert!(reuse.cached_tokens > 30, "{reuse:?}");
 }
 
+/// Conversations that are gone on with outlast any number of others.
+#[test]
+fn the_ends_of_conversations_go_last() {
+    // Pages enough for all of them.
+    let mut talk = Talk::new(&talking("granite_h"), 4000, 8);
+    talk.verbatim = true;
+    let room = 12;
+    let bytes = room * talk.engine.layout().block_bytes();
+    talk.chat.cache_mut().set_bytes(&mut talk.engine, bytes);
+    let mut live = vec![];
+    for number in 0..4_u64 {
+        talk.number = Some(number);
+        talk.messages.truncate(1);
+        talk.ask(QUESTIONS[number as usize]);
+        live.push((talk.messages.clone(), *talk.left.last().expect("a turn")));
+    }
+    talk.number = None;
+    for i in 0..20 {
+        talk.messages.truncate(1);
+        talk.ask(&format!("question {i} of somebody?"));
+    }
+    assert!(talk.chat.cache().counts().dropped > 0);
+    assert!(talk.chat.cache().size(&talk.engine).0 as u64 <= room);
+    for (number, (messages, left)) in live.into_iter().enumerate() {
+        let request = ChatRequest::new(messages.clone());
+        let (tokens, remembered) = talk.chat.remembered(&talk.engine, &request).expect("a prompt");
+        assert!(remembered == left && left <= tokens, "{remembered} of {left} read in {tokens}");
+        (talk.number, talk.messages) = (Some(number as u64), messages);
+        let reuse = talk.ask("and now?");
+        assert_eq!(reuse.cached_tokens, left, "conversation {number}: {reuse:?}");
+    }
+}
+
 /// Pages run out for a conversation that needs all of them, and the others make room for it.
 #[test]
 fn conversations_take_the_pages_of_others() {
@@ -222,7 +258,7 @@ fn in_folder(folder: &std::path::Path, limit: u64) -> Talk {
     let mut talk = Talk::new(&talking("falcon_h1"), 600, 8);
     talk.verbatim = true;
     let store = Box::new(FolderStore::open(folder).expect("a folder"));
-    wait(talk.chat.keep_in(&talk.engine, store, limit)).expect("a folder");
+    wait(talk.chat.keep_in(&talk.engine, store, StoreOptions { limit, exact: true })).expect("a folder");
     talk
 }
 
@@ -254,7 +290,7 @@ fn a_folder_remembers_for_later_runs() {
     for (kept, question, cached) in [(13, "one more?", left[5]), (5, "something else?", left[1])] {
         let mut later = in_folder(folder.path(), 1 << 30);
         later.messages = messages[..kept].to_vec();
-        let (count, size) = later.chat.cache().stored();
+        let (count, size) = later.chat.cache().stored().expect("a store");
         assert_eq!((count + 1, size + 8), (files(folder.path()).len(), bytes(folder.path())));
         let reuse = later.ask(question);
         assert_eq!(later.chat.cache_mut().take_notices(), Vec::<String>::new());
@@ -298,6 +334,50 @@ fn a_damaged_file_is_told_and_its_text_read_again() {
     }
 }
 
+/// Whoever is ended amid a reply has read the question for good.
+#[test]
+fn what_was_read_is_kept_before_the_reply() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut talk = in_folder(folder.path(), 1 << 30);
+    talk.ask(QUESTIONS[0]);
+    talk.messages.push(ChatMessage::new("user", QUESTIONS[1]));
+    let request = ChatRequest { max_tokens: 8, ..ChatRequest::new(talk.messages.clone()) };
+    let mut turn = wait(talk.chat.begin(&mut talk.engine, &request)).expect("a turn");
+    wait(turn.next(&mut talk.engine)).expect("a token");
+    let mut later = in_folder(folder.path(), 1 << 30);
+    later.messages = talk.messages.clone();
+    let (tokens, remembered) = later.chat.remembered(&later.engine, &request).expect("a prompt");
+    assert_eq!(remembered, tokens, "up to the end of the question");
+    let reuse = later.answer();
+    assert_eq!(reuse.cached_tokens, tokens, "{reuse:?}");
+    assert_eq!(later.chat.cache_mut().take_notices(), Vec::<String>::new());
+    // What is not to be kept is not.
+    let before = files(folder.path()).len();
+    let request = ChatRequest { keep: false, max_tokens: 8, ..ChatRequest::new(later.messages[..1].to_vec()) };
+    let turn = wait(later.chat.begin(&mut later.engine, &request)).expect("a turn");
+    wait(later.chat.end(&mut later.engine, turn)).expect("an end");
+    assert_eq!(files(folder.path()).len(), before);
+}
+
+/// A restart forgets nothing of what a place is: a system prompt stays the last to go.
+#[test]
+fn the_kinds_of_checkpoints_are_stored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut talk = in_folder(folder.path(), 1 << 30);
+    talk.ask(QUESTIONS[0]);
+    talk.ask(QUESTIONS[1]);
+    let states = files(folder.path()).into_iter().map(|file| std::fs::read(file).expect("a file"));
+    let mut states: Vec<Snapshot> = states.map(|bytes| Snapshot::from_bytes(&bytes).expect("a state")).collect();
+    states.sort_by_key(|state| state.read);
+    let kinds: Vec<CheckpointKind> = states.iter().map(|state| state.kind).collect();
+    use CheckpointKind::{Message, Reply, System};
+    assert_eq!(kinds, [System, Message, Reply, Message, Reply]);
+    let request = ChatRequest::new(talk.messages.clone());
+    let snapshot = wait(talk.chat.snapshot(&mut talk.engine, &request)).expect("a copy").expect("a conversation");
+    let kinds: Vec<CheckpointKind> = snapshot.checkpoints.iter().map(|saved| saved.kind).collect();
+    assert_eq!((kinds.as_slice(), snapshot.kind), ([System, Message, Reply, Message].as_slice(), Reply));
+}
+
 #[test]
 fn a_folder_stays_within_its_limit() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -310,7 +390,7 @@ fn a_folder_stays_within_its_limit() {
         talk.messages.truncate(1 + 2 * (round % 3));
         talk.ask(QUESTIONS[round % 5]);
         assert!(bytes(folder.path()) <= limit, "round {round}: {} of {limit} bytes", bytes(folder.path()));
-        assert_eq!(talk.chat.cache().stored().1, bytes(folder.path()));
+        assert_eq!(talk.chat.cache().stored().expect("a store").1, bytes(folder.path()));
     }
     // What is left fits together, also of a conversation that alone is more than the limit.
     for _ in 0..2 {
@@ -318,12 +398,14 @@ fn a_folder_stays_within_its_limit() {
         later.messages = talk.messages.clone();
         later.ask("one more?");
         later.ask("and then?");
-        assert_eq!(later.chat.cache_mut().take_notices(), Vec::<String>::new());
+        // Nothing is damaged; that a text does not fit is told, once.
+        let notices = later.chat.cache_mut().take_notices();
+        assert!(notices.len() <= 1 && notices.iter().all(|notice| notice.contains("and all may take")), "{notices:?}");
     }
     // Another model takes the room of those that nobody uses.
     let store = Box::new(FolderStore::open(folder.path()).expect("a folder"));
     let mut other = Talk::new(&talking("lfm2"), 600, 8);
-    wait(other.chat.keep_in(&other.engine, store, limit)).expect("a folder");
+    wait(other.chat.keep_in(&other.engine, store, StoreOptions { limit, exact: false })).expect("a folder");
     other.ask(QUESTIONS[0]);
     assert!(bytes(folder.path()) <= limit);
 }
@@ -332,7 +414,8 @@ fn a_folder_stays_within_its_limit() {
 fn a_store_in_memory_is_one_too() {
     let mut talk = Talk::new(&talking("nemotron_h"), 600, 8);
     talk.verbatim = true;
-    wait(talk.chat.keep_in(&talk.engine, Box::<MemoryStore>::default(), 1 << 30)).expect("a store");
+    let options = StoreOptions { limit: 1 << 30, exact: false };
+    wait(talk.chat.keep_in(&talk.engine, Box::<MemoryStore>::default(), options)).expect("a store");
     talk.ask(QUESTIONS[0]);
     talk.ask(QUESTIONS[1]);
     // The device forgets everything.

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "every test program uses its own part of this")]
 
+pub mod acts;
 pub mod demo;
 pub mod files;
+pub mod pooling;
 pub mod scripted;
 pub mod snapshots;
 pub mod talking;

@@ -2,10 +2,14 @@
 
 import { Cancel, Engine as WasmEngine, type InitOutput } from '../pkg/selvedge.js';
 import { chooseDevice, withDevice, type Device } from './device.js';
-import { asSelvedgeError, throwIfAborted } from './errors.js';
+import type { Embedded, EmbeddingInput } from './embeddings.js';
+import { SelvedgeError, asSelvedgeError, throwIfAborted } from './errors.js';
+import type { ChatCompletionToolChoice } from './openai.js';
+import { Politeness } from './politeness.js';
 import type { TemplateOptions } from './reply.js';
 import { startRuntime } from './runtime.js';
-import type { LoadOptions, LoadProgress, Message, Notice, Source } from './types.js';
+import { StateFolder } from './store/states.js';
+import type { EngineStats, Grammar, LoadOptions, LoadProgress, Message, Notice, Remembered, Source } from './types.js';
 
 /** A request for a reply; the names are those of `src/wasm/requests.rs`. */
 export interface ReplyRequest {
@@ -21,12 +25,19 @@ export interface ReplyRequest {
   seed?: number;
   chance: number;
   stop: readonly string[];
+  grammar?: Grammar;
+  biases?: readonly (readonly [number, number])[];
   /** Absent: as the model's template decides. */
   thinking?: boolean;
   tools?: readonly object[];
+  toolChoice?: ChatCompletionToolChoice;
+  parallelToolCalls?: boolean;
+  logprobs?: number;
   documents?: readonly object[];
   templateKwargs?: Readonly<Record<string, unknown>>;
   emitted: readonly number[];
+  number?: number;
+  keep?: boolean;
 }
 
 export interface ReplyReport {
@@ -35,6 +46,8 @@ export interface ReplyReport {
   readTokens: number;
   readAgain: string | null;
   completionTokens: number;
+  /** What went wrong with the memory of conversations. */
+  notices: readonly string[];
 }
 
 /** What a snapshot held. */
@@ -52,11 +65,20 @@ interface ModuleStats {
   weights: number;
   memory: number;
   state: { tokens: number; fixed: number; perToken: number; transformerPerToken: number };
+  cache: EngineStats['cache'];
   notices: readonly string[];
 }
 
-/** Called with a token and the new text of thinking and answer; no id at the end of a reply. */
-export type Told = (token: number | undefined, thinking: string, answer: string) => Promise<void> | undefined;
+/**
+ * Called with a token and the new text of thinking and answer; no id at the end of a reply. `more` is what else there is, as
+ * JSON (`web/src/said.ts` reads it).
+ */
+export type Told = (
+  token: number | undefined,
+  thinking: string,
+  answer: string,
+  more: string | undefined,
+) => Promise<void> | undefined;
 
 /** Bytes of memory that the module may take in a page of its own: its addresses have 32 bits. */
 const MOST_HEAP = 3.5 * 2 ** 30;
@@ -86,6 +108,7 @@ export class Core {
   readonly #memory: InitOutput['memory'];
   /** Calls in progress: the module's engine must not be freed meanwhile. */
   readonly #working = new Set<Promise<unknown>>();
+  #freed = false;
   readonly device: Device;
   /** Resolves, with the browser's words, when the device is gone. Never on the CPU. */
   readonly lost: Promise<string>;
@@ -160,8 +183,26 @@ export class Core {
     return JSON.parse(await this.#work(() => this.#engine.restore(snapshot))) as Restored;
   }
 
+  async remembered(messages: readonly Message[], told: TemplateOptions): Promise<Remembered> {
+    return JSON.parse(await this.#work(() => this.#engine.remembered(JSON.stringify({ ...told, messages })))) as Remembered;
+  }
+
+  /** Keeps the memory of conversations that ask for it in a store too; gives what went wrong. */
+  keepIn(store: StateFolder, limit: number): Promise<string[]> {
+    return this.#work(() => this.#engine.keepIn(store, limit));
+  }
+
   logits(ids: Uint32Array): Promise<Float32Array> {
     return this.#work(() => this.#engine.logits(ids));
+  }
+
+  async embed(inputs: readonly EmbeddingInput[], pooling: 'mean' | 'last'): Promise<Embedded> {
+    const embedded = await this.#work(() => this.#engine.embed(JSON.stringify({ inputs, pooling })));
+    try {
+      return { vectors: embedded.vectors, tokens: embedded.tokens };
+    } finally {
+      embedded.free();
+    }
   }
 
   greedy(ids: Uint32Array, count: number): Promise<Uint32Array> {
@@ -170,11 +211,14 @@ export class Core {
 
   /** Frees the device's memory, when all that is under way has ended. */
   async free(): Promise<void> {
+    this.#freed = true;
     await Promise.allSettled(this.#working);
     this.#engine.free();
   }
 
   async #work<T>(call: () => Promise<T>): Promise<T> {
+    // Whoever waited for something else meanwhile asks a model that is gone.
+    if (this.#freed) throw new SelvedgeError('device-lost', 'the model was taken off its device');
     const working = call();
     this.#working.add(working);
     try {
@@ -184,28 +228,6 @@ export class Core {
     } finally {
       this.#working.delete(working);
     }
-  }
-}
-
-/** Milliseconds of work after which a page is let do its own. */
-const SLICE = 30;
-
-/** Gives the page its turn when it has waited long enough; `undefined` when it has not. */
-export class Politeness {
-  #since = performance.now();
-
-  pause(): Promise<void> | undefined {
-    if (performance.now() - this.#since < SLICE) return undefined;
-    return new Promise((resolve) => {
-      // A message comes after what the page has to do already, and unlike a timer's it is not held back.
-      const { port1, port2 } = new MessageChannel();
-      port1.onmessage = () => {
-        port1.close();
-        this.#since = performance.now();
-        resolve();
-      };
-      port2.postMessage(null);
-    });
   }
 }
 

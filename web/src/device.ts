@@ -17,31 +17,48 @@ export interface Device {
 
 const CPU: Device = { kind: 'cpu', adapter: 'CPU', software: false, subgroups: false };
 
-/** Decides, and says so where it may surprise. */
-export async function chooseDevice(choice: DeviceChoice, notice: (notice: Notice) => void): Promise<Device> {
-  if (choice === 'cpu') return CPU;
+/** The device for a choice; where it is the CPU for want of a GPU, the reason and what follows from it. */
+interface Found {
+  readonly device: Device;
+  readonly without?: { readonly why: string; readonly then: string };
+}
+
+async function look(choice: DeviceChoice): Promise<Found> {
+  if (choice === 'cpu') return { device: CPU };
   const gpu = (globalThis.navigator as Partial<Navigator> | undefined)?.gpu;
   // As the module will ask again for itself.
   const adapter = await gpu?.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter) {
-    const missing = gpu ? 'WebGPU finds no graphics adapter' : 'there is no WebGPU in this browser';
-    if (choice === 'gpu') throw new SelvedgeError('no-device', `${missing}; \`device: "cpu"\` needs none`);
-    notice({ code: 'cpu', message: `${missing}: the model runs on the CPU, which is slow for all but small models` });
-    return CPU;
+    const why = gpu ? 'WebGPU finds no graphics adapter' : 'there is no WebGPU in this browser';
+    return { device: CPU, without: { why, then: 'the model runs on the CPU, which is slow for all but small models' } };
   }
   const { info } = adapter;
   const told = [info.vendor, info.architecture, info.device, info.description].filter((part) => part);
   const name = told.length > 0 ? [...new Set(told)].join(' ') : 'WebGPU adapter';
   const software = info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe/i.test(name);
   if (software && choice === 'auto') {
-    const faster = 'the CPU computes the same faster by itself (`device: "gpu"` takes the adapter all the same)';
-    notice({ code: 'cpu', message: `the graphics adapter (${name}) is software: ${faster}` });
-    return CPU;
+    const then = 'the CPU computes the same faster by itself (`device: "gpu"` takes the adapter all the same)';
+    return { device: CPU, without: { why: `the graphics adapter (${name}) is software`, then } };
   }
-  if (software) {
-    notice({ code: 'software-gpu', message: `the graphics adapter (${name}) is software: right answers, slowly` });
+  return { device: { kind: 'gpu', adapter: name, software, subgroups: adapter.features.has('subgroups') } };
+}
+
+/** The reason for which a model would not run on a GPU though the choice allows one; `undefined` where it would. */
+export async function withoutGpu(choice: DeviceChoice): Promise<string | undefined> {
+  return (await look(choice)).without?.why;
+}
+
+/** Decides, and says so where it may surprise. */
+export async function chooseDevice(choice: DeviceChoice, notice: (notice: Notice) => void): Promise<Device> {
+  const { device, without } = await look(choice);
+  if (without) {
+    if (choice === 'gpu') throw new SelvedgeError('no-device', `${without.why}; \`device: "cpu"\` needs none`);
+    notice({ code: 'cpu', message: `${without.why}: ${without.then}` });
+  } else if (device.software) {
+    const message = `the graphics adapter (${device.adapter}) is software: right answers, slowly`;
+    notice({ code: 'software-gpu', message });
   }
-  return { kind: 'gpu', adapter: name, software, subgroups: adapter.features.has('subgroups') };
+  return device;
 }
 
 /** The load before has its device: two that wrap the same function at a time would undo each other. */

@@ -1,41 +1,59 @@
 /** An engine in this thread: loading, replies, and coming back from a lost device. */
 
 import { completions } from './chat.js';
-import { Core, Politeness, type ReplyRequest } from './core.js';
-import { SelvedgeError, asSelvedgeError, throwIfAborted } from './errors.js';
+import { Core, type ReplyRequest, type Told } from './core.js';
+import { embeddings, type Embedded, type Embedder, type EmbeddingInput } from './embeddings.js';
+import { SelvedgeError, asSelvedgeError, disposed, throwIfAborted } from './errors.js';
 import { Emitter, reportError } from './events.js';
+import { connectWithoutGpu } from './fallback.js';
 import { openModel, type OpenedModel } from './model.js';
-import type { Chat } from './openai.js';
+import type { Chat, Embeddings } from './openai.js';
 import { DamagedError, packedSource } from './packed.js';
-import { RunningReply, type Replier, type TemplateOptions } from './reply.js';
+import { Politeness } from './politeness.js';
+import {
+  RunningReply,
+  type Conversation,
+  type OpenedSession,
+  type Replier,
+  type Said,
+  type TemplateOptions,
+} from './reply.js';
 import { startRuntime } from './runtime.js';
-import { ChatSession } from './session.js';
-import { listModels, removeModel } from './store/models.js';
+import { SaidSoFar } from './said.js';
+import { ChatSession, Sessions } from './session.js';
+import { NO_STORAGE } from './store/opfs.js';
+import { SessionFiles } from './store/sessions.js';
+import { StateFolder, stateLimit } from './store/states.js';
+import { StoreStatics } from './store/statics.js';
 import type {
   EngineEvents,
   EngineInterface,
   EngineStats,
+  FallbackOptions,
   GenerateOptions,
   LoadOptions,
   LoadProgress,
   Message,
   ModelReference,
   Notice,
+  Remembered,
   Reply,
   ReplyResult,
   ReplyUsage,
   Session,
   SessionOptions,
-  StoredModel,
+  StoredSessionOptions,
   TokenInterface,
 } from './types.js';
 
 /** Most losses of the device in one reply before it is given up. */
 const MOST_LOSSES = 3;
 
-export class Engine implements EngineInterface, Replier {
+export class Engine extends StoreStatics implements EngineInterface, Replier, Embedder {
   readonly modelName: string;
+  readonly remote = null;
   readonly chat: Chat;
+  readonly embeddings: Embeddings = embeddings(this);
   readonly tokens: TokenInterface;
   readonly #reference: ModelReference;
   readonly #options: LoadOptions;
@@ -44,14 +62,21 @@ export class Engine implements EngineInterface, Replier {
   /** The model on its device; another one after a loss, rejected when there is none to be had. */
   #core: Promise<Core>;
   #last: ReplyUsage | null = null;
+  readonly #sessions = new Sessions(this);
+  #disposed = false;
+  readonly #files: SessionFiles;
+  /** Cores whose memory of conversations goes into the browser's store, or was found not to. */
+  readonly #kept = new WeakMap<Core, Promise<void>>();
 
   private constructor(reference: ModelReference, name: string, options: LoadOptions, core: Core, events: Emitter<EngineEvents>) {
+    super();
     this.modelName = name;
     this.#reference = reference;
     // Progress is reported for the first load only.
     const { onProgress: _progress, onNotice: _notice, signal: _signal, ...rest } = options;
     this.#options = rest;
     this.#events = events;
+    this.#files = new SessionFiles(name, (notice) => events.emit('notice', notice));
     this.#core = Promise.resolve(core);
     this.#watch(core);
     this.chat = completions(this);
@@ -62,29 +87,49 @@ export class Engine implements EngineInterface, Replier {
   }
 
   /** Loads a model. Rejected with a {@link SelvedgeError}. */
-  static async load(model: ModelReference, options: LoadOptions = {}): Promise<Engine> {
+  static load(model: ModelReference, options: FallbackOptions): Promise<EngineInterface>;
+  static load(model: ModelReference, options?: LoadOptions): Promise<Engine>;
+  static async load(model: ModelReference, options: LoadOptions | FallbackOptions = {}): Promise<EngineInterface> {
+    const remote = await connectWithoutGpu(model, options);
+    if (remote) return remote;
     const events = new Emitter<EngineEvents>();
     if (options.onNotice) events.on('notice', options.onNotice);
     const { core, name } = await loadCore(model, options, (notice) => events.emit('notice', notice));
     return new Engine(model, name, options, core, events);
   }
 
-  /** Models in the browser's store; empty where there is no store. */
-  static models(): Promise<StoredModel[]> {
-    return listModels();
+  /** Vectors of texts, of length 1. `embeddings.create` is for pages. */
+  async embed(inputs: readonly EmbeddingInput[], pooling: 'mean' | 'last'): Promise<Embedded> {
+    return (await this.#ready()).embed(inputs, pooling);
   }
 
-  /** Removes a model from the browser's store; false when it was not there. */
-  static remove(name: string): Promise<boolean> {
-    return removeModel(name);
+  session(options: StoredSessionOptions): Promise<Session>;
+  session(options?: SessionOptions): Session;
+  session(options: SessionOptions | StoredSessionOptions = {}): Session | Promise<Session> {
+    return this.#sessions.open(options);
   }
 
-  session(options: SessionOptions = {}): Session {
-    return new ChatSession(this, options);
+  async openSession(id: string): Promise<OpenedSession> {
+    if (this.#disposal.signal.aborted) throw disposed();
+    return this.#files.open(id);
+  }
+
+  saveSession(id: string, said: Said): Promise<void> {
+    return this.#files.save(id, said);
+  }
+
+  closeSession(id: string): Promise<void> {
+    return this.#files.close(id);
+  }
+
+  async remembered(messages: readonly Message[], told: TemplateOptions, keep: boolean): Promise<Remembered> {
+    const core = await this.#ready();
+    if (keep) await this.#keepIn(core);
+    return core.remembered(messages, told);
   }
 
   async restore(snapshot: Uint8Array): Promise<Session> {
-    return new ChatSession(this, { messages: await this.remember(snapshot) });
+    return new ChatSession(this, this.#sessions, { messages: await this.remember(snapshot) });
   }
 
   async snapshot(messages: readonly Message[], told: TemplateOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
@@ -98,14 +143,15 @@ export class Engine implements EngineInterface, Replier {
     return messages;
   }
 
-  reply(messages: readonly Message[], options: GenerateOptions): Reply {
+  reply(messages: readonly Message[], options: GenerateOptions, conversation?: Conversation): Reply {
     const { signal } = options;
-    return new RunningReply((tell, cancelled) => this.#reply(messages, options, tell, cancelled), signal);
+    const asked = { ...request(messages, options), ...conversation };
+    return new RunningReply((tell, cancelled) => this.#reply(asked, tell, cancelled), signal);
   }
 
   async stats(): Promise<EngineStats> {
     const core = await this.#ready();
-    const { model, device, contextLength, weights, memory, heap, state, notices } = core.stats();
+    const { model, device, contextLength, weights, memory, heap, state, cache, notices } = core.stats();
     const { tokens, fixed, perToken, transformerPerToken } = state;
     const { adapter, software } = core.device;
     return {
@@ -118,6 +164,7 @@ export class Engine implements EngineInterface, Replier {
         bytes: fixed + perToken * tokens,
         transformerBytes: transformerPerToken * tokens,
       },
+      cache,
       notices,
       last: this.#last,
     };
@@ -128,47 +175,80 @@ export class Engine implements EngineInterface, Replier {
   }
 
   async dispose(): Promise<void> {
-    if (this.#disposal.signal.aborted) return;
-    this.#disposal.abort();
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await this.stop();
     const core = await this.#core.catch(() => undefined);
     await core?.free();
+    await this.#files.closeAll();
+  }
+
+  /** Ends what is under way: replies are rejected with `disposed`, and what was said of them is stored. */
+  async stop(): Promise<void> {
+    this.#disposal.abort();
+    await this.#sessions.quiet();
+  }
+
+  /** Lets a core keep the memory of conversations in the browser's store; once, and with a notice where that cannot be. */
+  #keepIn(core: Core): Promise<void> {
+    const keep = async () => {
+      const without = (why: string) =>
+        this.#events.emit('notice', { code: 'not-kept', message: `${why}: the memory of conversations is not kept` });
+      try {
+        const folder = await StateFolder.open();
+        if (!folder) return void without(NO_STORAGE);
+        this.#tell(await core.keepIn(folder, await stateLimit(this.#options.stateBytes)));
+      } catch (thrown) {
+        const { code, message } = asSelvedgeError(thrown);
+        // The call that this was for fails of it, or is made again.
+        if (code !== 'device-lost') without(`the browser's storage cannot be used (${message})`);
+      }
+    };
+    const kept = this.#kept.get(core) ?? keep();
+    this.#kept.set(core, kept);
+    return kept;
+  }
+
+  /** Tells what went wrong with the memory of conversations. */
+  #tell(notices: readonly string[]): void {
+    for (const message of notices) this.#events.emit('notice', { code: 'memory', message });
   }
 
   async #reply(
-    messages: readonly Message[],
-    options: GenerateOptions,
+    asked: Omit<ReplyRequest, 'emitted'>,
     tell: Parameters<ConstructorParameters<typeof RunningReply>[0]>[0],
     cancelled: AbortSignal,
   ): Promise<ReplyResult> {
     const began = performance.now();
     const turn = new Politeness();
     const emitted: number[] = [];
-    let [text, thought, first, last] = ['', '', 0, 0];
-    const told = (token: number | undefined, thinking: string, answer: string) => {
+    const said = new SaidSoFar(tell);
+    let [first, last] = [0, 0];
+    const told: Told = (token, thinking, answer, more) => {
       if (token !== undefined) {
         last = performance.now();
         first ||= last;
         emitted.push(token);
       }
-      if (thinking !== '') tell({ type: 'thinking', text: thinking });
-      if (answer !== '') tell({ type: 'answer', text: answer });
-      thought += thinking;
-      text += answer;
+      said.take(thinking, answer, more);
       return turn.pause();
     };
     const stop = AbortSignal.any([cancelled, this.#disposal.signal]);
     for (let losses = 0; ; losses += 1) {
       const core = await this.#ready();
       try {
-        const { finishReason, ...counts } = await core.reply({ ...request(messages, options), emitted }, stop, told);
+        if (asked.keep) await this.#keepIn(core);
+        const { finishReason, notices, ...counts } = await core.reply({ ...asked, emitted }, stop, told);
+        this.#tell(notices);
         if (this.#disposal.signal.aborted) throw disposed();
         const seconds = (last - first) / 1000;
         const tokensPerSecond = emitted.length > 1 && seconds > 0 ? (emitted.length - 1) / seconds : 0;
         const usage = { ...counts, firstTokenMs: first === 0 ? 0 : first - began, tokensPerSecond };
         this.#last = usage;
-        return { text, thinking: thought, finishReason, usage };
+        return { ...said.end(finishReason), usage };
       } catch (thrown) {
         const error = asSelvedgeError(thrown);
+        if (this.#disposal.signal.aborted) throw disposed();
         if (error.code === 'out-of-memory') this.#events.emit('memory', { message: error.message });
         if (error.code !== 'device-lost' || losses >= MOST_LOSSES) throw error;
         await this.#rebuild(core, error.message);
@@ -216,10 +296,6 @@ export class Engine implements EngineInterface, Replier {
   }
 
   readonly #gone = new WeakSet<Core>();
-}
-
-function disposed(): SelvedgeError {
-  return new SelvedgeError('disposed', 'the engine was disposed');
 }
 
 /** Opens a model and puts it on a device. */
@@ -288,12 +364,23 @@ async function loadOpened(
   return Core.load(stored, { ...options, weights: 'auto' }, after, notice);
 }
 
+/** Token ids and what is added to their logits. */
+function biases(biases: GenerateOptions['logitBias']): (readonly [number, number])[] {
+  return Object.entries(biases ?? {}).map(([id, bias]) => {
+    if (!/^\d{1,9}$/.test(id) || !(Math.abs(bias) <= 100)) {
+      throw new SelvedgeError('bad-request', `\`logitBias\`: ${id} must be a token id, and ${bias} from -100 to 100`);
+    }
+    return [Number(id), bias] as const;
+  });
+}
+
 function request(messages: readonly Message[], options: GenerateOptions): Omit<ReplyRequest, 'emitted'> {
-  const { signal: _, stop, ...overrides } = options;
+  const { signal: _, stop, logitBias, ...overrides } = options;
   return {
     ...overrides,
     messages,
     stop: typeof stop === 'string' ? [stop] : (stop ?? []),
+    biases: biases(logitBias),
     chance: Math.floor(Math.random() * 2 ** 32),
   };
 }

@@ -5,6 +5,14 @@ export type ErrorCode =
   | 'not-found'
   /** The network or the server failed, more often than it was worth asking again. */
   | 'network'
+  /** A server does not let this page ask: it wants a key, or another one. */
+  | 'unauthorized'
+  /** A server has more to do than it takes; `retryAfter` says when to come again, where the server does. */
+  | 'busy'
+  /** A server's reply broke off in the middle. */
+  | 'interrupted'
+  /** Only a model in this page can do that, and replies come from a server. */
+  | 'not-remote'
   /** A model family, format or feature that there is no code for. */
   | 'unsupported-model'
   /** Files that contradict themselves or that are no model at all. */
@@ -32,16 +40,29 @@ export type ErrorCode =
   /** A fault of this package. */
   | 'internal';
 
+/** Answer of a server that refused. */
+export interface Refusal {
+  /** Status of HTTP. */
+  readonly status?: number | undefined;
+  /** Seconds after which the server asks to come again. */
+  readonly retryAfter?: number | undefined;
+}
+
 /** The error of every promise and iterator of this package. */
-export class SelvedgeError extends Error {
+export class SelvedgeError extends Error implements Refusal {
   override readonly name = 'SelvedgeError';
+  declare readonly status?: number;
+  declare readonly retryAfter?: number;
 
   constructor(
     readonly code: ErrorCode,
     message: string,
-    options?: ErrorOptions,
+    options: ErrorOptions & Refusal = {},
   ) {
     super(message, options);
+    const { status, retryAfter } = options;
+    // Errors that no server gave have neither.
+    Object.assign(this, status === undefined ? {} : { status }, retryAfter === undefined ? {} : { retryAfter });
   }
 }
 
@@ -64,4 +85,9 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 /** The error of a stop that someone asked for. */
 export function aborted(signal?: AbortSignal): SelvedgeError {
   return new SelvedgeError('aborted', 'it was stopped on request', { cause: signal?.reason });
+}
+
+/** The error of whatever is asked of an engine that is no more. */
+export function disposed(): SelvedgeError {
+  return new SelvedgeError('disposed', 'the engine was disposed');
 }

@@ -7,7 +7,7 @@ import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Engine as AnyEngine } from './engine.js';
-import type { LoadOptions, ModelReference, Source } from './types.js';
+import type { EngineInterface, FallbackOptions, LoadOptions, ModelReference, Source } from './types.js';
 
 export { SelvedgeError, type ErrorCode } from './errors.js';
 export type * from './openai.js';
@@ -19,18 +19,23 @@ export interface NodeLoadOptions extends LoadOptions {
   readonly webgpu?: readonly string[];
 }
 
-export const Engine = {
-  /** Loads a model. A text that is the path of a folder means that folder. */
-  async load(model: ModelReference, options: NodeLoadOptions = {}): Promise<AnyEngine> {
-    const { webgpu, ...rest } = options;
-    if (rest.device !== 'cpu') await offerWebGpu(webgpu ?? []);
-    const wasm = rest.wasm ?? (await readFile(fileURLToPath(new URL('../pkg/selvedge_bg.wasm', import.meta.url))));
-    const isFolder = typeof model === 'string' && (await stat(model).catch(() => undefined))?.isDirectory();
-    const source = isFolder ? folder(model) : model;
-    // There is no browser to keep what is downloaded.
-    return AnyEngine.load(source, { store: false, ...rest, wasm });
-  },
-};
+export const Engine = { load };
+
+/** Loads a model. A text that is the path of a folder means that folder. */
+function load(model: ModelReference, options: NodeLoadOptions & FallbackOptions): Promise<EngineInterface>;
+function load(model: ModelReference, options?: NodeLoadOptions): Promise<AnyEngine>;
+async function load(
+  model: ModelReference,
+  options: NodeLoadOptions | (NodeLoadOptions & FallbackOptions) = {},
+): Promise<EngineInterface> {
+  const { webgpu, ...rest } = options;
+  if (rest.device !== 'cpu') await offerWebGpu(webgpu ?? []);
+  const wasm = rest.wasm ?? (await readFile(fileURLToPath(new URL('../pkg/selvedge_bg.wasm', import.meta.url))));
+  const isFolder = typeof model === 'string' && (await stat(model).catch(() => undefined))?.isDirectory();
+  const source = isFolder ? folder(model) : model;
+  // There is no browser to keep what is downloaded.
+  return AnyEngine.load(source, { store: false, ...rest, wasm });
+}
 
 /** The files of a folder, read where they lie. */
 export function folder(path: string): Source {

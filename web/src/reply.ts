@@ -1,20 +1,53 @@
 /** A reply under way: parts that come, iterators that wait for them, and the whole at the end. */
 
 import { aborted, asSelvedgeError } from './errors.js';
-import type { GenerateOptions, Message, Reply, ReplyPart, ReplyResult } from './types.js';
+import type { ChatCompletionToolChoice } from './openai.js';
+import type { GenerateOptions, Message, Remembered, Reply, ReplyPart, ReplyResult } from './types.js';
 
 /** Makes replies. An engine in this thread and one in a worker are both one; sessions and chats need no more. */
 export interface Replier {
   /** As `engine.stats()` names the model. */
   readonly modelName: string;
-  reply(messages: readonly Message[], options: GenerateOptions): Reply;
+  reply(messages: readonly Message[], options: GenerateOptions, conversation?: Conversation): Reply;
+  /** How much of a conversation is remembered; `keep`: also in the browser's store. */
+  remembered(messages: readonly Message[], told: TemplateOptions, keep: boolean): Promise<Remembered>;
+  /** Opens a conversation of the browser's store. */
+  openSession(id: string): Promise<OpenedSession>;
+  /** Writes a conversation that was opened. */
+  saveSession(id: string, said: Said): Promise<void>;
+  /** Lets others open it. */
+  closeSession(id: string): Promise<void>;
   /** What is remembered of a conversation; `undefined` where nothing is. */
   snapshot(messages: readonly Message[], told: TemplateOptions): Promise<Uint8Array<ArrayBuffer> | undefined>;
+}
+
+/** A conversation as it is stored. */
+export interface Said {
+  readonly messages: readonly Message[];
+  /** What the model's template was told with the last message. */
+  readonly told: TemplateOptions;
+}
+
+/** A conversation of the browser's store. */
+export interface OpenedSession {
+  /** What is there. */
+  readonly stored: Said | undefined;
+  /** Whether what is said in it is stored; `elsewhere`: not while it is open there. */
+  readonly kept: boolean | 'elsewhere';
+}
+
+/** What the engine is told of the conversation of a reply. */
+export interface Conversation {
+  /** No other one of the engine has it: of the conversations with the last turns, the ends are forgotten last. */
+  readonly number: number;
+  /** Its memory is kept in the browser's store. */
+  readonly keep: boolean;
 }
 
 /** Options that change what a template makes of messages. */
 export interface TemplateOptions {
   readonly tools?: readonly object[] | undefined;
+  readonly toolChoice?: ChatCompletionToolChoice | undefined;
   readonly documents?: readonly object[] | undefined;
   readonly thinking?: boolean | undefined;
   readonly templateKwargs?: Readonly<Record<string, unknown>> | undefined;

@@ -3,7 +3,13 @@
  * thread) and `WorkerEngine` (over a worker) both are.
  */
 
-import type { Chat } from './openai.js';
+import type {
+  Chat,
+  ChatCompletionMessageToolCall,
+  ChatCompletionTokenLogprob,
+  ChatCompletionToolChoice,
+  Embeddings,
+} from './openai.js';
 
 /** Source of a model's bytes. Ranges, never whole files: a model may be larger than memory. */
 export interface Source {
@@ -79,10 +85,16 @@ export interface Notice {
   readonly code:
     /** There is no WebGPU here, or only in software: the model runs on the CPU. */
     | 'cpu'
+    /** The same, and there is a `fallbackUrl`: replies come from that server. */
+    | 'remote'
     /** The GPU is software: right answers, slowly. */
     | 'software-gpu'
     /** Downloads are not kept (private window, no space, another tab is writing): the next load fetches them again. */
     | 'no-store'
+    /** A conversation, or the memory of it, is not kept (private window, no space, open in another tab). */
+    | 'not-kept'
+    /** Less is remembered than might be: no room on the device or in the store, or a state of the store was damaged. */
+    | 'memory'
     /** Something in the model's files is not followed; `stats().notices` has all of these. */
     | 'model'
     /** A damaged piece of the store was fetched again. */
@@ -112,6 +124,11 @@ export interface LoadOptions {
   readonly signal?: AbortSignal;
   /** True (the default): downloads are kept in the browser for the next load. */
   readonly store?: boolean;
+  /**
+   * Most bytes that the memory of conversations may take in the browser's store; those of other models go first, and then
+   * those written longest ago. By default a quarter of what the browser gives the page, and 2 GiB at most.
+   */
+  readonly stateBytes?: number;
   /** The hub's address; `https://huggingface.co` by default. */
   readonly hub?: string;
   /** Sent to the hub as a bearer token, for models that are not public. */
@@ -127,12 +144,41 @@ export interface LoadOptions {
   readonly wasm?: string | URL | BufferSource | WebAssembly.Module;
 }
 
+/** Options of the connection to a server. */
+export interface ConnectOptions {
+  /** Sent as a bearer token. Whoever can open the page can read it. */
+  readonly apiKey?: string;
+  /** The server's name of the model; needed where it serves several. */
+  readonly remoteModel?: string;
+  /** More headers of every request. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Attempts after the first where a server is busy or cannot be reached; 2 by default. */
+  readonly retries?: number;
+  /** Stops connecting; the promise is then rejected with the code `aborted`. */
+  readonly signal?: AbortSignal;
+  readonly onNotice?: (notice: Notice) => void;
+}
+
+/**
+ * Options of a load that has a server to ask where `device: 'auto'` would take the CPU, or `device: 'gpu'` finds none: nothing
+ * is downloaded then, and replies come from the server. With `device: 'cpu'` it is never asked.
+ */
+export interface FallbackOptions extends LoadOptions, ConnectOptions {
+  /**
+   * Address of `selvedge serve`, or of any server with OpenAI's interface: its root, or the address that ends with `/v1`. The
+   * server must let the page ask (`selvedge serve --cors ORIGIN`).
+   */
+  readonly fallbackUrl: string | URL | undefined;
+  readonly signal?: AbortSignal;
+  readonly onNotice?: (notice: Notice) => void;
+}
+
 /** A role (`system`, `user`, `assistant` or `tool`) and a text. Every field reaches the model's chat template. */
 export interface Message {
   readonly role: 'system' | 'user' | 'assistant' | 'tool';
   /** A text, or parts of the type `text`. */
   readonly content?: string | readonly { readonly type: 'text'; readonly text: string }[] | null;
-  /** Calls that the assistant made, in OpenAI's shape. */
+  /** Calls that the assistant made, in OpenAI's shape; the template gets their arguments as objects. */
   readonly tool_calls?: readonly object[];
   /** Which call a `tool` message answers. */
   readonly tool_call_id?: string;
@@ -140,6 +186,16 @@ export interface Message {
   /** The assistant's thinking before the answer. */
   readonly reasoning_content?: string;
 }
+
+/**
+ * What an answer keeps to: JSON of a schema, a regular expression that all of it matches, one of some texts, or a grammar in
+ * Lark's notation (the dialect of llguidance). At every token the model chooses among those that may come next.
+ */
+export type Grammar =
+  | { readonly jsonSchema: object | boolean }
+  | { readonly regex: string }
+  | { readonly choice: readonly string[] }
+  | { readonly lark: string };
 
 /** Options of a reply. Absent ones are as the model's makers recommend (`generation_config.json`). */
 export interface GenerateOptions {
@@ -160,10 +216,23 @@ export interface GenerateOptions {
   readonly seed?: number;
   /** Texts that end the reply; they are no part of it. */
   readonly stop?: string | readonly string[];
+  /** What the answer keeps to; absent: anything. Thinking that the template opens comes before it. */
+  readonly grammar?: Grammar;
+  /** Token ids, and what is added to their logits, from -100 (never) to 100 (always). */
+  readonly logitBias?: Readonly<Record<number, number>>;
   /** Thinking before the answer, of models that can: on or off; by default as the model's template decides. */
   readonly thinking?: boolean;
   /** Functions that the model may call, in OpenAI's shape, as its template describes them to it. */
   readonly tools?: readonly object[];
+  /**
+   * Calls of them: `auto` (the default), `none`, or a call that must be made, of any (`required`) or of one by its name. A
+   * grammar has the model write such a call, so that its arguments are what the function's schema says.
+   */
+  readonly toolChoice?: ChatCompletionToolChoice;
+  /** False: calls behind the first are left out. */
+  readonly parallelToolCalls?: boolean;
+  /** Tokens with their probabilities, and so many of the most probable ones at each place: 0 to 20; absent: none. */
+  readonly logprobs?: number;
   /** Documents to answer from, for templates that read them. */
   readonly documents?: readonly object[];
   /** More variables of the model's template. */
@@ -172,16 +241,25 @@ export interface GenerateOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A piece of a reply as it comes. */
-export interface ReplyPart {
-  readonly type: 'answer' | 'thinking';
-  readonly text: string;
-}
+/** A piece of a reply as it comes. `text` is empty but for the answer and the thinking. */
+export type ReplyPart =
+  | { readonly type: 'answer' | 'thinking'; readonly text: string }
+  /** A call of a tool begins. */
+  | { readonly type: 'tool-call'; readonly text: ''; readonly index: number; readonly id: string; readonly name: string }
+  /** Its arguments go on: JSON, piece by piece. */
+  | { readonly type: 'tool-arguments'; readonly text: ''; readonly index: number; readonly arguments: string }
+  /** Its arguments are whole, or the reply ended amid them. */
+  | { readonly type: 'tool-call-end'; readonly text: ''; readonly index: number }
+  /** A token with its probability, where that is wanted (`logprobs`); the text that it completes comes after it. */
+  | { readonly type: 'token'; readonly text: ''; readonly logprob: ChatCompletionTokenLogprob };
 
-/** Why a reply ended: the model ended it, `maxTokens`, the context is full, `stop()`. */
-export type FinishReason = 'stop' | 'length' | 'context' | 'cancelled';
+/** Why a reply ended: the model ended it, with calls of tools or without, `maxTokens`, the context is full, `stop()`. */
+export type FinishReason = 'stop' | 'tool-calls' | 'length' | 'context' | 'cancelled';
 
-/** Counts and times of a reply. */
+/**
+ * Counts and times of a reply. 0 where a server does not tell, as of a reply that was stopped; `completionTokens` then counts
+ * the pieces that came.
+ */
 export interface ReplyUsage {
   /** Tokens of the whole conversation up to the reply. */
   readonly promptTokens: number;
@@ -202,6 +280,10 @@ export interface ReplyResult {
   readonly text: string;
   /** The thinking before the answer, without its tags. */
   readonly thinking: string;
+  /** Calls of tools; each answer to one is a message with its `id` as `tool_call_id`. */
+  readonly toolCalls: readonly ChatCompletionMessageToolCall[];
+  /** The tokens with their probabilities, where those are wanted. */
+  readonly logprobs: readonly ChatCompletionTokenLogprob[];
   readonly finishReason: FinishReason;
   readonly usage: ReplyUsage;
 }
@@ -221,20 +303,46 @@ export interface SessionOptions {
   readonly system?: string | null;
   /** A conversation to go on with. */
   readonly messages?: readonly Message[];
+  /**
+   * True: the engine's memory of the conversation is kept in the browser's store too, so that nothing of it is read again
+   * after a reload, a crash of the tab, or in another tab. False by default.
+   */
+  readonly keep?: boolean;
+}
+
+/** Options of a conversation that the browser's store keeps. */
+export interface StoredSessionOptions extends SessionOptions {
+  /** Its name in the store: any text. Where a conversation is there already, `system` and `messages` are not used. */
+  readonly id: string;
+}
+
+/** How much of a conversation need not be read again. */
+export interface Remembered {
+  /** Tokens of its messages. */
+  readonly tokens: number;
+  /** Those of them that are remembered: on the device, or in the browser's store. */
+  readonly remembered: number;
 }
 
 /** One conversation. A turn reads its own tokens only, as long as the engine remembers those before. */
 export interface Session {
   /** The messages so far; a reply in progress is the last one, and grows. A new array each time. */
   readonly messages: readonly Message[];
-  /** Says something. Only one reply of a session can be under way. */
-  send(text: string, options?: GenerateOptions): Reply;
+  /** Says something, or answers calls with `tool` messages. Only one reply of a session can be under way. */
+  send(said: string | readonly Message[], options?: GenerateOptions): Reply;
   /** Takes the last reply back and makes another one. */
   regenerate(options?: GenerateOptions): Reply;
   /** Keeps the first `count` messages and forgets the others. Editing is `rewind(n)` and `send(text)`. */
   rewind(count: number): void;
-  /** A second conversation that begins with the same messages. What both have in common is remembered once. */
+  /**
+   * A second conversation that begins with the same messages. What both have in common is remembered once. The fork of a
+   * conversation with an `id` has none.
+   */
   fork(): Session;
+  /** How much of the conversation is remembered. Reads nothing, and waits for a reply under way. */
+  remembered(): Promise<Remembered>;
+  /** Lets another tab open the conversation, or `removeSession` remove it; what is said in it afterwards is not stored. */
+  close(): Promise<void>;
   /**
    * The conversation and the engine's memory of it, for `engine.restore`: in this engine or another one of the same model,
    * on any device, also as the file of `selvedge chat --session`. Rejected with `bad-request` where nothing is remembered.
@@ -253,8 +361,9 @@ export interface EngineStats {
     readonly layers: number;
   };
   readonly device: {
-    readonly backend: 'webgpu' | 'cpu';
-    /** The GPU's name as far as the browser tells. */
+    /** `remote`: replies come from a server, which tells neither sizes nor layers; they are 0. */
+    readonly backend: 'webgpu' | 'cpu' | 'remote';
+    /** The GPU's name as far as the browser tells; the server's address. */
     readonly adapter: string;
     /** A GPU that is really a CPU. */
     readonly software: boolean;
@@ -285,6 +394,22 @@ export interface EngineStats {
     readonly transformerPerToken: number;
     readonly transformerBytes: number;
   };
+  /** What is remembered of all conversations, so that it need not be read again. */
+  readonly cache: {
+    /** Places in conversations from which a reply can go on. */
+    readonly checkpoints: number;
+    /** Their size on the device, beside the keys and values that they share. */
+    readonly bytes: number;
+    /** Checkpoints made since the load, and those of them that made room for others. */
+    readonly made: number;
+    readonly dropped: number;
+    /** Tokens of all prompts since the load, those of them that were not read again, and those that came from the store. */
+    readonly promptTokens: number;
+    readonly cachedTokens: number;
+    readonly storedTokens: number;
+    /** States in the browser's store, also of other models; `null` while nothing is kept there. */
+    readonly store: { readonly states: number; readonly bytes: number } | null;
+  };
   /** Sentences on what is odd about the model's files though it runs: tensors that nothing reads, for one. */
   readonly notices: readonly string[];
   /** Counts and times of the last reply; `null` before the first. */
@@ -314,6 +439,16 @@ export interface StoredModel {
   readonly used: number;
 }
 
+/** A conversation in the browser's store. */
+export interface StoredSession {
+  readonly id: string;
+  /** The model with which it was had last, as `engine.stats()` names it. */
+  readonly model: string;
+  readonly messages: readonly Message[];
+  /** Milliseconds since 1970 of the last change. */
+  readonly used: number;
+}
+
 /** Access to logits and plain generation. */
 export interface TokenInterface {
   /** The logits of every token: `[tokens, vocabulary]`, row by row. */
@@ -322,12 +457,25 @@ export interface TokenInterface {
   greedy(ids: ArrayLike<number>, count: number): Promise<Uint32Array>;
 }
 
-/** A loaded model. `Engine` and `WorkerEngine` are both one. */
+/** A loaded model. `Engine` and `WorkerEngine` are both one, and so is `RemoteEngine`, as far as a server can. */
 export interface EngineInterface {
+  /** As `stats()` names the model. */
+  readonly modelName: string;
+  /** Address of the server that the replies come from; `null` where the model is in this page. */
+  readonly remote: string | null;
   /** OpenAI's shape: `engine.chat.completions.create({ messages, stream: true })`. */
   readonly chat: Chat;
+  /** OpenAI's shape: `engine.embeddings.create({ input: ['a text', 'another'] })`. */
+  readonly embeddings: Embeddings;
   /** Begins a conversation. */
   session(options?: SessionOptions): Session;
+  /**
+   * Goes on with the conversation that the browser's store has under this id, or begins it. What is said in it is stored as
+   * it comes, and the engine's memory of it after each message. Where it cannot be kept (private window, no space, open in
+   * another tab) a notice says so, and it goes on unkept. After a tab was closed before an answer began, the last message is
+   * the user's: `regenerate()` answers it.
+   */
+  session(options: StoredSessionOptions): Promise<Session>;
   /**
    * Goes on with the conversation of a `snapshot()`: nothing of it is read again. Rejected with `bad-state` where the bytes
    * are damaged or of another model. Bytes of others are to be trusted as much as their model: they tell the engine what
@@ -350,4 +498,13 @@ export interface EngineStatics {
   models(): Promise<StoredModel[]>;
   /** Removes a model from the store; false when it was not there. */
   remove(name: string): Promise<boolean>;
+  /** Conversations in the browser's store, the one changed last first. */
+  sessions(): Promise<StoredSession[]>;
+  /**
+   * Removes a conversation from the store; false when it was not there, `bad-request` while it is open. What is remembered of
+   * it, its text included, stays until room is needed: `forget()` removes that.
+   */
+  removeSession(id: string): Promise<boolean>;
+  /** Removes what is remembered of all conversations from the store. Their messages stay, and are read again. */
+  forget(): Promise<void>;
 }

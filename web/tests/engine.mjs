@@ -30,6 +30,26 @@ before(async () => {
       if (!loaded.has(key)) loaded.set(key, selvedge.Engine.load(model, { device, store: false, selfTest, ...options }));
       return loaded.get(key);
     };
+    window.demo = async () => {
+      const names = ['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'];
+      const read = async (name) => [name, new Uint8Array(await (await fetch(`/demo/${name}`)).arrayBuffer())];
+      return new Map(await Promise.all(names.map(read)));
+    };
+    window.withTemplate = async (begin) => {
+      const files = await demo();
+      const config = JSON.parse(new TextDecoder().decode(files.get('tokenizer_config.json')));
+      config.chat_template = begin + config.chat_template;
+      files.set('tokenizer_config.json', new TextEncoder().encode(JSON.stringify(config)));
+      return selvedge.Engine.load(files, { device: 'cpu', store: false });
+    };
+    const parameters = {
+      type: 'object',
+      properties: { town: { type: 'string', maxLength: 9 } },
+      required: ['town'],
+      additionalProperties: false,
+    };
+    const named = (name) => ({ type: 'function', function: { name, description: 'Says something of a town.', parameters } });
+    window.tools = ['weather', 'people'].map(named);
     window.failure = async (work) => {
       try {
         await work();
@@ -204,12 +224,34 @@ test("OpenAI's shapes", async () => {
     const stream = await completions.create({ messages, stream: true, stream_options: { include_usage: true } });
     for await (const chunk of stream) chunks.push(chunk);
     const refused = [];
-    const named = { type: 'function', function: { name: 'look' } };
     for (const more of [
       { tools: [{}] },
+      { tools: 'weather' },
       { tool_choice: 'required' },
-      { tools: [named], tool_choice: named },
-      { n: 2 },
+      { tool_choice: 'required', tools: [] },
+      { tools, tool_choice: 'sometimes' },
+      { tools, tool_choice: ['auto'] },
+      { tools, tool_choice: { type: 'function', function: { name: 'look' } } },
+      { tools, tool_choice: 'required', response_format: { type: 'json_object' } },
+      { tools: [{ type: 'function', function: { name: 'f', parameters: 5 } }], tool_choice: 'required' },
+      { n: 0 },
+      { n: 17 },
+      { n: 1.5 },
+      { logprobs: 3 },
+      { top_logprobs: 3 },
+      { logprobs: true, top_logprobs: 21 },
+      { functions: tools },
+      { messages: [] },
+      { messages: ['Hello.'] },
+      { messages: [{ role: 'narrator', content: 'Hello.' }] },
+      { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
+      { messages: [{ role: 'assistant', tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: '{' } }] }] },
+      { logit_bias: { 5: 1e9 } },
+      { response_format: { type: 'json_schema', json_schema: { name: 'x' } } },
+      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { type: 'nothing' } } } },
+      { structured_outputs: { json: '{' } },
+      { structured_outputs: { regex: '(' } },
+      { structured_outputs: { regex: 'a', choice: ['a'] } },
       { messages: [{ role: 'tool', content: '' }] },
       { temperature: -1 },
     ]) {
@@ -226,19 +268,58 @@ test("OpenAI's shapes", async () => {
   for (const error of refused) assert.deepEqual([error?.code, error?.is], ['bad-request', true], JSON.stringify(error));
 });
 
+test('what binds a reply, on the page and in a worker', async () => {
+  const found = await page.evaluate(async () => {
+    const found = [];
+    for (const kind of ['Engine', 'WorkerEngine']) {
+      const engine = await selvedge[kind].load('/demo', { device: 'cpu', store: false });
+      const messages = [{ role: 'user', content: 'Mia went to the lake.' }];
+      const properties = { name: { type: 'string', maxLength: 9 }, age: { type: 'integer', minimum: 1, maximum: 99 } };
+      const schema = { type: 'object', properties, required: ['name', 'age'], additionalProperties: false };
+      const response_format = { type: 'json_schema', json_schema: { name: 'person', schema } };
+      const choice = async (more) => {
+        const { choices } = await engine.chat.completions.create({ messages, seed: 5, temperature: 1.2, max_tokens: 200, ...more });
+        return choices[0];
+      };
+      const create = async (more) => (await choice(more)).message.content;
+      const call = async (more) => {
+        const { message, finish_reason } = await choice({ tools, ...more });
+        return [finish_reason, message.content, message.tool_calls.map((call) => call.function)];
+      };
+      found.push({
+        json: JSON.parse(await create({ response_format })),
+        choice: await create({ structured_outputs: { choice: ['yes', 'no'] } }),
+        lark: await create({ structured_outputs: { grammar: 'start: "<" start ">" | /[a-z]{1,3}/' }, temperature: 0 }),
+        option: (await engine.session().send('Hello.', { grammar: { regex: '[0-9]{4}' } })).text,
+        biased: await create({ temperature: 0, max_tokens: 3, logit_bias: { 70: 100 } }),
+        called: await call({ tool_choice: 'required' }),
+        named: await call({ tool_choice: { type: 'function', function: { name: 'people' } } }),
+      });
+      await engine.dispose();
+    }
+    return found;
+  });
+  const [{ json, choice, lark, option, biased, called, named }] = found;
+  assert.deepEqual(found[1], found[0]);
+  assert.deepEqual(Object.keys(json), ['name', 'age']);
+  assert.ok(json.name.length <= 9 && json.age >= 1 && json.age <= 99, JSON.stringify(json));
+  assert.ok(['yes', 'no'].includes(choice), choice);
+  assert.match(lark, /^<*[a-z]{1,3}>*$/);
+  assert.match(option, /^[0-9]{4}$/);
+  assert.match(biased, /^(.)\1\1$/);
+  for (const [reason, content, calls] of [called, named]) {
+    assert.deepEqual([reason, content, calls.length], ['tool_calls', null, 1]);
+    assert.deepEqual(Object.keys(JSON.parse(calls[0].arguments)), ['town']);
+  }
+  assert.ok(['weather', 'people'].includes(called[2][0].name));
+  assert.equal(named[2][0].name, 'people');
+});
+
 test('tools reach the template, unless none may be called', async () => {
   const { told, untold } = await page.evaluate(async () => {
-    const names = ['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'];
-    const files = new Map();
-    for (const name of names) files.set(name, new Uint8Array(await (await fetch(`/demo/${name}`)).arrayBuffer()));
     // A template that says what it was given.
-    const config = JSON.parse(new TextDecoder().decode(files.get('tokenizer_config.json')));
-    config.chat_template = `{% if tools %}{{ raise_exception('given ' ~ tools | tojson) }}{% endif %}${config.chat_template}`;
-    files.set('tokenizer_config.json', new TextEncoder().encode(JSON.stringify(config)));
-    const engine = await selvedge.Engine.load(files, { device: 'cpu', store: false });
+    const engine = await withTemplate("{% if tools %}{{ raise_exception('given ' ~ tools | tojson) }}{% endif %}");
     const { completions } = engine.chat;
-    const parameters = { type: 'object', properties: { town: { type: 'string' } }, required: ['town'] };
-    const tools = [{ type: 'function', function: { name: 'weather', description: 'Says the weather.', parameters } }];
     const messages = [{ role: 'system', content: 'You are a helpful assistant.' }, { role: 'user', content: 'Hello.' }];
     const told = [];
     for (const tool_choice of [undefined, 'auto']) {
@@ -254,6 +335,170 @@ test('tools reach the template, unless none may be called', async () => {
     assert.deepEqual(given[0].function.parameters.required, ['town']);
   }
   assert.equal(untold, HELLO.text);
+});
+
+test('calls are parsed: whole, in chunks, and in a session that answers them', async () => {
+  const run = await page.evaluate(async () => {
+    // By its markers the template shows a dialect, and then what was called.
+    const engine = await withTemplate(
+      '{# <tool_call> "arguments" #}{% for m in messages if m.tool_calls %}{{ m.tool_calls[0].function.arguments.town }}{% endfor %}',
+    );
+    const call = (name, town) => `<tool_call>{"name": "${name}", "arguments": {"town": "${town}"}}</tool_call>`;
+    const text = `I look. ${call('weather', 'Rome')}\n${call('people', 'Bern')}`;
+    const create = (more) => engine.chat.completions.create({
+      messages: [{ role: 'user', content: 'Hello.' }],
+      tools,
+      structured_outputs: { choice: [text] },
+      ...more,
+    });
+    const chunks = [];
+    for await (const { choices } of await create({ stream: true })) chunks.push(...choices);
+    const session = engine.session();
+    const reply = session.send('Hello.', { tools, grammar: { choice: [text] } });
+    const parts = [];
+    for await (const part of reply) parts.push(part);
+    const { toolCalls, finishReason } = await reply;
+    const said = structuredClone(session.messages);
+    const results = toolCalls.map(({ id }) => ({ role: 'tool', tool_call_id: id, content: 'Sunny.' }));
+    const later = await session.send(results, { tools, maxTokens: 5 });
+    session.rewind(4);
+    const again = await session.regenerate({ tools, maxTokens: 5 });
+    // A call that is cut is told, and is no part of the conversation.
+    const cutting = engine.session();
+    const cut = await cutting.send('Hello.', { tools, grammar: { choice: [text] }, maxTokens: 45 });
+    const found = {
+      whole: await create(),
+      chunks,
+      parts,
+      finishReason,
+      said,
+      later,
+      again,
+      cut,
+      cutMessages: cutting.messages,
+      one: (await create({ parallel_tool_calls: false })).choices[0].message.tool_calls,
+      none: (await create({ tool_choice: 'none' })).choices[0],
+    };
+    await engine.dispose();
+    return { ...found, text };
+  });
+  const { message, finish_reason } = run.whole.choices[0];
+  assert.deepEqual([message.content.trim(), finish_reason, run.finishReason], ['I look.', 'tool_calls', 'tool-calls']);
+  const wanted = [['weather', { town: 'Rome' }], ['people', { town: 'Bern' }]];
+  const calls = (calls) => calls.map(({ function: { name, arguments: json } }) => [name, JSON.parse(json)]);
+  assert.deepEqual(calls(message.tool_calls), wanted);
+  assert.equal(new Set(message.tool_calls.map(({ id }) => id)).size, 2);
+
+  const streamed = [];
+  for (const { delta } of run.chunks) {
+    for (const { index, id, type, function: { name, arguments: json } } of delta.tool_calls ?? []) {
+      if (id) streamed[index] = { id, type, function: { name, arguments: json } };
+      else streamed[index].function.arguments += json;
+    }
+  }
+  assert.deepEqual(calls(streamed), wanted);
+  assert.ok(streamed.every(({ id, type }) => id.startsWith('call_') && type === 'function'));
+  assert.equal(run.chunks.map(({ delta }) => delta.content ?? '').join('').trim(), 'I look.');
+  assert.equal(run.chunks.at(-1).finish_reason, 'tool_calls');
+
+  const kinds = run.parts.map(({ type }) => type).filter((type, at, all) => type !== all[at - 1]);
+  assert.deepEqual(kinds, ['answer', ...Array(2).fill(['tool-call', 'tool-arguments', 'tool-call-end']).flat()]);
+  assert.equal(run.parts.map(({ text }) => text).join('').trim(), 'I look.');
+  assert.deepEqual(calls(run.said[1].tool_calls), wanted);
+  assert.deepEqual([run.later.usage.completionTokens, run.again.text], [5, run.later.text]);
+  assert.equal(run.cut.finishReason, 'length');
+  assert.throws(() => calls(run.cut.toolCalls), SyntaxError);
+  assert.deepEqual([run.cutMessages[1].content, run.cutMessages[1].tool_calls], ['I look.', undefined]);
+  assert.deepEqual(calls(run.one), wanted.slice(0, 1));
+  assert.deepEqual([run.none.message.content, run.none.finish_reason], [run.text, 'stop']);
+});
+
+test('probabilities, and several choices', async () => {
+  const run = await page.evaluate(async () => {
+    const model = await engine('/demo', 'cpu');
+    const messages = [{ role: 'system', content: 'You are a helpful assistant.' }, { role: 'user', content: 'Hello.' }];
+    const create = (more) => model.chat.completions.create({ messages, ...more });
+    const all = async (stream) => {
+      const chunks = [];
+      for await (const chunk of await stream) chunks.push(chunk);
+      return chunks;
+    };
+    const scored = { temperature: 0, logprobs: true, top_logprobs: 4 };
+    const story = [messages[0], { role: 'user', content: 'Tell me a story.' }];
+    const drawn = { messages: story, temperature: 1.5, seed: -1, n: 3, max_tokens: 30 };
+    const alone = [];
+    for (const seed of [-1, 0, 1]) alone.push((await create({ ...drawn, seed, n: 1 })).choices[0].message.content);
+    return {
+      scored: (await create(scored)).choices[0],
+      scoredChunks: await all(create({ ...scored, stream: true })),
+      few: (await create({ logprobs: true, max_tokens: 3 })).choices[0].logprobs.content,
+      called: (await create({ tools, tool_choice: 'required', logprobs: true, max_tokens: 200 })).choices[0],
+      drawn: await create(drawn),
+      drawnChunks: await all(create({ ...drawn, stream: true, stream_options: { include_usage: true } })),
+      alone,
+      most: await failure(() => model.session().send('Hello.', { logprobs: 21 })),
+    };
+  });
+  const { content, refusal } = run.scored.logprobs;
+  assert.equal(content.map(({ token }) => token).join('').trim(), HELLO.text.trim());
+  assert.equal(refusal, null);
+  for (const { token, logprob, bytes, top_logprobs } of content) {
+    assert.equal(new TextDecoder().decode(Uint8Array.from(bytes)), token);
+    assert.deepEqual([top_logprobs.length, top_logprobs[0].token, top_logprobs[0].logprob], [4, token, logprob]);
+    assert.ok(logprob <= 0 && top_logprobs.every((top, at) => at === 0 || top.logprob <= top_logprobs[at - 1].logprob));
+  }
+  const streamed = run.scoredChunks.flatMap(({ choices }) => choices).flatMap(({ logprobs }) => logprobs?.content ?? []);
+  assert.deepEqual(streamed, content);
+  assert.deepEqual(run.few.map(({ top_logprobs }) => top_logprobs), [[], [], []]);
+  const { name, arguments: json } = run.called.message.tool_calls[0].function;
+  const written = run.called.logprobs.content.map(({ token }) => token).join('');
+  assert.ok(written.includes(name) && written.includes(json), written);
+  assert.match(run.most.message, /0 to 20/);
+
+  const texts = run.drawn.choices.map(({ message }) => message.content);
+  assert.deepEqual(run.drawn.choices.map(({ index, logprobs }) => [index, logprobs]), [[0, null], [1, null], [2, null]]);
+  assert.deepEqual([texts, new Set(texts).size], [run.alone, 3]);
+  const parts = ['', '', ''];
+  for (const { choices } of run.drawnChunks) for (const { index, delta } of choices) parts[index] += delta.content ?? '';
+  assert.deepEqual(parts, texts);
+  const { usage } = run.drawnChunks.at(-1);
+  assert.deepEqual(
+    [usage.prompt_tokens, usage.completion_tokens],
+    [run.drawn.usage.prompt_tokens, run.drawn.usage.completion_tokens],
+  );
+  assert.ok(usage.completion_tokens > 30 && usage.total_tokens === usage.prompt_tokens + usage.completion_tokens);
+});
+
+test('embeddings, on the page and in a worker', async () => {
+  const found = await page.evaluate(async () => {
+    const input = ['One cold day', 'A dog ran.', 'The moon is far away.'];
+    const models = [await engine('/demo', 'cpu'), await selvedge.WorkerEngine.load('/demo', { device: 'cpu', store: false })];
+    const [here, there] = await Promise.all(models.map((model) => model.embeddings.create({ input })));
+    const [model] = models;
+    const one = async (body) => (await model.embeddings.create(body)).data[0].embedding;
+    const faults = [];
+    for (const body of [{ input: [] }, { input: 5 }, { input: [[]] }, { input: 'a', dimensions: 0 }, { input: 'a', dimensions: 1e6 },
+      { input: 'a', pooling: 'max' }, { input: 'a', encoding_format: 'base64' }, { input: [1 << 30] }, { input: 'word '.repeat(20_000) }]) {
+      faults.push(await failure(() => model.embeddings.create(body)));
+    }
+    const aborted = await failure(() => model.embeddings.create({ input }, { signal: AbortSignal.abort() }));
+    await models[1].dispose();
+    return { name: model.modelName, here, there, alone: await one({ input: input[1] }), last: await one({ input: input[1], pooling: 'last' }),
+      short: await one({ input: input[1], dimensions: 8 }), ids: await one({ input: [5, 6, 7] }), faults, aborted };
+  });
+  const { here, there, alone, last, short, faults } = found;
+  assert.deepEqual(here, there);
+  assert.deepEqual(here.data.map(({ index, object }) => [index, object]), [0, 1, 2].map((index) => [index, 'embedding']));
+  assert.ok(here.usage.prompt_tokens > 3 && here.usage.prompt_tokens === here.usage.total_tokens && here.model === found.name);
+  const dot = (a, b) => a.reduce((sum, x, index) => sum + x * b[index], 0);
+  for (const { embedding } of here.data) assert.ok(Math.abs(dot(embedding, embedding) - 1) < 1e-5);
+  assert.ok(difference(alone, here.data[1].embedding) < 1e-6);
+  assert.ok(difference(last, alone) > 1e-3 && found.ids.length === alone.length);
+  const length = Math.hypot(...alone.slice(0, 8));
+  assert.ok(difference(short, alone.slice(0, 8).map((x) => x / length)) < 1e-6);
+  const codes = faults.map((fault) => fault?.is && fault.code);
+  assert.deepEqual(codes, [...Array(8).fill('bad-request'), 'context-full']);
+  assert.equal(found.aborted.code, 'aborted');
 });
 
 test('an engine in a worker is the same', async () => {

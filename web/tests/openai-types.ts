@@ -1,13 +1,15 @@
 // Compiles only if the package's shapes are OpenAI's own. Never run.
 
 import type OpenAI from 'openai';
-import type { Chat, ChatCompletion, ChatCompletionChunk, ChatCompletionCreateParams, EngineInterface } from '../src/index.js';
+import type { Chat, CreateEmbeddingResponse, ChatCompletion, ChatCompletionChunk, ChatCompletionCreateParams, EngineInterface } from '../src/index.js';
 
 type Completions = OpenAI.Chat.Completions;
 
 /** What a program written for OpenAI's client reads of ours. */
 export const whole = (ours: ChatCompletion): OpenAI.Chat.ChatCompletion => ours;
 export const chunk = (ours: ChatCompletionChunk): OpenAI.Chat.ChatCompletionChunk => ours;
+
+export const vectors = (ours: CreateEmbeddingResponse): OpenAI.CreateEmbeddingResponse => ours;
 
 /** What ours takes, theirs takes, but for what other local servers have beside it. */
 type Theirs = OpenAI.Chat.ChatCompletionCreateParams;
@@ -33,11 +35,25 @@ export async function ask(client: OpenAI, engine: EngineInterface, signal: Abort
   ];
   let text = answers.map(({ choices }) => choices[0]?.message.content).join();
   const streaming = { ...body, stream: true as const, stream_options: { include_usage: true } };
+  const call = { type: 'function' as const, function: { name: 'look', parameters: { type: 'object' } } };
+  const calling = { ...body, n: 2, logprobs: true, top_logprobs: 3, tools: [call], tool_choice: call, parallel_tool_calls: false };
+  for (const { choices } of [
+    await client.chat.completions.create(calling),
+    await engine.chat.completions.create(calling),
+  ]) {
+    for (const { message, logprobs } of choices) {
+      for (const call of message.tool_calls ?? []) if (call.type === 'function') text += call.function.arguments;
+      for (const { token, top_logprobs } of logprobs?.content ?? []) text += token + top_logprobs[0]?.token;
+    }
+  }
   for (const stream of [
     await client.chat.completions.create(streaming),
     await engine.chat.completions.create(streaming),
   ]) {
-    for await (const { choices } of stream) text += choices[0]?.delta.content ?? '';
+    for await (const { choices } of stream) {
+      text += choices[0]?.delta.content ?? '';
+      for (const { index, id, function: named } of choices[0]?.delta.tool_calls ?? []) text += `${index}${id}${named?.name}`;
+    }
   }
   return text;
 }

@@ -6,137 +6,32 @@
 // Screenshots go to target/page/; look at them.
 
 import { after, before, describe, test } from 'node:test';
-import { mkdirSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import assert from 'node:assert/strict';
-import { launch } from './launch.mjs';
-import { serve } from './server.mjs';
-
-const at = (path) => fileURLToPath(new URL(path, import.meta.url));
-const PAGE = at('../demo/dist/');
-const MODEL = at('../../assets/demo/');
-const AXE = at('../node_modules/axe-core/axe.min.js');
-const SHOTS = at('../../target/page/');
-
-const DESKTOP = { viewport: { width: 1280, height: 800 } };
-const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true };
-
-/** The story that the page offers to begin with, and what is right about it. */
-const STORY = 'Read a story, then ask about it';
-const ANSWERS = {
-  'Where did Mia go?': 'Mia visited the lake.',
-  'Who did Emma meet?': 'Emma met Finn.',
-  'What colour is the boat?': 'The boat is white.',
-};
+import {
+  ANSWERS,
+  DESKTOP,
+  ELSEWHERE,
+  MODEL,
+  PHONE,
+  STORY,
+  Visit,
+  amidAStory,
+  answer,
+  answered,
+  ask,
+  clickStop,
+  faultsOfAccess,
+  pressEscape,
+  readOnlyItsOwn,
+  ready,
+  say,
+  shot,
+  stopAStory,
+  turns,
+} from './visit.mjs';
 
 /** A commit of a model on the hub. */
 const COMMIT = '0123456789abcdef0123456789abcdef01234567';
-
-mkdirSync(SHOTS, { recursive: true });
-
-/** Another name of this machine. Browsers trust pages from `localhost`, and not those from elsewhere over plain HTTP. */
-const ELSEWHERE = 'elsewhere.test';
-
-/** A browser, and what one does in it. */
-class Visit {
-  static async begin(options = {}) {
-    const visit = new Visit();
-    visit.server = await serve({ page: PAGE, model: MODEL });
-    visit.browser = await launch({ ...options, args: [`--host-resolver-rules=MAP ${ELSEWHERE} 127.0.0.1`] });
-    return visit;
-  }
-
-  async end() {
-    await this.browser?.close();
-    this.server.close();
-  }
-
-  /** A fresh browser profile with the page open in it. What the page complains of fails the test. */
-  async open(options = DESKTOP, address = this.server.address) {
-    const context = await this.browser.newContext(options);
-    const page = await context.newPage();
-    page.setDefaultTimeout(240_000);
-    page.faults = [];
-    page.on('pageerror', (error) => page.faults.push(String(error)));
-    page.on('console', (message) => message.type() === 'error' && page.faults.push(message.text()));
-    await page.goto(`${address}/page/index.html`);
-    return page;
-  }
-
-  async ready(options) {
-    const page = await this.open(options);
-    await ready(page);
-    return page;
-  }
-}
-
-/** Until the model is loaded. */
-const ready = (page) => page.locator('#state-bytes').waitFor({ state: 'attached' });
-const turns = (page) => page.locator('.turn');
-const answer = (page) => page.locator('.turn.assistant.last .text');
-
-/** Until the last answer is whole; its text. */
-async function answered(page) {
-  await page.locator('.turn.assistant.last .actions').waitFor();
-  return answer(page).innerText();
-}
-
-async function say(page, text) {
-  await page.getByLabel('Say something').fill(text);
-  await page.keyboard.press('Enter');
-}
-
-async function ask(page, text) {
-  await say(page, text);
-  return answered(page);
-}
-
-/** The last turn read its own words only: the others were remembered. */
-async function readOnlyItsOwn(page) {
-  const [read, all] = (await page.locator('#read-tokens').innerText()).match(/\d+/g).map(Number);
-  assert.ok(read < 20 && all > 60, `${read} of ${all} tokens were read for a short question`);
-}
-
-/**
- * Asks for a story and calls `act` when its first words are there. `act` runs in the page: a quick machine would be
- * done before anything out here could, and shows all of a story in a handful of pieces.
- */
-async function amidAStory(page, act) {
-  await page.evaluate((act) => {
-    const before = document.querySelectorAll('.turn').length;
-    const observer = new MutationObserver(() => {
-      // The question and an answer that has begun.
-      if (document.querySelectorAll('.turn').length < before + 2) return;
-      const words = document.querySelector('.turn.assistant.last .text')?.textContent.split(' ') ?? [];
-      if (words.length < 4) return;
-      observer.disconnect();
-      (0, eval)(`(${act})()`);
-    });
-    observer.observe(document.querySelector('.thread'), { childList: true, subtree: true });
-  }, String(act));
-  await say(page, 'Tell me a story.');
-}
-
-/** Stops a story by `stop`; what was told until then. */
-async function stopAStory(page, stop) {
-  await amidAStory(page, stop);
-  const part = await answered(page);
-  await page.getByText('Stopped.', { exact: true }).waitFor();
-  return part;
-}
-
-const clickStop = () => document.querySelector('button[aria-label^=Stop]').click();
-const pressEscape = () =>
-  document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
-
-const shot = (page, name) => page.screenshot({ path: `${SHOTS}${name}.png` });
-
-/** Rules of accessibility that the page breaks, by axe. */
-async function faultsOfAccess(page) {
-  await page.addScriptTag({ path: AXE });
-  const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));
-  return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`);
-}
 
 async function loadOnGpu(page) {
   await page.locator('#model').click();

@@ -7,14 +7,14 @@ use anyhow::{Context, Result};
 use crate::shell;
 
 /// A virtual environment, and what the script needs.
-const PYTHON: &str = "target/python";
+pub const PYTHON: &str = "target/python";
 const PACKAGES: [&str; 3] = ["torch", "transformers>=5.0", "safetensors"];
 const SCRIPT: &str = "tools/goldens/families.py";
 const MADE: &str = "target/pretrained";
 
 /// Makes them; gives the folder for SELVEDGE_GOLDENS.
 pub fn make() -> Result<PathBuf> {
-    let python = python(&PACKAGES)?;
+    let python = python(PYTHON, &PACKAGES)?;
     let folder = shell::root().join(MADE);
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
@@ -25,11 +25,11 @@ pub fn make() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A Python in a virtual environment that has these packages.
-pub fn python(packages: &[&str]) -> Result<String> {
-    let python = shell::root().join(PYTHON).join("bin/python");
+/// A Python in a virtual environment in `folder` that has these packages.
+pub fn python(folder: &str, packages: &[&str]) -> Result<String> {
+    let python = shell::root().join(folder).join("bin/python");
     if !python.exists() {
-        shell::run(&mut shell::program("python3", &["-m", "venv", PYTHON]))
+        shell::run(&mut shell::program("python3", &["-m", "venv", folder]))
             .context("install Python 3 with its venv module (Debian: python3-venv)")?;
     }
     let python = python.to_string_lossy().into_owned();

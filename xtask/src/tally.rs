@@ -1,6 +1,6 @@
 //! Counts of tests, read from what test runners print.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Tests by outcome, and the reasons of those that were skipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Tally {
     left_out: u64,
     /// Count of each reason.
     pub reasons: BTreeMap<String, u64>,
+    /// Names of tests that failed.
+    pub failures: BTreeSet<String>,
 }
 
 impl Tally {
@@ -43,12 +45,27 @@ impl Tally {
         if let Some((word, count)) = line.strip_prefix("ℹ ").and_then(|rest| rest.split_once(' ')) {
             self.add(word, count);
         }
+        // `= 1 failed, 3 passed, 1 skipped in 2.05s =`
+        let counts = line.trim_matches(['=', ' ']).rsplit_once(" in ");
+        if let Some((counts, _)) = counts.filter(|(_, time)| time.contains("s") && time.starts_with(char::is_numeric)) {
+            let counts: Option<Vec<_>> = counts.split(", ").map(|part| part.split_once(' ')).collect();
+            for (count, word) in counts.unwrap_or_default() {
+                self.add(word, count);
+            }
+        }
+        // `test a::b ... FAILED`, `✖ adds (1.2ms)`, `FAILED folder/file.py::test - why`
+        let cargo = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+        let node = line.trim_start().strip_prefix("✖ ").and_then(|rest| rest.strip_suffix("ms)"));
+        let node = node.and_then(|rest| rest.rsplit_once(" (")).map(|(name, _)| name);
+        let pytest = line.strip_prefix("FAILED ").filter(|rest| rest.contains("::"));
+        let pytest = pytest.map(|rest| rest.split(" - ").next().unwrap_or(rest));
+        self.failures.extend([cargo, node, pytest].into_iter().flatten().map(str::to_owned));
     }
 
     fn add(&mut self, word: &str, count: &str) {
         let to = match word {
             "passed" | "pass" => &mut self.ended_well,
-            "failed" | "fail" | "cancelled" => &mut self.failed,
+            "failed" | "fail" | "cancelled" | "error" | "errors" => &mut self.failed,
             "ignored" | "skipped" | "todo" => &mut self.skipped,
             "filtered out" => &mut self.left_out,
             _ => return,
@@ -81,6 +98,7 @@ impl std::ops::AddAssign<&Tally> for Tally {
         self.ended_early += other.ended_early;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures.iter().cloned());
         for (reason, count) in &other.reasons {
             *self.reasons.entry(reason.clone()).or_default() += count;
         }
@@ -119,6 +137,30 @@ mod tests {
     fn reads_node_test() {
         let lines = ["✔ adds (1.2ms)", "ℹ tests 6", "ℹ pass 3", "ℹ fail 1", "ℹ cancelled 0", "ℹ skipped 2", "ℹ todo 0"];
         assert_eq!(tally(&lines), (3, 1, 2));
+    }
+
+    #[test]
+    fn reads_pytest() {
+        let lines =
+            ["server/clients/test_openai.py ..F.s", "===== 1 failed, 226 passed, 2 skipped in 104.35s (0:01:44) ====="];
+        assert_eq!(tally(&lines), (226, 1, 2));
+        assert_eq!(tally(&["3 passed in 2.05s", "1 error in 0.10s", "2 words in 5 texts"]), (3, 1, 0));
+    }
+
+    #[test]
+    fn failures_have_names() {
+        let mut tally = Tally::default();
+        for line in [
+            "test gpu::adds ... FAILED",
+            "test gpu::subtracts ... ok",
+            "✖ a tab closed amid a reply (4625.296168ms)",
+            "✖ failing tests:",
+            "FAILED server/clients/test_a.py::test_b[c] - AssertionError: no",
+        ] {
+            tally.read(line);
+        }
+        let names: Vec<&str> = tally.failures.iter().map(String::as_str).collect();
+        assert_eq!(names, ["a tab closed amid a reply", "gpu::adds", "server/clients/test_a.py::test_b[c]"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ const SCRIPT: &str = "tools/templates/published.py";
 
 /// Fetches the templates and renders them; gives the file of renderings.
 pub fn make() -> Result<PathBuf> {
-    let python = pretrained::python(&["jinja2>=3.1.6"])?;
+    let python = pretrained::python(pretrained::PYTHON, &["jinja2>=3.1.6"])?;
     let folder = shell::root().join(MADE);
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;

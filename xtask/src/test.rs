@@ -15,7 +15,7 @@ use crate::{pretrained, shell, templates, web};
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Also the long tier: a checkpoint of gigabytes in a browser, the package in Firefox, every question to the demo model in every format, minutes of fuzzing.
+    /// Also the long tier: a checkpoint of gigabytes in a browser, the package in Firefox, every question to the demo model in every format, minutes of fuzzing, a minute of 64 streams, other people's routers.
     #[arg(long)]
     all: bool,
 }
@@ -25,6 +25,10 @@ const GPU: [&str; 2] = ["--test", "gpu"];
 
 /// The GPU tests of what a driver can get wrong (`tests/gpu/every_driver.rs`): on every driver. The others are on one.
 const EVERY_DRIVER: &str = "every_driver::";
+
+/// The part of them that is left to `--all` on the slowest driver, SwiftShader: whole models. Ops are held to their references
+/// on every driver, and Chromium and Node.js run whole models on SwiftShader.
+const WHOLE_MODELS: &str = "every_kind_of_block";
 
 /// The library's other tests of its public interface.
 const LIBRARY: [&str; 2] = ["--test", "library"];
@@ -38,13 +42,31 @@ const SHADERS: &str = "target/shaders";
 /// The npm package in a browser, and in Node.js.
 const ENGINE: &str = "web/tests/engine.mjs";
 const STORE: &str = "web/tests/store.mjs";
+const SESSIONS: &str = "web/tests/sessions.mjs";
 const NODE: &str = "web/tests/node.mjs";
 const GOLDENS: &str = "web/tests/families.mjs";
 const F16: &str = "web/tests/f16.mjs";
 const HEAP: &str = "web/tests/heap.mjs";
 
+/// The server as its clients know it.
+const SERVE: &str = "web/tests/serve.mjs";
+
+/// The same for Python's clients, by its OpenAPI description, and for those who mean no good.
+const CLIENTS: &str = "server/clients";
+
+/// The routers of the long tier, apart from the packages of the other tests, and NVIDIA Dynamo of the version that the worker was
+/// tried with (`integrations/dynamo/README.md`).
+const ROUTERS_PYTHON: &str = "target/python-routers";
+const DYNAMO: [&str; 2] = ["ai-dynamo==1.6.1", "ai-dynamo-runtime==1.6.1"];
+
+/// The package over the server: engines in Node.js and in a browser without WebGPU, and Vercel's AI SDK.
+const REMOTE: &str = "web/tests/remote.mjs";
+const FALLBACK: &str = "web/tests/fallback.mjs";
+const AI_SDK: &str = "web/tests/ai-sdk.mjs";
+
 /// The page, and the examples over the package as npm packs it.
 const PAGE: &str = "web/tests/page.mjs";
+const CONVERSATIONS: &str = "web/tests/conversations.mjs";
 const EXAMPLES: &str = "web/tests/examples.mjs";
 const REACT: &str = "web/tests/react.mjs";
 
@@ -71,14 +93,31 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report.stage(&format!("the workspace, GPU tests on {on}"), |tally| {
         count(&mut tier(cargo_test(&[], &[], first)), tally)
     });
-    for driver in gpus.iter().skip(1) {
-        let names = if arguments.all { &[][..] } else { &[EVERY_DRIVER] };
+    // Its linking takes one core for minutes: beside the tests up to those that need it.
+    let package = std::thread::spawn(web::package);
+    for (index, driver) in gpus.iter().enumerate().skip(1) {
+        let names: &[&str] = match () {
+            () if arguments.all => &[],
+            () if index + 1 == gpus.len() => &[EVERY_DRIVER, "--skip", WHOLE_MODELS],
+            () => &[EVERY_DRIVER],
+        };
         report.stage(&format!("GPU tests on {}", driver.name), |tally| {
             let done = count(&mut tier(cargo_test(&GPU, names, Some(driver))), tally);
             tally.left_to("--all");
             done
         });
     }
+    report.stage("the server and its clients", |tally| {
+        count(&mut node_test(&node, SERVE), tally)?;
+        let python = pretrained::python(pretrained::PYTHON, &["-r", &format!("{CLIENTS}/requirements.txt")])?;
+        count(&mut tier(shell::program(&python, &["-m", "pytest", CLIENTS])), tally)
+    });
+    report.long("other people's routers before the server", |tally| {
+        pretrained::python(ROUTERS_PYTHON, &["-r", &format!("{CLIENTS}/requirements-routers.txt")])?;
+        // One of its requirements needs another index on some Pythons; what is used of them is in the file above.
+        let python = pretrained::python(ROUTERS_PYTHON, &[&["--no-deps"], &DYNAMO[..]].concat())?;
+        count(&mut shell::program(&python, &["-m", "pytest", &format!("{CLIENTS}/test_routers.py")]), tally)
+    });
     report.stage("shaders through Tint", |tally| {
         let folder = shell::root().join(SHADERS);
         if folder.exists() {
@@ -88,12 +127,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         shell::run(&mut shell::cargo(&["run", "--quiet", "--features", CUDA, "--example", "shaders", "--", SHADERS]))?;
         count(node_test(&node, "web/tests/tint.mjs").env("SHADERS", folder), tally)
     });
-    report.build("the npm package", web::package);
-    report.stage("the package in Chromium", |tally| count(node_test(&node, ENGINE).env("CHROMIUM", &browser), tally));
-    report.stage("the browser's store", |tally| count(node_test(&node, STORE).env("CHROMIUM", &browser), tally));
-    report.stage("the page in Chromium", |tally| {
+    report.build("the npm package, after the stages beside it", || {
+        package.join().unwrap_or_else(|_| bail!("its thread has panicked"))
+    });
+    report.stage("the package, the browser's store and the page in Chromium", |tally| {
         web::page()?;
-        count(tier(node_test(&node, PAGE)).env("CHROMIUM", &browser), tally)
+        let tests = node_tests(&node, &[ENGINE, STORE, SESSIONS, PAGE, CONVERSATIONS], 15);
+        count(tier(tests).env("CHROMIUM", &browser), tally)
+    });
+    report.stage("the package over the server, and Vercel's AI SDK", |tally| {
+        let mut tests = node_tests(&node, &[FALLBACK, AI_SDK, REMOTE], 15);
+        count(tests.env("CHROMIUM", &browser), tally)
     });
     report.stage("the web examples", |tally| count(node_test(&node, EXAMPLES).env("CHROMIUM", &browser), tally));
     report.stage("the package in Node.js", |tally| {
@@ -121,7 +165,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             shell::run(shell::cargo(&example).arg(&folder))?;
         }
         // SwiftShader takes a quarter of an hour for a token.
-        let mut node = node_test_within(&node, HEAP, 60);
+        let mut node = node_tests(&node, &[HEAP], 60);
         F16Browser::new(&gpus)?.choose(&mut node);
         count(node.env("SELVEDGE_LARGE", folder), tally)
     });
@@ -181,14 +225,16 @@ fn cargo_test(targets: &[&str], names: &[&str], driver: Option<&Driver>) -> Comm
 
 /// A file of tests for node's runner.
 fn node_test(node: &Path, file: &str) -> Command {
-    node_test_within(node, file, 15)
+    node_tests(node, &[file], 15)
 }
 
-/// The same, with so many minutes to end in.
-fn node_test_within(node: &Path, file: &str, minutes: u32) -> Command {
+/// The same of several files, two at a time as each waits for its browser more than it works, with so many minutes for a
+/// test.
+fn node_tests(node: &Path, files: &[&str], minutes: u32) -> Command {
     let mut command = Command::new(node);
     let limit = format!("--test-timeout={}", minutes * 60_000);
-    command.args(["--test", "--test-reporter=spec", &limit, file]).current_dir(shell::root());
+    command.args(["--test", "--test-reporter=spec", "--test-concurrency=2", &limit]).args(files);
+    command.current_dir(shell::root());
     command
 }
 
@@ -239,6 +285,7 @@ impl Report {
             tally.failed = tally.failed.max(1);
         }
         self.line(verdict(&done), &format!("{tally}  {name}"), began);
+        self.lines.extend(tally.failures.iter().map(|name| format!("failed   {name}")));
         for (reason, count) in &tally.reasons {
             self.lines.push(format!("skipped  {count} x {reason}"));
         }

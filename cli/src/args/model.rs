@@ -132,6 +132,17 @@ impl LoadArgs {
         slots: usize,
         purpose: Purpose,
     ) -> Result<Engine, CommandError> {
+        self.load_within(checkpoint, slots, purpose, (None, None)).await
+    }
+
+    /// The same, with a budget of bytes and what other models have left of it.
+    pub(crate) async fn load_within(
+        &self,
+        checkpoint: &Checkpoint,
+        slots: usize,
+        purpose: Purpose,
+        (budget, left): (Option<u64>, Option<u64>),
+    ) -> Result<Engine, CommandError> {
         let backend = device::open(self.device, self.adapter.as_deref()).await?;
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(loading_style("loading"));
@@ -146,6 +157,7 @@ impl LoadArgs {
         options.context = self.context;
         options.slots = slots;
         options.purpose = purpose;
+        (options.budget, options.left) = (budget, left);
         let engine = Engine::load(checkpoint, backend, options).await;
         bar.finish_and_clear();
         let engine = engine?;

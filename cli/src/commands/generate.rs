@@ -7,6 +7,7 @@ use std::time::Instant;
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use crate::args::grammar::{GrammarArgs, compile};
 use crate::args::model::ModelArgs;
 use crate::args::prompt::Prompt;
 use crate::args::sampling::SamplingArgs;
@@ -41,6 +42,8 @@ pub(crate) struct Args {
     /// Print one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    grammar: GrammarArgs,
     // Last, as its heading is that of whatever follows.
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -55,6 +58,7 @@ impl Args {
         self.prompt.check()?;
         let sampler = self.sampling.sampler(&Recommended::default());
         sampler.check().map_err(EngineError::from)?;
+        let grammar = self.grammar.source()?;
         // Faults of files show before gigabytes are read.
         let folder = self.model.folder()?;
         let save = self.save_state.map(|path| StateFile::check(path, &[&folder])).transpose()?;
@@ -83,9 +87,10 @@ impl Args {
             signal.cancel();
         })?;
 
+        let grammar = grammar.map(|source| compile(&engine, &source)).transpose()?;
         let begun = Instant::now();
         let seed = (sampler.temperature > 0.0).then_some(sampler.seed);
-        let options = GenerateOptions { sampler, max_tokens, cancel, ..GenerateOptions::default() };
+        let options = GenerateOptions { sampler, max_tokens, grammar, cancel, ..GenerateOptions::default() };
         let (mut generation, read_tokens) = session.begin(&mut engine, &prompt, &options).await?;
         let tokenizer = engine.tokenizer().ok();
         let mut transcript = Transcript::new(tokenizer.as_deref(), !self.json);

@@ -6,12 +6,14 @@ mod cache;
 mod chat;
 mod convert;
 mod devices;
+mod embed;
 pub(crate) mod fetch;
 mod generate;
 mod inspect;
 pub(crate) mod logits;
 mod perplexity;
 mod score;
+mod serve;
 mod state;
 
 use std::borrow::Cow;
@@ -40,9 +42,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Chat(chat::Args),
+    Serve(serve::Args),
     Generate(generate::Args),
     Logits(logits::Args),
     Score(score::Args),
+    Embed(embed::Args),
     State(state::Args),
     Inspect(inspect::Args),
     Convert(convert::Args),
@@ -62,11 +66,15 @@ pub(crate) fn main() -> ExitCode {
     let talk = || Cli::parse_from(["selvedge", "chat"]).command;
     let Cli { licenses, command } = cli;
     let command = command.or_else(|| if licenses { None } else { talk() });
-    let result = sigterm_ends().and_then(|()| match command {
+    // The server ends by SIGTERM in an orderly way of its own.
+    let listens = if matches!(command, Some(Command::Serve(_))) { Ok(()) } else { sigterm_ends() };
+    let result = listens.and_then(|()| match command {
+        Some(Command::Serve(args)) => args.run(),
         Some(Command::Chat(args)) => args.run(),
         Some(Command::Generate(args)) => args.run(),
         Some(Command::Logits(args)) => args.run(),
         Some(Command::Score(args)) => args.run(),
+        Some(Command::Embed(args)) => args.run(),
         Some(Command::State(args)) => args.run(),
         Some(Command::Inspect(args)) => args.run(),
         Some(Command::Convert(args)) => args.run(),

@@ -371,3 +371,29 @@ fn ctrl_c_ends_a_generation_and_keeps_what_there_is() {
     let tokens = text(&printed).trim_end().split(',').count();
     assert!(printed.ends_with(b"\n") && tokens < 1211, "{tokens} tokens");
 }
+
+#[test]
+fn a_text_keeps_to_a_schema_an_expression_or_a_grammar() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_string_lossy().into_owned()
+    };
+    let schema = r#"{"type": "object", "properties": {"age": {"type": "integer", "minimum": 1, "maximum": 99}},
+        "required": ["age"], "additionalProperties": false}"#;
+    let (schema, broken) = (file("schema.json", schema), file("broken.json", "{"));
+    let lark = file("grammar.lark", "start: \"<\" start \">\" | /[a-z]{1,3}/");
+    let bound = |more: &[&str]| generate(&demo(), &[&["--prompt", "Mia is"], more].concat());
+    let person: Value = serde_json::from_str(stdout(&bound(&["--json-schema", &schema])).trim()).expect("JSON");
+    assert!((1..=99).contains(&person["age"].as_u64().expect("a number")), "{person}");
+    let digits = stdout(&bound(&["--regex", "[0-9]{4}", "--seed", "3"]));
+    assert!(digits.trim().len() == 4 && digits.trim().bytes().all(|byte| byte.is_ascii_digit()), "{digits}");
+    let nested = stdout(&bound(&["--lark", &lark, "--max-tokens", "60"]));
+    let inner = nested.trim().trim_start_matches('<').trim_end_matches('>');
+    assert!((1..=3).contains(&inner.len()) && inner.bytes().all(|byte| byte.is_ascii_lowercase()), "{nested}");
+    let misused = bound(&["--json-schema", &broken]);
+    assert_eq!((misused.status.code(), text(&misused.stderr).contains("broken.json")), (Some(2), true));
+    assert!(failure(&bound(&["--regex", "("])).contains("the grammar cannot be used"));
+    assert_eq!(bound(&["--regex", "a", "--lark", &lark]).status.code(), Some(2), "one of them");
+}

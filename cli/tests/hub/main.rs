@@ -42,6 +42,9 @@ fn tiny() -> Repo {
         .with("config.json", r#"{"model_type": "hymba"}"#)
         .with("tokenizer.json", bytes(1, 3000))
         .with("generation_config.json", "{}")
+        .with("1_Pooling/config.json", r#"{"pooling_mode_lasttoken": true}"#)
+        .with("2_Dense/config.json", "{}")
+        .with("modules.json", "[]")
         .with("model.safetensors.index.json", index([FIRST, SECOND]))
         .with(FIRST, bytes(2, 700_000))
         .with(SECOND, bytes(3, 300_000))
@@ -113,13 +116,21 @@ impl Place {
         assert_eq!(folder, self.repo().join("snapshots").join(&repo.commit));
         let mut found = vec![];
         for path in files(folder) {
-            let file = path.file_name().expect("a name").to_string_lossy().into_owned();
+            let file = path.strip_prefix(folder).expect("a file of it").to_string_lossy().into_owned();
             assert_eq!(fs::read(&path).expect("a file"), repo.files[&file], "{file}");
             found.push(file);
         }
         found.sort();
-        let wanted =
-            ["config.json", "generation_config.json", FIRST, SECOND, "model.safetensors.index.json", "tokenizer.json"];
+        let wanted = [
+            "1_Pooling/config.json",
+            "config.json",
+            "generation_config.json",
+            FIRST,
+            SECOND,
+            "model.safetensors.index.json",
+            "modules.json",
+            "tokenizer.json",
+        ];
         assert_eq!(found, wanted, "what is needed and nothing else");
         self.lacks("nothing is missing");
         let left: Vec<_> = files(&self.cache()).into_iter().filter(|path| path.ends_with(".incomplete")).collect();
@@ -256,9 +267,14 @@ fn many_may_fetch_the_same_model() {
     std::thread::scope(|scope| {
         let fetches: Vec<_> = (0..4).map(|_| scope.spawn(|| place.fetch(&server))).collect();
         for fetch in fetches {
-            place.holds(&fetch.join().expect("no panic").expect("a model"), &repo);
+            let folder = fetch.join().expect("no panic").expect("a model");
+            // Whole for whoever has it, while others still link their files beside it.
+            for file in [FIRST, SECOND, "config.json", "tokenizer.json"] {
+                assert_eq!(fs::read(folder.join(file)).expect("a file"), repo.files[file], "{file}");
+            }
         }
     });
+    place.holds(&place.repo().join("snapshots").join(&repo.commit), &repo);
     let log = server.log();
     for file in [FIRST, SECOND, "config.json", "tokenizer.json"] {
         let gets = log.iter().filter(|request| request.gets(file)).count();

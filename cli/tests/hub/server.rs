@@ -36,7 +36,10 @@ impl Request {
     /// True if it asks for the bytes of a file of this name.
     pub fn gets(&self, file: &str) -> bool {
         let bytes = self.at_store || self.path.starts_with("/api/resolve-cache/");
-        self.method == "GET" && bytes && self.path.trim_end_matches(SIGNATURE).ends_with(&format!("/{file}"))
+        // Behind the commit: a file of a folder may have the same name.
+        let before = self.path.trim_end_matches(SIGNATURE).strip_suffix(file).and_then(|path| path.strip_suffix('/'));
+        let commit = before.and_then(|path| path.rsplit('/').next());
+        self.method == "GET" && bytes && commit.is_some_and(|commit| commit.len() == 40)
     }
 }
 

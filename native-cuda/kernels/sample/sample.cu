@@ -1,8 +1,10 @@
 // sample: chooses a token from every row of logits as its slot says; it stays in the slot for the next
 // step, and goes to `results` for the host.
-//   l' = penalties(l);  greedy: argmax l'.  Otherwise x = l' / temperature, and among the x that top-k,
-//   top-p and min-p leave, argmax x - ln(e) with an exponential random number e for every token.
-// Nothing is chosen, and the slot is finished, where a logit is NaN or plus infinity, or all are minus infinity.
+//   l' = penalties(l) + bias, of the tokens that the mask allows;  greedy: argmax l'.  Otherwise
+//   x = l' / temperature, and among the x that top-k, top-p and min-p leave, argmax x - ln(e) with an
+//   exponential random number e for every token.
+// Nothing is chosen, and the slot is finished, where a logit is NaN or plus infinity, or all that may be chosen are
+// minus infinity.
 // sample_freeze, before a step: takes the rows out of spans that would feed a finished slot its own token,
 // so that kernels that go over a span's rows change nothing there.
 //
@@ -22,6 +24,8 @@ struct SampleParams {
     View logits;
     Sampler* samplers;  // [slots + 1]
     u32* counts;        // [slots + 1, logits.width]
+    const float* biases;  // [slots + 1, logits.width]
+    const u32* masks;   // [slots + 1, ceil(logits.width / 32)], a bit a token
     u32* results;       // [outputs]
 };
 
@@ -62,18 +66,27 @@ DEVICE Best block_best(Best best) {
 struct Choice {
     const float* logits;
     const u32* counts;
+    const float* biases;
+    const u32* mask;
     u32 vocabulary;
     Sampler sampler;
 
-    // The logit of a token after penalties, over the temperature.
+    // Whether a token may be chosen.
+    DEVICE_METHOD bool allowed(u32 id) const {
+        return !sampler.masked || (mask[id / 32] >> (id % 32) & 1);
+    }
+
+    // The logit of a token after penalties and bias, over the temperature. Of one that may not be chosen the smallest.
     DEVICE_METHOD float value(u32 id) const {
+        if (!allowed(id)) return -FURTHEST;
         float logit = logits[id];
-        if (sampler.penalises) {
+        if (sampler.adjusts & PENALISED) {
             const u32 count = counts[id], chosen = count & ~SEEN;
             if (count) logit = logit > 0.0f ? logit / sampler.repetition : logit * sampler.repetition;
             logit -= sampler.frequency * (float)chosen;
             if (chosen) logit -= sampler.presence;
         }
+        if (sampler.adjusts & BIASED) logit += biases[id];
         if (sampler.temperature > 0.0f) logit /= sampler.temperature;
         return fminf(fmaxf(logit, -FURTHEST), FURTHEST);
     }
@@ -184,7 +197,9 @@ KERNEL(1024, sample_f32, SampleParams) {
     const bool last = r + 1 == span.first_row + span.rows;
     u32* counts = p.counts + (u64)span.slot * p.logits.width;
     // Rows before a span's last choose for the host alone, greedily.
-    Choice row = {p.logits.row(o), counts, p.logits.width, {}};
+    const u32 width = p.logits.width, words = (width + 31) / 32;
+    const float* biases = p.biases + (u64)span.slot * width;
+    Choice row = {p.logits.row(o), counts, biases, p.masks + (u64)span.slot * words, width, {}};
     if (last) row.sampler = *sampler;
 
     Best best = {-INFINITY, NO_TOKEN};
@@ -195,7 +210,7 @@ KERNEL(1024, sample_f32, SampleParams) {
             best = {INFINITY, NO_TOKEN};  // wins against all
             break;
         }
-        best = better(best, {row.value(id), id});
+        if (row.allowed(id)) best = better(best, {row.value(id), id});
     }
     best = block_best(best);
     const bool drawn = row.sampler.temperature > 0.0f && best.id != NO_TOKEN;
@@ -210,7 +225,7 @@ KERNEL(1024, sample_f32, SampleParams) {
     }
     sampler->last_token = token;
     sampler->drawn++;
-    if (row.sampler.penalises) counts[token]++;
+    if (row.sampler.adjusts & PENALISED) counts[token]++;
     bool finished = row.sampler.drawn + 1 == row.sampler.limit;
     for (u32 i = 0; i < row.sampler.end_count; i++) finished |= row.sampler.ends[i] == token;
     sampler->finished = finished;

@@ -106,13 +106,14 @@ const SAMPLER: &[(&str, &str)] = &[
     ("repetition", "REPETITION"),
     ("frequency", "FREQUENCY"),
     ("presence", "PRESENCE"),
-    ("penalises", "PENALISES"),
+    ("adjusts", "ADJUSTS"),
     ("seed", "SEED"),
     ("drawn", "DRAWN"),
     ("limit", "LIMIT"),
     ("finished", "FINISHED"),
     ("last_token", "LAST_TOKEN"),
     ("end_count", "END_COUNT"),
+    ("masked", "MASKED"),
     ("ends", "ENDS"),
 ];
 

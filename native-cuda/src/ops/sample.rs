@@ -12,6 +12,10 @@ parameters! {
         pub samplers: u64,
         /// Of how often each slot chose each token: `u32 [slots + 1, vocabulary]`.
         pub counts: u64,
+        /// Of what is added to each slot's logits: `f32 [slots + 1, vocabulary]`.
+        pub biases: u64,
+        /// Of which tokens each slot may choose: `u32 [slots + 1, ceil(vocabulary / 32)]`.
+        pub masks: u64,
         /// Of `u32 [outputs]`.
         pub results: u64,
     }

@@ -8,7 +8,7 @@ use half::f16;
 
 use super::simd::{self, Lanes};
 use crate::backend::blocks::Blocks;
-use crate::backend::checks::{check_rows, check_slot, misuse};
+use crate::backend::checks::{check_mask, check_rows, check_slot, misuse};
 use crate::backend::state_io::{Extent, StateBuffer, StateIo, block_extents, page_copies};
 use crate::backend::{BackendError, BlockId, Result};
 use crate::graph::{StateId, StateKind};
@@ -259,6 +259,14 @@ impl Memory {
         let slot = check_slot(&self.layout, slot)?;
         let counts = if sampler.penalises() { token_counts(self.layout.vocabulary, seen) } else { vec![] };
         self.samplers[slot].begin(sampler, counts);
+        Ok(())
+    }
+
+    /// Tells which tokens a slot may choose.
+    pub fn set_mask(&mut self, slot: SlotId, mask: Option<&[u32]>) -> Result<()> {
+        let slot = check_slot(&self.layout, slot)?;
+        check_mask(&self.layout, mask)?;
+        self.samplers[slot].mask = mask.map(<[u32]>::to_vec);
         Ok(())
     }
 

@@ -167,6 +167,10 @@ impl Backend for CpuBackend {
         self.memory_mut()?.set_sampler(slot, sampler, seen)
     }
 
+    fn set_mask(&mut self, slot: SlotId, mask: Option<&[u32]>) -> Result<()> {
+        self.memory_mut()?.set_mask(slot, mask)
+    }
+
     fn step(&mut self, id: ProgramId, table: &StepTable) -> Result<Ticket> {
         let program = self.programs.get_mut(id.0 as usize).and_then(Option::as_mut).ok_or_else(|| no_program(id))?;
         let memory = self.memory.as_mut().ok_or_else(not_allocated)?;

@@ -1,5 +1,7 @@
 //! The choice of a token from logits, as [`Sampler`] describes it. See [`ops::Sample`].
 
+use std::borrow::Cow;
+
 use super::program::{Operands, Run};
 use super::rows::Output;
 use crate::backend::Result;
@@ -13,7 +15,7 @@ type Left = Vec<(u32, f32)>;
 impl SamplerState {
     /// Begins a text. The token chosen last stays; `counts` are needed where something is penalised.
     pub(super) fn begin(&mut self, sampler: &Sampler, counts: Vec<u32>) {
-        *self = Self { sampler: sampler.clone(), counts, chosen: 0, last: self.last, finished: false, failed: false };
+        *self = Self { sampler: sampler.clone(), counts, last: self.last, ..Self::default() };
     }
 
     /// What a finished slot gives again.
@@ -23,12 +25,12 @@ impl SamplerState {
 
     /// Chooses from a row of logits, and remembers it.
     pub(super) fn choose(&mut self, logits: &[f32]) -> u32 {
-        if unusable(logits) {
+        let token = if unusable(logits) { NO_TOKEN } else { self.pick(logits) };
+        if token == NO_TOKEN {
             self.last.get_or_insert(0);
             (self.finished, self.failed) = (true, true);
             return NO_TOKEN;
         }
-        let token = self.pick(logits);
         self.last = Some(token);
         self.chosen = self.chosen.wrapping_add(1);
         if let Some(count) = self.counts.get_mut(token as usize) {
@@ -40,12 +42,38 @@ impl SamplerState {
 
     fn pick(&self, logits: &[f32]) -> u32 {
         let seed = self.sampler.seed;
-        if self.sampler.is_greedy() {
-            return if self.counts.is_empty() { argmax(logits) } else { argmax(&self.penalised(logits)) };
+        let adjusted = self.adjusted(logits);
+        if self.mask.is_some() && adjusted.iter().all(|&logit| logit == f32::NEG_INFINITY) {
+            return NO_TOKEN;
         }
-        let left = self.left(logits);
+        if self.sampler.is_greedy() {
+            return argmax(&adjusted);
+        }
+        let left = self.left(&adjusted);
         let scores = left.iter().map(|&(id, x)| x - exponential(seed, self.chosen, id).ln()).collect::<Vec<_>>();
         left.get(argmax(&scores) as usize).map_or(0, |&(id, _)| id)
+    }
+
+    /// Logits after penalties and biases; minus infinity where a token may not be chosen.
+    fn adjusted<'a>(&self, logits: &'a [f32]) -> Cow<'a, [f32]> {
+        let mut adjusted = Cow::Borrowed(logits);
+        if !self.counts.is_empty() {
+            adjusted = Cow::Owned(self.penalised(logits));
+        }
+        for &(token, bias) in &self.sampler.biases {
+            if (token as usize) < adjusted.len() {
+                adjusted.to_mut()[token as usize] += bias;
+            }
+        }
+        if let Some(mask) = &self.mask {
+            let allowed = |token: usize| mask[token / 32] >> (token % 32) & 1 == 1;
+            for (token, logit) in adjusted.to_mut().iter_mut().enumerate() {
+                if !allowed(token) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+        adjusted
     }
 
     fn penalised(&self, logits: &[f32]) -> Vec<f32> {
@@ -60,11 +88,9 @@ impl SamplerState {
         logits.iter().zip(&self.counts).map(penalise).collect()
     }
 
-    /// What may be drawn.
+    /// What may be drawn, of adjusted logits.
     fn left(&self, logits: &[f32]) -> Left {
         let Sampler { temperature, top_k, top_p, min_p, .. } = self.sampler;
-        let penalised = if self.counts.is_empty() { None } else { Some(self.penalised(logits)) };
-        let logits = penalised.as_deref().unwrap_or(logits);
         let scaled = logits.iter().map(|&logit| (logit / temperature).clamp(-FURTHEST, FURTHEST));
         let mut left: Left = (0..).zip(scaled).collect();
 
@@ -173,7 +199,7 @@ mod tests {
     fn left(sampler: Sampler, counts: &[u32], logits: &[f32]) -> Vec<u32> {
         let mut slot = SamplerState::default();
         slot.begin(&Sampler { temperature: 1.0, ..sampler }, counts.to_vec());
-        slot.left(logits).into_iter().map(|(id, _)| id).collect()
+        slot.left(&slot.adjusted(logits)).into_iter().map(|(id, _)| id).collect()
     }
 
     #[test]
@@ -197,6 +223,22 @@ mod tests {
         let sampler = Sampler { repetition: 2.0, frequency: 0.5, presence: 0.25, ..Sampler::default() };
         slot.begin(&sampler, vec![0, SEEN, 3, SEEN | 1]);
         assert_eq!(slot.penalised(&[1.0, 1.0, -1.0, 1.0]), [1.0, 0.5, -2.0 - 1.5 - 0.25, 0.5 - 0.5 - 0.25]);
+    }
+
+    #[test]
+    fn biases_are_added_and_a_mask_leaves_out() {
+        let mut slot = SamplerState::default();
+        let logits = [1.0, 2.0, 3.0, f32::NEG_INFINITY];
+        slot.begin(&Sampler { biases: vec![(0, 2.5), (2, -5.0), (9, 100.0)], ..Sampler::default() }, vec![]);
+        assert_eq!(slot.choose(&logits), 0);
+        slot.mask = Some(vec![0b0110]);
+        assert_eq!(slot.choose(&logits), 1);
+        slot.mask = Some(vec![0b1000]);
+        assert_eq!((slot.choose(&logits), slot.failed), (NO_TOKEN, true), "nothing is left");
+        slot.begin(&Sampler { temperature: 5.0, ..Sampler::default() }, vec![]);
+        assert_eq!(slot.mask, None, "until the next text");
+        slot.mask = Some(vec![0b0101]);
+        assert!((0..64).all(|_| [0, 2].contains(&slot.choose(&logits))));
     }
 
     #[test]

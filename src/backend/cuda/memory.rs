@@ -8,12 +8,14 @@ use selvedge_cuda::{Buffer, Device};
 
 use super::naming;
 use crate::backend::blocks::Blocks;
-use crate::backend::checks::{check_rows, check_slot, misuse};
+use crate::backend::checks::{check_mask, check_rows, check_slot, misuse};
 use crate::backend::state_io::{self, Extent, StateBuffer, StateIo, block_extents, page_copies};
 use crate::backend::{BlockId, Parts, Result, StepTable};
+use crate::constants::MASKED;
 use crate::graph::{KvSpec, StateId, StateKind};
 use crate::state::{
-    Addressing, KvFormat, LAST_TOKEN, PAGE_ROWS, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, token_counts,
+    Addressing, KvFormat, LAST_TOKEN, PAGE_ROWS, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, mask_words,
+    token_biases, token_counts,
 };
 
 // The kernels find rows by the same rule.
@@ -52,6 +54,10 @@ pub(super) struct Memory {
     samplers: Buffer,
     /// How often each slot chose each token: `u32 [slots + 1, vocabulary]`
     counts: Buffer,
+    /// What is added to each slot's logits: `f32 [slots + 1, vocabulary]`
+    biases: Buffer,
+    /// Which tokens each slot may choose: `u32 [slots + 1, mask_words(vocabulary)]`
+    masks: Buffer,
     /// Which slots have chosen a token.
     has_token: Vec<bool>,
     blocks: Blocks<Buffer>,
@@ -78,7 +84,10 @@ impl Memory {
         let pages = device.allocate(slots * layout.pages_per_slot() * size_of::<u32>()).map_err(naming("pages"))?;
         let samplers = device.allocate(slots * SAMPLER_WORDS * size_of::<u32>()).map_err(naming("samplers"))?;
         let counts = slots * layout.vocabulary.max(1) * size_of::<u32>();
+        let biases = device.allocate(counts).map_err(naming("token biases"))?;
         let counts = device.allocate(counts).map_err(naming("token counts"))?;
+        let masks = slots * mask_words(layout.vocabulary.max(1)) * size_of::<u32>();
+        let masks = device.allocate(masks).map_err(naming("token masks"))?;
         Ok(Self {
             layout: layout.clone(),
             device,
@@ -87,6 +96,8 @@ impl Memory {
             page_tables: vec![vec![]; slots],
             samplers,
             counts,
+            biases,
+            masks,
             has_token: vec![false; slots],
             blocks: Blocks::default(),
         })
@@ -102,7 +113,7 @@ impl Memory {
         self.pieces
             .iter()
             .flat_map(of_piece)
-            .chain([&self.pages, &self.samplers, &self.counts])
+            .chain([&self.pages, &self.samplers, &self.counts, &self.biases, &self.masks])
             .chain(self.blocks.buffers())
     }
 
@@ -126,6 +137,16 @@ impl Memory {
         self.counts.address()
     }
 
+    /// Address of what is added to each slot's logits.
+    pub fn biases(&self) -> u64 {
+        self.biases.address()
+    }
+
+    /// Address of which tokens each slot may choose.
+    pub fn masks(&self) -> u64 {
+        self.masks.address()
+    }
+
     /// Tells how a slot chooses its tokens from now on. The token chosen last stays.
     pub fn set_sampler(&mut self, slot: SlotId, sampler: &Sampler, seen: &[u32]) -> Result<()> {
         let index = check_slot(&self.layout, slot)?;
@@ -139,7 +160,23 @@ impl Memory {
             let at = index * size_of_val(counts.as_slice());
             self.device.write(&mut self.counts, at, bytemuck::cast_slice(&counts))?;
         }
+        if !sampler.biases.is_empty() {
+            let biases = token_biases(self.layout.vocabulary, &sampler.biases);
+            let at = index * size_of_val(biases.as_slice());
+            self.device.write(&mut self.biases, at, bytemuck::cast_slice(&biases))?;
+        }
         Ok(())
+    }
+
+    /// Tells which tokens a slot may choose.
+    pub fn set_mask(&mut self, slot: SlotId, mask: Option<&[u32]>) -> Result<()> {
+        let index = check_slot(&self.layout, slot)?;
+        check_mask(&self.layout, mask)?;
+        if let Some(mask) = mask {
+            self.device.write(&mut self.masks, index * size_of_val(mask), bytemuck::cast_slice(mask))?;
+        }
+        let at = (index * SAMPLER_WORDS + MASKED as usize) * size_of::<u32>();
+        Ok(self.device.write(&mut self.samplers, at, bytemuck::bytes_of(&u32::from(mask.is_some())))?)
     }
 
     /// The pools of a KV state.

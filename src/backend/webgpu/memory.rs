@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use super::gpu::Gpu;
 use crate::backend::blocks::Blocks;
-use crate::backend::checks::{check_slot, misuse};
+use crate::backend::checks::{check_mask, check_slot, misuse};
 use crate::backend::state_io::{self, Extent, StateBuffer, StateIo, block_extents, page_copies, page_extents};
 use crate::backend::{BackendError, BlockId, Parts, Result};
+use crate::constants::MASKED;
 use crate::graph::{StateId, StateKind};
-use crate::state::{LAST_TOKEN, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, token_counts};
+use crate::state::{
+    LAST_TOKEN, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, mask_words, token_biases, token_counts,
+};
 
 /// One state of all slots.
 pub(super) enum SlotBuffers {
@@ -35,6 +38,10 @@ pub(super) struct Memory {
     pub samplers: wgpu::Buffer,
     /// How often each slot chose each token: `u32 [slots + 1, vocabulary]`
     pub counts: wgpu::Buffer,
+    /// What is added to each slot's logits: `f32 [slots + 1, vocabulary]`
+    pub biases: wgpu::Buffer,
+    /// Which tokens each slot may choose: `u32 [slots + 1, mask_words(vocabulary)]`
+    pub masks: wgpu::Buffer,
     /// As large as the largest state of one slot but KV, and as the rows of a page: WebGPU copies nothing within one
     /// buffer.
     detour: wgpu::Buffer,
@@ -76,6 +83,8 @@ impl Memory {
             has_token: vec![false; slots],
             samplers: gpu.storage("samplers", (slots * SAMPLER_WORDS * 4) as u64)?,
             counts: gpu.storage("token counts", (slots * layout.vocabulary * 4) as u64)?,
+            biases: gpu.storage("token biases", (slots * layout.vocabulary * 4) as u64)?,
+            masks: gpu.storage("token masks", (slots * mask_words(layout.vocabulary) * 4) as u64)?,
             detour: gpu.storage("detour", largest.max(page) as u64)?,
             blocks: Blocks::default(),
         })
@@ -133,7 +142,23 @@ impl Memory {
             let at = u64::from(slot.0) * (self.layout.vocabulary * 4) as u64;
             gpu.queue.write_buffer(&self.counts, at, bytemuck::cast_slice(&counts));
         }
+        if !sampler.biases.is_empty() {
+            let biases = token_biases(self.layout.vocabulary, &sampler.biases);
+            let at = u64::from(slot.0) * (self.layout.vocabulary * 4) as u64;
+            gpu.queue.write_buffer(&self.biases, at, bytemuck::cast_slice(&biases));
+        }
         gpu.check("setting a slot's sampler")
+    }
+
+    /// Tells which tokens a slot may choose.
+    pub fn set_mask(&self, gpu: &Gpu, slot: SlotId, mask: Option<&[u32]>) -> Result<()> {
+        let index = check_slot(&self.layout, slot)?;
+        check_mask(&self.layout, mask)?;
+        if let Some(mask) = mask {
+            gpu.queue.write_buffer(&self.masks, (index * size_of_val(mask)) as u64, bytemuck::cast_slice(mask));
+        }
+        self.write_sampler(gpu, slot, MASKED as usize, &[u32::from(mask.is_some())]);
+        gpu.check("setting a slot's mask")
     }
 
     /// Copies a slot's rings and states into a block.

@@ -179,6 +179,10 @@ impl Backend for WebGpuBackend {
         self.memory()?.set_sampler(&self.gpu, slot, sampler, seen)
     }
 
+    fn set_mask(&mut self, slot: SlotId, mask: Option<&[u32]>) -> Result<()> {
+        self.memory()?.set_mask(&self.gpu, slot, mask)
+    }
+
     fn step(&mut self, id: ProgramId, table: &StepTable) -> Result<Ticket> {
         let program = self.program(id)?;
         program.check(table)?;

@@ -17,7 +17,7 @@ use crate::graph::{
     ExpertChoice, Function, Graph, GraphBuilder, KvSpec, NormKind, Part, Rotary, Routing, RowBlock, Rows, SourceBlock,
     StateKind, ValueId, WeightClass, WeightDesc, WeightFormat, WeightId, WeightRecipe,
 };
-use crate::state::{KvFormat, Sampler, SlotId, StateLayout};
+use crate::state::{KvFormat, Sampler, SlotId, StateLayout, mask_words};
 
 /// Largest difference allowed, relative to the largest number of a value (at least 1).
 const TOLERANCE: f32 = 2e-3;
@@ -297,6 +297,7 @@ async fn exercise(
         top_p: 0.95,
         min_p: 0.01,
         repetition: 1.2,
+        biases: vec![(2, 0.5), (11, -1.0)],
         seed: 1,
         ..Default::default()
     };
@@ -310,6 +311,8 @@ async fn exercise(
         let step = Step { spans: vec![Span { slot, first, tokens, outputs: Outputs::Last }] };
         let table = StepTable::new(&step, &layout).map_err(|e| BackendError::Misuse(e.to_string()))?;
         backend.set_sampler(slot, &sampler, &[3, 5, 8])?;
+        // Three of four tokens.
+        backend.set_mask(slot, Some(&vec![0x7777_7777; mask_words(VOCABULARY)]))?;
         let ticket = backend.step(program, &table)?;
         // As a number, another token is far off.
         let tokens = backend.sampled(ticket).await?;

@@ -3,9 +3,13 @@
 //! The end of a message is found by asking the template: as many tokens as a prompt has in common with one that ends
 //! there. So it does not matter how a template writes messages, or what its generation prompt is.
 
-use super::super::prompt_cache::{CheckpointKind, KnownText, KnownTexts, Mark, common};
+use super::super::prompt_cache::{KnownText, KnownTexts, Mark, common};
 use super::ChatRequest;
+use crate::state::CheckpointKind;
 use crate::text::{ChatMessage, ChatTemplate, Tokenizer};
+
+/// Most messages of a prompt, the last ones, whose ends are looked for: each costs a rendering.
+const MOST_MARKS: usize = 8;
 
 /// Fewest tokens of a system prompt for which a checkpoint of its own is made.
 const SHORTEST_OPENING: usize = 16;
@@ -32,7 +36,7 @@ impl Prompts<'_> {
         self.in_common(prompt, &other).map_or(0, |(_, tokens)| tokens)
     }
 
-    /// Marks behind the first `cached` tokens of a prompt: the end of its opening, and the ends of the messages of
+    /// Marks behind the first `cached` tokens of a prompt: the end of its opening, and the ends of the last messages of
     /// users and tools. Their places become cuts of the text.
     pub fn marks(&self, prompt: &mut KnownText, opening: usize, cached: usize) -> Vec<Mark> {
         let mut marks = vec![];
@@ -46,7 +50,7 @@ impl Prompts<'_> {
             }
             // Templates that refuse a part of a conversation, or write it in another way, get no mark.
             let Some((bytes, length)) = self.in_common(prompt, &self.messages[..end]) else { continue };
-            if length <= cached.max(opening) {
+            if length <= cached.max(opening) || marks.len() > MOST_MARKS {
                 break;
             }
             if let Some(bytes) = bytes {

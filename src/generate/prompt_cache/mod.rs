@@ -14,8 +14,10 @@ mod reuse;
 mod texts;
 mod trie;
 
+use std::collections::VecDeque;
+
 use crate::runtime::{Cancel, Engine, EngineError, StateCheckpoint};
-use crate::state::{SavedCheckpoint, Snapshot};
+use crate::state::{CheckpointKind, SavedCheckpoint, Snapshot};
 
 use super::Session;
 use cold::Cold;
@@ -23,8 +25,8 @@ use trie::{NodeId, Trie};
 
 #[cfg(feature = "native")]
 pub use cold::FolderStore;
-pub use cold::{MemoryStore, StateStore, StoreError, StoredState};
-pub use policy::{CheckpointKind, Mark};
+pub use cold::{MemoryStore, StateStore, StoreError, StoreOptions, StoredState};
+pub use policy::Mark;
 pub(super) use reuse::Last;
 pub use reuse::{Missed, Reuse};
 pub(super) use texts::{KnownText, KnownTexts};
@@ -39,14 +41,15 @@ const FEWEST: u64 = 3;
 /// Checkpoints that are kept however small they are.
 const MOST: u64 = 512;
 
+/// Conversations whose ends are dropped when nothing else is left to drop: those with the last turns.
+const MOST_TAILS: usize = 8;
+
 #[derive(Debug)]
 struct Entry {
     checkpoint: StateCheckpoint,
     kind: CheckpointKind,
     /// The turn in which it was used last.
     used: u64,
-    /// Never dropped, until its owner says so.
-    pinned: bool,
 }
 
 /// Counts of a prompt cache since it was made.
@@ -72,8 +75,12 @@ pub struct PromptCache {
     bytes: u64,
     turn: u64,
     counts: CacheCounts,
-    /// What the device said when it had no room for a block.
-    no_room: Option<String>,
+    /// The ends of conversations by their numbers, that of the last turn behind.
+    tails: VecDeque<(u64, StateCheckpoint)>,
+    /// The device had no room for a checkpoint, and that was told.
+    no_room: bool,
+    /// What went wrong since it was asked last.
+    notices: Vec<String>,
     /// Checkpoints that outlive the device and the process.
     cold: Option<Cold>,
 }
@@ -88,30 +95,41 @@ impl PromptCache {
     /// A cache whose checkpoints take at most `bytes` beside the pages that they share, but for three that every
     /// conversation needs; with 0 bytes nothing is kept.
     pub fn new(bytes: u64) -> Self {
-        Self { trie: Trie::default(), bytes, turn: 0, counts: CacheCounts::default(), no_room: None, cold: None }
+        Self {
+            trie: Trie::default(),
+            bytes,
+            turn: 0,
+            counts: CacheCounts::default(),
+            tails: VecDeque::new(),
+            no_room: false,
+            notices: vec![],
+            cold: None,
+        }
     }
 
-    /// Keeps all checkpoints in a store too, in at most `limit` bytes, and finds those there that earlier runs of the
+    /// Keeps all checkpoints in a store too, and finds those there that earlier runs of the
     /// same model left. Gives the texts of those, the newest last.
     pub(super) async fn keep_in(
         &mut self,
         engine: &Engine,
         store: Box<dyn StateStore>,
-        limit: u64,
+        options: StoreOptions,
     ) -> Result<Vec<KnownText>, StoreError> {
-        let (cold, texts) = Cold::open(store, limit, engine).await?;
+        let (cold, texts) = Cold::open(store, options, engine).await?;
         self.cold = Some(cold);
         Ok(texts.iter().filter_map(|(text, tokens)| KnownText::from_snapshot(text, tokens)).collect())
     }
 
-    /// What went wrong with the store since this was asked last: sentences without a full stop.
+    /// What went wrong since this was asked last, with the store or for want of memory: sentences without a full stop.
     pub fn take_notices(&mut self) -> Vec<String> {
-        self.cold.as_mut().map_or(vec![], Cold::take_notices)
+        let mut notices = std::mem::take(&mut self.notices);
+        notices.extend(self.cold.as_mut().map_or(vec![], Cold::take_notices));
+        notices
     }
 
-    /// Files of the store, and bytes of all of them.
-    pub fn stored(&self) -> (usize, u64) {
-        self.cold.as_ref().map_or((0, 0), Cold::size)
+    /// Files of the store, and bytes of all of them; `None` without a store.
+    pub fn stored(&self) -> Option<(usize, u64)> {
+        self.cold.as_ref().map(Cold::size)
     }
 
     /// Writes the checkpoints of a text to the store, if there is one; the deepest with `known`, the text of its tokens.
@@ -127,7 +145,7 @@ impl PromptCache {
             let Some(entry) = self.trie.entry(id).filter(|entry| engine.holds(entry.checkpoint)) else { continue };
             let last = entries.peek().is_none() && known.tokens.starts_with(&tokens[..depth]);
             let text = last.then(|| (known.to_snapshot(), known.tokens.as_slice()));
-            cold.keep(engine, &tokens[..depth], entry.checkpoint, text).await?;
+            cold.keep(engine, &tokens[..depth], (entry.checkpoint, entry.kind), text).await?;
         }
         Ok(())
     }
@@ -142,15 +160,16 @@ impl PromptCache {
         }
         let session = match Session::restore(engine, &snapshot) {
             Ok((session, _)) => session,
-            Err(error @ EngineError::NoSlot(_)) => return Err(error),
             // The text is read again.
-            Err(error) => {
+            Err(EngineError::Snapshot(error)) => {
                 cold.cannot_restore(&snapshot.tokens, &error.to_string()).await;
                 return Ok(None);
             }
+            Err(EngineError::Pages(_) | EngineError::ContextFull { .. }) => return Ok(None),
+            Err(error) => return Err(error),
         };
         self.counts.stored_tokens += snapshot.read as u64;
-        match self.keep(engine, &session, CheckpointKind::Message) {
+        match self.keep(engine, &session, snapshot.kind) {
             Ok(()) => Ok(Some(session)),
             Err(error) => {
                 session.close(engine)?;
@@ -170,11 +189,6 @@ impl PromptCache {
         (count, count as u64 * engine.layout().block_bytes())
     }
 
-    /// The device's words, when it had no room for a checkpoint.
-    pub fn no_room(&self) -> Option<&str> {
-        self.no_room.as_deref()
-    }
-
     /// Depths of a text at which there are checkpoints, ascending.
     pub(super) fn depths(&self, engine: &Engine, tokens: &[u32]) -> Vec<usize> {
         let held = |id| self.trie.entry(id).is_some_and(|entry| engine.holds(entry.checkpoint));
@@ -184,6 +198,12 @@ impl PromptCache {
     /// Tokens of a text that need not be read: at most all but one, as a reply comes from the last token's row.
     pub fn cached(&self, engine: &Engine, tokens: &[u32]) -> usize {
         self.find(engine, tokens.get(..tokens.len().saturating_sub(1)).unwrap_or_default()).map_or(0, |found| found.0)
+    }
+
+    /// Tokens of a text that are remembered, on the device or in the store.
+    pub(super) fn remembered(&self, engine: &Engine, tokens: &[u32]) -> usize {
+        let stored = self.cold.as_ref().map_or(0, |cold| cold.depth(tokens));
+        self.find(engine, tokens).map_or(0, |found| found.0).max(stored)
     }
 
     /// The deepest checkpoint on the way of a text, and its depth.
@@ -205,18 +225,10 @@ impl PromptCache {
         marks: &[Mark],
         cancel: &Cancel,
     ) -> Result<(Session, usize), EngineError> {
-        engine.check_length(prompt.len())?;
-        let known = self.cold.as_ref().map_or(0, |cold| cold.depth(&prompt[..prompt.len().saturating_sub(1)]));
-        engine.check_text(&prompt[self.cached(engine, prompt).max(known)..])?;
-        self.turn += 1;
-        self.forget_dropped(engine);
-        let mut session = match self.load(engine, &prompt[..prompt.len() - 1]).await? {
-            Some(session) => session,
-            None => Session::open(engine)?,
-        };
-        let read = self.read(engine, &mut session, prompt, marks, cancel).await;
-        match read {
-            Ok(cached) => Ok((session, cached)),
+        let (mut session, stops) = self.enter(engine, prompt, marks).await?;
+        let cached = session.tokens().len();
+        match self.read(engine, &mut session, prompt, &stops, cancel).await {
+            Ok(()) => Ok((session, cached)),
             Err(error) => {
                 session.close(engine)?;
                 Err(error)
@@ -224,35 +236,60 @@ impl PromptCache {
         }
     }
 
+    /// Opens a sequence that remembers the beginning of a prompt as far as it is kept, on the device or in the store. Gives
+    /// it with the places at which the reading of the rest stops for checkpoints.
+    ///
+    /// What is refused changes nothing.
+    pub(super) async fn enter(
+        &mut self,
+        engine: &mut Engine,
+        prompt: &[u32],
+        marks: &[Mark],
+    ) -> Result<(Session, Vec<Mark>), EngineError> {
+        engine.check_length(prompt.len())?;
+        let known = self.cold.as_ref().map_or(0, |cold| cold.depth(&prompt[..prompt.len().saturating_sub(1)]));
+        engine.check_text(&prompt[self.cached(engine, prompt).max(known)..])?;
+        self.turn += 1;
+        self.forget_dropped(engine);
+        let beginning = &prompt[..prompt.len() - 1];
+        let mut session = match self.load(engine, beginning).await? {
+            Some(session) => session,
+            None => Session::open(engine)?,
+        };
+        if let Some((depth, id, checkpoint)) = self.find(engine, beginning)
+            && depth > session.tokens().len()
+        {
+            if let Err(error) = session.resume(engine, checkpoint, &prompt[..depth]) {
+                session.close(engine)?;
+                return Err(error);
+            }
+            if let Some(entry) = self.trie.entry_mut(id) {
+                entry.used = self.turn;
+            }
+        }
+        let cached = session.tokens().len();
+        self.counts.prompt_tokens += prompt.len() as u64;
+        self.counts.cached_tokens += cached as u64;
+        let matched = self.trie.walk(prompt).matched;
+        let stops = policy::stops(prompt.len(), cached, matched, marks, policy::stride(engine.layout()));
+        Ok((session, stops))
+    }
+
     async fn read(
         &mut self,
         engine: &mut Engine,
         session: &mut Session,
         prompt: &[u32],
-        marks: &[Mark],
+        stops: &[Mark],
         cancel: &Cancel,
-    ) -> Result<usize, EngineError> {
-        let loaded = session.length(engine)?;
-        let cached = match self.find(engine, &prompt[..prompt.len() - 1]) {
-            Some((depth, id, checkpoint)) if depth > loaded => {
-                session.resume(engine, checkpoint, &prompt[..depth])?;
-                if let Some(entry) = self.trie.entry_mut(id) {
-                    entry.used = self.turn;
-                }
-                depth
-            }
-            _ => loaded,
-        };
-        self.counts.prompt_tokens += prompt.len() as u64;
-        self.counts.cached_tokens += cached as u64;
-        let matched = self.trie.walk(prompt).matched;
-        for mark in policy::stops(prompt.len(), cached, matched, marks, policy::stride(engine.layout())) {
+    ) -> Result<(), EngineError> {
+        for mark in stops {
             if !session.read(engine, &prompt[..mark.length], cancel).await? {
                 break;
             }
             self.keep(engine, session, mark.kind)?;
         }
-        Ok(cached)
+        Ok(())
     }
 
     /// Makes a checkpoint of what a sequence has read. Nothing happens where there is one, or no room for one.
@@ -272,7 +309,7 @@ impl PromptCache {
         self.drop_down_to(engine, self.most(engine) - 1);
         let Some(checkpoint) = self.checkpoint(engine, session)? else { return Ok(()) };
         self.counts.made += 1;
-        self.trie.insert(tokens, || Entry { checkpoint, kind, used: turn, pinned: false });
+        self.trie.insert(tokens, || Entry { checkpoint, kind, used: turn });
         self.rank(engine);
         Ok(())
     }
@@ -283,8 +320,11 @@ impl PromptCache {
             match engine.checkpoint(session.slot()) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
                 Err(error) if error.lacks_memory() => {
-                    self.no_room = Some(error.to_string());
                     if !self.drop_least(engine) {
+                        if !std::mem::replace(&mut self.no_room, true) {
+                            let what = "texts are read again that might have been remembered";
+                            self.notices.push(format!("{error}: {what}"));
+                        }
                         return Ok(None);
                     }
                 }
@@ -295,15 +335,16 @@ impl PromptCache {
 
     /// Copies a text out as far as it is kept, with all checkpoints on its way; `None` where nothing of it is.
     pub(super) async fn snapshot(&self, engine: &mut Engine, tokens: &[u32]) -> Result<Option<Snapshot>, EngineError> {
-        let Some((depth, _, deepest)) = self.find(engine, tokens) else { return Ok(None) };
+        let Some((depth, id, deepest)) = self.find(engine, tokens) else { return Ok(None) };
         let state = engine.read_checkpoint(deepest, 0).await?;
-        let mut snapshot = engine.snapshot_of(state, &tokens[..depth]);
+        let kind = self.trie.entry(id).map_or_else(CheckpointKind::default, |entry| entry.kind);
+        let mut snapshot = Snapshot { kind, ..engine.snapshot_of(state, &tokens[..depth]) };
         for (depth, id) in self.trie.walk(&tokens[..depth - 1]).entries {
             let Some(entry) = self.trie.entry(id).filter(|entry| engine.holds(entry.checkpoint)) else { continue };
             let mut tensors = engine.read_checkpoint(entry.checkpoint, depth).await?.tensors;
             // The keys and values of global attention are rows of the whole text's.
             tensors.retain(|tensor| tensor.shape.first() != Some(&0));
-            snapshot.checkpoints.push(SavedCheckpoint { read: depth, tensors });
+            snapshot.checkpoints.push(SavedCheckpoint { read: depth, kind: entry.kind, tensors });
         }
         Ok(Some(snapshot))
     }
@@ -312,11 +353,11 @@ impl PromptCache {
     pub fn restore(&mut self, engine: &mut Engine, snapshot: &Snapshot) -> Result<Option<String>, EngineError> {
         let (mut session, notice) = Session::restore(engine, snapshot)?;
         self.turn += 1;
-        let mut kept = self.keep(engine, &session, CheckpointKind::Reply);
+        let mut kept = self.keep(engine, &session, snapshot.kind);
         for saved in snapshot.checkpoints.iter().rev() {
             kept = kept.and_then(|()| {
                 session.restore_earlier(engine, saved)?;
-                self.keep(engine, &session, CheckpointKind::Message)
+                self.keep(engine, &session, saved.kind)
             });
         }
         session.close(engine)?;
@@ -336,15 +377,16 @@ impl PromptCache {
         session.rewind_from(engine, length, kept.map(|(depth, _, checkpoint)| (depth, checkpoint))).await
     }
 
-    /// Keeps the deepest checkpoint of a text, or lets it go: a pinned one is dropped for nothing. False where there is
-    /// none.
-    pub fn pin(&mut self, engine: &mut Engine, tokens: &[u32], pinned: bool) -> bool {
-        let Some(entry) = self.find(engine, tokens).and_then(|(_, id, _)| self.trie.entry_mut(id)) else {
-            return false;
-        };
-        entry.pinned = pinned;
+    /// Says how far a conversation has come: its last checkpoint is dropped when nothing else is left, as long as it is
+    /// one of the eight conversations with the last turns. `conversation` is any number that no other one has.
+    pub fn set_tail(&mut self, engine: &mut Engine, conversation: u64, tokens: &[u32]) {
+        self.tails.retain(|(other, _)| *other != conversation);
+        let found = self.find(engine, tokens);
+        self.tails.extend(found.map(|(_, _, checkpoint)| (conversation, checkpoint)));
+        if self.tails.len() > MOST_TAILS {
+            self.tails.pop_front();
+        }
         self.rank(engine);
-        true
     }
 
     /// Changes the bytes that checkpoints may take; those that are too many are dropped.
@@ -354,6 +396,15 @@ impl PromptCache {
             self.clear(engine);
         }
         self.drop_down_to(engine, self.most(engine));
+    }
+
+    /// Drops the checkpoints of a text behind its first `depth` tokens.
+    pub(super) fn forget(&mut self, engine: &mut Engine, tokens: &[u32], depth: usize) {
+        for (_, id) in self.trie.walk(tokens).entries.into_iter().filter(|(at, _)| *at > depth) {
+            if let Some(entry) = self.trie.remove(id) {
+                engine.discard(entry.checkpoint);
+            }
+        }
     }
 
     /// Drops every checkpoint.
@@ -376,10 +427,10 @@ impl PromptCache {
         (self.bytes / engine.layout().block_bytes().max(1)).clamp(FEWEST, MOST)
     }
 
-    /// Drops the checkpoint of least worth; false where all are pinned.
+    /// Drops the checkpoint of least worth; false where there is none.
     fn drop_least(&mut self, engine: &mut Engine) -> bool {
-        let least = self.worths(engine).into_iter().filter_map(|(id, worth)| Some((id, worth?)));
-        let Some((id, _)) = least.min_by(|(_, a), (_, b)| a.total_cmp(b)) else { return false };
+        let least = self.worths(engine).into_iter().min_by(|(_, a), (_, b)| a.total_cmp(b));
+        let Some((id, _)) = least else { return false };
         if let Some(entry) = self.trie.remove(id) {
             engine.discard(entry.checkpoint);
             self.counts.dropped += 1;
@@ -391,14 +442,14 @@ impl PromptCache {
     fn rank(&mut self, engine: &mut Engine) {
         for (id, worth) in self.worths(engine) {
             if let Some(entry) = self.trie.entry(id) {
-                engine.set_worth(entry.checkpoint, worth);
+                engine.set_worth(entry.checkpoint, Some(worth));
             }
         }
     }
 
-    /// Worth of every checkpoint; `None` for those that are pinned. The newest system prompt and the newest end are
-    /// worth more than all others.
-    fn worths(&self, engine: &Engine) -> Vec<(NodeId, Option<f64>)> {
+    /// Worth of every checkpoint. The newest system prompt and the newest end are worth more than all others, and then
+    /// the ends of conversations.
+    fn worths(&self, engine: &Engine) -> Vec<(NodeId, f64)> {
         let bytes = engine.layout().block_bytes();
         let newest = |system: bool| {
             let of_kind = self.trie.entries().filter(|(.., entry)| (entry.kind == CheckpointKind::System) == system);
@@ -407,8 +458,14 @@ impl PromptCache {
         let spared = [newest(true), newest(false)];
         let worth = |(_, saved, id, entry): (usize, usize, NodeId, &Entry)| {
             let worth = policy::score(entry.kind, self.trie.is_end(id), saved, bytes, self.turn - entry.used);
-            let worth = if spared.contains(&Some(id)) { f64::MAX } else { worth };
-            (id, (!entry.pinned).then_some(worth))
+            let tail = self.tails.iter().any(|(_, checkpoint)| *checkpoint == entry.checkpoint);
+            let worth = match () {
+                () if spared.contains(&Some(id)) => f64::MAX,
+                // Those used last go last.
+                () if tail => f64::MAX / 2.0 / (1 + self.turn - entry.used) as f64,
+                () => worth,
+            };
+            (id, worth)
         };
         self.trie.entries().map(worth).collect()
     }

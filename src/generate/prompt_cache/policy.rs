@@ -1,39 +1,22 @@
 //! Where checkpoints are made, and which of them go first.
 
 use crate::runtime::PREFILL_ROWS;
-use crate::state::StateLayout;
+use crate::state::{CheckpointKind, StateLayout};
 
-/// Kind of a checkpoint: the reason why it was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CheckpointKind {
-    /// The end of the system prompt and the tools, with which other conversations begin too.
-    System,
-    /// The end of a message, before the generation prompt.
-    Message,
-    /// The end of a reply.
-    Reply,
-    /// The place at which a prompt left what was known.
-    Branch,
-    /// A place within a long prompt.
-    Stride,
-}
-
-impl CheckpointKind {
-    /// Worth of one token that need not be read again. A system prompt is followed by every conversation, the end of a
-    /// text by its next turn, a place within it by an edit only.
-    fn weight(self, ends_text: bool) -> f64 {
-        match self {
-            Self::System => 16.0,
-            _ if ends_text => 8.0,
-            Self::Branch | Self::Message => 2.0,
-            Self::Reply | Self::Stride => 1.0,
-        }
+/// Worth of one token that need not be read again. A system prompt is followed by every conversation, the end of a text
+/// by its next turn, a place within it by an edit only.
+fn weight(kind: CheckpointKind, ends_text: bool) -> f64 {
+    match kind {
+        CheckpointKind::System => 16.0,
+        _ if ends_text => 8.0,
+        CheckpointKind::Branch | CheckpointKind::Message => 2.0,
+        CheckpointKind::Reply | CheckpointKind::Stride => 1.0,
     }
 }
 
 /// Score of a checkpoint: tokens that it saves, for each byte, by how long ago it was used, in turns.
 pub(super) fn score(kind: CheckpointKind, ends_text: bool, tokens_saved: usize, bytes: u64, age: u64) -> f64 {
-    kind.weight(ends_text) * tokens_saved as f64 / (bytes.max(1) as f64) / (age as f64 + 1.0)
+    weight(kind, ends_text) * tokens_saved as f64 / (bytes.max(1) as f64) / (age as f64 + 1.0)
 }
 
 /// Tokens between two checkpoints of a long prompt: as many as have keys and values of a block's size, so that the

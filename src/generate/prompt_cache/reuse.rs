@@ -95,9 +95,16 @@ pub(in crate::generate) struct Last {
     pub prompt: usize,
     /// The reply had thinking.
     pub thought: bool,
+    /// The conversation's number, where it is known.
+    pub conversation: Option<u64>,
 }
 
 impl Last {
+    /// Whether a conversation may be the one of this turn.
+    pub fn is_of(&self, conversation: Option<u64>) -> bool {
+        self.conversation.is_none() || self.conversation == conversation
+    }
+
     /// Why `cached` tokens of a prompt are reused and not all that this turn left; `None` where they are, and where the
     /// prompt begins a new conversation.
     pub fn missed(&self, prompt: &[u32], cached: usize, begins: bool) -> Option<Missed> {

@@ -76,11 +76,12 @@ impl KnownText {
             }
             match (known.get(at), prompt.get(of_prompt)) {
                 (Some(a), Some(b)) if a == b => (at, of_prompt) = (at + 1, of_prompt + 1),
-                (Some(_), _) => match self.space_around_reply(at) {
+                (Some(_), Some(_)) => match self.space_around_reply(at) {
                     0 => return cut,
                     space => at += space,
                 },
-                (None, _) => return cut,
+                // Where a prompt ends, its reply is still to come: one of white space alone is none of it.
+                _ => return cut,
             }
         }
     }
@@ -183,6 +184,10 @@ mod tests {
         ] {
             assert_eq!(text.follow(prompt), wanted, "{prompt}");
         }
+        let mut blank = known(&[("<u>a b<a>", &[1]), ("  ", &[2, 3])]);
+        blank.replies = vec![(9, 11)];
+        assert_eq!(blank.follow("<u>a b<a>"), Some((0, 9)), "the same question again");
+        assert_eq!(blank.follow("<u>a b<a><e>"), Some((1, 9)), "the reply as a message, without its white space");
     }
 
     #[test]

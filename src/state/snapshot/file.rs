@@ -10,8 +10,9 @@
 //! | `sampler.counts` | U32 `[seen, 2]` | token and count, of those with a count; only where something is penalised |
 //! | `sampler.vocabulary` | U32 `[1]` | tokens that are counted; likewise |
 //! | `state.NAME` | F32, keys and values kept in f16: F16 | one tensor of the memory, its shape as in [`StateTensor`] |
+//! | `state.NAME`, `state.NAME.scales` | I8, F32 | a recurrent state whose file is rounded: a scale a row of the last axis |
 //! | `state.NAME.positions` | U32 `[runs, 2]` | first position and rows of each run; keys and values only |
-//! | `checkpoints.I.NAME`, `checkpoints.I.NAME.positions` | as `state.NAME` | of the checkpoint of that number |
+//! | `checkpoints.I.NAME`, its positions and scales | as `state.NAME` | of the checkpoint of that number |
 //!
 //! The checksum is the XXH3 (128 bits) of the whole file with 32 zeros in its own place. Nothing is compressed:
 //! f16 keys and f32 states of trained models are nearly random in all but their exponents (`docs/state.md`).
@@ -24,16 +25,22 @@ use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, SavedCheckpoint, Snapshot, SnapshotBytes, SnapshotError, SnapshotText};
+use super::{
+    CheckpointKind, Fingerprint, SavedCheckpoint, Snapshot, SnapshotBytes, SnapshotError, SnapshotText, rounded,
+};
 use crate::hash::{Hash, Hasher};
 use crate::state::{KvFormat, SAMPLER_WORDS, SamplerState, SlotState, StateTensor};
 
 /// Version of the layout that this program writes, and the only one that it reads.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// The metadata's entry.
 const ENTRY: &str = "selvedge_state";
 /// In front of the checksum's digits, as the header holds them: JSON within a JSON string.
 const BEFORE_CHECKSUM: &[u8] = br#"\"checksum\":\""#;
+/// End of the names of convolution columns.
+const CONV: &str = ".conv";
+/// Arrays that belong to a tensor: the ends of their names.
+const BESIDE: [&str; 2] = [".positions", ".scales"];
 /// Digits of the checksum.
 const DIGITS: usize = 32;
 /// Most checkpoints of a file.
@@ -58,8 +65,10 @@ pub(super) struct Head {
     pub first: usize,
     /// A token was chosen in the slot.
     has_token: bool,
-    /// Tokens read at each checkpoint.
-    checkpoints: Vec<usize>,
+    pub kind: CheckpointKind,
+    rounded: bool,
+    /// Tokens read at each checkpoint, and its kind.
+    checkpoints: Vec<(usize, CheckpointKind)>,
     pub text: Option<SnapshotText>,
     note: Option<String>,
 }
@@ -86,7 +95,9 @@ impl Snapshot {
             read: self.read,
             first: self.first,
             has_token: self.state.sampler.last.is_some(),
-            checkpoints: self.checkpoints.iter().map(|checkpoint| checkpoint.read).collect(),
+            kind: self.kind,
+            rounded: self.rounded,
+            checkpoints: self.checkpoints.iter().map(|checkpoint| (checkpoint.read, checkpoint.kind)).collect(),
             text: self.text.clone(),
             note: self.note.clone(),
         };
@@ -121,10 +132,10 @@ impl Snapshot {
             return Err(inconsistent(format!("{} tokens read, and its rows begin at {}", head.read, head.first)));
         }
         let places = &head.checkpoints;
-        if places.len() > MOST_CHECKPOINTS || !places.is_sorted_by(|a, b| a < b) {
+        if places.len() > MOST_CHECKPOINTS || !places.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(inconsistent("its checkpoints do not ascend".into()));
         }
-        if places.first() == Some(&0) || places.last().is_some_and(|&last| last >= head.read) {
+        if places.iter().any(|&(read, _)| read == 0 || read >= head.read) {
             return Err(inconsistent("a checkpoint does not lie within the tokens read".into()));
         }
         if text_hash(bytemuck::cast_slice(&tokens), head.text.as_ref()) != head.text_hash {
@@ -135,11 +146,10 @@ impl Snapshot {
         if !head.has_token {
             state.sampler.last = None;
         }
-        let checkpoints = head
-            .checkpoints
-            .iter()
-            .enumerate()
-            .map(|(i, &read)| Ok(SavedCheckpoint { read, tensors: tensors(&file, &format!("checkpoints.{i}."))? }));
+        let checkpoints = head.checkpoints.iter().enumerate().map(|(i, &(read, kind))| {
+            let tensors = tensors(&file, &format!("checkpoints.{i}."))?;
+            Ok(SavedCheckpoint { read, kind, tensors })
+        });
         Ok(Self {
             checkpoints: checkpoints.collect::<Result<_>>()?,
             fingerprint: head.fingerprint,
@@ -149,6 +159,8 @@ impl Snapshot {
             read: head.read,
             first: head.first,
             state,
+            kind: head.kind,
+            rounded: head.rounded,
             text: head.text,
             note: head.note,
         })
@@ -163,7 +175,7 @@ impl Snapshot {
                 name if name.starts_with("checkpoints.") => &mut bytes.checkpoints,
                 name if !name.starts_with("state.") => &mut bytes.other,
                 name if name.ends_with(".positions") || name.ends_with(".k") || name.ends_with(".v") => &mut bytes.kv,
-                name if name.ends_with(".conv") => &mut bytes.conv,
+                name if name.ends_with(CONV) => &mut bytes.conv,
                 _ => &mut bytes.recurrent,
             };
             *kind += size;
@@ -198,6 +210,16 @@ impl Snapshot {
             let name = format!("{prefix}{}", tensor.name);
             let is_kv = !tensor.positions.is_empty() || is_kv(&tensor.name);
             let (dtype, bytes) = match self.kv_format {
+                _ if self.rounded && is_recurrent(&tensor.name) => {
+                    let (codes, scales) = rounded::encode(tensor);
+                    arrays.push(Array {
+                        name: format!("{name}.scales"),
+                        dtype: Dtype::F32,
+                        shape: vec![scales.len()],
+                        bytes: Cow::Owned(bytemuck::cast_slice(&scales).to_vec()),
+                    });
+                    (Dtype::I8, Cow::Owned(bytemuck::cast_slice(&codes).to_vec()))
+                }
                 KvFormat::F16 if is_kv => {
                     let halves: Vec<f16> = tensor.data.iter().map(|&x| f16::from_f32(x)).collect();
                     (Dtype::F16, Cow::Owned(bytemuck::cast_slice(&halves).to_vec()))
@@ -234,6 +256,10 @@ fn inconsistent(what: String) -> SnapshotError {
 
 fn is_kv(name: &str) -> bool {
     name.ends_with(".k") || name.ends_with(".v")
+}
+
+fn is_recurrent(name: &str) -> bool {
+    !is_kv(name) && !name.ends_with(CONV)
 }
 
 /// Reads the entry in a file's metadata, and checks its version.
@@ -340,8 +366,8 @@ fn sampler(file: &SafeTensors<'_>) -> Result<SamplerState> {
 
 /// The tensors whose names begin with `prefix`, in the order of their names.
 fn tensors(file: &SafeTensors<'_>, prefix: &str) -> Result<Vec<StateTensor>> {
-    let mut names: Vec<&str> =
-        file.names().into_iter().filter(|name| name.starts_with(prefix) && !name.ends_with(".positions")).collect();
+    let mut names: Vec<&str> = file.names().into_iter().filter(|name| name.starts_with(prefix)).collect();
+    names.retain(|name| !BESIDE.iter().any(|end| name.ends_with(end)));
     names.sort_unstable();
     names.into_iter().map(|name| tensor(file, name, &name[prefix.len()..])).collect()
 }
@@ -351,7 +377,13 @@ fn tensor(file: &SafeTensors<'_>, name: &str, own: &str) -> Result<StateTensor> 
     let data = match view.dtype() {
         Dtype::F32 => bytemuck::pod_collect_to_vec(view.data()),
         Dtype::F16 => bytemuck::pod_collect_to_vec::<u8, f16>(view.data()).into_iter().map(f16::to_f32).collect(),
-        other => return Err(inconsistent(format!("`{name}` is {other:?} and must be F32 or F16"))),
+        Dtype::I8 => {
+            let scales = file.tensor(&format!("{name}.scales")).ok().filter(|scales| scales.dtype() == Dtype::F32);
+            let scales: Vec<f32> = scales.map_or(vec![], |scales| bytemuck::pod_collect_to_vec(scales.data()));
+            let decoded = rounded::decode(view.data(), &scales, view.shape());
+            decoded.ok_or_else(|| inconsistent(format!("`{name}` has {} scales", scales.len())))?
+        }
+        other => return Err(inconsistent(format!("`{name}` is {other:?} and must be F32, F16 or I8"))),
     };
     let shape = view.shape().to_vec();
     let found = match file.tensor(&format!("{name}.positions")) {
@@ -369,7 +401,8 @@ fn tensor(file: &SafeTensors<'_>, name: &str, own: &str) -> Result<StateTensor> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Fingerprint, SavedCheckpoint, Snapshot, SnapshotError, SnapshotText};
+    use super::super::{CheckpointKind, Fingerprint, SavedCheckpoint, Snapshot, SnapshotError, SnapshotText};
+    use super::VERSION;
     use crate::hash::Hash;
     use crate::state::{KvFormat, Sampler, SamplerState, SlotState, StateTensor};
 
@@ -406,7 +439,13 @@ mod tests {
                 ],
                 sampler: SamplerState { sampler, chosen: 2, last: Some(1), counts, ..SamplerState::default() },
             },
-            checkpoints: vec![SavedCheckpoint { read: 2, tensors: vec![tensor("layers.0.ssm", &[2, 3], vec![])] }],
+            kind: CheckpointKind::Branch,
+            rounded: false,
+            checkpoints: vec![SavedCheckpoint {
+                read: 2,
+                kind: CheckpointKind::Reply,
+                tensors: vec![tensor("layers.0.ssm", &[2, 3], vec![])],
+            }],
             text: Some(SnapshotText { text: "a \"text\"".into(), ends: vec![(1, 1), (8, 7)], replies: vec![(1, 3)] }),
             note: Some(r#"{"checksum":"00000000000000000000000000000000"}"#.into()),
         }
@@ -461,7 +500,10 @@ mod tests {
             ("end at", Snapshot { state: SlotState { position: 3, ..good.state.clone() }, ..good.clone() }),
             (
                 "checkpoint",
-                Snapshot { checkpoints: vec![SavedCheckpoint { read: 5, tensors: vec![] }], ..good.clone() },
+                Snapshot {
+                    checkpoints: vec![SavedCheckpoint { read: 5, kind: CheckpointKind::System, tensors: vec![] }],
+                    ..good.clone()
+                },
             ),
         ] {
             let bytes = bad.to_bytes().expect("a file");
@@ -485,7 +527,7 @@ mod tests {
         let at = bytes.windows(before.len()).position(|window| window == before).expect("a version") + before.len();
         let mut later = bytes.clone();
         later[at] = b'9';
-        assert_eq!(Snapshot::from_bytes(&later), Err(SnapshotError::Version { found: 9, known: 1 }));
+        assert_eq!(Snapshot::from_bytes(&later), Err(SnapshotError::Version { found: 9, known: VERSION }));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod file;
 mod fingerprint;
+mod rounded;
 mod summary;
 
 use std::fmt;
@@ -35,6 +36,10 @@ pub struct Snapshot {
     pub first: usize,
     /// Memory after the tokens read.
     pub state: SlotState,
+    /// What that place of the text is.
+    pub kind: CheckpointKind,
+    /// The file has the recurrent states in 8 bits, with a scale a row, and not in 32.
+    pub rounded: bool,
     /// Earlier memories of the same sequence, the earliest first.
     pub checkpoints: Vec<SavedCheckpoint>,
     /// The text that the tokens stand for, where it is known: the same text in other tokens would not be known.
@@ -60,8 +65,27 @@ pub struct SnapshotText {
 pub struct SavedCheckpoint {
     /// Tokens read at that place.
     pub read: usize,
+    /// What the place is.
+    pub kind: CheckpointKind,
     /// Everything but keys and values of global attention, of which the later memory has the same rows.
     pub tensors: Vec<StateTensor>,
+}
+
+/// What the place of a text is at which its memory is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckpointKind {
+    /// The end of the system prompt and the tools, with which other conversations begin too.
+    System,
+    /// The end of a message, before the generation prompt.
+    #[default]
+    Message,
+    /// The end of a reply.
+    Reply,
+    /// The place at which a prompt left what was known.
+    Branch,
+    /// A place within a long prompt.
+    Stride,
 }
 
 /// A file that is no usable snapshot.

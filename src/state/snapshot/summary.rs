@@ -6,7 +6,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::file::{head, text_hash};
-use super::{Fingerprint, SnapshotError, SnapshotText};
+use super::{CheckpointKind, Fingerprint, SnapshotError, SnapshotText};
 use crate::hash::Hash;
 use crate::state::KvFormat;
 
@@ -27,6 +27,8 @@ pub struct SnapshotSummary {
     pub read: usize,
     /// The first token whose rows of global attention are here.
     pub first: usize,
+    /// What the place of the text is.
+    pub kind: CheckpointKind,
     /// The text that the tokens stand for.
     pub text: Option<SnapshotText>,
     /// The bytes of the file that are the token ids, `u32`.
@@ -60,6 +62,7 @@ impl SnapshotSummary {
             kv_format: head.kv_format,
             read: head.read,
             first: head.first,
+            kind: head.kind,
             text: head.text,
             tokens: data + start as u64..data + end as u64,
             text_hash: head.text_hash,

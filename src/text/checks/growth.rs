@@ -50,6 +50,10 @@ impl Growth {
 
     /// A part that puts a text in front.
     pub fn prepend(&mut self, text: &str) -> Result<(), String> {
+        // With nothing in front the library loses its place in a text, and slices beyond its end.
+        if text.is_empty() {
+            return Err("an empty text is put in front of a text".into());
+        }
         self.prepended += text.len();
         self.put.push((text.to_owned(), 1));
         if self.prepended > LONGEST_PREPENDED {

@@ -162,6 +162,7 @@ fn files_that_break_the_library_are_refused_with_the_part_and_the_fault() {
         (edit(1, "/normalizer", sequence(vec![replace("", "aaa")])), ["Replace", "0 bytes"]),
         (edit(1, "/normalizer", sequence(vec![replace("a", &long)])), ["Replace", "times as long"]),
         (edit(1, "/normalizer", json!({"type": "Prepend", "prepend": long})), ["Prepend", "in front"]),
+        (edit(1, "/normalizer", json!({"type": "Prepend", "prepend": ""})), ["Prepend", "an empty text"]),
         // The library goes by the fields where it does not know the name.
         (edit(1, "/normalizer", json!({"type": "BertNormalizer", "prepend": long})), ["normalizer", "in front"]),
         (edit(1, "/normalizer", deep), ["nested", "deep"]),

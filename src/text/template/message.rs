@@ -1,7 +1,7 @@
 //! A message of a conversation: JSON that the template reads as it is.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::text::TextError;
 
@@ -24,6 +24,38 @@ impl ChatMessage {
             Value::Object(fields) if fields.get("role").is_some_and(Value::is_string) => Ok(Self(fields)),
             _ => Err(TextError::Message("it must be an object whose `role` is a text".into())),
         }
+    }
+
+    /// Messages in OpenAI's shape: `developer` is `system`, and the arguments of calls, which OpenAI has as JSON in a string,
+    /// become objects, as templates go through them. Errors name the message.
+    pub fn list_from_openai(messages: Vec<Value>) -> Result<Vec<Self>, TextError> {
+        let message = |(index, message)| {
+            Self::from_openai(message).map_err(|why| TextError::Message(format!("messages[{index}]{why}")))
+        };
+        messages.into_iter().enumerate().map(message).collect()
+    }
+
+    /// The same of one message; an error is the place in the message and what is wrong there.
+    fn from_openai(mut message: Value) -> Result<Self, String> {
+        let role = message["role"].as_str().unwrap_or_default().to_owned();
+        match role.as_str() {
+            "developer" => message["role"] = "system".into(),
+            "system" | "user" | "assistant" | "tool" => {}
+            _ => return Err(format!(": the role `{role}` is not supported")),
+        }
+        let calls = role == "assistant" && message["tool_calls"].is_array();
+        if calls {
+            read_arguments(&mut message["tool_calls"])?;
+        }
+        match &message["content"] {
+            Value::String(_) => {}
+            Value::Array(parts) if parts.iter().all(|part| part["type"] == "text" && part["text"].is_string()) => {}
+            Value::Array(_) => return Err(": parts of the type `text` are supported, and no others".into()),
+            // Templates write the text in front of the calls, whether there is one or not.
+            Value::Null if calls => message["content"] = "".into(),
+            _ => return Err(": `content` must be a text".into()),
+        }
+        Self::from_json(message).map_err(|error| format!(": {error}"))
     }
 
     /// The role: `system`, `user`, `assistant` or `tool`; empty where there is none.
@@ -105,4 +137,26 @@ impl ChatMessage {
         }
         Value::Object(fields)
     }
+}
+
+/// Makes objects of the arguments of calls.
+fn read_arguments(calls: &mut Value) -> Result<(), String> {
+    for (index, call) in calls.as_array_mut().into_iter().flatten().enumerate() {
+        let refuse = |why: &str| Err(format!(".tool_calls[{index}]: {why}"));
+        if !call["function"]["name"].is_string() {
+            return refuse("`function` must have a name");
+        }
+        let arguments = &mut call["function"]["arguments"];
+        let object = match &*arguments {
+            Value::Null => json!({}),
+            Value::String(text) if text.trim().is_empty() => json!({}),
+            Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+            value => value.clone(),
+        };
+        if !object.is_object() {
+            return refuse("`arguments` must be an object, as JSON in a string");
+        }
+        *arguments = object;
+    }
+    Ok(())
 }

@@ -4,8 +4,8 @@ mod message;
 
 use serde_json::{Map, Value};
 
-use super::TextError;
 use super::jinja::{self, Moment, SOURCE_BYTES, Template};
+use super::{TextError, ToolCallDialect};
 use crate::json;
 
 pub use message::ChatMessage;
@@ -45,6 +45,7 @@ pub struct ChatTemplate {
     file: &'static str,
     /// The special tokens by their names.
     tokens: Map<String, Value>,
+    tool_calls: Option<ToolCallDialect>,
 }
 
 impl ChatTemplate {
@@ -70,8 +71,14 @@ impl ChatTemplate {
         };
         let Some((source, tool_use)) = sources else { return Ok(None) };
         let parse = |source| Template::parse(source).map_err(|why| TextError::Template { file, why: why.to_string() });
+        let tool_calls = ToolCallDialect::of_template(tool_use.unwrap_or(source));
         let tool_use = tool_use.map(parse).transpose()?;
-        Ok(Some(Self { template: parse(source)?, tool_use, file, tokens: special_tokens(&config) }))
+        Ok(Some(Self { template: parse(source)?, tool_use, file, tokens: special_tokens(&config), tool_calls }))
+    }
+
+    /// The dialect in which the model writes its tool calls; `None` where the template shows none that is known.
+    pub fn tool_calls(&self) -> Option<ToolCallDialect> {
+        self.tool_calls
     }
 
     /// The prompt for a conversation, as transformers renders it.

@@ -124,3 +124,47 @@ fn faults_are_told_with_their_file_and_line() {
         assert!(error.contains("chat_template.jinja") && error.contains(line) && error.contains(word), "{error}");
     }
 }
+
+#[test]
+fn calls_and_results_in_the_shape_of_openai_reach_the_template() {
+    let call = |arguments: Value| {
+        json!({ "role": "assistant", "content": null, "tool_calls": [
+            { "id": "call_1", "type": "function", "function": { "name": "weather", "arguments": arguments } },
+        ] })
+    };
+    let source = "{% for m in messages %}{% if m.tool_calls %}{{ m.content + '<' }}{% for call in m.tool_calls %}{{ call.function.name }}\
+        {% for key, value in call.function.arguments | items %} {{ key }}={{ value | tojson }}{% endfor %}{% endfor %}>\
+        {% else %}{{ m.tool_call_id }}: {{ m.content }}{% endif %}{% endfor %}";
+    let template = template(source).expect("sound");
+    let prompt = |arguments: Value| {
+        let result = json!({ "role": "tool", "tool_call_id": "call_1", "content": "12 °C" });
+        let messages =
+            ChatMessage::list_from_openai(vec![call(arguments), result]).map_err(|error| error.to_string())?;
+        template.render(&RenderRequest::new(&messages, false)).map_err(|error| error.to_string())
+    };
+    for arguments in [json!("{\"city\": \"Bern\", \"days\": [1]}"), json!({ "city": "Bern", "days": [1] })] {
+        assert_eq!(prompt(arguments), Ok("<weather city=\"Bern\" days=[1]>call_1: 12 °C".into()));
+    }
+    assert_eq!(prompt(json!("")), Ok("<weather>call_1: 12 °C".into()));
+    for arguments in [json!("{\"city\": "), json!("[1]"), json!(3)] {
+        let error = prompt(arguments).expect_err("no object");
+        assert!(error.contains("messages[0].tool_calls[0]") && error.contains("arguments"), "{error}");
+    }
+}
+
+#[test]
+fn messages_that_are_none_are_refused_by_their_number() {
+    for (message, word) in [
+        (json!("Hi"), "role"),
+        (json!({ "content": "Hi" }), "role"),
+        (json!({ "role": "narrator", "content": "Hi" }), "narrator"),
+        (json!({ "role": "user" }), "content"),
+        (json!({ "role": "user", "content": [{ "type": "image_url" }] }), "parts"),
+        (json!({ "role": "assistant", "tool_calls": [5] }), "tool_calls[0]"),
+        (json!({ "role": "assistant", "tool_calls": [{ "function": 5 }] }), "name"),
+    ] {
+        let list = vec![json!({ "role": "developer", "content": "Hi" }), message];
+        let error = ChatMessage::list_from_openai(list).expect_err("no message").to_string();
+        assert!(error.contains("messages[1]") && error.contains(word), "{error}");
+    }
+}

@@ -1,7 +1,7 @@
 // Which model, and how it runs: what the picker chooses and the next visit remembers.
 
 import type { DeviceChoice, LoadOptions, ModelReference, WeightChoice } from 'selvedge';
-import { keep, kept } from './conversation';
+import { keep, kept } from './storage';
 
 export type ModelChoice =
   | { kind: 'demo' }

@@ -3,7 +3,8 @@
  * are read through; pages in place of files are no files.
  */
 
-import { SelvedgeError, aborted, throwIfAborted } from '../errors.js';
+import { SelvedgeError, throwIfAborted } from '../errors.js';
+import { pause } from '../pause.js';
 
 /** Data that tells one version of a file from another. */
 export interface FileIdentity {
@@ -279,19 +280,4 @@ async function* body(response: Response): AsyncGenerator<Uint8Array> {
     reader.cancel().catch(() => {});
     reader.releaseLock();
   }
-}
-
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = () => {
-      clearTimeout(timer);
-      reject(aborted(signal));
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', stop);
-      resolve();
-    }, ms);
-    if (signal?.aborted) stop();
-    else signal?.addEventListener('abort', stop, { once: true });
-  });
 }

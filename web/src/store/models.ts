@@ -13,7 +13,20 @@
 import { SelvedgeError } from '../errors.js';
 import type { FileIdentity } from '../sources/http.js';
 import type { Notice, StoredModel, WeightChoice } from '../types.js';
-import { entries, folder, readFile, removeEntry, writeFile, type Folder } from './opfs.js';
+import {
+  NO_STORAGE,
+  entries,
+  folder,
+  idOf,
+  lock,
+  readFile,
+  removeEntry,
+  rootFolder,
+  sha256,
+  storingFails,
+  writeFile,
+  type Folder,
+} from './opfs.js';
 
 /** Bytes of a chunk; the last one of a file is shorter. */
 export const CHUNK = 4 << 20;
@@ -21,7 +34,6 @@ export const CHUNK = 4 << 20;
 /** Formats that are stored in place of the original. */
 export const PACKED: readonly WeightChoice[] = ['q8', 'q4', 'q4m'];
 
-const ROOT = 'selvedge';
 const MANIFEST = 'manifest.json';
 const VERSION = 1;
 
@@ -51,7 +63,7 @@ export async function openStore(name: string, notice: (notice: Notice) => void):
   };
   try {
     const root = await rootFolder();
-    if (!root) return without('this browser gives the page no storage of its own');
+    if (!root) return without(NO_STORAGE);
     const id = await idOf(name);
     const unlock = await lock(id);
     if (!unlock) notice({ code: 'no-store', message: 'another tab is loading this model: this one keeps nothing of it' });
@@ -309,19 +321,9 @@ export class ModelStore {
       // Another write may have said it already.
       if (!this.#writable) return;
       this.#writable = false;
-      const full = error instanceof DOMException && error.name === 'QuotaExceededError';
-      const why = full ? 'the browser gives the page no more storage' : `storing fails (${error})`;
-      this.#notice({ code: 'no-store', message: `${why}: the rest of the download is not kept` });
+      this.#notice({ code: 'no-store', message: `${storingFails(error)}: the rest of the download is not kept` });
     }
   }
-}
-
-async function rootFolder(): Promise<Folder | undefined> {
-  const { storage, locks } = (globalThis.navigator ?? {}) as Partial<Navigator>;
-  if (typeof storage?.getDirectory !== 'function' || !locks || !globalThis.crypto?.subtle) return undefined;
-  // Without this a browser may throw the store away when its disk fills up. Not known to workers.
-  void storage.persist?.().catch(() => {});
-  return folder(await storage.getDirectory(), ROOT);
 }
 
 /** Names a model in the store; a quantised form of it is another model. */
@@ -348,24 +350,4 @@ async function chunksOf(model: Folder, file: string): Promise<Map<number, string
     if (index !== undefined && hash !== undefined) chunks.set(Number(index), hash);
   }
   return chunks;
-}
-
-/** Takes a model for this tab alone; gives what gives it back, `undefined` when another has it. */
-function lock(id: string): Promise<(() => void) | undefined> {
-  return new Promise((resolve, reject) => {
-    const held = navigator.locks.request(`${ROOT}/${id}`, { ifAvailable: true }, (lock) => {
-      if (!lock) return resolve(undefined);
-      return new Promise<void>((release) => resolve(release));
-    });
-    held.catch(reject);
-  });
-}
-
-async function idOf(name: string): Promise<string> {
-  return (await sha256(new TextEncoder().encode(name))).slice(0, 32);
-}
-
-async function sha256(bytes: Uint8Array): Promise<string> {
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -1,25 +1,36 @@
 /** An engine in a dedicated worker, so that a page never waits for it. The interface is `Engine`'s. */
 
 import { completions } from '../chat.js';
-import { SelvedgeError, aborted, asSelvedgeError } from '../errors.js';
+import { embeddings, type Embedded, type Embedder, type EmbeddingInput } from '../embeddings.js';
+import { SelvedgeError, aborted, asSelvedgeError, disposed } from '../errors.js';
 import { Emitter, reportError } from '../events.js';
-import type { Chat } from '../openai.js';
-import { RunningReply, type Replier, type TemplateOptions } from '../reply.js';
-import { ChatSession } from '../session.js';
-import { listModels, removeModel } from '../store/models.js';
+import { connectWithoutGpu, withoutServer } from '../fallback.js';
+import type { Chat, Embeddings } from '../openai.js';
+import {
+  RunningReply,
+  type Conversation,
+  type OpenedSession,
+  type Replier,
+  type Said,
+  type TemplateOptions,
+} from '../reply.js';
+import { ChatSession, Sessions } from '../session.js';
+import { StoreStatics } from '../store/statics.js';
 import type {
   EngineEvents,
   EngineInterface,
   EngineStats,
+  FallbackOptions,
   GenerateOptions,
   LoadOptions,
   Message,
   ModelReference,
+  Remembered,
   Reply,
   Session,
   SessionOptions,
   Source,
-  StoredModel,
+  StoredSessionOptions,
   TokenInterface,
 } from '../types.js';
 import { PAGE_SOURCE, type Calls, type SourceCall, type ToPage, type ToWorker } from './protocol.js';
@@ -40,13 +51,17 @@ interface Waiting {
   heard(message: ToPage): void;
 }
 
-export class WorkerEngine implements EngineInterface, Replier {
+export class WorkerEngine extends StoreStatics implements EngineInterface, Replier, Embedder {
   readonly chat: Chat;
+  readonly embeddings: Embeddings = embeddings(this);
   readonly tokens: TokenInterface;
   readonly #line: Line;
+  readonly #sessions = new Sessions(this);
   readonly modelName: string;
+  readonly remote = null;
 
   private constructor(line: Line, modelName: string) {
+    super();
     this.#line = line;
     this.modelName = modelName;
     this.chat = completions(this);
@@ -56,9 +71,21 @@ export class WorkerEngine implements EngineInterface, Replier {
     };
   }
 
+  /** Vectors of texts, of length 1. `embeddings.create` is for pages. */
+  embed(inputs: readonly EmbeddingInput[], pooling: 'mean' | 'last'): Promise<Embedded> {
+    return this.#line.call('embed', { inputs, pooling });
+  }
+
   /** Starts a worker and loads a model in it. Rejected with a {@link SelvedgeError}. */
-  static async load(model: ModelReference, options: WorkerLoadOptions = {}): Promise<WorkerEngine> {
-    const { worker: own, onProgress, onNotice, signal, ...rest } = options;
+  static load(model: ModelReference, options: WorkerLoadOptions & FallbackOptions): Promise<EngineInterface>;
+  static load(model: ModelReference, options?: WorkerLoadOptions): Promise<WorkerEngine>;
+  static async load(
+    model: ModelReference,
+    options: WorkerLoadOptions | (WorkerLoadOptions & FallbackOptions) = {},
+  ): Promise<EngineInterface> {
+    const remote = await connectWithoutGpu(model, options);
+    if (remote) return remote;
+    const { worker: own, onProgress, onNotice, signal, ...rest } = withoutServer(options);
     if (signal?.aborted) throw aborted(signal);
     const [sent, source] = isSource(model) ? [PAGE_SOURCE, model] : [sendable(model), undefined];
     const worker = own ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'selvedge' });
@@ -84,33 +111,41 @@ export class WorkerEngine implements EngineInterface, Replier {
     }
   }
 
-  /** Models in the browser's store; empty where there is no store. */
-  static models(): Promise<StoredModel[]> {
-    return listModels();
+  session(options: StoredSessionOptions): Promise<Session>;
+  session(options?: SessionOptions): Session;
+  session(options: SessionOptions | StoredSessionOptions = {}): Session | Promise<Session> {
+    return this.#sessions.open(options);
   }
 
-  /** Removes a model from the browser's store; false when it was not there. */
-  static remove(name: string): Promise<boolean> {
-    return removeModel(name);
+  openSession(id: string): Promise<OpenedSession> {
+    return this.#line.call('openSession', id);
   }
 
-  session(options: SessionOptions = {}): Session {
-    return new ChatSession(this, options);
+  saveSession(id: string, said: Said): Promise<void> {
+    return this.#line.call('saveSession', { id, said });
+  }
+
+  closeSession(id: string): Promise<void> {
+    return this.#line.call('closeSession', id);
+  }
+
+  remembered(messages: readonly Message[], told: TemplateOptions, keep: boolean): Promise<Remembered> {
+    return this.#line.call('remembered', { messages, told, keep });
   }
 
   async restore(snapshot: Uint8Array): Promise<Session> {
-    return new ChatSession(this, { messages: await this.#line.call('remember', snapshot) });
+    return new ChatSession(this, this.#sessions, { messages: await this.#line.call('remember', snapshot) });
   }
 
   snapshot(messages: readonly Message[], told: TemplateOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
     return this.#line.call('snapshot', { messages, told });
   }
 
-  reply(messages: readonly Message[], options: GenerateOptions): Reply {
+  reply(messages: readonly Message[], options: GenerateOptions, conversation?: Conversation): Reply {
     const { signal, ...rest } = options;
     return new RunningReply((tell, cancelled) => {
       const heard = (message: ToPage) => message.type === 'part' && tell(message.part);
-      return this.#line.call('reply', { messages, options: rest }, cancelled, heard);
+      return this.#line.call('reply', { messages, options: rest, conversation }, cancelled, heard);
     }, signal);
   }
 
@@ -124,6 +159,9 @@ export class WorkerEngine implements EngineInterface, Replier {
 
   async dispose(): Promise<void> {
     if (this.#line.ended) return;
+    // Replies end first, and what was said of them is stored.
+    await this.#line.call('stop', null).catch(() => {});
+    await this.#sessions.quiet();
     await this.#line.call('dispose', null).catch(() => {});
     this.#line.end();
   }
@@ -154,7 +192,7 @@ class Line {
     signal?: AbortSignal,
     heard: (message: ToPage) => void = () => {},
   ): Promise<Calls[Name]['gives']> {
-    if (this.ended) return Promise.reject(new SelvedgeError('disposed', 'the engine was disposed'));
+    if (this.ended) return Promise.reject(disposed());
     this.#calls += 1;
     const id = this.#calls;
     const cancel = () => this.#send({ type: 'cancel', id });
@@ -171,7 +209,7 @@ class Line {
   }
 
   end(): void {
-    this.#fail(new SelvedgeError('disposed', 'the engine was disposed'));
+    this.#fail(disposed());
     this.#worker.terminate();
   }
 

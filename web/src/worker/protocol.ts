@@ -1,7 +1,8 @@
 /** Messages between a page and its worker. Every call has a number, which its answers repeat. */
 
+import type { Embedded, EmbeddingInput } from '../embeddings.js';
 import type { ErrorCode } from '../errors.js';
-import type { TemplateOptions } from '../reply.js';
+import type { Conversation, OpenedSession, Said, TemplateOptions } from '../reply.js';
 import type {
   EngineEvents,
   EngineStats,
@@ -11,6 +12,7 @@ import type {
   Message,
   ModelReference,
   Notice,
+  Remembered,
   ReplyPart,
   ReplyResult,
 } from '../types.js';
@@ -24,10 +26,20 @@ export const PAGE_SOURCE = 'the source of the page';
 /** Calls of the page: what each takes, and what it gives in the end. */
 export interface Calls {
   load: { takes: { model: ModelReference; options: SentLoadOptions }; gives: { name: string } };
-  reply: { takes: { messages: readonly Message[]; options: Omit<GenerateOptions, 'signal'> }; gives: ReplyResult };
+  reply: {
+    takes: { messages: readonly Message[]; options: Omit<GenerateOptions, 'signal'>; conversation: Conversation | undefined };
+    gives: ReplyResult;
+  };
+  remembered: { takes: { messages: readonly Message[]; told: TemplateOptions; keep: boolean }; gives: Remembered };
+  openSession: { takes: string; gives: OpenedSession };
+  saveSession: { takes: { id: string; said: Said }; gives: void };
+  closeSession: { takes: string; gives: void };
+  /** Ends what is under way. */
+  stop: { takes: null; gives: null };
   snapshot: { takes: { messages: readonly Message[]; told: TemplateOptions }; gives: Uint8Array<ArrayBuffer> | undefined };
   remember: { takes: Uint8Array; gives: readonly Message[] };
   stats: { takes: null; gives: EngineStats };
+  embed: { takes: { inputs: readonly EmbeddingInput[]; pooling: 'mean' | 'last' }; gives: Embedded };
   logits: { takes: Uint32Array; gives: Float32Array };
   greedy: { takes: { ids: Uint32Array; count: number }; gives: Uint32Array };
   dispose: { takes: null; gives: null };

@@ -39,15 +39,24 @@ const methods: Methods = {
     }
     return { name: engine.modelName };
   },
-  async reply({ messages, options }, id, cancelled) {
-    const reply = loaded().reply(messages, options);
+  async reply({ messages, options, conversation }, id, cancelled) {
+    const reply = loaded().reply(messages, options, conversation);
     cancelled.addEventListener('abort', () => reply.stop(), { once: true });
     for await (const part of reply) scope.postMessage({ type: 'part', id, part });
     return reply;
   },
+  remembered: ({ messages, told, keep }) => loaded().remembered(messages, told, keep),
+  openSession: (id) => loaded().openSession(id),
+  saveSession: ({ id, said }) => loaded().saveSession(id, said),
+  closeSession: (id) => loaded().closeSession(id),
+  async stop() {
+    await engine?.stop();
+    return null;
+  },
   snapshot: ({ messages, told }) => loaded().snapshot(messages, told),
   remember: (snapshot) => loaded().remember(snapshot),
   stats: () => loaded().stats(),
+  embed: ({ inputs, pooling }) => loaded().embed(inputs, pooling),
   logits: (ids) => loaded().tokens.logits(ids),
   greedy: ({ ids, count }) => loaded().tokens.greedy(ids, count),
   async dispose() {

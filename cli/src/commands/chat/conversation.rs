@@ -27,6 +27,13 @@ pub(super) enum Then {
     Leave,
 }
 
+/// A branch that is left for now.
+#[derive(Default)]
+pub(super) struct Branch {
+    number: u64,
+    messages: Vec<ChatMessage>,
+}
+
 /// A conversation, its branches, and its engine.
 pub(super) struct Conversation {
     pub engine: Engine,
@@ -38,9 +45,11 @@ pub(super) struct Conversation {
     /// Most tokens of an answer.
     pub max_tokens: usize,
     pub messages: Vec<ChatMessage>,
-    /// Messages of the branches that are left for now, by number; the place of the present one is empty.
-    pub branches: Vec<Vec<ChatMessage>>,
-    /// Number of the present branch.
+    /// Number by which the engine knows the present branch.
+    pub number: u64,
+    /// The branches that are left for now, the first one first; the place of the present one is empty.
+    pub branches: Vec<Branch>,
+    /// Place of the present branch.
     pub branch: usize,
     /// Messages that every conversation begins with.
     pub opening: Vec<ChatMessage>,
@@ -146,9 +155,12 @@ impl Conversation {
     /// once.
     fn fork(&mut self) {
         let from = self.branch;
-        self.branches[from] = self.messages.clone();
+        // Both are known by new numbers: that of before stays at the place where they part.
+        let next = 2 * self.branches.len() as u64;
+        self.branches[from] = Branch { number: next - 1, messages: self.messages.clone() };
+        self.number = next;
         self.branch = self.branches.len();
-        self.branches.push(vec![]);
+        self.branches.push(Branch::default());
         status!("this is branch {} now; /switch {} returns", self.branch + 1, from + 1);
     }
 
@@ -159,7 +171,9 @@ impl Conversation {
             Some(index) if index == self.branch => status!("this is branch {number} already"),
             Some(index) => {
                 let other = std::mem::take(&mut self.branches[index]);
-                self.branches[self.branch] = std::mem::replace(&mut self.messages, other);
+                let messages = std::mem::replace(&mut self.messages, other.messages);
+                let number = std::mem::replace(&mut self.number, other.number);
+                self.branches[self.branch] = Branch { number, messages };
                 self.branch = index;
                 status!("branch {number} of {count}, {} messages", self.messages.len());
             }
@@ -231,7 +245,15 @@ impl Conversation {
         }
         let (sampler, cancel) = (self.sampler.clone(), self.interrupt.begin());
         let (thinking, max_tokens) = (self.thinking.asked(), self.max_tokens);
-        let request = ChatRequest { sampler, cancel, thinking, max_tokens, ..ChatRequest::new(self.messages.clone()) };
+        let conversation = Some(self.number);
+        let request = ChatRequest {
+            sampler,
+            cancel,
+            thinking,
+            max_tokens,
+            conversation,
+            ..ChatRequest::new(self.messages.clone())
+        };
         let mut turn = self.chat.begin(&mut self.engine, &request).await?;
         let said = print_reply(&mut self.engine, &mut turn).await;
         let (reason, reuse, made) = (turn.finish_reason(), turn.reuse().clone(), turn.made_tokens());
@@ -270,7 +292,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// Prints what went wrong with the folder of `--cache-dir`.
+    /// Prints what went wrong with the memory of conversations.
     pub(super) fn tell_notices(&mut self) {
         for notice in self.chat.cache_mut().take_notices() {
             status!("note: {notice}");

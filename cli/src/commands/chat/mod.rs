@@ -8,13 +8,13 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bytesize::ByteSize;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 
 use self::conversation::{Conversation, Then};
 use self::interrupt::Interrupt;
 use super::fetch::locate;
+use crate::args::cache::CacheArgs;
 use crate::args::model::LoadArgs;
 use crate::args::sampling::SamplingArgs;
 use crate::error::CommandError;
@@ -22,7 +22,6 @@ use crate::session_file::SessionFile;
 use crate::terminal::status;
 use selvedge::checkpoint::{Checkpoint, Folder};
 use selvedge::demo_model;
-use selvedge::generate::prompt_cache::FolderStore;
 use selvedge::generate::{Chat, Recommended, chat_template};
 use selvedge::hub::Need;
 use selvedge::runtime::{EngineError, Purpose};
@@ -94,12 +93,8 @@ pub(crate) struct Args {
     /// next start
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
-    /// Keep what the model remembers of all conversations in a folder, for later runs
-    #[arg(long, value_name = "FOLDER")]
-    cache_dir: Option<PathBuf>,
-    /// Most bytes of that folder: 500MB, 4GiB
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", requires = "cache_dir")]
-    cache_limit: ByteSize,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Print after every answer how many tokens were remembered, read and made, and why any were read again
     #[arg(long)]
     verbose: bool,
@@ -141,7 +136,8 @@ impl Args {
             chat: Chat::new(&engine, template)?,
             engine,
             session,
-            branches: vec![vec![]],
+            number: 0,
+            branches: vec![conversation::Branch::default()],
             branch: 0,
             sampler,
             new_seeds: self.sampling.seed_is_free(),
@@ -155,11 +151,8 @@ impl Args {
             verbose: self.verbose,
             refused: false,
         };
-        if let Some(folder) = &self.cache_dir {
-            let store = Box::new(FolderStore::open(folder)?);
-            chat.chat.keep_in(&chat.engine, store, self.cache_limit.as_u64()).await?;
-            chat.tell_notices();
-        }
+        self.cache.keep(&chat.engine, &mut chat.chat).await?;
+        chat.tell_notices();
         if let Some(saved) = saved.flatten() {
             chat.resume(saved).await?;
         }

@@ -166,7 +166,8 @@ impl Lowering<'_> {
     /// The choice of tokens from logits.
     fn choice(&self, logits: kernels::View) -> kernels::Sample {
         let (samplers, counts) = (self.memory.samplers(), self.memory.counts());
-        kernels::Sample { step: self.step, logits, samplers, counts, results: self.results }
+        let (biases, masks) = (self.memory.biases(), self.memory.masks());
+        kernels::Sample { step: self.step, logits, samplers, counts, biases, masks, results: self.results }
     }
 
     /// Which rows a value has, and how many at most.

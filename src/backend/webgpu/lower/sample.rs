@@ -20,10 +20,13 @@ impl Lowering<'_> {
         let from = self.place(op.logits)?;
         let rows = self.rows(Rows::Outputs);
         let sampled = self.gpu.storage("sampled", (rows * 4) as u64)?;
-        let (samplers, counts) = (self.memory.samplers.clone(), self.memory.counts.clone());
+        let memory = &self.memory;
+        let (samplers, counts) = (memory.samplers.clone(), memory.counts.clone());
+        let (biases, masks) = (memory.biases.clone(), memory.masks.clone());
         let params = params::Sample { vocabulary: from.width as u32, pitch: from.pitch as u32 };
         let (logits, sampled_to) = (&from.buffer, &sampled);
-        let buffers = sample::Buffers { logits, sampled: sampled_to, samplers: &samplers, counts: &counts };
+        let (samplers, counts, biases, masks) = (&samplers, &counts, &biases, &masks);
+        let buffers = sample::Buffers { logits, sampled: sampled_to, samplers, counts, biases, masks };
         self.dispatch("sample", &sample::shader(), &params, buffers, Grid::Tiles(rows, 1))?;
         self.sampled = Some(sampled);
         Ok(())

@@ -9,15 +9,16 @@
 mod folder;
 mod store;
 
+use crate::graph::Op;
 use crate::hash::Hasher;
 use crate::runtime::{Engine, EngineError, StateCheckpoint};
-use crate::state::{Snapshot, SnapshotError, SnapshotSummary, SnapshotText, StateTensor};
+use crate::state::{CheckpointKind, Snapshot, SnapshotError, SnapshotSummary, SnapshotText, StateTensor};
 
 use super::trie::{NodeId, Trie};
 
 #[cfg(feature = "native")]
 pub use folder::FolderStore;
-pub use store::{MemoryStore, StateStore, StoreError, StoredState};
+pub use store::{MemoryStore, StateStore, StoreError, StoreOptions, StoredState};
 
 #[derive(Debug)]
 struct Entry {
@@ -56,16 +57,17 @@ pub(super) struct Cold {
     trie: Trie<Entry>,
     /// Files of other models: name, bytes; the one used longest ago first.
     others: Vec<StoredState>,
-    /// Most bytes of all files.
-    limit: u64,
+    options: StoreOptions,
     uses: u64,
+    /// The last write failed, and that was told.
+    failing: bool,
     /// What went wrong since it was asked last.
     notices: Vec<String>,
 }
 
 impl std::fmt::Debug for Cold {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.debug_struct("Cold").field("trie", &self.trie).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Cold").field("trie", &self.trie).field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -73,17 +75,24 @@ impl Cold {
     /// Looks through a store. Gives the texts that it knows too, the newest last.
     pub async fn open(
         mut store: Box<dyn StateStore>,
-        limit: u64,
+        options: StoreOptions,
         engine: &Engine,
     ) -> Result<(Self, Vec<Text>), StoreError> {
+        // A router may choose another expert for the least of differences.
+        let routes = engine.model().graph.ops.iter().any(|op| matches!(op, Op::MoeRoute(_)));
+        let options = StoreOptions { exact: options.exact || routes, ..options };
         let files = store.list().await?;
-        let mut this = Self { store, trie: Trie::default(), others: vec![], limit, uses: 0, notices: vec![] };
+        let mut this =
+            Self { store, trie: Trie::default(), others: vec![], options, uses: 0, failing: false, notices: vec![] };
         let mut texts = vec![];
         for file in files {
             match this.look(&file, engine).await {
                 Ok(Some(text)) => texts.extend(text),
                 Ok(None) => this.others.push(file),
-                Err(Fault::Store(error)) => this.notices.push(format!("{error}; it is passed over")),
+                Err(Fault::Store(error)) => {
+                    this.notices.push(format!("{error}; it is passed over"));
+                    this.others.push(file);
+                }
                 Err(Fault::File(what)) => {
                     this.notices.push(format!("{}: {what}; it is removed", file.name));
                     this.store.remove(&file.name).await?;
@@ -94,7 +103,7 @@ impl Cold {
         Ok((this, texts))
     }
 
-    /// Reads the beginning of a file; `None` where it is another model's, or a later program's.
+    /// Reads the beginning of a file; `None` where it is another model's, another version's, or one of two of a place.
     async fn look(&mut self, file: &StoredState, engine: &Engine) -> Result<Option<Option<Text>>, Fault> {
         let first = self.store.read(&file.name, 0..8).await?;
         let header = SnapshotSummary::header_bytes(&first)?;
@@ -111,6 +120,9 @@ impl Cold {
         let read = tokens.get(..summary.read).filter(|read| !read.is_empty() && summary.first < summary.read);
         let read = read.filter(|_| summary.is_whole(&bytes) && engine.check_tokens(&tokens).is_ok());
         let read = read.ok_or_else(|| Fault::File("its text was cut or changed".into()))?;
+        if self.depth(read) == read.len() {
+            return Ok(None);
+        }
         self.note(read, Entry { name: file.name.clone(), used: 0, bytes: file.bytes });
         Ok(Some(summary.text.map(|text| (text, tokens))))
     }
@@ -193,7 +205,7 @@ impl Cold {
         &mut self,
         engine: &mut Engine,
         tokens: &[u32],
-        checkpoint: StateCheckpoint,
+        (checkpoint, kind): (StateCheckpoint, CheckpointKind),
         text: Option<(SnapshotText, &[u32])>,
     ) -> Result<(), EngineError> {
         let before = self.depth(tokens);
@@ -201,44 +213,69 @@ impl Cold {
             return Ok(());
         }
         let state = engine.read_checkpoint(checkpoint, before).await?;
-        let mut snapshot = Snapshot { first: before, ..engine.snapshot_of(state, tokens) };
+        let mut snapshot =
+            Snapshot { first: before, kind, rounded: !self.options.exact, ..engine.snapshot_of(state, tokens) };
         if let Some((text, all)) = text {
             (snapshot.text, snapshot.tokens) = (Some(text), all.to_vec());
         }
         let bytes = snapshot.to_bytes()?;
         let name = format!("{}.state", name(&snapshot, tokens));
-        let kept = async {
-            self.shrink(bytes.len() as u64, tokens).await?;
-            if self.size().1 + bytes.len() as u64 <= self.limit {
-                self.store.write(&name, &bytes).await?;
-                self.note(tokens, Entry { name: name.clone(), bytes: bytes.len() as u64, used: 0 });
-            }
-            Ok(())
-        };
         // A full disk takes nothing from the conversation.
-        if let Err(StoreError { name, what }) = kept.await {
-            self.notices.push(format!("{name}: {what}; the state is not kept there"));
+        let kept = self.write(&name, &bytes, tokens).await;
+        let failed_before = std::mem::replace(&mut self.failing, kept.is_err());
+        if let Err(StoreError { name, what }) = kept
+            && !failed_before
+        {
+            self.notices.push(format!("{name}: {what}; states are not kept until there is room"));
         }
         Ok(())
     }
 
-    /// Removes files until there is room for `more` bytes: those used longest ago first, of a text from its end, and
-    /// none on the way of `tokens`.
-    async fn shrink(&mut self, more: u64, tokens: &[u32]) -> Result<(), StoreError> {
-        let spared: Vec<NodeId> = self.trie.walk(tokens).entries.into_iter().map(|(_, id)| id).collect();
-        while self.size().1 + more > self.limit {
-            if !self.others.is_empty() {
-                let other = self.others.remove(0);
-                self.store.remove(&other.name).await?;
-                continue;
-            }
-            let ends = self.trie.entries().filter(|(_, _, id, _)| self.trie.is_end(*id) && !spared.contains(id));
-            let Some(id) = ends.min_by_key(|(.., entry)| entry.used).map(|(_, _, id, _)| id) else { return Ok(()) };
-            if let Some(entry) = self.trie.remove(id) {
-                self.store.remove(&entry.name).await?;
-            }
+    /// Writes a file, at the cost of others where there are too many of them or the place is full.
+    async fn write(&mut self, name: &str, bytes: &[u8], tokens: &[u32]) -> Result<(), StoreError> {
+        let (more, limit) = (bytes.len() as u64, self.options.limit);
+        let way = self.trie.walk(tokens).entries.into_iter().filter_map(|(_, id)| self.trie.entry(id));
+        let needed = way.map(|entry| entry.bytes).sum::<u64>() + more;
+        if needed > limit {
+            // Nobody else's memory goes for one that does not fit in any case.
+            let what = format!("the memory of the text takes {needed} bytes, and all may take {limit}");
+            return Err(StoreError { name: name.into(), what });
         }
+        self.shrink(more, tokens).await?;
+        if let Err(error) = self.store.write(name, bytes).await {
+            // The disk, or what a browser gives, may be full before the limit is reached.
+            let mut freed = 0;
+            while freed < more {
+                match self.drop_oldest(tokens).await? {
+                    Some(bytes) => freed += bytes,
+                    None => return Err(error),
+                }
+            }
+            self.store.write(name, bytes).await?;
+        }
+        self.note(tokens, Entry { name: name.into(), bytes: more, used: 0 });
         Ok(())
+    }
+
+    /// Removes files until there is room for `more` bytes.
+    async fn shrink(&mut self, more: u64, tokens: &[u32]) -> Result<(), StoreError> {
+        while self.size().1 + more > self.options.limit && self.drop_oldest(tokens).await?.is_some() {}
+        Ok(())
+    }
+
+    /// Removes the file used longest ago, of a text from its end, and none on the way of `tokens`. Gives its bytes.
+    async fn drop_oldest(&mut self, tokens: &[u32]) -> Result<Option<u64>, StoreError> {
+        if !self.others.is_empty() {
+            let other = self.others.remove(0);
+            self.store.remove(&other.name).await?;
+            return Ok(Some(other.bytes));
+        }
+        let spared: Vec<NodeId> = self.trie.walk(tokens).entries.into_iter().map(|(_, id)| id).collect();
+        let ends = self.trie.entries().filter(|(_, _, id, _)| self.trie.is_end(*id) && !spared.contains(id));
+        let Some(id) = ends.min_by_key(|(.., entry)| entry.used).map(|(_, _, id, _)| id) else { return Ok(None) };
+        let Some(entry) = self.trie.remove(id) else { return Ok(None) };
+        self.store.remove(&entry.name).await?;
+        Ok(Some(entry.bytes))
     }
 
     /// Forgets the states of a text from a depth on. The file at that depth is removed if its content is wrong; the

@@ -15,6 +15,17 @@ pub struct StoreError {
     pub what: String,
 }
 
+/// How states are kept in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Most bytes of all files.
+    pub limit: u64,
+    /// Recurrent states are written in f32, so that a text goes on as if it had never been left; else in int8 with a scale a
+    /// row, a quarter of the bytes. Those of models with experts are always written in f32. Keys and values are written as
+    /// the device has them.
+    pub exact: bool,
+}
+
 /// A file of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredState {

@@ -1,12 +1,13 @@
-// The bar above: what this is, which model is loaded, and the switches of the page.
+// The bar above: what this is, which model is loaded, which conversation is had with it, and the switches of the page.
 
-import { keep, kept } from '../conversation';
 import { byId, h } from '../dom';
+import { keep, kept } from '../storage';
 import { icon } from './icons';
 import { mark } from './weave';
 
 export interface BarEvents {
   onModel(): void;
+  onConversations(): void;
   onFresh(): void;
 }
 
@@ -17,6 +18,9 @@ const NARROW = matchMedia('(max-width: 60rem)');
 
 export class Bar {
   readonly #model = h('span', { class: 'name' });
+  readonly #what = h('span', { class: 'unseen' });
+  readonly #title = h('span', { class: 'name' });
+  readonly #conversations: HTMLButtonElement;
   readonly #panelButton: HTMLButtonElement;
   readonly #fresh: HTMLButtonElement;
 
@@ -26,15 +30,30 @@ export class Bar {
     this.#panelButton = button('What it costs', 'panel', () => this.panel(!this.#panelShown()));
     this.#panelButton.setAttribute('aria-controls', 'panel');
     this.#fresh = button('New conversation', 'fresh', events.onFresh);
+    this.#conversations = h(
+      'button',
+      {
+        type: 'button',
+        class: 'chooser talk plain',
+        id: 'conversations',
+        'aria-haspopup': 'dialog',
+        click: events.onConversations,
+      },
+      icon('talks'),
+      this.#what,
+      this.#title,
+      icon('choose'),
+    );
     byId('bar').append(
       h('h1', {}, mark(), h('span', { class: 'word' }, 'Selvedge')),
       h(
         'button',
-        { type: 'button', class: 'model plain', id: 'model', 'aria-haspopup': 'dialog', click: events.onModel },
+        { type: 'button', class: 'chooser plain', id: 'model', 'aria-haspopup': 'dialog', click: events.onModel },
         h('span', { class: 'unseen' }, 'Model: '),
         this.#model,
         icon('choose'),
       ),
+      this.#conversations,
       h('span', { class: 'space' }),
       this.#fresh,
       themeSwitch(),
@@ -54,9 +73,12 @@ export class Bar {
     this.#model.textContent = title;
   }
 
-  /** True if there is a conversation that a new one would replace. */
-  canBeginAgain(can: boolean): void {
-    this.#fresh.disabled = !can;
+  /** `begun`: something was said in it. While it is answered one stays in it. */
+  conversation(title: string, begun: boolean, answering: boolean): void {
+    this.#what.textContent = title && 'Conversation: ';
+    this.#title.textContent = title || 'Conversations';
+    this.#conversations.disabled = answering;
+    this.#fresh.disabled = !begun || answering;
   }
 
   panel(shown: boolean, remember = true): void {

@@ -1,14 +1,19 @@
 // Costs: the memory of the conversation beside a transformer's, the speed, and the device.
 
-import type { EngineStats } from 'selvedge';
+import type { EngineStats, Remembered } from 'selvedge';
 import { h } from '../dom';
-import { bytes, duration, figures, parameters, share, tokens } from '../words';
+import { bytes, duration, figures, of, parameters, sentence, share, tokens } from '../words';
 import { picture } from './picture';
 
-/** The panel's contents. `null`: no model yet. */
-export function panel(stats: EngineStats | null): Node[] {
+const NONE = '–';
+
+/**
+ * The panel's contents. `stats`: `null` where there is no model yet. `remembered`: of the conversation on the page;
+ * `null` while it is answered, and where nothing was said.
+ */
+export function panel(stats: EngineStats | null, remembered: Remembered | null): Node[] {
   if (!stats) return [h('p', { class: 'empty' }, 'Numbers come with the model.')];
-  return [memory(stats), speed(stats), place(stats)];
+  return [memory(stats), cache(stats, remembered), speed(stats), place(stats)];
 }
 
 function memory(stats: EngineStats): HTMLElement {
@@ -50,8 +55,30 @@ function memory(stats: EngineStats): HTMLElement {
   );
 }
 
+function cache({ cache, last }: EngineStats, remembered: Remembered | null): HTMLElement {
+  const { checkpoints, cachedTokens, promptTokens, store } = cache;
+  const here = remembered ? of(remembered.remembered, remembered.tokens) : NONE;
+  // Whether the browser keeps anything shows with the first conversation.
+  const unkept = remembered || last ? 'nothing' : NONE;
+  return h(
+    'section',
+    { class: 'cache' },
+    h('h2', {}, 'What is remembered'),
+    h(
+      'dl',
+      { class: 'facts' },
+      fact('Of this conversation', here, 'remembered-tokens'),
+      fact('Not read again', promptTokens > 0 ? of(cachedTokens, promptTokens) : NONE, 'cached-tokens'),
+      fact('Places to go on from', checkpoints > 0 ? `${checkpoints} in ${bytes(cache.bytes)}` : NONE, 'checkpoints'),
+      fact('Kept in this browser', store ? `${store.states} in ${bytes(store.bytes)}` : unkept, 'stored-states'),
+    ),
+    last !== null &&
+      last.readAgain !== null &&
+      h('p', { class: 'remark' }, sentence(`A part was read again for the last answer: ${last.readAgain}`)),
+  );
+}
+
 function speed({ last }: EngineStats): HTMLElement {
-  const none = '–';
   return h(
     'section',
     { class: 'speed' },
@@ -61,16 +88,12 @@ function speed({ last }: EngineStats): HTMLElement {
       { class: 'facts' },
       fact(
         'Speed',
-        last && last.tokensPerSecond > 0 ? `${figures(last.tokensPerSecond)} tokens/s` : none,
+        last && last.tokensPerSecond > 0 ? `${figures(last.tokensPerSecond)} tokens/s` : NONE,
         'tokens-per-second',
       ),
-      fact('First token after', last ? duration(last.firstTokenMs) : none, 'first-token'),
-      fact(
-        'Read',
-        last ? `${last.readTokens.toLocaleString('en')} of ${tokens(last.promptTokens)}` : none,
-        'read-tokens',
-      ),
-      fact('Made', last ? tokens(last.completionTokens) : none, 'made-tokens'),
+      fact('First token after', last ? duration(last.firstTokenMs) : NONE, 'first-token'),
+      fact('Read', last ? of(last.readTokens, last.promptTokens) : NONE, 'read-tokens'),
+      fact('Made', last ? tokens(last.completionTokens) : NONE, 'made-tokens'),
     ),
     last !== null &&
       last.readTokens < last.promptTokens &&

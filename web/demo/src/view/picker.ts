@@ -5,7 +5,9 @@ import type { StoredModel } from 'selvedge';
 import { h } from '../dom';
 import { DEVICES, fromStore, identity, title, WEIGHTS, type ModelChoice, type RunChoice } from '../models';
 import { bytes } from '../words';
+import { dialog } from './dialog';
 import { icon } from './icons';
+import { remover } from './remover';
 
 export interface PickerEvents {
   onChoose(model: ModelChoice, run: RunChoice): void;
@@ -15,13 +17,11 @@ export interface PickerEvents {
 }
 
 const HUB_NAME = /^[\w.-]+\/[\w.-]+(@[\w./-]+)?$/;
-/** Time to confirm a removal, in milliseconds. */
-const SURE = 4000;
 
 export class Picker {
   readonly element: HTMLDialogElement;
   readonly #events: PickerEvents;
-  readonly #here = h('ul', { class: 'models' });
+  readonly #here = h('ul', { class: 'entries' });
   readonly #device = select('Run on', DEVICES);
   readonly #weights = select('Weights', WEIGHTS);
   #current: ModelChoice = { kind: 'demo' };
@@ -34,50 +34,36 @@ export class Picker {
       files.value = '';
       if (list.length > 0) this.#choose({ kind: 'folder', name: folderOf(list), files: list });
     });
-    this.element = h(
-      'dialog',
-      { class: 'picker', 'aria-labelledby': 'picker-title', click: (event: MouseEvent) => this.#clickOutside(event) },
+    this.element = dialog(
+      'picker',
+      'Choose a model',
+      this.#here,
+      this.#ask('hub', 'text', 'From the Hugging Face hub', 'owner/name', (name) =>
+        HUB_NAME.test(name) ? { kind: 'hub', name } : 'Write it as owner/name, as the hub does.',
+      ),
+      this.#ask('address', 'text', 'From an address', 'https://example.org/models/one/', (url) =>
+        /^https?:\/\/./.test(url) && URL.canParse(url)
+          ? { kind: 'address', url }
+          : 'Write the address of a folder, beginning with https://',
+      ),
       h(
-        'div',
-        { class: 'inside' },
+        'section',
+        { class: 'ask' },
+        h('h3', {}, 'From this computer'),
+        h('button', { type: 'button', click: () => void this.#folder(files) }, icon('folder'), 'Choose a folder'),
+        files,
         h(
-          'header',
-          {},
-          h('h2', { id: 'picker-title' }, 'Choose a model'),
-          h(
-            'button',
-            { type: 'button', class: 'plain only-icon', 'aria-label': 'Close', click: () => this.element.close() },
-            icon('close'),
-          ),
+          'p',
+          { class: 'hint' },
+          'The folder with config.json, tokenizer.json and model.safetensors. Nothing is uploaded.',
         ),
-        this.#here,
-        this.#ask('hub', 'text', 'From the Hugging Face hub', 'owner/name', (name) =>
-          HUB_NAME.test(name) ? { kind: 'hub', name } : 'Write it as owner/name, as the hub does.',
-        ),
-        this.#ask('address', 'text', 'From an address', 'https://example.org/models/one/', (url) =>
-          /^https?:\/\/./.test(url) && URL.canParse(url)
-            ? { kind: 'address', url }
-            : 'Write the address of a folder, beginning with https://',
-        ),
-        h(
-          'section',
-          { class: 'ask' },
-          h('h3', {}, 'From this computer'),
-          h('button', { type: 'button', click: () => void this.#folder(files) }, icon('folder'), 'Choose a folder'),
-          files,
-          h(
-            'p',
-            { class: 'hint' },
-            'The folder with config.json, tokenizer.json and model.safetensors. Nothing is uploaded.',
-          ),
-        ),
-        h(
-          'details',
-          { class: 'run' },
-          h('summary', {}, 'How it runs'),
-          h('div', { class: 'selects' }, this.#device.label, this.#weights.label),
-          h('button', { type: 'button', click: () => this.#choose(this.#current) }, 'Load the present model this way'),
-        ),
+      ),
+      h(
+        'details',
+        { class: 'run' },
+        h('summary', {}, 'How it runs'),
+        h('div', { class: 'selects' }, this.#device.label, this.#weights.label),
+        h('button', { type: 'button', click: () => this.#choose(this.#current) }, 'Load the present model this way'),
       ),
     );
   }
@@ -136,30 +122,11 @@ export class Picker {
 
   #remover(name: string, forms: StoredModel[]): HTMLElement {
     const size = forms.reduce((sum, form) => sum + form.bytes, 0);
-    const button = h(
-      'button',
-      { type: 'button', class: 'plain small' },
-      icon('bin'),
-      h('span', { class: 'label' }, 'Remove'),
-    );
-    let sure = false;
-    button.addEventListener('click', async () => {
-      if (!sure) {
-        sure = true;
-        button.replaceChildren(icon('bin'), `Remove ${bytes(size)}?`);
-        setTimeout(() => {
-          sure = false;
-          button.replaceChildren(icon('bin'), h('span', { class: 'label' }, 'Remove'));
-        }, SURE);
-        return;
-      }
-      button.disabled = true;
+    return remover(`Remove ${name} from this browser`, `Remove ${bytes(size)}?`, async () => {
       await this.#events.remove(forms[0]!.name);
       await this.#refresh();
       this.#here.querySelector('button')?.focus();
     });
-    button.setAttribute('aria-label', `Remove ${name} from this browser`);
-    return button;
   }
 
   /** A name to type. `read` gives the choice, or what is wrong with it. */
@@ -218,10 +185,6 @@ export class Picker {
       device: this.#device.element.value as RunChoice['device'],
       weights: this.#weights.element.value as RunChoice['weights'],
     });
-  }
-
-  #clickOutside(event: MouseEvent): void {
-    if (event.target === this.element) this.element.close();
   }
 }
 

@@ -18,6 +18,8 @@ export interface StageState {
   failed: boolean;
   /** A question waits for the model to be loaded. */
   waiting: boolean;
+  /** What is new comes from another tab: whoever reads further up stays there. */
+  elsewhere?: boolean;
 }
 
 /** Pixels from the end within which the page follows what is being said. */
@@ -58,7 +60,13 @@ export class Stage {
     this.element = h('div', { class: 'stage' }, this.#scroll, this.#down);
   }
 
-  draw(turns: Turn[], { answering, demo, failed, waiting }: StageState): void {
+  /** A person is at saying something else instead of a turn. */
+  get editing(): boolean {
+    return this.#thread.editing;
+  }
+
+  draw(turns: Turn[], { answering, demo, failed, waiting, elsewhere = false }: StageState): void {
+    const stay = elsewhere && !this.#following ? this.#scroll.scrollTop : null;
     this.#thread.draw(turns, answering);
     // Nobody is asked to talk to a model that is not there.
     this.#greeting.hidden = turns.length > 0 || (failed && !demo);
@@ -76,7 +84,8 @@ export class Stage {
     );
     this.#next.hidden = next.length === 0;
     this.#talking = turns.length > 0;
-    if (this.#talking) this.#end();
+    if (stay !== null) this.#scroll.scrollTop = stay;
+    else if (this.#talking) this.#end();
     else this.#scroll.scrollTop = 0;
   }
 

@@ -11,6 +11,10 @@ export interface ThreadEvents {
   onEdit(index: number, text: string): void;
   /** Another answer is wanted in place of the last one, or one to a question that has none. */
   onRegenerate(): void;
+  /** A second conversation is wanted that begins with the turns up to `index`. */
+  onFork(index: number): void;
+  /** The person put the editor away and changed nothing. */
+  onLeave(): void;
 }
 
 const ENDED: Record<NonNullable<Turn['ended']>, string> = {
@@ -18,6 +22,8 @@ const ENDED: Record<NonNullable<Turn['ended']>, string> = {
   length: 'It ended at the longest answer allowed.',
   context: 'It ended because the model’s memory is full. Begin a new conversation, or edit an earlier message.',
 };
+
+const FORK = 'Fork: go on from here in a second conversation';
 
 export class Thread {
   readonly element = h('ol', { class: 'thread', 'aria-label': 'Messages' });
@@ -31,8 +37,15 @@ export class Thread {
     this.#events = events;
   }
 
+  /** A person is at saying something else instead of a turn. */
+  get editing(): boolean {
+    return this.#editing !== null;
+  }
+
   /** Draws all turns. `answering`: the last one is still being made. */
   draw(turns: Turn[], answering: boolean): void {
+    // Those of another conversation.
+    if (turns !== this.#turns) this.#editing = null;
     this.#turns = turns;
     this.#answering = answering;
     if (answering) this.#editing = null;
@@ -78,6 +91,7 @@ export class Thread {
         !user && turn.ended && !being && h('p', { class: 'ended' }, ENDED[turn.ended]),
         !editing && !being && this.#actions(turn, index, last),
       ),
+      turn.forked && h('p', { class: 'forked' }, icon('fork'), 'From here on, a second conversation.'),
     );
   }
 
@@ -90,6 +104,9 @@ export class Thread {
         h('span', { class: 'label' }, label),
       );
     const copy = act('copy', 'Copy', (event) => void copied(event.currentTarget as HTMLButtonElement, turn.content));
+    const fork = act('fork', 'Fork', () => this.#events.onFork(index));
+    fork.title = FORK;
+    fork.setAttribute('aria-label', FORK);
     return h(
       'div',
       { class: 'actions' },
@@ -97,6 +114,7 @@ export class Thread {
       turn.role === 'user' && last && act('again', 'Answer this', () => this.#events.onRegenerate()),
       turn.role === 'assistant' && copy,
       turn.role === 'assistant' && last && act('again', 'Regenerate', () => this.#events.onRegenerate()),
+      fork,
     );
   }
 
@@ -118,6 +136,10 @@ export class Thread {
       this.#editing = null;
       this.#events.onEdit(index, said);
     };
+    const leave = () => {
+      this.#edit(null);
+      this.#events.onLeave();
+    };
     return h(
       'form',
       {
@@ -128,7 +150,7 @@ export class Thread {
         },
         keydown: (event: KeyboardEvent) => {
           if (event.isComposing) return;
-          if (event.key === 'Escape') this.#edit(null);
+          if (event.key === 'Escape') leave();
           if (event.key === 'Enter' && !event.shiftKey && event.target === text) {
             event.preventDefault();
             save();
@@ -141,7 +163,7 @@ export class Thread {
         'div',
         { class: 'choices' },
         h('button', { type: 'submit', class: 'main' }, 'Say this instead'),
-        h('button', { type: 'button', class: 'plain', click: () => this.#edit(null) }, 'Cancel'),
+        h('button', { type: 'button', class: 'plain', click: leave }, 'Cancel'),
       ),
     );
   }
