@@ -419,6 +419,10 @@ impl Desk {
 
     /// Passes on what became of a reply in a step.
     async fn tell(&mut self, id: SequenceId, event: Event) {
+        // Whoever hears that a request is over finds it over in the metrics.
+        if matches!(event, Event::Ended { .. } | Event::Failed(_)) {
+            self.count();
+        }
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let sent = match event {
             Event::Begun { cached, at } => {

@@ -108,9 +108,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         });
     }
     report.stage("the server and its clients", |tally| {
-        count(&mut node_test(&node, SERVE), tally)?;
+        let clients_of_node = count(&mut node_test(&node, SERVE), tally);
         let python = pretrained::python(pretrained::PYTHON, &["-r", &format!("{CLIENTS}/requirements.txt")])?;
-        count(&mut tier(shell::program(&python, &["-m", "pytest", CLIENTS])), tally)
+        // What fails in the one hides nothing of the other.
+        count(&mut tier(shell::program(&python, &["-m", "pytest", CLIENTS])), tally).and(clients_of_node)
     });
     report.long("other people's routers before the server", |tally| {
         pretrained::python(ROUTERS_PYTHON, &["-r", &format!("{CLIENTS}/requirements-routers.txt")])?;
