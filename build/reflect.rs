@@ -8,7 +8,7 @@ use naga::{
 };
 
 use crate::permutations::Permutation;
-use crate::{CONSTANTS, Parts};
+use crate::{CONSTANTS, Parts, strip_comments};
 
 /// How a shader uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub fn reflect(permutation: &Permutation, parts: &mut Parts) -> Reflection {
     let params_file = params_file.unwrap_or_else(|| panic!("shader `{name}` has no `struct Params`"));
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|e| panic!("shader `{name}`:\n{}", e.emit_to_string(&source)));
-    let subgroups = permutation.files.iter().any(|f| f.ends_with("_subgroup"));
+    let subgroups = strip_comments(&source).contains("subgroup");
     validate(name, &source, &module, subgroups);
 
     let mut layouter = naga::proc::Layouter::default();

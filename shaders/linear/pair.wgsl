@@ -8,27 +8,8 @@
 // Barriers: one reduction a row, over the OUTS sums together.
 // Limits: ROWS <= 8 (registers); both matrices in one format; 7 storage buffers. Where a segment of either
 // matrix ends, a dispatch ends.
-struct Params {
-    chunks: u32,            // of eight inputs, of the first matrix
-    columns: u32,           // inputs
-    y_chunks: u32,          // and of the second
-    y_columns: u32,
-    rows: u32,              // outputs of this dispatch
-    quad: u32,              // of the segment, with the first of them
-    second_quad: u32,
-    out_pitch: u32,
-    out_offset: u32,        // first output of this dispatch
-    x_pitch: u32,
-    x_offset: u32,
-    second_pitch: u32,      // of what the gate lets through
-    second_offset: u32,
-    y_pitch: u32,
-    function: u32,
-    scale: f32,
-}
 const LANES = 64u;
 const OUTS = 4u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 @group(0) @binding(5) var<storage, read> y: array<vec4<f32>>;            // [rows, y_pitch]
 

@@ -7,34 +7,8 @@
 // inputs, eight at a time, so that a weight is read once, in 16-byte words, whatever the rows.
 // Barriers: one reduction a row, over the OUTS sums together; those of the input.
 // Limits: ROWS <= 8 (registers). A weight of several segments is one dispatch a segment.
-struct Params {
-    chunks: u32,            // of eight inputs
-    columns: u32,           // inputs
-    rows: u32,              // outputs of this segment
-    out_pitch: u32,
-    out_offset: u32,        // first output of this segment
-    bias_at: u32,           // in `vectors`, of output 0; NONE: no bias
-    x_pitch: u32,
-    x_offset: u32,
-    second_pitch: u32,
-    second_offset: u32,
-    norm_at: u32,           // in `vectors`: the weight of the norm of x
-    second_norm_at: u32,    // and of the second input's
-    d_conv: u32,
-    kernel_at: u32,         // in `vectors`: [columns, d_conv]
-    kernel_bias_at: u32,    // in `vectors`: [columns]; NONE: no bias
-    function: u32,
-    sum_pitch: u32,         // of the sum that is kept; 0: it is not
-    addend_pitch: u32,      // 0: nothing is added
-    addend_offset: u32,
-    groups: u32,            // runs of columns that are normed for themselves
-    eps: f32,
-    scale: f32,
-    addend_scale: f32,
-}
 const LANES = 64u;
 const OUTS = 4u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> vectors: array<f32>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 @group(0) @binding(5) var<storage, read> addend: array<f32>;             // [rows, addend_pitch]

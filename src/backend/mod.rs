@@ -99,6 +99,21 @@ impl From<NotQuantised> for BackendError {
 /// Result of backend calls.
 pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 
+/// Time that a kernel took, by the device's own clock.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct KernelTime {
+    /// Rows of the program that starts it.
+    pub rows: usize,
+    /// Names of the ops that it runs.
+    pub op: &'static str,
+    /// Its own name.
+    pub kernel: &'static str,
+    /// How often it was started.
+    pub starts: u64,
+    /// Of all starts together.
+    pub seconds: f64,
+}
+
 /// Which backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendKind {
@@ -136,6 +151,11 @@ pub struct BackendInfo {
     pub f16: bool,
     /// Subgroup operations are there and used.
     pub subgroups: bool,
+    /// Lanes of the smallest subgroup; of no meaning without subgroups.
+    pub least_subgroup: u32,
+    /// Forms of the kernels that have several, where the backend chooses: see
+    /// [`Form`](webgpu::Form).
+    pub forms: Option<String>,
     /// Largest piece of memory one kernel may bind, in bytes.
     pub max_binding: u64,
     /// Bytes of memory that are free, where the device tells: graphics drivers and browsers do not.
@@ -232,6 +252,12 @@ pub trait Backend: WeightSink<Error = BackendError> {
     /// first, [`mask_words`](crate::state::mask_words) in all. `None`: any.
     fn set_mask(&mut self, slot: SlotId, mask: Option<&[u32]>) -> Result<()>;
 
+    /// Chooses between kernels that compute the same, by measuring them on a model whose weights are there and whose memory
+    /// is allocated. Nothing that a slot remembers changes.
+    fn choose_forms<'a>(&'a mut self, _graph: &'a Graph) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(ready(Ok(())))
+    }
+
     /// Enqueues a step and returns at once. The table must fit the program.
     fn step(&mut self, program: ProgramId, table: &StepTable) -> Result<Ticket>;
 
@@ -299,6 +325,11 @@ pub trait Backend: WeightSink<Error = BackendError> {
     /// them; `None` where it does not.
     fn device_objects(&self) -> Option<u64> {
         None
+    }
+
+    /// Time of each kernel since the last call, the longest first; empty where the backend does not measure it.
+    fn kernel_times(&mut self) -> LocalBoxFuture<'_, Result<Vec<KernelTime>>> {
+        Box::pin(ready(Ok(vec![])))
     }
 
     /// Kernels that one step of a program starts, by op name, in order: for `bench` and for tests.

@@ -43,7 +43,7 @@ impl Engine {
                 backend.write_weight(id, RowBlock { first, bytes }).await?;
             }
         }
-        Self::assemble(backend, model, weight_bytes, None, vec![], options)
+        Self::assemble(backend, model, weight_bytes, None, vec![], options).await
     }
 }
 

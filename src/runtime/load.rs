@@ -110,7 +110,7 @@ impl Engine {
         };
         let bytes = descs.iter().map(WeightDesc::bytes).collect();
         let weights = storage_name(options.weights, options.rounding);
-        let mut engine = Self::assemble(backend, model, bytes, tokenizer, stop_token_ids, options)?;
+        let mut engine = Self::assemble(backend, model, bytes, tokenizer, stop_token_ids, options).await?;
         engine.identity = Identity { fingerprint, weights };
         notices.extend(more);
         engine.notices.extend(notices);
@@ -120,7 +120,7 @@ impl Engine {
     }
 
     /// Allocates the slots of a model whose weights are on the backend, and reads the prefix tokens.
-    pub(crate) fn assemble(
+    pub(crate) async fn assemble(
         mut backend: Box<dyn Backend>,
         model: Model,
         weight_bytes: Vec<u64>,
@@ -155,6 +155,7 @@ impl Engine {
             notices,
             begun,
         };
+        engine.backend.choose_forms(&engine.model.graph).await?;
         engine.read_prefix_tokens()?;
         Ok(engine)
     }

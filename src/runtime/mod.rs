@@ -25,7 +25,7 @@ use web_time::Instant;
 
 use crate::arch::{Head, Model};
 use crate::backend::{
-    Backend, BackendInfo, BackendKind, Counters, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens,
+    Backend, BackendInfo, BackendKind, Counters, KernelTime, Outputs, ProgramId, Span, Step, StepTable, Ticket, Tokens,
 };
 use crate::checkpoint::WeightChoice;
 use crate::graph::{Op, Rows, ValueId};
@@ -129,6 +129,11 @@ impl Engine {
     /// Names of the kernels that a step starts, by op, in order.
     pub fn dispatches(&self, step: &Running) -> Vec<String> {
         self.backend.dispatches(step.program)
+    }
+
+    /// Time of each kernel since the last call, the longest first: see [`Backend::kernel_times`].
+    pub async fn kernel_times(&mut self) -> Result<Vec<KernelTime>, EngineError> {
+        Ok(self.backend.kernel_times().await?)
     }
 
     /// The backend's counts so far.

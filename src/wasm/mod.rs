@@ -393,6 +393,7 @@ fn stats(engine: &runtime::Engine, notices: Vec<String>) -> Stats {
             adapter: info.adapter.clone(),
             software: info.software,
             subgroups: info.subgroups,
+            forms: info.forms.clone(),
             f16: info.f16,
         },
         context_length: engine.context(),

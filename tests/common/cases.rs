@@ -275,7 +275,9 @@ impl Heads {
         let scale = (key as f32).sqrt().recip();
         let mut outs = vec![];
         for name in ["first", "second"] {
-            let q = input_behind(&mut b, &format!("{name} q"), 3, query * key);
+            // Words of four columns, where heads are whole ones, or no such word.
+            let before = if key % 4 == 0 { 4 } else { 3 };
+            let q = input_behind(&mut b, &format!("{name} q"), before, query * key);
             let out = b.value(name, query * value, Rows::All);
             b.push(Attention { q, k, v, state, heads: query, scale, window, decode_window, out });
             outs.push(out);
@@ -306,6 +308,7 @@ fn attention(long: usize) -> Vec<OpCase> {
         wide,
         Heads { query: 3, kv: 3, key: 5, value: 97, ..global },
         Heads { query: 4, kv: 2, key: 5, value: 13, ..global },
+        Heads { query: 5, kv: 1, key: 16, value: 200, ..global },
         Heads { pinned: 6, ..wide },
         window(global, 0, 5, 5),
         window(global, 3, 5, 4),

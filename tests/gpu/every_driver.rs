@@ -3,7 +3,7 @@
 
 use crate::common::cases::{cases, fewer};
 use crate::common::{compare, not_finite};
-use crate::support::{adapter_or_skipped, wait, webgpu_or_skipped};
+use crate::support::{Place, adapter_or_skipped, wait, webgpu_basic, webgpu_or_skipped};
 use crate::{goldens, quantise_on_device};
 use selvedge::backend::Backend;
 use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
@@ -44,13 +44,27 @@ fn every_other_op_agrees_with_its_reference() {
     agree(|op| !WITH_MATRICES.contains(&op));
 }
 
+/// The other tests run the forms of many lanes, as far as the driver has those.
+#[test]
+fn the_forms_that_run_everywhere_agree_with_the_reference() {
+    let Some(place) = webgpu_or_skipped() else { return };
+    let mut cases = if place.slow { fewer() } else { cases() };
+    cases.retain(|case| ["linear", "attention"].contains(&case.op));
+    compare(&format!("{} (basic forms)", place.name), place.slack, &mut *webgpu_basic(), &cases);
+    if !place.slow {
+        goldens::every_kind_of_block(&Place { open: webgpu_basic, ..place });
+    }
+}
+
 #[test]
 fn what_is_not_finite_is_the_same_here() {
     let Some(place) = webgpu_or_skipped() else { return };
-    not_finite::logits(&mut *(place.open)());
-    not_finite::keys_and_values(&mut *(place.open)());
-    not_finite::experts(&mut *(place.open)());
-    not_finite::norms(&mut *(place.open)());
+    for open in [place.open, webgpu_basic] {
+        not_finite::logits(&mut *open());
+        not_finite::keys_and_values(&mut *open());
+        not_finite::experts(&mut *open());
+        not_finite::norms(&mut *open());
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use selvedge::arch::HymbaWindow;
 use selvedge::backend::cpu::CpuBackend;
-use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
+use selvedge::backend::webgpu::{self, Form, FormKind, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs};
 use selvedge::checkpoint::{Checkpoint, Folder, Memory};
 use selvedge::generate::{FinishReason, GenerateOptions, Generation};
@@ -79,16 +79,26 @@ pub fn webgpu_or_skipped() -> Option<Place> {
     adapter_or_skipped().then(webgpu_place)
 }
 
+/// WebGPU with some forms of its kernels; the others are those of many lanes where they run, so that a test is the same
+/// wherever it runs.
+pub fn webgpu_with(forms: &[Form]) -> Box<dyn Backend> {
+    // tests/gpu/webgpu.rs runs the self-test; here it would only take time, at every load. And what is compared are
+    // kernels on the same codes: tests/gpu/quantise_on_device.rs has those that a device makes.
+    let (forms, quiet) = (forms.to_vec(), WebGpuOptions { self_test: false, measure: false, ..Default::default() });
+    let options = WebGpuOptions { forms, quantise: false, ..quiet };
+    Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
+}
+
+/// The forms that run everywhere.
+pub fn webgpu_basic() -> Box<dyn Backend> {
+    webgpu_with(&FormKind::ALL.map(|kind| kind.forms()[0]))
+}
+
 fn webgpu_place() -> Place {
     let adapters = wait(webgpu::adapters());
     let adapter = adapters.first().expect("an adapter");
     println!("webgpu runs on {} ({})", adapter.adapter, adapter.driver);
-    let open = || -> Box<dyn Backend> {
-        // tests/gpu/webgpu.rs runs the self-test; here it would only take time, at every load. And what is compared
-        // are kernels on the same codes: tests/gpu/quantise_on_device.rs has those that a device makes.
-        let options = WebGpuOptions { self_test: false, quantise: false, ..Default::default() };
-        Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
-    };
+    let open = || webgpu_with(&[]);
     Place { name: "webgpu", open, slack: 2.0, slow: adapter.adapter.contains("SwiftShader") }
 }
 

@@ -60,7 +60,7 @@ export interface Restored {
 
 interface ModuleStats {
   model: { type: string; parameters: number; layers: number };
-  device: { backend: 'webgpu' | 'cpu'; adapter: string; software: boolean; subgroups: boolean; f16: boolean };
+  device: { backend: 'webgpu' | 'cpu'; adapter: string; software: boolean; subgroups: boolean; forms: string | null; f16: boolean };
   contextLength: number;
   weights: number;
   memory: number;
@@ -89,13 +89,13 @@ const tested = new Set<string>();
 /** `Place` of `src/wasm/requests.rs`: what the module is told of a device. */
 interface Place {
   device: 'gpu' | 'cpu';
-  subgroups: boolean;
+  leastSubgroup: number | null;
   selfTest: boolean;
 }
 
 export function placeOn(device: Device, options: LoadOptions): Place {
   const selfTest = (options.selfTest ?? true) && !tested.has(device.adapter);
-  return { device: device.kind, subgroups: device.subgroups, selfTest };
+  return { device: device.kind, leastSubgroup: device.leastSubgroup, selfTest };
 }
 
 /** Once the module has opened the place: its kernels are tested no more. */

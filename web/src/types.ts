@@ -368,6 +368,8 @@ export interface EngineStats {
     /** A GPU that is really a CPU. */
     readonly software: boolean;
     readonly subgroups: boolean;
+    /** Forms of the kernels that have several, as they were measured to be fastest here; `null` where there are none. */
+    readonly forms: string | null;
     readonly f16: boolean;
   };
   /** Tokens that one conversation can hold. */

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use crate::error::CommandError;
 use crate::terminal::status;
 use selvedge::backend::cpu::CpuBackend;
-use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
+use selvedge::backend::webgpu::{Form, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, BackendError};
 
 /// `--device`
@@ -21,26 +21,43 @@ pub(crate) enum Device {
     Cpu,
 }
 
+/// How a GPU is opened, beyond which one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GpuArgs<'a> {
+    /// `--adapter`
+    pub adapter: Option<&'a str>,
+    /// `--forms`
+    pub forms: &'a [Form],
+    /// `--profile`
+    pub profile: bool,
+}
+
 /// Opens a device. A choice that was made for the user is reported in one line on stderr.
-pub(crate) async fn open(device: Device, adapter: Option<&str>) -> Result<Box<dyn Backend>, CommandError> {
-    if let (Device::Cpu | Device::Cuda, Some(name)) = (device, adapter) {
+pub(crate) async fn open(device: Device, args: GpuArgs<'_>) -> Result<Box<dyn Backend>, CommandError> {
+    if let (Device::Cpu | Device::Cuda, Some(name)) = (device, args.adapter) {
         return Err(CommandError::Misuse(format!(
             "--adapter {name} names a GPU of `selvedge devices`; it goes with --device gpu"
         )));
+    }
+    if let Device::Cpu | Device::Cuda = device {
+        let of_gpus = [(args.profile, "--profile times"), (!args.forms.is_empty(), "--forms chooses")];
+        if let Some((_, option)) = of_gpus.iter().find(|(given, _)| *given) {
+            return Err(CommandError::Misuse(format!("{option} kernels of a GPU; it goes with --device gpu")));
+        }
     }
     match device {
         Device::Cpu => Ok(cpu()),
         Device::Cuda => Ok(cuda()?),
         Device::Gpu => {
-            let backend = gpu(adapter, true).await?;
+            let backend = gpu(&args, true).await?;
             if backend.info().software {
                 status!("{} is a software GPU: slower than --device cpu", backend.info().adapter);
             }
             Ok(backend)
         }
         // Whoever names an adapter wants that one and no CPU instead of it.
-        Device::Auto if adapter.is_some() => Ok(gpu(adapter, false).await?),
-        Device::Auto => match gpu(None, false).await {
+        Device::Auto if args.adapter.is_some() => Ok(gpu(&args, false).await?),
+        Device::Auto => match gpu(&args, false).await {
             Ok(backend) => {
                 status!("running on {}", backend.info().adapter);
                 Ok(backend)
@@ -58,8 +75,9 @@ fn cpu() -> Box<dyn Backend> {
     Box::new(CpuBackend::new())
 }
 
-async fn gpu(adapter: Option<&str>, software: bool) -> Result<Box<dyn Backend>, BackendError> {
-    let options = WebGpuOptions { adapter: adapter.map(str::to_owned), software, ..WebGpuOptions::default() };
+async fn gpu(args: &GpuArgs<'_>, software: bool) -> Result<Box<dyn Backend>, BackendError> {
+    let adapter = args.adapter.map(str::to_owned);
+    let options = WebGpuOptions { adapter, software, forms: args.forms.to_vec(), profile: args.profile, ..WebGpuOptions::default() };
     Ok(Box::new(WebGpuBackend::new(&options).await?))
 }
 

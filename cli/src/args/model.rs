@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::device::{self, Device};
+use crate::args::device::{self, Device, GpuArgs};
 use crate::commands::fetch::locate;
 use crate::error::CommandError;
 use crate::terminal::status;
 use selvedge::arch::{self, HymbaWindow};
-use selvedge::backend::DEFAULT_KV_FORMAT;
+use selvedge::backend::webgpu::Form;
+use selvedge::backend::{Backend, DEFAULT_KV_FORMAT};
 use selvedge::checkpoint::{self, Checkpoint, Folder, LoadProgress, WeightChoice};
 use selvedge::formats::Rounding;
 use selvedge::hub::Need;
@@ -29,7 +30,7 @@ pub(crate) struct ModelArgs {
     #[arg(long)]
     offline: bool,
     #[command(flatten)]
-    load: LoadArgs,
+    pub(crate) load: LoadArgs,
 }
 
 /// Options of a load, for any model.
@@ -56,6 +57,12 @@ pub(crate) struct LoadArgs {
     /// Keys that Hymba's windowed layers see while decoding
     #[arg(long, value_enum, default_value_t)]
     hymba_window: HymbaWindow,
+    /// Forms of a GPU's kernels, by commas: tile or lanes, rows or quads, query or flash [default: the fastest here]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    forms: Vec<Form>,
+    /// Of `bench` alone.
+    #[arg(skip)]
+    pub(crate) profile: bool,
 }
 
 impl ModelArgs {
@@ -75,7 +82,7 @@ impl ModelArgs {
             Some(preset) => preset,
             None => checkpoint::read_config(&self.open(Need::Config)?).await?,
         };
-        let backend = device::open(self.load.device, self.load.adapter.as_deref()).await?;
+        let backend = self.load.open().await?;
         let mut progress = |_: LoadProgress| {};
         let mut options = EngineOptions::new(&mut progress);
         (options.weights, options.kv_format, options.hymba_window) =
@@ -125,6 +132,11 @@ impl ModelArgs {
 }
 
 impl LoadArgs {
+    async fn open(&self) -> Result<Box<dyn Backend>, CommandError> {
+        let (adapter, forms) = (self.adapter.as_deref(), &self.forms);
+        device::open(self.device, GpuArgs { adapter, forms, profile: self.profile }).await
+    }
+
     /// Opens the device and loads a checkpoint onto it, with room for several sequences.
     pub(crate) async fn load(
         &self,
@@ -143,7 +155,7 @@ impl LoadArgs {
         purpose: Purpose,
         (budget, left): (Option<u64>, Option<u64>),
     ) -> Result<Engine, CommandError> {
-        let backend = device::open(self.device, self.adapter.as_deref()).await?;
+        let backend = self.open().await?;
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(loading_style("loading"));
         let mut progress = |progress: LoadProgress| {

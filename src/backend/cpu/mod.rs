@@ -85,6 +85,8 @@ impl CpuBackend {
             software: false,
             f16: false,
             subgroups: false,
+            least_subgroup: 0,
+            forms: None,
             max_binding: u64::MAX,
             memory: crate::backend::host::free_memory(),
         };

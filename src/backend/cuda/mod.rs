@@ -76,6 +76,8 @@ fn describe(device: &Device) -> BackendInfo {
         software: device.name() == EMULATOR,
         f16: false,
         subgroups: true,
+        least_subgroup: 32,
+        forms: None,
         max_binding: u64::MAX,
         memory: device.memory().ok().map(|(free, _)| free as u64),
     }

@@ -1,10 +1,11 @@
 //! The device itself: finding an adapter, what it offers, its errors, waiting for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use super::forms::{Form, Forms};
 use super::shaders::{self, Access, Shader};
 use crate::backend::{BackendError, BackendInfo, BackendKind, Counters, Result};
 
@@ -19,8 +20,9 @@ pub struct WebGpuOptions {
     pub default_limits: bool,
     /// Use subgroup operations where they are there.
     pub subgroups: bool,
-    /// The device has subgroups though wgpu cannot tell, because the page asked the browser for them itself.
-    pub page_has_subgroups: bool,
+    /// The device has subgroups though wgpu cannot tell, because the page asked the browser for them itself: the lanes of
+    /// the smallest.
+    pub page_has_subgroups: Option<u32>,
     /// Cut matrices into segments of at most so many bytes; `None`: of as many as a binding holds. Tests ask for
     /// few: a matrix too large for a binding is slow to make.
     pub segment: Option<u64>,
@@ -29,6 +31,12 @@ pub struct WebGpuOptions {
     pub quantise: bool,
     /// Run every kind of kernel against its CPU reference before anything else.
     pub self_test: bool,
+    /// Forms that are used whatever is measured.
+    pub forms: Vec<Form>,
+    /// Measure which forms are fastest when a model is loaded; otherwise those of many lanes are taken where they run.
+    pub measure: bool,
+    /// Time every kernel: [`Backend::kernel_times`](crate::backend::Backend::kernel_times). Steps take longer by it.
+    pub profile: bool,
 }
 
 impl Default for WebGpuOptions {
@@ -38,10 +46,13 @@ impl Default for WebGpuOptions {
             software: true,
             default_limits: false,
             subgroups: true,
-            page_has_subgroups: false,
+            page_has_subgroups: None,
             segment: None,
             quantise: true,
             self_test: true,
+            forms: vec![],
+            measure: true,
+            profile: false,
         }
     }
 }
@@ -65,6 +76,11 @@ pub(super) struct Gpu {
     pub segment: u64,
     /// Whether it quantises weights.
     pub quantises: bool,
+    /// The forms that are in use, and those that were asked for.
+    pub forms: Cell<Forms>,
+    pub given_forms: Vec<Form>,
+    /// Whether a model's load measures forms.
+    pub measures: bool,
     /// Kept alive: browsers drop the device with it.
     _instance: wgpu::Instance,
     pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
@@ -96,6 +112,8 @@ fn describe(adapter: &wgpu::Adapter) -> BackendInfo {
         software: info.device_type == wgpu::DeviceType::Cpu,
         f16: false,
         subgroups: adapter.features().contains(wgpu::Features::SUBGROUP),
+        least_subgroup: info.subgroup_min_size,
+        forms: None,
         max_binding: adapter.limits().max_storage_buffer_binding_size,
         memory: if info.device_type == wgpu::DeviceType::Cpu { crate::backend::host::free_memory() } else { None },
     }
@@ -167,7 +185,21 @@ impl Gpu {
         info.subgroups &= options.subgroups;
         let mut features = wgpu::Features::empty();
         features.set(wgpu::Features::SUBGROUP, info.subgroups);
-        info.subgroups |= options.subgroups && options.page_has_subgroups;
+        info.subgroups |= options.subgroups && options.page_has_subgroups.is_some();
+        if options.profile && !adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            let what = format!("timestamps on `{}`, which have to time kernels", info.adapter);
+            return Err(BackendError::Unsupported { backend: "webgpu", what });
+        }
+        features.set(wgpu::Features::TIMESTAMP_QUERY, options.profile);
+        if let Some(size) = options.page_has_subgroups {
+            info.least_subgroup = size;
+        }
+        if let Some(form) = options.forms.iter().find(|form| !form.runs_on(&info)) {
+            let what = format!("the form `{form}` on `{}`: it takes subgroups of {} lanes", info.adapter, form.least_subgroup());
+            return Err(BackendError::Unsupported { backend: "webgpu", what });
+        }
+        let forms = Forms::of(&info, &options.forms);
+        info.forms = Some(forms.to_string());
         let limits = limits(&adapter.limits(), options);
         info.max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let segment = options.segment.unwrap_or(u64::MAX).min(info.max_binding);
@@ -208,6 +240,9 @@ impl Gpu {
             _instance: instance,
             segment,
             quantises: options.quantise,
+            forms: Cell::new(forms),
+            given_forms: options.forms.clone(),
+            measures: options.measure,
             pipelines: RefCell::default(),
             counters: RefCell::default(),
             failure,

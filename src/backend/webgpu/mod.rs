@@ -1,13 +1,16 @@
 //! WebGPU through wgpu: browsers, Vulkan, Metal, D3D12. Asks for nothing beyond WebGPU's defaults, and
 //! uses subgroups where they are there.
 
+mod forms;
 mod fuse;
 mod gpu;
 mod kernels;
 mod limits;
 mod lower;
+mod measure;
 mod memory;
 mod packing;
+mod profile;
 mod program;
 mod quantise;
 mod scratch;
@@ -23,17 +26,19 @@ use futures::future::LocalBoxFuture;
 use self::gpu::Gpu;
 use self::lower::{Workspace, lower};
 use self::memory::{Io, Memory};
+use self::profile::Profiler;
 use self::program::{Program, ValueBuffer};
 use self::weights::Weights;
 use super::checks::not_allocated;
 use super::{
-    Backend, BackendError, BackendInfo, BlockId, Counters, Parts, ProgramId, ProgramSpec, Result, StepTable, Ticket,
+    Backend, BackendError, BackendInfo, BlockId, Counters, KernelTime, Parts, ProgramId, ProgramSpec, Result, StepTable, Ticket,
     state_io,
 };
 use crate::formats::Quantised;
 use crate::graph::{Graph, RowBlock, RowQuantiser, SinkError, SourceBlock, ValueId, WeightDesc, WeightId, WeightSink};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
+pub use forms::{Form, FormKind, NoForm};
 pub use gpu::{WebGpuOptions, adapters};
 pub use scratch::scratch_bytes;
 
@@ -51,6 +56,8 @@ struct InFlight {
 /// A GPU, and everything on it.
 pub struct WebGpuBackend {
     gpu: Rc<Gpu>,
+    /// The device's, with the forms that were chosen.
+    info: BackendInfo,
     weights: Weights,
     memory: Option<Memory>,
     workspace: Workspace,
@@ -59,6 +66,8 @@ pub struct WebGpuBackend {
     /// Mappable buffers that wait to be used.
     staging: Vec<wgpu::Buffer>,
     tickets: u64,
+    /// Where kernels are timed.
+    profiler: Option<Profiler>,
 }
 
 impl WebGpuBackend {
@@ -69,11 +78,13 @@ impl WebGpuBackend {
             self_test::run(&gpu).await?;
         }
         *gpu.counters.borrow_mut() = Counters::default();
-        Ok(Self::on(gpu))
+        let profiler = options.profile.then(Profiler::default);
+        Ok(Self { profiler, ..Self::on(gpu) })
     }
 
     fn on(gpu: Rc<Gpu>) -> Self {
         Self {
+            info: gpu.info.clone(),
             gpu,
             weights: Weights::default(),
             memory: None,
@@ -82,12 +93,17 @@ impl WebGpuBackend {
             in_flight: Default::default(),
             staging: vec![],
             tickets: 0,
+            profiler: None,
         }
     }
 
     fn program(&self, id: ProgramId) -> Result<&Program> {
         let program = self.programs.get(id.0 as usize).and_then(Option::as_ref);
         program.ok_or_else(|| BackendError::Misuse(format!("no program {}", id.0)))
+    }
+
+    fn tell_forms(&mut self) {
+        self.info.forms = Some(self.gpu.forms.get().to_string());
     }
 
     fn memory(&self) -> Result<&Memory> {
@@ -147,7 +163,7 @@ impl WeightSink for WebGpuBackend {
 
 impl Backend for WebGpuBackend {
     fn info(&self) -> &BackendInfo {
-        &self.gpu.info
+        &self.info
     }
 
     fn allocate(&mut self, layout: &StateLayout) -> Result<()> {
@@ -183,6 +199,17 @@ impl Backend for WebGpuBackend {
         self.memory()?.set_mask(&self.gpu, slot, mask)
     }
 
+    fn choose_forms<'a>(&'a mut self, graph: &'a Graph) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let counters = *self.gpu.counters.borrow();
+            if self.gpu.measures {
+                measure::choose(self, graph).await?;
+            }
+            *self.gpu.counters.borrow_mut() = counters;
+            Ok(())
+        })
+    }
+
     fn step(&mut self, id: ProgramId, table: &StepTable) -> Result<Ticket> {
         let program = self.program(id)?;
         program.check(table)?;
@@ -193,13 +220,18 @@ impl Backend for WebGpuBackend {
         let wanted = outputs > 0 && program.sampled.is_some();
         let staging = if wanted { Some(self.staging(bytes)?) } else { None };
 
+        let mut profiler = self.profiler.take();
         let program = self.program(id)?;
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        program.encode(&mut encoder);
+        match &mut profiler {
+            Some(profiler) => profiler.encode(&self.gpu, program, &mut encoder)?,
+            None => program.encode(&mut encoder),
+        }
         if let (Some(staging), Some(sampled)) = (&staging, &program.sampled) {
             encoder.copy_buffer_to_buffer(sampled, 0, staging, 0, Some((outputs * 4) as u64));
         }
         let dispatches = program.dispatches.len() as u64;
+        self.profiler = profiler;
         let submission = self.gpu.submit([encoder.finish()]);
         {
             let mut counters = self.gpu.counters.borrow_mut();
@@ -322,6 +354,15 @@ impl Backend for WebGpuBackend {
             [&hal.buffers, &hal.bind_groups, &hal.bind_group_layouts, &hal.compute_pipelines, &hal.shader_modules];
         let count: isize = kinds.iter().map(|counter| counter.read()).sum();
         u64::try_from(count).ok().filter(|&n| n > 0)
+    }
+
+    fn kernel_times(&mut self) -> LocalBoxFuture<'_, Result<Vec<KernelTime>>> {
+        Box::pin(async move {
+            match &mut self.profiler {
+                Some(profiler) => profiler.read(&self.gpu).await,
+                None => Ok(vec![]),
+            }
+        })
     }
 
     fn dispatches(&self, program: ProgramId) -> Vec<String> {

@@ -54,14 +54,17 @@ impl Program {
 }
 
 /// Records dispatches into one pass.
-pub(super) fn encode(dispatches: &[Dispatch], encoder: &mut wgpu::CommandEncoder) {
+pub(super) fn encode<'a>(dispatches: impl IntoIterator<Item = &'a Dispatch>, encoder: &mut wgpu::CommandEncoder) {
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    for dispatch in dispatches {
-        let [x, y, z] = dispatch.workgroups;
-        pass.set_pipeline(&dispatch.pipeline.pipeline);
-        pass.set_bind_group(0, &dispatch.bind_group, &[]);
-        pass.dispatch_workgroups(x, y, z);
-    }
+    dispatches.into_iter().for_each(|one| dispatch(one, &mut pass));
+}
+
+/// Records one dispatch.
+pub(super) fn dispatch(dispatch: &Dispatch, pass: &mut wgpu::ComputePass<'_>) {
+    let [x, y, z] = dispatch.workgroups;
+    pass.set_pipeline(&dispatch.pipeline.pipeline);
+    pass.set_bind_group(0, &dispatch.bind_group, &[]);
+    pass.dispatch_workgroups(x, y, z);
 }
 
 /// How many workgroups a kernel starts.

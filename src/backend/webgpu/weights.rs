@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::gpu::Gpu;
-use super::packing::{Packing, QUAD, Segment};
+use super::packing::{CHUNK, Packing, QUAD, Segment};
 use super::quantise::Quantiser;
 use crate::backend::checks::misuse;
 use crate::backend::{BackendError, Result};
@@ -55,7 +55,8 @@ impl Weights {
     pub fn create(&mut self, gpu: &Gpu, id: WeightId, desc: &WeightDesc) -> Result<()> {
         if desc.class == WeightClass::Vector {
             let (at, rows, columns) = (self.vectors.len(), desc.rows, desc.columns);
-            self.vectors.resize(at + rows * columns, 0.0);
+            // So that kernels read them by chunks of eight columns.
+            self.vectors.resize((at + rows * columns).next_multiple_of(CHUNK), 0.0);
             self.buffer = None;
             self.stored.insert(id, Stored::Vector { at, rows, columns });
             return Ok(());

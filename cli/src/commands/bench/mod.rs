@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::args::model::ModelArgs;
 use crate::error::CommandError;
 use crate::terminal::{self, status};
+use selvedge::backend::KernelTime;
 use selvedge::backend::{Outputs, Step, Tokens};
 use selvedge::runtime::{Cancel, Engine, PREFILL_ROWS};
 use selvedge::state::SlotId;
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// Measure what keeping the state of the prompt costs, beside reading it again
     #[arg(long, conflicts_with_all = ["generate", "depth", "batch"])]
     state: bool,
+    /// Time every kernel of a GPU by its own clock; the rates are then lower
+    #[arg(long, conflicts_with = "state")]
+    profile: bool,
     /// Print a JSON list
     #[arg(long)]
     json: bool,
@@ -49,6 +53,9 @@ struct Measurement {
     model: String,
     backend: &'static str,
     adapter: String,
+    /// Of the kernels that have several, as they were chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forms: Option<String>,
     weights: String,
     batch: usize,
     depth: usize,
@@ -60,10 +67,14 @@ struct Measurement {
     /// Weights and state that a decode step reads, computed from their sizes.
     bytes_per_token: u64,
     objects_per_token: f64,
+    /// With `--profile`: the longest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kernels: Vec<KernelTime>,
 }
 
 impl Args {
-    pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
+    pub(crate) fn run(mut self) -> Result<ExitCode, CommandError> {
+        self.model.load.profile = self.profile;
         let deepest = self.depth.iter().max().copied().unwrap_or(0);
         let longest = [self.prompt, self.generate, 8].into_iter().fold(deepest, usize::saturating_add);
         let (longest, batch) = if self.state { (longest + 1024, 2) } else { (longest, self.batch as usize) };
@@ -90,13 +101,16 @@ impl Args {
     async fn measure(&self, engine: &mut Engine, depth: usize) -> Result<Measurement, CommandError> {
         // Compiles what will run and wakes the device.
         self.run_once(engine, depth, self.prompt.min(PREFILL_ROWS), 4).await?;
+        engine.kernel_times().await?;
         let measured = self.run_once(engine, depth, self.prompt, self.generate).await?;
+        let kernels = engine.kernel_times().await?;
         let (batch, steps) = (self.batch as usize, self.generate.max(1) as f64);
         let info = engine.info();
         Ok(Measurement {
             model: self.model.name(),
             backend: info.kind.name(),
             adapter: info.adapter.clone(),
+            forms: info.forms.clone(),
             weights: self.model.weights_name(),
             batch,
             depth,
@@ -107,6 +121,7 @@ impl Args {
             dispatches_per_token: measured.dispatches as f64 / steps,
             bytes_per_token: engine.bytes_per_step(batch, depth + self.prompt),
             objects_per_token: measured.objects as f64 / steps,
+            kernels,
         })
     }
 
@@ -197,8 +212,27 @@ fn table(results: &[Measurement]) -> String {
             &format!("{:.0}", m.objects_per_token),
         ]);
     }
+    for m in results.iter().filter(|m| !m.kernels.is_empty()) {
+        text.push_str(&kernel_table(m));
+    }
     if let Some(first) = results.first() {
-        text.push_str(&format!("\n{}, batch {}\n", first.adapter, first.batch));
+        let forms = first.forms.as_ref().map_or_else(String::new, |forms| format!(", forms {forms}"));
+        text.push_str(&format!("\n{}{forms}, batch {}\n", first.adapter, first.batch));
+    }
+    text
+}
+
+/// Times of the kernels: those of the prompt run in programs of many rows, those of the reply in one of few.
+fn kernel_table(measured: &Measurement) -> String {
+    let mut text = format!("\nKernels at depth {}:\n\n", measured.depth);
+    text.push_str("| rows | starts |    ms each |    ms all | share | kernel (ops) |\n");
+    text.push_str("| ---: |   ---: |       ---: |      ---: |  ---: | --- |\n");
+    let all: f64 = measured.kernels.iter().map(|kernel| kernel.seconds).sum();
+    for KernelTime { rows, op, kernel, starts, seconds } in &measured.kernels {
+        let (total, each, share) = (seconds * 1e3, seconds * 1e3 / *starts as f64, 100.0 * seconds / all);
+        text.push_str(&format!(
+            "| {rows:>4} | {starts:>6} | {each:>10.4} | {total:>9.2} | {share:>4.1}% | {kernel} ({op}) |\n"
+        ));
     }
     text
 }

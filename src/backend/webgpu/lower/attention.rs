@@ -1,7 +1,9 @@
 //! Softmax attention.
 
 use super::Lowering;
-use crate::backend::webgpu::kernels::{attention, params};
+use crate::backend::webgpu::forms::Form;
+use crate::backend::webgpu::kernels::{attention, attention_flash, params};
+use crate::backend::webgpu::limits::MATVEC_ROWS;
 use crate::backend::webgpu::program::Grid;
 use crate::backend::{BackendError, Result};
 use crate::constants::{NO_WINDOW, WIDEST_HEAD};
@@ -40,6 +42,46 @@ impl Lowering<'_> {
             pages_per_slot: pools.pages_per_slot,
             scale: op.scale,
         };
+        let words = [q_pitch, q_offset, k_pitch, k_offset, key_width as u32].iter().all(|n| n.is_multiple_of(4));
+        let rows = self.rows(Rows::All);
+        if self.gpu.forms.get().has(Form::Flash) && words && rows > MATVEC_ROWS {
+            let group = op.heads / kv_heads;
+            let params = params::AttentionFlash {
+                heads: params.heads,
+                kv_heads: params.kv_heads,
+                key_width: params.key_width,
+                value_width: params.value_width,
+                q_pitch,
+                q_offset,
+                k_pitch,
+                k_offset,
+                v_pitch,
+                v_offset,
+                out_pitch: params.out_pitch,
+                pinned: params.pinned,
+                ring: params.ring,
+                window: params.window,
+                decode_window: params.decode_window,
+                pages_per_slot: params.pages_per_slot,
+                chunks_at: self.chunks_at(),
+                scale: params.scale,
+            };
+            let grid = Grid::Tiles((rows * group).div_ceil(attention_flash::up_to_64::QUERIES), kv_heads);
+            let (pages, key_pool, value_pool) = (&pools.pages, &pools.keys, &pools.values);
+            let (q, k, v, out) = (&q, &k, &v, &to.buffer);
+            macro_rules! start {
+                ($width:ident) => {{
+                    let buffers = attention_flash::$width::Buffers { pages, q, k, v, key_pool, value_pool, out };
+                    let shader = attention_flash::$width::shader(pools.format);
+                    self.dispatch("attention", &shader, &params, buffers, grid)
+                }};
+            }
+            return match value_width {
+                ..=64 => start!(up_to_64),
+                ..=128 => start!(up_to_128),
+                _ => start!(up_to_256),
+            };
+        }
         let buffers = attention::Buffers {
             pages: &pools.pages,
             q: &q,

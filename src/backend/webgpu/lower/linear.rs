@@ -2,7 +2,8 @@
 
 use super::{Lowering, outputs};
 use crate::backend::Result;
-use crate::backend::webgpu::kernels::{linear_rows, linear_tile, params};
+use crate::backend::webgpu::forms::Form;
+use crate::backend::webgpu::kernels::{linear_lanes, linear_quads, linear_rows, linear_tile, params};
 use crate::backend::webgpu::limits::MATVEC_ROWS;
 use crate::backend::webgpu::packing::QUAD;
 use crate::backend::webgpu::program::Grid;
@@ -13,7 +14,7 @@ pub(super) struct MadeInput {
     /// The ops that the kernel runs, but for an addition behind.
     pub name: &'static str,
     /// Parameters of the parts that make it; the others are filled in.
-    pub params: params::LinearRows,
+    pub params: params::LinearFew,
     /// Buffers it is made from.
     pub sources: Sources,
 }
@@ -42,7 +43,8 @@ impl Lowering<'_> {
         let weights = self.weights;
         let matrix = weights.matrix(op.weight)?;
         let (vectors, bias_at) = (self.vectors.clone(), self.vector_at(op.bias)?);
-        let shader = linear_tile::shader(matrix.format.name());
+        let format = matrix.format.name();
+        let lanes = self.gpu.forms.get().has(Form::Lanes);
         for segment in matrix.segments.iter().filter(|s| s.first < to.width) {
             let used = segment.rows.min(to.width - segment.first);
             let params = params::LinearTile {
@@ -57,6 +59,13 @@ impl Lowering<'_> {
                 outputs: outputs(to.rows),
             };
             let (weight, x, out) = (&segment.buffer, &source.buffer, &to.buffer);
+            if lanes {
+                let buffers = linear_lanes::Buffers { weight, x, vectors: &vectors, out };
+                let grid = Grid::Tiles(used.div_ceil(4 * linear_lanes::LANES), rows.div_ceil(linear_lanes::ROWS));
+                self.dispatch("linear", &linear_lanes::shader(format), &params::LinearLanes { chunks: params.chunks, columns: params.columns, rows: params.rows, x_pitch: params.x_pitch, out_pitch: params.out_pitch, out_offset: params.out_offset, bias_at: params.bias_at, capacity: params.capacity, outputs: params.outputs }, buffers, grid)?;
+                continue;
+            }
+            let shader = linear_tile::shader(format);
             let buffers = linear_tile::Buffers { weight, x, vectors: &vectors, out };
             let grid = Grid::Tiles(used.div_ceil(linear_tile::TILE_OUTS), rows.div_ceil(linear_tile::TILE_ROWS));
             self.dispatch("linear", &shader, &params, buffers, grid)?;
@@ -67,7 +76,7 @@ impl Lowering<'_> {
     /// An input that lies there as it is.
     pub(super) fn plain_input(&self, op: &Linear) -> Result<MadeInput> {
         let x = self.place(op.x)?;
-        let params = params::LinearRows { x_pitch: x.pitch as u32, scale: 1.0, ..Default::default() };
+        let params = params::LinearFew { x_pitch: x.pitch as u32, scale: 1.0, ..Default::default() };
         Ok(MadeInput { name: "linear", params, sources: Sources::Plain { x: x.buffer } })
     }
 
@@ -90,6 +99,9 @@ impl Lowering<'_> {
         params.columns = matrix.columns as u32;
         params.out_pitch = to.pitch as u32;
         params.bias_at = self.vector_at(op.bias)?;
+        let quads = self.gpu.forms.get().has(Form::Quads)
+            && [params.x_offset, params.second_offset].iter().all(|n| n.is_multiple_of(4))
+            && !matches!(sources, Sources::GroupNorm { .. } | Sources::Norms { .. } | Sources::Conv { .. });
         for segment in matrix.segments.iter().filter(|s| s.first < to.width) {
             let used = segment.rows.min(to.width - segment.first);
             params.rows = used as u32;
@@ -102,6 +114,24 @@ impl Lowering<'_> {
                     let buffers = linear_rows::$interface::Buffers { weight, vectors, out, addend, $($source),* };
                     self.dispatch(name, &shader, &params, buffers, grid)
                 }};
+            }
+            macro_rules! start_quads {
+                ($interface:ident { $($source:ident),* }) => {{
+                    let shader = linear_quads::$interface::shader(format, rows);
+                    let buffers = linear_quads::$interface::Buffers { weight, vectors, out, addend, $($source),* };
+                    self.dispatch(name, &shader, &params, buffers, Grid::Workgroups(used.div_ceil(QUAD * 8)))
+                }};
+            }
+            if quads {
+                match &sources {
+                    Sources::Plain { x } => start_quads!(plain { x }),
+                    Sources::Norm { x } => start_quads!(norm { x }),
+                    Sources::AddNorm { x, second, sum } => start_quads!(add_norm { x, second, sum }),
+                    Sources::Gate { x, second } => start_quads!(gate { x, second }),
+                    Sources::Activation { x } => start_quads!(activation { x }),
+                    _ => unreachable!(),
+                }?;
+                continue;
             }
             match &sources {
                 Sources::Plain { x } => start!(plain { x }),

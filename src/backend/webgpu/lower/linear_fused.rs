@@ -5,7 +5,8 @@ use super::{Lowering, number};
 use crate::backend::Result;
 use crate::backend::checks::misuse;
 use crate::backend::webgpu::fuse::{FusedLinear, Input, LinearPair, PairInput};
-use crate::backend::webgpu::kernels::{linear_pair, params};
+use crate::backend::webgpu::forms::Form;
+use crate::backend::webgpu::kernels::{linear_pair, linear_pair_quads, params};
 use crate::backend::webgpu::packing::QUAD;
 use crate::backend::webgpu::program::Grid;
 
@@ -21,7 +22,7 @@ impl Lowering<'_> {
     }
 
     fn made_input(&self, input: &Input<'_>) -> Result<MadeInput> {
-        let mut params = params::LinearRows { scale: 1.0, ..Default::default() };
+        let mut params = params::LinearFew { scale: 1.0, ..Default::default() };
         let (name, sources) = match input {
             Input::Plain => return misuse("an input that nothing makes".into()),
             Input::Norm(norm) | Input::GroupNorm(norm) => {
@@ -88,7 +89,7 @@ impl Lowering<'_> {
         let weights = self.weights;
         let (first, second) = (weights.matrix(pair.first.weight)?, weights.matrix(pair.second.weight)?);
         let (y, to) = (self.place(pair.second.x)?, self.place(pair.add.out)?);
-        let mut params = params::LinearPair {
+        let mut params = params::LinearPairFew {
             chunks: first.chunks as u32,
             columns: first.columns as u32,
             y_chunks: second.chunks as u32,
@@ -115,6 +116,8 @@ impl Lowering<'_> {
         };
         let rows = self.rows(to.rows);
         let (format, reduction) = (first.format.name(), self.reduce());
+        let quads = self.gpu.forms.get().has(Form::Quads)
+            && [params.x_offset, params.second_offset].iter().all(|n| n.is_multiple_of(4));
         // One dispatch for the outputs up to where a segment of either matrix ends.
         let mut at = 0;
         while at < to.width {
@@ -128,6 +131,18 @@ impl Lowering<'_> {
             params.second_quad = ((at - other.first) / QUAD) as u32;
             let (weight, second_weight, out) = (&one.buffer, &other.buffer, &to.buffer);
             let (x, y, grid) = (&x, &y.buffer, Grid::Workgroups((end - at).div_ceil(QUAD)));
+            if quads {
+                let grid = Grid::Workgroups((end - at).div_ceil(QUAD * 8));
+                if let Some(second) = &gated {
+                    let buffers = linear_pair_quads::gate::Buffers { weight, second_weight, out, y, x, second };
+                    self.dispatch(name, &linear_pair_quads::gate::shader(format, rows), &params, buffers, grid)?;
+                } else {
+                    let buffers = linear_pair_quads::plain::Buffers { weight, second_weight, out, y, x };
+                    self.dispatch(name, &linear_pair_quads::plain::shader(format, rows), &params, buffers, grid)?;
+                }
+                at = end;
+                continue;
+            }
             if let Some(second) = &gated {
                 let buffers = linear_pair::gate::Buffers { weight, second_weight, out, y, x, second };
                 let shader = linear_pair::gate::shader(format, reduction, rows);

@@ -1,0 +1,43 @@
+// Two linear layers whose results are added, for few rows (decode) without barriers: the sum of pair.wgsl, made as in
+// quads.wgsl.
+// Tiling: a subgroup makes the four outputs of a quad for all ROWS rows; its lanes stride over the inputs of the one
+// matrix, then over those of the other, eight at a time.
+// Barriers: none; a sum over the subgroup for each row.
+// Limits: those of pair.wgsl and of quads.wgsl.
+const LANES = 64u;
+const OUTS = 4u;
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+@group(0) @binding(5) var<storage, read> y: array<vec4<f32>>;            // [rows, y_pitch]
+
+fn load_y(row: u32, chunk: u32) -> Eight {
+    let at = (row * params.y_pitch) / 4u + 2u * chunk;
+    return within(params.y_columns, chunk, Eight(y[at], y[at + 1u]));
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_invocation_id) within_subgroup: u32,
+    @builtin(subgroup_size) size: u32,
+) {
+    let index = wrapped(workgroup, workgroups) * (LANES / size) + lane / size;
+    let quad = min(index, (params.rows - 1u) / OUTS);
+    var sums: array<vec4<f32>, ROWS>;
+    for (var chunk = within_subgroup; chunk < params.chunks; chunk += size) {
+        let weights = load_quad(params.quad + quad, params.chunks, chunk);
+        for (var row = 0u; row < ROWS; row++) { sums[row] += quad_dot(weights, load_x(row, chunk)); }
+    }
+    for (var chunk = within_subgroup; chunk < params.y_chunks; chunk += size) {
+        let weights = load_second_quad(params.second_quad + quad, params.y_chunks, chunk);
+        for (var row = 0u; row < ROWS; row++) { sums[row] += params.scale * quad_dot(weights, load_y(row, chunk)); }
+    }
+    for (var row = 0u; row < ROWS; row++) {
+        let total = subgroupAdd(sums[row]);
+        let output = OUTS * index + within_subgroup;
+        if within_subgroup < OUTS && output < params.rows {
+            out[row * params.out_pitch + params.out_offset + output] = total[within_subgroup];
+        }
+    }
+}

@@ -1,0 +1,1 @@
+fn numbers(quad: Quad) -> Numbers { return Numbers(quad.a, quad.b, quad.c, quad.d); }
