@@ -237,9 +237,9 @@ fn matrices_may_lie_in_segments() {
     // How many dispatches the pairs of all layers (or what reads a norm by groups) take in each format: the rows
     // between two cuts of either matrix are one.
     let models = [
-        ("odd falcon_h1", ODD_FALCON.to_owned(), "linear_pair.gate", [18, 9, 9, 21, 12, 12]),
-        ("falcon_h1_rms", golden("falcon_h1_rms"), "linear_rows.group_norm", [18, 9, 9, 18, 9, 9]),
-        ("odd experts", ODD_EXPERTS.to_owned(), "linear_pair.plain", [12, 6, 6, 15, 15, 15]),
+        ("odd falcon_h1", ODD_FALCON.to_owned(), "gate+linear+linear+add (", [18, 9, 9, 21, 12, 12]),
+        ("falcon_h1_rms", golden("falcon_h1_rms"), "norm+linear (linear_rows.group_norm", [18, 9, 9, 18, 9, 9]),
+        ("odd experts", ODD_EXPERTS.to_owned(), "linear+linear+add (", [12, 6, 6, 15, 15, 15]),
     ];
     for (name, config, pair, counts) in models {
         let checkpoint = random_checkpoint(&config, None);
@@ -249,7 +249,7 @@ fn matrices_may_lie_in_segments() {
             let wanted = Wanted::new(&checkpoint, weights, kv);
             let what = format!("{name}, {format}, in segments");
             let kernels = compare(&what, &checkpoint, open, &wanted);
-            assert_eq!(kernels.iter().filter(|kernel| kernel.contains(pair)).count(), count, "{what}: {kernels:?}");
+            assert_eq!(kernels.iter().filter(|kernel| kernel.starts_with(pair)).count(), count, "{what}: {kernels:?}");
         }
     }
 }
