@@ -7,28 +7,8 @@
 // softmax is the running one (Milakov and Gimelshein 2018), accumulated in f32.
 // Barriers: a reduction for the maximum and one for the sum, and two more, a tile.
 // Limits: keys and values up to 256 wide; 8 storage buffers.
-struct Params {
-    heads: u32,
-    kv_heads: u32,
-    key_width: u32,
-    value_width: u32,
-    q_pitch: u32,
-    q_offset: u32,
-    k_pitch: u32,
-    k_offset: u32,
-    v_pitch: u32,
-    v_offset: u32,
-    out_pitch: u32,
-    pinned: u32,
-    ring: u32,          // rows of a slot's ring; 0: pages
-    window: u32,        // keys back that a row of a longer span sees
-    decode_window: u32, // the same for a span of one row
-    pages_per_slot: u32,
-    scale: f32,
-}
 const LANES = 64u;
 const OWN = 0x80000000u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;              // [slots, pages_per_slot]
 @group(0) @binding(3) var<storage, read> q: array<f32>;                  // [rows, q_pitch]
 @group(0) @binding(4) var<storage, read> k: array<f32>;                  // [rows, k_pitch]

@@ -9,28 +9,7 @@
 // Barriers: a maximum of eight numbers and one more, a tile of keys. 12 KiB of workgroup memory where LANES is 256.
 // Limits: subgroups of eight lanes or more; heads of multiples of four columns that begin at such, values of LANES
 // columns at most; 8 storage buffers.
-struct Params {
-    heads: u32,
-    kv_heads: u32,
-    key_width: u32,
-    value_width: u32,
-    q_pitch: u32,
-    q_offset: u32,
-    k_pitch: u32,
-    k_offset: u32,
-    v_pitch: u32,
-    v_offset: u32,
-    out_pitch: u32,
-    pinned: u32,
-    ring: u32,          // rows of a slot's ring; 0: pages
-    window: u32,        // keys back that a row of a longer span sees
-    decode_window: u32, // the same for a span of one row
-    pages_per_slot: u32,
-    chunks_at: u32,
-    scale: f32,
-}
 const QUERIES = 8u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;              // [slots, pages_per_slot]
 @group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;            // [rows, q_pitch]
 @group(0) @binding(4) var<storage, read> k: array<vec4<f32>>;            // [rows, k_pitch]
@@ -41,11 +20,16 @@ var<workgroup> weights: array<Eight, LANES>;
 var<workgroup> places: array<u32, LANES>;   // where the value of each key of the tile begins
 
 // One number of lanes 0 to 7 of a subgroup each.
-fn spread(value: f32) -> Eight { return Eight(low_lanes(value), high_lanes(value)); }
 fn low_lanes(value: f32) -> vec4<f32> {
     return vec4(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u));
 }
 fn high_lanes(value: f32) -> vec4<f32> {
+    return vec4(subgroupBroadcast(value, 4u), subgroupBroadcast(value, 5u), subgroupBroadcast(value, 6u), subgroupBroadcast(value, 7u));
+}
+fn low_words(value: u32) -> vec4<u32> {
+    return vec4(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u));
+}
+fn high_words(value: u32) -> vec4<u32> {
     return vec4(subgroupBroadcast(value, 4u), subgroupBroadcast(value, 5u), subgroupBroadcast(value, 6u), subgroupBroadcast(value, 7u));
 }
 
@@ -59,11 +43,12 @@ fn word_products(mine: vec4<f32>, word: vec4<f32>) -> Eight {
 
 fn sum_of(a: Eight, b: Eight) -> Eight { return Eight(a.low + b.low, a.high + b.high); }
 
-// A weight of 0 makes nothing of its value, even where that is not finite: it is of a key that the query does not see.
+// In place of the weight of a key that the query does not see: of its value, which need not be finite, nothing is taken.
+const UNSEEN = -1.0;
 fn weighed(weight: Eight, value: f32) -> Eight {
     return Eight(
-        select(vec4(0.0), weight.low * value, weight.low > vec4(0.0)),
-        select(vec4(0.0), weight.high * value, weight.high > vec4(0.0)),
+        select(weight.low * value, vec4(0.0), weight.low < vec4(0.0)),
+        select(weight.high * value, vec4(0.0), weight.high < vec4(0.0)),
     );
 }
 
@@ -75,8 +60,8 @@ fn weighted_values(own: bool, keys: u32, column: u32, within_subgroup: u32) -> E
         let past = key + within_subgroup % QUERIES >= keys;
         let place = places[at];
         let weight = weights[at];
-        let low = select(weight.low, vec4(0.0), past);
-        let high = select(weight.high, vec4(0.0), past);
+        let low = select(weight.low, vec4(UNSEEN), past);
+        let high = select(weight.high, vec4(UNSEEN), past);
         sums = sum_of(sums, weighed(Eight(subgroupBroadcast(low, 0u), subgroupBroadcast(high, 0u)), value_at(own, subgroupBroadcast(place, 0u) + column)));
         sums = sum_of(sums, weighed(Eight(subgroupBroadcast(low, 1u), subgroupBroadcast(high, 1u)), value_at(own, subgroupBroadcast(place, 1u) + column)));
         sums = sum_of(sums, weighed(Eight(subgroupBroadcast(low, 2u), subgroupBroadcast(high, 2u)), value_at(own, subgroupBroadcast(place, 2u) + column)));
@@ -105,9 +90,10 @@ fn main(
     let group = params.heads / params.kv_heads;
     let tiles = (CHUNK_ROWS * group + QUERIES - 1u) / QUERIES;
     for (var tile = workgroup.x; tile < chunk_count() * tiles; tile += workgroups.x) {
-        let chunk = chunk_at(tile / tiles);
+        // Chunks of one row have few tiles: the first ones of all chunks come first.
+        let chunk = chunk_at(tile % chunk_count());
         let queries = chunk.y * group;
-        let first = tile % tiles * QUERIES;
+        let first = tile / chunk_count() * QUERIES;
         if first >= queries { continue; }
         let span = span_at(chunk.z);
         let window = select(params.window, params.decode_window, span.w == 1u);
@@ -155,13 +141,12 @@ fn main(
                     }
                 }
                 // What each query sees of this key.
-                let position = f32(key_position);
                 let there = at + lane < end;
                 let pinned = key_position < params.pinned;
-                let tops = spread(f32(my_position));
-                let lows = spread(f32(my_low));
-                let sees_low = (vec4(position) <= tops.low) & (vec4(pinned) | (vec4(position) >= lows.low)) & vec4(there);
-                let sees_high = (vec4(position) <= tops.high) & (vec4(pinned) | (vec4(position) >= lows.high)) & vec4(there);
+                let sees_low = vec4(there) & (vec4(key_position) <= low_words(my_position))
+                    & (vec4(pinned) | (vec4(key_position) >= low_words(my_low)));
+                let sees_high = vec4(there) & (vec4(key_position) <= high_words(my_position))
+                    & (vec4(pinned) | (vec4(key_position) >= high_words(my_low)));
                 scores.low = select(vec4(-3.0e38), params.scale * scores.low, sees_low);
                 scores.high = select(vec4(-3.0e38), params.scale * scores.high, sees_high);
 
@@ -170,19 +155,21 @@ fn main(
                 let high = max(highest.high, tops_now.high);
                 let rescale = Eight(exp(highest.low - low), exp(highest.high - high));
                 let weight = Eight(
-                    select(vec4(0.0), exp(scores.low - low), sees_low),
-                    select(vec4(0.0), exp(scores.high - high), sees_high),
+                    select(vec4(UNSEEN), exp(scores.low - low), sees_low),
+                    select(vec4(UNSEEN), exp(scores.high - high), sees_high),
                 );
                 highest = Eight(low, high);
                 weights[lane] = weight;
                 workgroupBarrier();
                 let more = weighted_values(own, min(LANES, end - at), min(lane, params.value_width - 1u), within_subgroup);
                 sums = Eight(sums.low * rescale.low + more.low, sums.high * rescale.high + more.high);
-                total = Eight(total.low * rescale.low + weight.low, total.high * rescale.high + weight.high);
+                total.low = total.low * rescale.low + select(vec4(0.0), weight.low, sees_low);
+                total.high = total.high * rescale.high + select(vec4(0.0), weight.high, sees_high);
                 workgroupBarrier();
             }
         }
         let totals = sum_of_eight(lane, total);
+        workgroupBarrier();
         if lane < params.value_width {
             for (var i = 0u; i < QUERIES; i++) {
                 let query = first + i;

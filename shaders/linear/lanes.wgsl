@@ -7,20 +7,8 @@
 // Limits: subgroups of ROWS lanes or more. A weight of several segments is one dispatch a segment.
 // Source: the register tile of a matrix product, Goto and van de Geijn 2008 (ACM TOMS 34, 3), section 4, with a
 // subgroup in the place of a vector register.
-struct Params {
-    chunks: u32,        // of eight inputs
-    columns: u32,       // inputs
-    rows: u32,          // outputs of this segment
-    x_pitch: u32,       // in words of four
-    out_pitch: u32,
-    out_offset: u32,    // first output of this segment
-    bias_at: u32,       // in `vectors`, of output 0; NONE: no bias
-    capacity: u32,      // rows of x
-    outputs: u32,       // 1: the rows are outputs
-}
 const LANES = 32u;
 const ROWS = 8u;
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;            // [rows, x_pitch]
 @group(0) @binding(4) var<storage, read> vectors: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
@@ -53,7 +41,8 @@ fn main(
     let row = workgroup.y * ROWS;
     let used = rows_in_use(params.outputs);
     if row >= used { return; }
-    let quad = min(workgroup.x * LANES + lane, (params.rows - 1u) / 4u);
+    let index = workgroup.x * LANES + lane;
+    let quad = min(index, (params.rows - 1u) / 4u);
     let x_at = min(row + within_subgroup % ROWS, params.capacity - 1u) * params.x_pitch;
     var sums: Sums;
     for (var chunk = 0u; chunk < params.chunks; chunk++) {
@@ -69,12 +58,12 @@ fn main(
         sums.g += products(weights, Eight(subgroupBroadcast(mine.low, 6u), subgroupBroadcast(mine.high, 6u)));
         sums.h += products(weights, Eight(subgroupBroadcast(mine.low, 7u), subgroupBroadcast(mine.high, 7u)));
     }
-    store(row, quad, used, sums.a);
-    store(row + 1u, quad, used, sums.b);
-    store(row + 2u, quad, used, sums.c);
-    store(row + 3u, quad, used, sums.d);
-    store(row + 4u, quad, used, sums.e);
-    store(row + 5u, quad, used, sums.f);
-    store(row + 6u, quad, used, sums.g);
-    store(row + 7u, quad, used, sums.h);
+    store(row, index, used, sums.a);
+    store(row + 1u, index, used, sums.b);
+    store(row + 2u, index, used, sums.c);
+    store(row + 3u, index, used, sums.d);
+    store(row + 4u, index, used, sums.e);
+    store(row + 5u, index, used, sums.f);
+    store(row + 6u, index, used, sums.g);
+    store(row + 7u, index, used, sums.h);
 }

@@ -20,24 +20,30 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
     @builtin(subgroup_invocation_id) within_subgroup: u32,
-    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_size) subgroup_size: u32,
 ) {
-    let index = wrapped(workgroup, workgroups) * (LANES / size) + lane / size;
-    let quad = min(index, (params.rows - 1u) / OUTS);
-    var sums: array<vec4<f32>, ROWS>;
-    for (var chunk = within_subgroup; chunk < params.chunks; chunk += size) {
-        let weights = load_quad(params.quad + quad, params.chunks, chunk);
-        for (var row = 0u; row < ROWS; row++) { sums[row] += quad_dot(weights, load_x(row, chunk)); }
-    }
-    for (var chunk = within_subgroup; chunk < params.y_chunks; chunk += size) {
-        let weights = load_second_quad(params.second_quad + quad, params.y_chunks, chunk);
-        for (var row = 0u; row < ROWS; row++) { sums[row] += params.scale * quad_dot(weights, load_y(row, chunk)); }
-    }
-    for (var row = 0u; row < ROWS; row++) {
-        let total = subgroupAdd(sums[row]);
-        let output = OUTS * index + within_subgroup;
-        if within_subgroup < OUTS && output < params.rows {
-            out[row * params.out_pitch + params.out_offset + output] = total[within_subgroup];
+    let size = min(subgroup_size, LANES);
+    let subgroups = LANES / size;
+    let quads = (params.rows + OUTS - 1u) / OUTS;
+    let stride = workgroups.x * workgroups.y * subgroups;
+    for (var base = wrapped(workgroup, workgroups) * subgroups; base < quads; base += stride) {
+        let index = base + lane / size;
+        let quad = min(index, quads - 1u);
+        var sums = array<vec4<f32>, ROWS>();
+        for (var chunk = within_subgroup; chunk < params.chunks; chunk += size) {
+            let weights = load_quad(params.quad + quad, params.chunks, chunk);
+            for (var row = 0u; row < ROWS; row++) { sums[row] += quad_dot(weights, load_x(row, chunk)); }
+        }
+        for (var chunk = within_subgroup; chunk < params.y_chunks; chunk += size) {
+            let weights = load_second_quad(params.second_quad + quad, params.y_chunks, chunk);
+            for (var row = 0u; row < ROWS; row++) { sums[row] += params.scale * quad_dot(weights, load_y(row, chunk)); }
+        }
+        for (var row = 0u; row < ROWS; row++) {
+            let total = subgroupAdd(sums[row]);
+            let output = OUTS * index + within_subgroup;
+            if within_subgroup < OUTS && output < params.rows {
+                out[row * params.out_pitch + params.out_offset + output] = total[within_subgroup];
+            }
         }
     }
 }

@@ -2,18 +2,6 @@
 //
 // Tiling: shared/tile.wgsl; a workgroup for TILE_ROWS rows and TILE_OUTS outputs, 256 invocations.
 // A weight of several segments is one dispatch a segment.
-struct Params {
-    chunks: u32,        // of eight inputs
-    columns: u32,       // inputs
-    rows: u32,          // outputs of this segment
-    x_pitch: u32,       // in words of four
-    out_pitch: u32,
-    out_offset: u32,    // first output of this segment
-    bias_at: u32,       // in `vectors`, of output 0; NONE: no bias
-    capacity: u32,      // rows of x
-    outputs: u32,       // 1: the rows are outputs
-}
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;            // [rows, x_pitch]
 @group(0) @binding(4) var<storage, read> vectors: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]

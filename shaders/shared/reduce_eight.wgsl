@@ -1,5 +1,6 @@
 // Maximum and sum of eight numbers each over the LANES of a workgroup: within subgroups by their own operations, then
-// over the subgroups through workgroup memory. Every lane gets the result. Must be reached by all lanes.
+// over the subgroups through workgroup memory. Every lane gets the result. Must be reached by all lanes, and a barrier comes
+// between two of them.
 var<workgroup> eight_scratch: array<Eight, LANES / 4u>;
 var<workgroup> eight_count: atomic<u32>;
 
@@ -19,7 +20,6 @@ fn sum_of_eight(lane: u32, value: Eight) -> Eight {
     for (var i = 1u; i < count; i++) {
         sum = Eight(sum.low + eight_scratch[i].low, sum.high + eight_scratch[i].high);
     }
-    workgroupBarrier();
     return sum;
 }
 

@@ -4,6 +4,8 @@ fn scaled_by_norm(chunk: u32, value: Eight) -> Eight {
     return within(params.columns, chunk, Eight(value.low * vectors[at], value.high * vectors[at + 1u]));
 }
 
+fn begin() { squares = array<f32, ROWS>(); }
+
 fn factor(row: u32) -> f32 {
     return inverse_root(subgroupAdd(squares[row]) / f32(params.columns) + params.eps);
 }

@@ -156,6 +156,8 @@ pub struct BackendInfo {
     /// Forms of the kernels that have several, where the backend chooses: see
     /// [`Form`](webgpu::Form).
     pub forms: Option<String>,
+    /// What is not as it should be on this device, and what was done instead.
+    pub notice: Option<String>,
     /// Largest piece of memory one kernel may bind, in bytes.
     pub max_binding: u64,
     /// Bytes of memory that are free, where the device tells: graphics drivers and browsers do not.

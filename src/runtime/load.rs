@@ -156,6 +156,7 @@ impl Engine {
             begun,
         };
         engine.backend.choose_forms(&engine.model.graph).await?;
+        engine.notices.extend(engine.backend.info().notice.clone());
         engine.read_prefix_tokens()?;
         Ok(engine)
     }

@@ -25,8 +25,12 @@ struct Loaded<'b> {
     positions: [usize; 2],
 }
 
+/// Rows of a program of decode, and of one of prefill: kernels differ.
+const FEW: usize = 4;
+const MANY: usize = 16;
+
 impl<'b> Loaded<'b> {
-    fn new(backend: &'b mut dyn Backend, graph: &Graph, keep: Option<ValueId>, kv: KvFormat) -> Self {
+    fn new(backend: &'b mut dyn Backend, graph: &Graph, keep: Option<ValueId>, kv: KvFormat, rows: usize) -> Self {
         for (index, recipe) in graph.weights.iter().enumerate() {
             let id = WeightId(index as u32);
             let (name, rows, columns) = (recipe.name.clone(), recipe.rows, recipe.columns);
@@ -41,7 +45,7 @@ impl<'b> Loaded<'b> {
             backend.set_pages(SlotId(0), &[0]).expect("pages");
             backend.set_pages(SlotId(1), &[1]).expect("pages");
         }
-        let spec = ProgramSpec { keep: keep.into_iter().collect(), ..ProgramSpec::new(4, 4) };
+        let spec = ProgramSpec { keep: keep.into_iter().collect(), ..ProgramSpec::new(rows, 4) };
         let program = backend.compile(graph, &spec).expect("a program");
         Self { backend, layout, program, input: graph.inputs[0], positions: [0; 2] }
     }
@@ -108,7 +112,7 @@ pub fn logits(backend: &mut dyn Backend) {
     for sampler in [Sampler::default(), drawn, penalised] {
         let greedy = sampler.is_greedy();
         let rows = bad.iter().map(|row| (row, false)).chain(good.iter().map(|row| (row, true)));
-        let mut loaded = Loaded::new(backend, &graph, None, KvFormat::F32);
+        let mut loaded = Loaded::new(backend, &graph, None, KvFormat::F32, FEW);
         for (i, (row, usable)) in rows.enumerate() {
             let what = format!("row {i} at temperature {}", sampler.temperature);
             for slot in [0, 1] {
@@ -166,8 +170,9 @@ pub fn keys_and_values(backend: &mut dyn Backend) {
     // The CPU references too: what is written is the same everywhere, to the bit.
     let mut reference = CpuBackend::reference();
     for backend in [backend, &mut reference as &mut dyn Backend] {
-        for format in [KvFormat::F16, KvFormat::F32] {
-            let mut loaded = Loaded::new(backend, &graph, Some(out), format);
+        for (format, rows) in [(KvFormat::F16, FEW), (KvFormat::F32, FEW), (KvFormat::F16, MANY), (KvFormat::F32, MANY)]
+        {
+            let mut loaded = Loaded::new(backend, &graph, Some(out), format, rows);
             for (x, held) in EDGE {
                 for at in [0, 3, 4, 7] {
                     loaded.positions = [0; 2];
@@ -196,6 +201,16 @@ pub fn keys_and_values(backend: &mut dyn Backend) {
                     }
                 }
             }
+            // Rows of one span see nothing of those behind them.
+            loaded.positions = [0; 2];
+            let count = rows / 2;
+            let mut span: Vec<f32> = (0..count * 3 * WIDTH).map(|i| (i % 7) as f32 - 3.0).collect();
+            span[(count - 1) * 3 * WIDTH + WIDTH..].fill(f32::NAN);
+            let table = loaded.step(&[(0, Some(count))], Outputs::None, &span);
+            loaded.backend.step(loaded.program, &table).expect("a step");
+            let seen = block_on(loaded.backend.read(loaded.program, out, count)).expect("attention");
+            let (before, last) = seen.split_at((count - 1) * WIDTH);
+            assert!(before.iter().all(|y| y.is_finite()) && last.iter().all(|y| y.is_nan()), "{format:?}: {seen:?}");
             // A memory from where they are f32.
             let data = EDGE.iter().flat_map(|(x, _)| [*x; WIDTH]).collect::<Vec<_>>();
             let positions: Vec<u32> = (0..EDGE.len() as u32).collect();
@@ -230,7 +245,7 @@ pub fn experts(backend: &mut dyn Backend) {
         let input = b.input("logits", EXPERTS);
         let routes = b.moe_route("routes", b.whole(input), None, routing, choice);
         let graph = b.finish().expect("a graph");
-        let mut loaded = Loaded::new(backend, &graph, Some(routes), KvFormat::F32);
+        let mut loaded = Loaded::new(backend, &graph, Some(routes), KvFormat::F32, FEW);
         for lost in [vec![0], vec![11], vec![2, 3, 9], (0..EXPERTS).collect()] {
             for x in [f32::NAN, -f32::NAN] {
                 let mut row: Vec<f32> = (0..EXPERTS).map(|i| (i * 5 % EXPERTS) as f32).collect();
@@ -261,7 +276,7 @@ pub fn norms(backend: &mut dyn Backend) {
         let x = b.whole(input);
         let out = b.norm("out", x, kind, 1, 1e-6, None, None);
         let graph = b.finish().expect("a graph");
-        let mut loaded = Loaded::new(backend, &graph, Some(out), KvFormat::F32);
+        let mut loaded = Loaded::new(backend, &graph, Some(out), KvFormat::F32, FEW);
         for large in [3e19_f32, 1e30] {
             let row: Vec<f32> = (0..WIDTH).map(|i| if i % 2 == 0 { large } else { -large }).collect();
             let right = if kind == NormKind::L2 { (WIDTH as f32).sqrt().recip() } else { 1.0 };

@@ -77,7 +77,13 @@ fn cpu() -> Box<dyn Backend> {
 
 async fn gpu(args: &GpuArgs<'_>, software: bool) -> Result<Box<dyn Backend>, BackendError> {
     let adapter = args.adapter.map(str::to_owned);
-    let options = WebGpuOptions { adapter, software, forms: args.forms.to_vec(), profile: args.profile, ..WebGpuOptions::default() };
+    let options = WebGpuOptions {
+        adapter,
+        software,
+        forms: args.forms.to_vec(),
+        profile: args.profile,
+        ..WebGpuOptions::default()
+    };
     Ok(Box::new(WebGpuBackend::new(&options).await?))
 }
 

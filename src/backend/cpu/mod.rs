@@ -87,6 +87,7 @@ impl CpuBackend {
             subgroups: false,
             least_subgroup: 0,
             forms: None,
+            notice: None,
             max_binding: u64::MAX,
             memory: crate::backend::host::free_memory(),
         };

@@ -78,6 +78,7 @@ fn describe(device: &Device) -> BackendInfo {
         subgroups: true,
         least_subgroup: 32,
         forms: None,
+        notice: None,
         max_binding: u64::MAX,
         memory: device.memory().ok().map(|(free, _)| free as u64),
     }

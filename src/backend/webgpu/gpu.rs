@@ -80,7 +80,7 @@ pub(super) struct Gpu {
     pub forms: Cell<Forms>,
     pub given_forms: Vec<Form>,
     /// Whether a model's load measures forms.
-    pub measures: bool,
+    pub measures: Cell<bool>,
     /// Kept alive: browsers drop the device with it.
     _instance: wgpu::Instance,
     pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
@@ -114,6 +114,7 @@ fn describe(adapter: &wgpu::Adapter) -> BackendInfo {
         subgroups: adapter.features().contains(wgpu::Features::SUBGROUP),
         least_subgroup: info.subgroup_min_size,
         forms: None,
+        notice: None,
         max_binding: adapter.limits().max_storage_buffer_binding_size,
         memory: if info.device_type == wgpu::DeviceType::Cpu { crate::backend::host::free_memory() } else { None },
     }
@@ -195,7 +196,8 @@ impl Gpu {
             info.least_subgroup = size;
         }
         if let Some(form) = options.forms.iter().find(|form| !form.runs_on(&info)) {
-            let what = format!("the form `{form}` on `{}`: it takes subgroups of {} lanes", info.adapter, form.least_subgroup());
+            let (adapter, least) = (&info.adapter, form.least_subgroup());
+            let what = format!("the form `{form}` on `{adapter}`: it takes subgroups of {least} lanes or more");
             return Err(BackendError::Unsupported { backend: "webgpu", what });
         }
         let forms = Forms::of(&info, &options.forms);
@@ -242,7 +244,7 @@ impl Gpu {
             quantises: options.quantise,
             forms: Cell::new(forms),
             given_forms: options.forms.clone(),
-            measures: options.measure,
+            measures: Cell::new(options.measure),
             pipelines: RefCell::default(),
             counters: RefCell::default(),
             failure,

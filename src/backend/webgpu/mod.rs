@@ -31,8 +31,8 @@ use self::program::{Program, ValueBuffer};
 use self::weights::Weights;
 use super::checks::not_allocated;
 use super::{
-    Backend, BackendError, BackendInfo, BlockId, Counters, KernelTime, Parts, ProgramId, ProgramSpec, Result, StepTable, Ticket,
-    state_io,
+    Backend, BackendError, BackendInfo, BlockId, Counters, KernelTime, Parts, ProgramId, ProgramSpec, Result,
+    StepTable, Ticket, state_io,
 };
 use crate::formats::Quantised;
 use crate::graph::{Graph, RowBlock, RowQuantiser, SinkError, SourceBlock, ValueId, WeightDesc, WeightId, WeightSink};
@@ -74,12 +74,14 @@ impl WebGpuBackend {
     /// Opens a device and tests its kernels.
     pub async fn new(options: &WebGpuOptions) -> Result<Self> {
         let gpu = Gpu::open(options).await?;
+        let mut notice = None;
         if options.self_test {
-            self_test::run(&gpu).await?;
+            notice = self_test::run(&gpu).await?;
         }
         *gpu.counters.borrow_mut() = Counters::default();
         let profiler = options.profile.then(Profiler::default);
-        Ok(Self { profiler, ..Self::on(gpu) })
+        let info = BackendInfo { forms: Some(gpu.forms.get().to_string()), notice, ..gpu.info.clone() };
+        Ok(Self { profiler, info, ..Self::on(gpu) })
     }
 
     fn on(gpu: Rc<Gpu>) -> Self {
@@ -100,10 +102,6 @@ impl WebGpuBackend {
     fn program(&self, id: ProgramId) -> Result<&Program> {
         let program = self.programs.get(id.0 as usize).and_then(Option::as_ref);
         program.ok_or_else(|| BackendError::Misuse(format!("no program {}", id.0)))
-    }
-
-    fn tell_forms(&mut self) {
-        self.info.forms = Some(self.gpu.forms.get().to_string());
     }
 
     fn memory(&self) -> Result<&Memory> {
@@ -202,11 +200,10 @@ impl Backend for WebGpuBackend {
     fn choose_forms<'a>(&'a mut self, graph: &'a Graph) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let counters = *self.gpu.counters.borrow();
-            if self.gpu.measures {
-                measure::choose(self, graph).await?;
-            }
+            let chosen = if self.gpu.measures.get() { measure::choose(self, graph).await } else { Ok(()) };
             *self.gpu.counters.borrow_mut() = counters;
-            Ok(())
+            self.info.forms = Some(self.gpu.forms.get().to_string());
+            chosen
         })
     }
 
@@ -223,15 +220,19 @@ impl Backend for WebGpuBackend {
         let mut profiler = self.profiler.take();
         let program = self.program(id)?;
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        match &mut profiler {
-            Some(profiler) => profiler.encode(&self.gpu, program, &mut encoder)?,
-            None => program.encode(&mut encoder),
-        }
+        let encoded = match &mut profiler {
+            Some(profiler) => profiler.encode(&self.gpu, program, &mut encoder),
+            None => {
+                program.encode(&mut encoder);
+                Ok(())
+            }
+        };
         if let (Some(staging), Some(sampled)) = (&staging, &program.sampled) {
             encoder.copy_buffer_to_buffer(sampled, 0, staging, 0, Some((outputs * 4) as u64));
         }
         let dispatches = program.dispatches.len() as u64;
         self.profiler = profiler;
+        encoded?;
         let submission = self.gpu.submit([encoder.finish()]);
         {
             let mut counters = self.gpu.counters.borrow_mut();

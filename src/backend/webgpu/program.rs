@@ -67,12 +67,15 @@ pub(super) fn dispatch(dispatch: &Dispatch, pass: &mut wgpu::ComputePass<'_>) {
     pass.dispatch_workgroups(x, y, z);
 }
 
+/// Most workgroups along a dimension, as WebGPU promises.
+pub(super) const MOST_WORKGROUPS: usize = 65535;
+
 /// How many workgroups a kernel starts.
 #[derive(Clone, Copy)]
 pub(super) enum Grid {
     /// Enough for one invocation each of so many elements.
     Invocations(usize),
-    /// So many, wrapped into two dimensions: one holds 65535 at most.
+    /// So many, wrapped into two dimensions.
     Workgroups(usize),
     /// Columns and rows of a tiled result.
     Tiles(usize, usize),
@@ -81,13 +84,12 @@ pub(super) enum Grid {
 impl Grid {
     /// For workgroups of `lanes` invocations.
     fn workgroups(self, lanes: usize) -> [u32; 3] {
-        const MOST: usize = 65535;
         let count = match self {
             Self::Invocations(count) => count.div_ceil(lanes),
             Self::Workgroups(count) => count,
             Self::Tiles(columns, rows) => return [columns as u32, rows as u32, 1],
         };
-        let x = count.clamp(1, MOST);
+        let x = count.clamp(1, MOST_WORKGROUPS);
         [x as u32, count.div_ceil(x).max(1) as u32, 1]
     }
 }

@@ -4,7 +4,7 @@ use super::Lowering;
 use crate::backend::webgpu::forms::Form;
 use crate::backend::webgpu::kernels::{attention, attention_flash, params};
 use crate::backend::webgpu::limits::MATVEC_ROWS;
-use crate::backend::webgpu::program::Grid;
+use crate::backend::webgpu::program::{Grid, MOST_WORKGROUPS};
 use crate::backend::{BackendError, Result};
 use crate::constants::{NO_WINDOW, WIDEST_HEAD};
 use crate::graph::ops::Attention;
@@ -40,33 +40,15 @@ impl Lowering<'_> {
             window: reach(op.window),
             decode_window: reach(op.decode_window),
             pages_per_slot: pools.pages_per_slot,
+            chunks_at: self.chunks_at(),
             scale: op.scale,
         };
         let words = [q_pitch, q_offset, k_pitch, k_offset, key_width as u32].iter().all(|n| n.is_multiple_of(4));
         let rows = self.rows(Rows::All);
         if self.gpu.forms.get().has(Form::Flash) && words && rows > MATVEC_ROWS {
             let group = op.heads / kv_heads;
-            let params = params::AttentionFlash {
-                heads: params.heads,
-                kv_heads: params.kv_heads,
-                key_width: params.key_width,
-                value_width: params.value_width,
-                q_pitch,
-                q_offset,
-                k_pitch,
-                k_offset,
-                v_pitch,
-                v_offset,
-                out_pitch: params.out_pitch,
-                pinned: params.pinned,
-                ring: params.ring,
-                window: params.window,
-                decode_window: params.decode_window,
-                pages_per_slot: params.pages_per_slot,
-                chunks_at: self.chunks_at(),
-                scale: params.scale,
-            };
-            let grid = Grid::Tiles((rows * group).div_ceil(attention_flash::up_to_64::QUERIES), kv_heads);
+            let grid =
+                Grid::Tiles((rows * group).div_ceil(attention_flash::up_to_64::QUERIES).min(MOST_WORKGROUPS), kv_heads);
             let (pages, key_pool, value_pool) = (&pools.pages, &pools.keys, &pools.values);
             let (q, k, v, out) = (&q, &k, &v, &to.buffer);
             macro_rules! start {

@@ -47,7 +47,7 @@ impl Lowering<'_> {
         let lanes = self.gpu.forms.get().has(Form::Lanes);
         for segment in matrix.segments.iter().filter(|s| s.first < to.width) {
             let used = segment.rows.min(to.width - segment.first);
-            let params = params::LinearTile {
+            let params = params::LinearMany {
                 chunks: matrix.chunks as u32,
                 columns: matrix.columns as u32,
                 rows: used as u32,
@@ -62,7 +62,7 @@ impl Lowering<'_> {
             if lanes {
                 let buffers = linear_lanes::Buffers { weight, x, vectors: &vectors, out };
                 let grid = Grid::Tiles(used.div_ceil(4 * linear_lanes::LANES), rows.div_ceil(linear_lanes::ROWS));
-                self.dispatch("linear", &linear_lanes::shader(format), &params::LinearLanes { chunks: params.chunks, columns: params.columns, rows: params.rows, x_pitch: params.x_pitch, out_pitch: params.out_pitch, out_offset: params.out_offset, bias_at: params.bias_at, capacity: params.capacity, outputs: params.outputs }, buffers, grid)?;
+                self.dispatch("linear", &linear_lanes::shader(format), &params, buffers, grid)?;
                 continue;
             }
             let shader = linear_tile::shader(format);
@@ -99,51 +99,54 @@ impl Lowering<'_> {
         params.columns = matrix.columns as u32;
         params.out_pitch = to.pitch as u32;
         params.bias_at = self.vector_at(op.bias)?;
-        let quads = self.gpu.forms.get().has(Form::Quads)
-            && [params.x_offset, params.second_offset].iter().all(|n| n.is_multiple_of(4))
-            && !matches!(sources, Sources::GroupNorm { .. } | Sources::Norms { .. } | Sources::Conv { .. });
+        // Inputs that the other form can make.
+        let inputs = !matches!(sources, Sources::GroupNorm { .. } | Sources::Norms { .. } | Sources::Conv { .. });
+        let quads = inputs && self.in_quads([params.x_offset, params.second_offset]);
         for segment in matrix.segments.iter().filter(|s| s.first < to.width) {
             let used = segment.rows.min(to.width - segment.first);
             params.rows = used as u32;
             params.out_offset = segment.first as u32;
             let (weight, vectors, out, addend) = (&segment.buffer, &vectors, &to.buffer, &added);
-            let grid = Grid::Workgroups(used.div_ceil(QUAD));
             macro_rules! start {
                 ($interface:ident { $($source:ident),* }) => {{
                     let shader = linear_rows::$interface::shader(format, reduction, rows);
                     let buffers = linear_rows::$interface::Buffers { weight, vectors, out, addend, $($source),* };
-                    self.dispatch(name, &shader, &params, buffers, grid)
+                    self.dispatch(name, &shader, &params, buffers, Grid::Workgroups(used.div_ceil(QUAD)))
                 }};
             }
-            macro_rules! start_quads {
+            macro_rules! start_either {
                 ($interface:ident { $($source:ident),* }) => {{
-                    let shader = linear_quads::$interface::shader(format, rows);
-                    let buffers = linear_quads::$interface::Buffers { weight, vectors, out, addend, $($source),* };
-                    self.dispatch(name, &shader, &params, buffers, Grid::Workgroups(used.div_ceil(QUAD * 8)))
+                    if quads {
+                        let shader = linear_quads::$interface::shader(format, rows);
+                        let buffers = linear_quads::$interface::Buffers { weight, vectors, out, addend, $($source),* };
+                        self.dispatch(name, &shader, &params, buffers, self.quads(used))
+                    } else {
+                        start!($interface { $($source),* })
+                    }
                 }};
-            }
-            if quads {
-                match &sources {
-                    Sources::Plain { x } => start_quads!(plain { x }),
-                    Sources::Norm { x } => start_quads!(norm { x }),
-                    Sources::AddNorm { x, second, sum } => start_quads!(add_norm { x, second, sum }),
-                    Sources::Gate { x, second } => start_quads!(gate { x, second }),
-                    Sources::Activation { x } => start_quads!(activation { x }),
-                    _ => unreachable!(),
-                }?;
-                continue;
             }
             match &sources {
-                Sources::Plain { x } => start!(plain { x }),
-                Sources::Norm { x } => start!(norm { x }),
+                Sources::Plain { x } => start_either!(plain { x }),
+                Sources::Norm { x } => start_either!(norm { x }),
                 Sources::GroupNorm { x } => start!(group_norm { x }),
-                Sources::AddNorm { x, second, sum } => start!(add_norm { x, second, sum }),
+                Sources::AddNorm { x, second, sum } => start_either!(add_norm { x, second, sum }),
                 Sources::Norms { x, second } => start!(norms { x, second }),
-                Sources::Gate { x, second } => start!(gate { x, second }),
-                Sources::Activation { x } => start!(activation { x }),
+                Sources::Gate { x, second } => start_either!(gate { x, second }),
+                Sources::Activation { x } => start_either!(activation { x }),
                 Sources::Conv { x, state } => start!(conv { x, state }),
             }?;
         }
         Ok(())
+    }
+
+    /// Whether linear layers of few rows run in quads: inputs that begin elsewhere than at a word of four columns do not.
+    pub(super) fn in_quads(&self, offsets: [u32; 2]) -> bool {
+        self.gpu.forms.get().has(Form::Quads) && offsets.iter().all(|offset| offset.is_multiple_of(QUAD as u32))
+    }
+
+    /// Workgroups for so many outputs, a subgroup for each quad of them: none waits where subgroups are the smallest.
+    pub(super) fn quads(&self, outputs: usize) -> Grid {
+        let subgroups = linear_quads::plain::LANES / self.gpu.info.least_subgroup.max(1) as usize;
+        Grid::Workgroups(outputs.div_ceil(QUAD).div_ceil(subgroups.max(1)))
     }
 }

@@ -5,7 +5,6 @@ use super::{Lowering, number};
 use crate::backend::Result;
 use crate::backend::checks::misuse;
 use crate::backend::webgpu::fuse::{FusedLinear, Input, LinearPair, PairInput};
-use crate::backend::webgpu::forms::Form;
 use crate::backend::webgpu::kernels::{linear_pair, linear_pair_quads, params};
 use crate::backend::webgpu::packing::QUAD;
 use crate::backend::webgpu::program::Grid;
@@ -116,8 +115,7 @@ impl Lowering<'_> {
         };
         let rows = self.rows(to.rows);
         let (format, reduction) = (first.format.name(), self.reduce());
-        let quads = self.gpu.forms.get().has(Form::Quads)
-            && [params.x_offset, params.second_offset].iter().all(|n| n.is_multiple_of(4));
+        let quads = self.in_quads([params.x_offset, params.second_offset]);
         // One dispatch for the outputs up to where a segment of either matrix ends.
         let mut at = 0;
         while at < to.width {
@@ -132,7 +130,7 @@ impl Lowering<'_> {
             let (weight, second_weight, out) = (&one.buffer, &other.buffer, &to.buffer);
             let (x, y, grid) = (&x, &y.buffer, Grid::Workgroups((end - at).div_ceil(QUAD)));
             if quads {
-                let grid = Grid::Workgroups((end - at).div_ceil(QUAD * 8));
+                let grid = self.quads(end - at);
                 if let Some(second) = &gated {
                     let buffers = linear_pair_quads::gate::Buffers { weight, second_weight, out, y, x, second };
                     self.dispatch(name, &linear_pair_quads::gate::shader(format, rows), &params, buffers, grid)?;

@@ -45,6 +45,11 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
+    /// Gives the buffers back now: a browser does so when it collects garbage, unless it is told.
+    pub fn destroy(self) {
+        self.buffers.iter().chain(self.rotaries.values()).for_each(wgpu::Buffer::destroy);
+    }
+
     /// A buffer of at least `bytes` that `taken` does not hold yet: the tightest there is, or a new one.
     fn take(&mut self, gpu: &Gpu, bytes: u64, taken: &mut Vec<usize>) -> Result<wgpu::Buffer> {
         let free = (0..self.buffers.len()).filter(|i| !taken.contains(i) && self.buffers[*i].size() >= bytes);
