@@ -59,8 +59,8 @@ impl Lowering<'_> {
                 }};
             }
             return match value_width {
-                ..=64 => start!(up_to_64),
-                ..=128 => start!(up_to_128),
+                0..=64 => start!(up_to_64),
+                65..=128 => start!(up_to_128),
                 _ => start!(up_to_256),
             };
         }
