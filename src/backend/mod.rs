@@ -153,6 +153,8 @@ pub struct BackendInfo {
     pub subgroups: bool,
     /// Lanes of the smallest subgroup; of no meaning without subgroups.
     pub least_subgroup: u32,
+    /// Lanes of the largest one.
+    pub most_subgroup: u32,
     /// Forms of the kernels that have several, where the backend chooses: see
     /// [`Form`](webgpu::Form).
     pub forms: Option<String>,

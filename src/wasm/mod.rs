@@ -406,6 +406,7 @@ fn stats(engine: &runtime::Engine, notices: Vec<String>) -> Stats {
             transformer_per_token: transformer_bytes_per_token(model, layout.kv_format),
         },
         cache: CacheStats::default(),
+        found_right: info.notice.is_none(),
         notices,
     }
 }

@@ -42,8 +42,8 @@ pub(super) enum Device {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Place {
     pub device: Device,
-    /// The page asked the browser for a device with subgroups: the lanes of the smallest.
-    pub least_subgroup: Option<u32>,
+    /// The page asked the browser for a device with subgroups: the lanes of the smallest and of the largest.
+    pub subgroups: Option<[u32; 2]>,
     /// Compare every kind of kernel with its CPU reference first: once for each adapter.
     pub self_test: bool,
 }
@@ -51,7 +51,7 @@ pub(super) struct Place {
 impl Place {
     /// Options for opening a GPU.
     pub fn webgpu(&self) -> WebGpuOptions {
-        let (page_has_subgroups, self_test) = (self.least_subgroup, self.self_test);
+        let (page_has_subgroups, self_test) = (self.subgroups, self.self_test);
         WebGpuOptions { page_has_subgroups, self_test, ..WebGpuOptions::default() }
     }
 }
@@ -198,6 +198,8 @@ pub(super) struct Stats {
     pub memory: u64,
     pub state: StateStats,
     pub cache: CacheStats,
+    /// The kernels are those that the device would choose: all were found right, where they were tested.
+    pub found_right: bool,
     pub notices: Vec<String>,
 }
 

@@ -66,6 +66,7 @@ interface ModuleStats {
   memory: number;
   state: { tokens: number; fixed: number; perToken: number; transformerPerToken: number };
   cache: EngineStats['cache'];
+  foundRight: boolean;
   notices: readonly string[];
 }
 
@@ -89,18 +90,18 @@ const tested = new Set<string>();
 /** `Place` of `src/wasm/requests.rs`: what the module is told of a device. */
 interface Place {
   device: 'gpu' | 'cpu';
-  leastSubgroup: number | null;
+  subgroups: readonly [number, number] | null;
   selfTest: boolean;
 }
 
 export function placeOn(device: Device, options: LoadOptions): Place {
   const selfTest = (options.selfTest ?? true) && !tested.has(device.adapter);
-  return { device: device.kind, leastSubgroup: device.leastSubgroup, selfTest };
+  return { device: device.kind, subgroups: device.subgroups, selfTest };
 }
 
-/** Once the module has opened the place: its kernels are tested no more. */
-export function foundRight(device: Device, place: Place): void {
-  if (place.selfTest) tested.add(device.adapter);
+/** Once the module has opened the place and found its kernels right: they are tested no more. */
+export function foundRight(device: Device, place: Place, right: boolean): void {
+  if (place.selfTest && right) tested.add(device.adapter);
 }
 
 export class Core {
@@ -147,10 +148,11 @@ export class Core {
     const [engine, opened] = await withDevice(device, load).catch((error: unknown) => {
       throw asSelvedgeError(error);
     });
-    foundRight(device, place);
     if (options.signal?.aborted) engine.free();
     throwIfAborted(options.signal);
-    return new Core(engine, memory, device, opened);
+    const core = new Core(engine, memory, device, opened);
+    foundRight(device, place, core.stats().foundRight);
+    return core;
   }
 
   /** Makes a reply; aborting `cancelled` ends it soon. */

@@ -12,11 +12,11 @@ export interface Device {
   /** The GPU's name, as far as the browser tells. */
   readonly adapter: string;
   readonly software: boolean;
-  /** Lanes of the smallest subgroup; `null`: there are none. */
-  readonly leastSubgroup: number | null;
+  /** Lanes of the smallest and of the largest subgroup; `null`: there are none. */
+  readonly subgroups: readonly [number, number] | null;
 }
 
-const CPU: Device = { kind: 'cpu', adapter: 'CPU', software: false, leastSubgroup: null };
+const CPU: Device = { kind: 'cpu', adapter: 'CPU', software: false, subgroups: null };
 
 /** The device for a choice; where it is the CPU for want of a GPU, the reason and what follows from it. */
 interface Found {
@@ -41,10 +41,10 @@ async function look(choice: DeviceChoice): Promise<Found> {
     const then = 'the CPU computes the same faster by itself (`device: "gpu"` takes the adapter all the same)';
     return { device: CPU, without: { why: `the graphics adapter (${name}) is software`, then } };
   }
-  // Four lanes are what WebGPU promises of subgroups.
-  const least = (info as { subgroupMinSize?: number }).subgroupMinSize ?? 4;
-  const leastSubgroup = adapter.features.has('subgroups') ? least : null;
-  return { device: { kind: 'gpu', adapter: name, software, leastSubgroup } };
+  // Between four and 128 lanes are what WebGPU promises of subgroups.
+  const { subgroupMinSize: least = 4, subgroupMaxSize: most = 128 } = info as Partial<GPUAdapterInfo>;
+  const subgroups = adapter.features.has('subgroups') ? ([least, most] as const) : null;
+  return { device: { kind: 'gpu', adapter: name, software, subgroups } };
 }
 
 /** The reason for which a model would not run on a GPU though the choice allows one; `undefined` where it would. */
@@ -91,7 +91,7 @@ export async function withDevice<T>(device: Device, work: () => Promise<T>): Pro
     if (descriptor?.label !== LABEL) return original.call(this, descriptor);
     unwrap();
     const requiredFeatures = new Set(descriptor.requiredFeatures);
-    if (device.leastSubgroup !== null) requiredFeatures.add('subgroups');
+    if (device.subgroups) requiredFeatures.add('subgroups');
     opened = await original.call(this, { ...descriptor, requiredFeatures: [...requiredFeatures] });
     return opened;
   };

@@ -47,9 +47,9 @@ export async function packedSource(
       const sink = new StoreSink(original, store);
       const told = (done: number, total: number, tensor: string) => progress({ stage: 'weights', done, total, tensor });
       const work = () => convert(original.stoppable(signal), request, sink, told);
-      const [, opened] = await withDevice(device, work);
+      const [right, opened] = await withDevice(device, work);
       opened?.destroy();
-      foundRight(device, place);
+      foundRight(device, place, right);
       await store.finish(original.identities());
     } catch (thrown) {
       if (signal?.aborted) throw aborted(signal);

@@ -86,6 +86,7 @@ impl CpuBackend {
             f16: false,
             subgroups: false,
             least_subgroup: 0,
+            most_subgroup: 0,
             forms: None,
             notice: None,
             max_binding: u64::MAX,

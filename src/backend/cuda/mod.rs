@@ -77,6 +77,7 @@ fn describe(device: &Device) -> BackendInfo {
         f16: false,
         subgroups: true,
         least_subgroup: 32,
+        most_subgroup: 32,
         forms: None,
         notice: None,
         max_binding: u64::MAX,

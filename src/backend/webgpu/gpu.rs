@@ -21,8 +21,8 @@ pub struct WebGpuOptions {
     /// Use subgroup operations where they are there.
     pub subgroups: bool,
     /// The device has subgroups though wgpu cannot tell, because the page asked the browser for them itself: the lanes of
-    /// the smallest.
-    pub page_has_subgroups: Option<u32>,
+    /// the smallest and of the largest.
+    pub page_has_subgroups: Option<[u32; 2]>,
     /// Cut matrices into segments of at most so many bytes; `None`: of as many as a binding holds. Tests ask for
     /// few: a matrix too large for a binding is slow to make.
     pub segment: Option<u64>,
@@ -113,6 +113,7 @@ fn describe(adapter: &wgpu::Adapter) -> BackendInfo {
         f16: false,
         subgroups: adapter.features().contains(wgpu::Features::SUBGROUP),
         least_subgroup: info.subgroup_min_size,
+        most_subgroup: info.subgroup_max_size,
         forms: None,
         notice: None,
         max_binding: adapter.limits().max_storage_buffer_binding_size,
@@ -192,8 +193,8 @@ impl Gpu {
             return Err(BackendError::Unsupported { backend: "webgpu", what });
         }
         features.set(wgpu::Features::TIMESTAMP_QUERY, options.profile);
-        if let Some(size) = options.page_has_subgroups {
-            info.least_subgroup = size;
+        if let Some([least, most]) = options.page_has_subgroups {
+            (info.least_subgroup, info.most_subgroup) = (least, most);
         }
         if let Some(form) = options.forms.iter().find(|form| !form.runs_on(&info)) {
             let (adapter, least) = (&info.adapter, form.least_subgroup());

@@ -53,7 +53,11 @@ pub(super) async fn choose(backend: &mut WebGpuBackend, graph: &Graph) -> Result
             gpu.forms.set(before.with(form));
             let measured = least_time(backend, &mut workspace, graph, kind).await;
             gpu.forms.set(before);
-            *time = measured?;
+            *time = match measured {
+                // One that the driver does not take is not chosen.
+                Err(BackendError::Driver { .. }) => None,
+                other => other?,
+            };
         }
         if let [Some(first_time), Some(other_time)] = times {
             let faster = other_time.as_secs_f64() < WORTH * first_time.as_secs_f64();

@@ -144,9 +144,10 @@ impl Lowering<'_> {
         self.gpu.forms.get().has(Form::Quads) && offsets.iter().all(|offset| offset.is_multiple_of(QUAD as u32))
     }
 
-    /// Workgroups for so many outputs, a subgroup for each quad of them: none waits where subgroups are the smallest.
+    /// Workgroups for so many outputs: a subgroup for each quad of them, even where all are the largest.
     pub(super) fn quads(&self, outputs: usize) -> Grid {
-        let subgroups = linear_quads::plain::LANES / self.gpu.info.least_subgroup.max(1) as usize;
-        Grid::Workgroups(outputs.div_ceil(QUAD).div_ceil(subgroups.max(1)))
+        let lanes = linear_quads::plain::LANES;
+        let subgroups = lanes / (self.gpu.info.most_subgroup as usize).clamp(1, lanes);
+        Grid::Workgroups(outputs.div_ceil(QUAD).div_ceil(subgroups))
     }
 }
