@@ -6,13 +6,6 @@
 // Limits: those of pair.wgsl and of quads.wgsl.
 const LANES = 64u;
 const OUTS = 4u;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
-@group(0) @binding(5) var<storage, read> y: array<vec4<f32>>;            // [rows, y_pitch]
-
-fn load_y(row: u32, chunk: u32) -> Eight {
-    let at = (row * params.y_pitch) / 4u + 2u * chunk;
-    return within(params.y_columns, chunk, Eight(y[at], y[at + 1u]));
-}
 
 @compute @workgroup_size(LANES)
 fn main(

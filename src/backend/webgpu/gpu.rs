@@ -202,7 +202,6 @@ impl Gpu {
             return Err(BackendError::Unsupported { backend: "webgpu", what });
         }
         let forms = Forms::of(&info, &options.forms);
-        info.forms = Some(forms.to_string());
         let limits = limits(&adapter.limits(), options);
         info.max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let segment = options.segment.unwrap_or(u64::MAX).min(info.max_binding);
