@@ -462,7 +462,7 @@ def test_many_connections(server):
 
 def test_more_connections_than_files(start):
     """A server out of files answers again: at the latest when it has closed those that ask nothing."""
-    small = start("--slots", "1")
+    small = start("--slots", "1", "--client-timeout", "5")
     subprocess.run(["prlimit", "--nofile=64", "--pid", str(small.process.pid)], check=True)
     left = [connect(small) for _ in range(100)]
     try:

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use selvedge::generate::scheduler::PoolingTask;
 use selvedge::generate::{ChatRequest, FinishReason, GenerateOptions};
 use selvedge::runtime::{Cancel, EngineError};
+use selvedge::state::Snapshot;
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 use crate::reader::Part;
@@ -21,6 +22,9 @@ pub(crate) enum Refused {
     /// As many requests wait as may.
     #[error("{0} requests are waiting already: try again later")]
     Busy(usize),
+    /// A slot is needed that is at work.
+    #[error("{0}: try again when its reply has ended")]
+    AtWork(String),
     /// A model finds no memory beside those that are in use.
     #[error("the models in use leave no room: {0}")]
     NoRoom(String),
@@ -38,7 +42,9 @@ impl Refused {
             EngineError::Sampler(_)
             | EngineError::NoTokenizer
             | EngineError::NotCausalLm(_)
-            | EngineError::NotClassification => Self::Bad(text),
+            | EngineError::NotClassification
+            | EngineError::Snapshot(_) => Self::Bad(text),
+            EngineError::NoSlot(_) => Self::AtWork("all slots are at work".into()),
             error if error.refuses_text() => Self::Bad(text),
             _ => Self::Failed(text),
         }
@@ -48,8 +54,8 @@ impl Refused {
 /// What becomes of a reply.
 #[derive(Debug)]
 pub(crate) enum ReplyEvent {
-    /// Its prompt is being read.
-    Begun { prompt_tokens: usize, cached_tokens: usize },
+    /// Its prompt is being read. The ids are there where they are wanted.
+    Begun { prompt_tokens: usize, cached_tokens: usize, ids: Option<Vec<u32>> },
     /// Text of it.
     Part(Part),
     /// The vector that was asked for.
@@ -83,7 +89,12 @@ pub(crate) enum Prompt {
 /// A reply that is asked for.
 pub(crate) enum Ask {
     /// A reply in a conversation.
-    Chat { request: Box<ChatRequest>, events: tokio_mpsc::UnboundedSender<ReplyEvent> },
+    Chat {
+        request: Box<ChatRequest>,
+        /// Token ids are wanted too.
+        ids: bool,
+        events: tokio_mpsc::UnboundedSender<ReplyEvent>,
+    },
     /// A vector of a text or a conversation.
     Pool { text: PooledText, task: PoolingTask, cancel: Cancel, events: tokio_mpsc::UnboundedSender<ReplyEvent> },
     /// The continuation of a text.
@@ -91,6 +102,8 @@ pub(crate) enum Ask {
         prompt: Prompt,
         options: Box<GenerateOptions>,
         stops: Vec<String>,
+        /// Token ids are wanted too.
+        ids: bool,
         events: tokio_mpsc::UnboundedSender<ReplyEvent>,
     },
 }
@@ -118,6 +131,25 @@ pub(crate) enum Job {
     Replies(Vec<Ask>),
     /// The prompt of a conversation and its ids.
     Render { request: Box<ChatRequest>, answer: oneshot::Sender<Result<Vec<u32>, Refused>> },
+    /// What the slots are at.
+    Slots { answer: oneshot::Sender<Vec<SlotAt>> },
+    /// What was read in a slot is copied out.
+    Save { slot: usize, answer: oneshot::Sender<Result<Snapshot, Refused>> },
+    /// What was copied out is remembered again, as if it had been read in the slot. Gives its tokens.
+    Restore { slot: usize, snapshot: Box<Snapshot>, answer: oneshot::Sender<Result<usize, Refused>> },
+    /// What was read in a slot is forgotten. Gives the tokens that were.
+    Erase { slot: usize, answer: oneshot::Sender<Result<usize, Refused>> },
+}
+
+/// What a slot is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SlotAt {
+    /// A sequence has it.
+    pub at_work: bool,
+    /// Tokens of that sequence's prompt, or of what was read last.
+    pub tokens: usize,
+    /// Tokens that the sequence has made.
+    pub made: usize,
 }
 
 /// Moments of a reply.

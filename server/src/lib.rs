@@ -17,8 +17,9 @@ mod jobs;
 mod models;
 mod reader;
 mod serve;
+mod slots;
 mod worker;
 
 pub use models::{LoadError, LoadModel, Models, MoreModels};
-pub use serve::{ServeError, ServeOptions, serve};
+pub use serve::{ServeError, ServeOptions, SlotFileError, SlotFiles, serve};
 pub use worker::{Loaded, Worker};

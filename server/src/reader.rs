@@ -16,6 +16,8 @@ pub(crate) struct Part {
     pub calls: Vec<ToolPiece>,
     /// The token that it came with, where probabilities are wanted.
     pub token: Option<ScoredToken>,
+    /// The ids of the tokens since the part before, where they are wanted.
+    pub ids: Option<Vec<u32>>,
 }
 
 impl Part {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,15 +11,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use selvedge::state::{Snapshot, SnapshotError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_io_timeout::TimeoutStream;
 
 use crate::http::{Api, router};
 use crate::models::Models;
 
-/// Time for a request's headers; a connection that brings none for so long is closed.
-const SILENCE: Duration = Duration::from_secs(30);
 /// Time between two looks at what is still under way.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -32,12 +33,36 @@ pub struct ServeOptions {
     pub origins: Vec<String>,
     /// Most bytes of a request.
     pub body_bytes: usize,
+    /// Time for a client to send its request, and to take what is sent to it.
+    pub client: Duration,
+    /// Files for what is read in slots; none: it cannot be saved.
+    pub slot_files: Option<Arc<dyn SlotFiles>>,
     /// Time for replies under way when the program is asked to end.
     pub drain: Duration,
     /// Told the address, once requests are taken.
     pub listening: Box<dyn Fn(SocketAddr) + Send + Sync>,
     /// Told a line of JSON for each request, without its text.
     pub log: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Files that slots are saved in and restored from.
+pub trait SlotFiles: Send + Sync {
+    /// Writes a file of a name that is no path. Gives its bytes.
+    fn write(&self, name: &str, snapshot: &Snapshot) -> Result<u64, SlotFileError>;
+
+    /// Reads one, and gives its bytes too.
+    fn read(&self, name: &str) -> Result<(Snapshot, u64), SlotFileError>;
+}
+
+/// Why a file of a slot is not written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotFileError {
+    /// It is no saved state.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The system's error.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
 }
 
 /// Why a server does not run.
@@ -67,7 +92,7 @@ pub fn serve(models: Models, options: ServeOptions) -> Result<(), ServeError> {
 }
 
 async fn run(models: Models, options: ServeOptions) -> Result<(), ServeError> {
-    let (address, drain) = (options.address, options.drain);
+    let (address, drain, client) = (options.address, options.drain, options.client);
     let listen = |error| ServeError::Listen { address, error };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     (options.listening)(listener.local_addr().map_err(listen)?);
@@ -104,14 +129,14 @@ async fn run(models: Models, options: ServeOptions) -> Result<(), ServeError> {
         let _ = end.wait_for(|ending| *ending).await;
     };
     tokio::select! {
-        () = accept(listener, router(api), ended) => {}
+        () = accept(listener, router(api), client, ended) => {}
         _ = watch => {}
     }
     Ok(())
 }
 
 /// Takes connections until the end, then waits for those that are open.
-async fn accept(mut listener: TcpListener, router: Router, ended: impl Future<Output = ()>) {
+async fn accept(mut listener: TcpListener, router: Router, client: Duration, ended: impl Future<Output = ()>) {
     let connections = GracefulShutdown::new();
     tokio::pin!(ended);
     loop {
@@ -123,9 +148,11 @@ async fn accept(mut listener: TcpListener, router: Router, ended: impl Future<Ou
         // Events of a stream are small, and each is to be there at once.
         let _ = stream.set_nodelay(true);
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(SILENCE);
+        http.timer(TokioTimer::new()).header_read_timeout(client);
         let service = TowerToHyperService::new(router.clone());
-        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(client));
+        let connection = connections.watch(http.serve_connection(TokioIo::new(Box::pin(stream)), service));
         // A connection that fails is its client's affair.
         tokio::spawn(async move { drop(connection.await) });
     }

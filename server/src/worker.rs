@@ -13,12 +13,13 @@ use selvedge::generate::scheduler::{
 };
 use selvedge::generate::{Chat, ChatRequest, FinishReason, GenerateOptions, Recommended, ReplyReader, ScoredToken};
 use selvedge::runtime::{Cancel, Engine};
+use selvedge::state::SlotId;
 use selvedge::text::{Tokenizer, ToolCallDialect};
 use tokio::sync::mpsc as tokio_mpsc;
 
 use crate::grammars::GrammarDesk;
 use crate::jobs::{Ask, Clock, Job, PooledText, Prompt, Refused, ReplyEvent};
-use crate::reader::{Reader, TextReader};
+use crate::reader::{Part, Reader, TextReader};
 
 /// Bytes of the stack of the thread that owns an engine.
 const STACK: usize = 32 << 20;
@@ -179,15 +180,19 @@ impl Drop for Worker {
 }
 
 /// A reply under way.
-struct Task {
+pub(crate) struct Task {
     reader: Reader,
     events: tokio_mpsc::UnboundedSender<ReplyEvent>,
     cancel: Cancel,
-    prompt_tokens: usize,
-    made_tokens: usize,
+    pub prompt_tokens: usize,
+    pub made_tokens: usize,
     clock: Clock,
     conversation: Option<u64>,
     keep: bool,
+    /// The slot, once its prompt is being read.
+    pub slot: Option<SlotId>,
+    /// Ids that are wanted: of the prompt until that is begun, then of the tokens that were not told.
+    ids: Option<Vec<u32>>,
 }
 
 impl Task {
@@ -195,21 +200,44 @@ impl Task {
     fn new(sequence: &SequenceRequest, reader: Reader, events: tokio_mpsc::UnboundedSender<ReplyEvent>) -> Self {
         let (prompt_tokens, cancel) = (sequence.prompt.len(), sequence.options.cancel.clone());
         let clock = Clock::default();
-        Self { reader, events, cancel, prompt_tokens, made_tokens: 0, clock, conversation: None, keep: false }
+        Self {
+            reader,
+            events,
+            cancel,
+            prompt_tokens,
+            made_tokens: 0,
+            clock,
+            conversation: None,
+            keep: false,
+            slot: None,
+            ids: None,
+        }
+    }
+
+    /// The same; ids are wanted too.
+    fn with_ids(self, sequence: &SequenceRequest, wanted: bool) -> Self {
+        Self { ids: wanted.then(|| sequence.prompt.clone()), ..self }
+    }
+
+    /// A part with the ids that were not told.
+    fn with_untold(&mut self, part: Part) -> Part {
+        Part { ids: self.ids.as_mut().map(std::mem::take), ..part }
     }
 }
 
-struct Desk {
-    model: Loaded,
+pub(crate) struct Desk {
+    pub(crate) model: Loaded,
     /// Of models without a chat template.
-    cache: PromptCache,
+    pub(crate) cache: PromptCache,
     scheduler: Scheduler,
-    tasks: BTreeMap<SequenceId, Task>,
+    pub(crate) tasks: BTreeMap<SequenceId, Task>,
+    /// The ids that were read last in each slot.
+    pub(crate) read: Vec<Vec<u32>>,
     counts: Counts,
     shared: Arc<Mutex<Counts>>,
     /// Nobody wants anything any more.
     cancel: Cancel,
-    tell: Box<dyn Fn(&str) + Send>,
+    pub(crate) tell: Box<dyn Fn(&str) + Send>,
 }
 
 impl Desk {
@@ -221,7 +249,8 @@ impl Desk {
         tell: Box<dyn Fn(&str) + Send>,
     ) -> Self {
         let (cache, scheduler) = (PromptCache::default(), Scheduler::new(options));
-        Self { model, cache, scheduler, tasks: BTreeMap::new(), counts: Counts::default(), shared, cancel, tell }
+        let read = vec![vec![]; model.engine.layout().slots];
+        Self { model, cache, scheduler, tasks: BTreeMap::new(), read, counts: Counts::default(), shared, cancel, tell }
     }
 
     /// Until nobody gives jobs any more and all are done, or the device fails.
@@ -230,7 +259,7 @@ impl Desk {
         while open || !self.scheduler.is_idle() {
             if self.scheduler.is_idle() {
                 match inbox.recv() {
-                    Ok(job) => self.take(job),
+                    Ok(job) => self.take(job).await,
                     Err(_) => break,
                 }
             }
@@ -238,7 +267,7 @@ impl Desk {
             let began = Instant::now();
             while began.elapsed() < MOST_WAIT {
                 match inbox.try_recv() {
-                    Ok(job) => self.take(job),
+                    Ok(job) => self.take(job).await,
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {
                         open = false;
@@ -270,12 +299,16 @@ impl Desk {
                     return;
                 }
             }
-            let cache = self.model.chat.as_mut().map_or(&mut self.cache, Chat::cache_mut);
-            cache.take_notices().iter().for_each(|notice| (self.tell)(notice));
+            self.engine_and_cache().1.take_notices().iter().for_each(|notice| (self.tell)(notice));
             self.counts.steps += 1;
             // With a token alone the cache does not change, and its checkpoints are many.
             if turned { self.count() } else { self.publish() }
         }
+    }
+
+    /// The engine, and the cache of what it has read.
+    pub(crate) fn engine_and_cache(&mut self) -> (&mut Engine, &mut PromptCache) {
+        (&mut self.model.engine, self.model.chat.as_mut().map_or(&mut self.cache, Chat::cache_mut))
     }
 
     fn count(&mut self) {
@@ -302,7 +335,7 @@ impl Desk {
     }
 
     /// Takes a job. Whoever does not wait for the answer any more does not get it.
-    fn take(&mut self, job: Job) {
+    async fn take(&mut self, job: Job) {
         match job {
             Job::Replies(asks) => {
                 let senders: Vec<_> = asks.iter().map(|ask| ask.events().clone()).collect();
@@ -315,6 +348,10 @@ impl Desk {
             Job::Render { request, answer } => {
                 let _ = answer.send(self.chat().and_then(|chat| self.render(chat, &request)));
             }
+            Job::Slots { answer } => drop(answer.send(self.slots())),
+            Job::Save { slot, answer } => drop(answer.send(self.save(slot).await)),
+            Job::Restore { slot, snapshot, answer } => drop(answer.send(self.restore(slot, &snapshot).await)),
+            Job::Erase { slot, answer } => drop(answer.send(self.erase(slot))),
         }
     }
 
@@ -343,9 +380,11 @@ impl Desk {
             return Err(Refused::Busy(self.scheduler.waiting()));
         }
         let prepare = |ask| match ask {
-            Ask::Chat { request, events } => self.prepare_chat(*request, events),
+            Ask::Chat { request, ids, events } => self.prepare_chat(*request, ids, events),
             Ask::Pool { text, task, cancel, events } => self.prepare_pooled(text, task, cancel, events),
-            Ask::Complete { prompt, options, stops, events } => self.prepare_text(prompt, *options, stops, events),
+            Ask::Complete { prompt, options, stops, ids, events } => {
+                self.prepare_text(prompt, *options, stops, ids, events)
+            }
         };
         let ready = asks.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         ready.into_iter().try_for_each(|(sequence, task)| self.submit(sequence, task))
@@ -354,13 +393,14 @@ impl Desk {
     fn prepare_chat(
         &self,
         request: ChatRequest,
+        ids: bool,
         events: tokio_mpsc::UnboundedSender<ReplyEvent>,
     ) -> Result<(SequenceRequest, Task), Refused> {
         let prepared = self.chat()?.prepare(&self.model.engine, &request).map_err(|error| Refused::of(&error))?;
         let prompt = prepared.reader.tokens().to_vec();
         let sequence = SequenceRequest { prompt, marks: prepared.marks, options: prepared.options, pooling: None };
         let reader = Reader::Chat(Box::new(prepared.reader));
-        let task = Task::new(&sequence, reader, events);
+        let task = Task::new(&sequence, reader, events).with_ids(&sequence, ids);
         Ok((sequence, Task { conversation: request.conversation, keep: request.keep, ..task }))
     }
 
@@ -369,13 +409,14 @@ impl Desk {
         prompt: Prompt,
         options: GenerateOptions,
         stops: Vec<String>,
+        ids: bool,
         events: tokio_mpsc::UnboundedSender<ReplyEvent>,
     ) -> Result<(SequenceRequest, Task), Refused> {
         let tokenizer = self.tokenizer()?;
         let prompt = self.ids(prompt)?;
         let reader = Reader::Text(TextReader::new(tokenizer, stops));
         let sequence = SequenceRequest { prompt, marks: vec![], options, pooling: None };
-        let task = Task::new(&sequence, reader, events);
+        let task = Task::new(&sequence, reader, events).with_ids(&sequence, ids);
         Ok((sequence, task))
     }
 
@@ -425,9 +466,11 @@ impl Desk {
         }
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let sent = match event {
-            Event::Begun { cached, at } => {
+            Event::Begun { cached, slot, at } => {
                 task.clock.begun = Some(at);
-                Ok(ReplyEvent::Begun { prompt_tokens: task.prompt_tokens, cached_tokens: cached })
+                task.slot = Some(slot);
+                let ids = task.ids.as_mut().map(std::mem::take);
+                Ok(ReplyEvent::Begun { prompt_tokens: task.prompt_tokens, cached_tokens: cached, ids })
             }
             // What came behind a stop string is nothing.
             Event::Token { .. } if task.reader.stopped() => return,
@@ -435,6 +478,7 @@ impl Desk {
                 task.made_tokens += 1;
                 task.clock.first.get_or_insert_with(Instant::now);
                 self.counts.made_tokens += 1;
+                task.ids.iter_mut().for_each(|ids| ids.push(token));
                 let is_stop = self.model.engine.is_stop_token(token);
                 let mut part = task.reader.push(token, is_stop);
                 if let (Ok(part), Some(logprobs), false) = (&mut part, logprobs, is_stop) {
@@ -446,7 +490,7 @@ impl Desk {
                 }
                 match part {
                     Ok(part) if part.is_empty() => return,
-                    part => part.map(ReplyEvent::Part),
+                    part => part.map(|part| ReplyEvent::Part(task.with_untold(part))),
                 }
             }
             Event::Pooled(vector) => Ok(ReplyEvent::Pooled(vector)),
@@ -465,8 +509,11 @@ impl Desk {
     async fn end(&mut self, id: SequenceId, reason: FinishReason, mut read: Vec<u32>) {
         let Some(mut task) = self.tasks.remove(&id) else { return };
         match task.reader.end() {
-            Ok(part) if part.is_empty() => {}
-            Ok(part) => drop(task.events.send(ReplyEvent::Part(part))),
+            Ok(part) if part.is_empty() && task.ids.as_ref().is_none_or(Vec::is_empty) => {}
+            Ok(part) => {
+                let part = task.with_untold(part);
+                let _ = task.events.send(ReplyEvent::Part(part));
+            }
             Err(error) => drop(task.events.send(ReplyEvent::Refused(Refused::Failed(error.to_string())))),
         }
         let reason = if task.reader.stopped() { FinishReason::Stop } else { reason };
@@ -475,6 +522,11 @@ impl Desk {
             made_tokens: task.made_tokens,
             timings: task.clock.timings(),
         });
+        if let Some(slot) = task.slot
+            && let Some(last) = self.read.get_mut(slot.0 as usize)
+        {
+            last.clone_from(&read);
+        }
         if let (Reader::Chat(reader), Some(chat)) = (task.reader, &mut self.model.chat)
             && read.len() >= reader.given()
         {

@@ -16,7 +16,7 @@ pub use reply::{Piece, ReplyParser, ReplySplitter};
 pub use stream::Detokenizer;
 pub use template::{ChatMessage, ChatTemplate, RenderRequest};
 pub use tokenizer::{ControlToken, Tokenizer};
-pub use tool_calls::{ToolCallDialect, ToolCallParser, ToolOffer, ToolOfferError, ToolPiece};
+pub use tool_calls::{ToolCallDialect, ToolCallParser, ToolGrammar, ToolOffer, ToolOfferError, ToolPiece};
 
 /// Error of a tokenizer or a chat template.
 #[derive(Debug, thiserror::Error)]

@@ -36,7 +36,7 @@ use crate::generate::{
 };
 use crate::runtime::{self, EngineError, EngineOptions, PREFILL_ROWS, transformer_bytes_per_token};
 use crate::state::{Sampler, SlotId, Snapshot};
-use crate::text::{Grammar, Grammars, Piece};
+use crate::text::{Grammar, Grammars, Piece, ToolGrammar};
 
 #[wasm_bindgen]
 extern "C" {
@@ -249,24 +249,25 @@ impl Inner {
         Ok(Embedded { vectors, tokens: texts.iter().map(|text| text.len() as u32).collect() })
     }
 
-    /// What a reply keeps to: what is asked for, or a call that must be made.
+    /// What a reply keeps to: what is asked for, or what its tools ask for.
     fn grammar(&mut self, request: &ReplyRequest) -> Result<Option<Grammar>, WasmError> {
         let (chat, engine) = self.chat()?;
         let (tokenizer, vocabulary) = (engine.tokenizer()?, engine.model().vocabulary);
         let stops = chat.stop_token_ids(engine);
-        let call = request.conversation.offer().call(chat.tool_call_dialect(), &tokenizer)?;
-        let source = match (&request.grammar, &call) {
-            (Some(_), Some(_)) => {
+        let tools = request.conversation.offer().grammar(chat.tool_call_dialect(), &tokenizer)?;
+        let source = match (request.grammar.clone(), tools) {
+            (Some(_), Some(ToolGrammar::Call(_))) => {
                 return Err(WasmError::Wish("`tool_choice` asks for a call, and the grammar for another text".into()));
             }
-            (Some(source), None) | (None, Some(source)) => source,
+            (Some(source), _) => source,
+            (None, Some(tools)) => tools.into_source(),
             (None, None) => return Ok(None),
         };
         let grammars = match self.grammars.take() {
             Some(grammars) => grammars,
             None => Grammars::new(&tokenizer, vocabulary, &stops)?,
         };
-        let grammar = self.grammars.insert(grammars).compile(source)?;
+        let grammar = self.grammars.insert(grammars).compile(&source)?;
         Ok(Some(grammar))
     }
 

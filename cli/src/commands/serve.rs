@@ -1,5 +1,6 @@
 //! `selvedge serve`: a server with OpenAI's interface.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use crate::args::model::LoadArgs;
 use crate::commands::fetch::locate;
 use crate::ctrl_c::{ctrl_c_ends, on_ctrl_c};
 use crate::error::CommandError;
+use crate::state_file::{self, StateFile};
 use crate::terminal::status;
 use selvedge::backend::BackendError;
 use selvedge::checkpoint::{Checkpoint, Folder};
@@ -22,7 +24,8 @@ use selvedge::generate::scheduler::{Pooling, SchedulerOptions};
 use selvedge::generate::{Chat, Recommended, chat_template};
 use selvedge::hub::Need;
 use selvedge::runtime::{EngineError, Purpose};
-use selvedge_server::{LoadError, Loaded, Models, MoreModels, ServeOptions, Worker, serve};
+use selvedge::state::Snapshot;
+use selvedge_server::{LoadError, Loaded, Models, MoreModels, ServeOptions, SlotFileError, SlotFiles, Worker, serve};
 
 /// Name of the demo model for clients.
 const DEMO: &str = "selvedge-demo";
@@ -65,6 +68,12 @@ pub(crate) struct Args {
     /// Most bytes of a request
     #[arg(long, value_name = "SIZE", default_value = "8MiB")]
     body_limit: ByteSize,
+    /// Seconds for a client to send its request, and to take what is sent to it; then its connection is closed
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    client_timeout: u64,
+    /// Folder for `/slots/N?action=save` and `restore`; without one slots are not saved
+    #[arg(long, value_name = "FOLDER")]
+    slot_save_path: Option<PathBuf>,
     /// Seconds for replies under way when the program is asked to end
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
@@ -95,6 +104,8 @@ impl Args {
             api_key: self.api_key.clone(),
             origins: self.cors.clone(),
             body_bytes: usize::try_from(self.body_limit.as_u64()).unwrap_or(usize::MAX),
+            client: Duration::from_secs(self.client_timeout),
+            slot_files: self.slot_files()?,
             drain: Duration::from_secs(self.drain),
             listening: Box::new(|address| status!("listening at http://{address}/v1; Ctrl-C ends the server")),
             log: match self.quiet {
@@ -161,6 +172,13 @@ impl Args {
         NamedModel { name, model: self.model.clone() }
     }
 
+    /// The files of `--slot-save-path`, in a folder that is there from now on.
+    fn slot_files(&self) -> Result<Option<Arc<dyn SlotFiles>>, CommandError> {
+        let Some(folder) = &self.slot_save_path else { return Ok(None) };
+        fs::create_dir_all(folder).map_err(CommandError::file(folder))?;
+        Ok(Some(Arc::new(SlotFolder(folder.clone()))))
+    }
+
     fn loader(&self) -> Loader {
         Loader {
             load: self.load.clone(),
@@ -170,6 +188,31 @@ impl Args {
             queue: SchedulerOptions { waiting: self.queue, ..SchedulerOptions::default() },
             pooling: self.pooling,
         }
+    }
+}
+
+/// Files of slots in a folder.
+struct SlotFolder(PathBuf);
+
+impl SlotFiles for SlotFolder {
+    fn write(&self, name: &str, snapshot: &Snapshot) -> Result<u64, SlotFileError> {
+        let written = StateFile::check(self.0.join(name), &[]).and_then(|file| file.write(snapshot));
+        written.map_err(slot_file_error)
+    }
+
+    fn read(&self, name: &str) -> Result<(Snapshot, u64), SlotFileError> {
+        let path = self.0.join(name);
+        let snapshot = state_file::read(&path).map_err(slot_file_error)?;
+        Ok((snapshot, fs::metadata(path)?.len()))
+    }
+}
+
+/// What clients hear of a file: not where it lies.
+fn slot_file_error(error: CommandError) -> SlotFileError {
+    match error {
+        CommandError::State { error, .. } => error.into(),
+        CommandError::File { error, .. } => error.into(),
+        other => std::io::Error::other(other).into(),
     }
 }
 

@@ -5,7 +5,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use selvedge::generate::{ChatRequest, FinishReason, ScoredToken};
 use selvedge::runtime::Cancel;
-use selvedge::text::{ChatMessage, GrammarSource, TextError, ToolOffer, ToolOfferError, ToolPiece};
+use selvedge::text::{ChatMessage, TextError, ToolGrammar, ToolOffer, ToolOfferError, ToolPiece};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -36,9 +36,9 @@ struct Body {
 impl Body {
     /// The field that binds the reply's text, if one does.
     fn binds(&self, about: &About) -> Result<Option<&'static str>, ApiError> {
-        Ok(match self.call(about)? {
-            Some(_) => Some("tool_choice"),
-            None => self.options.structure()?.map(|(field, _)| field),
+        Ok(match self.tool_grammar(about)? {
+            Some(ToolGrammar::Call(_)) => Some("tool_choice"),
+            _ => self.options.structure()?.map(|(field, _)| field),
         })
     }
 
@@ -73,11 +73,11 @@ impl Body {
         ToolOffer { tools: self.tools.clone(), choice: self.tool_choice.clone() }
     }
 
-    /// The grammar of a call that must be made; `None` where none must.
-    fn call(&self, about: &About) -> Result<Option<GrammarSource>, ApiError> {
+    /// What the tools make of the reply's text.
+    fn tool_grammar(&self, about: &About) -> Result<Option<ToolGrammar>, ApiError> {
         // Without a tokenizer there is no chat at all, which the model's thread says.
         let Some(tokenizer) = &about.tokenizer else { return Ok(None) };
-        Ok(self.offer().call(about.tool_call_dialect, tokenizer)?)
+        Ok(self.offer().grammar(about.tool_call_dialect, tokenizer)?)
     }
 }
 
@@ -105,15 +105,15 @@ pub(super) async fn completions(State(api): State<Api>, request: Request) -> Res
         return reward::scores(&api, body.request(&api, 0, Cancel::default())?, &labels).await;
     }
     let head = Head::new("chatcmpl", api.about());
-    let call = body.call(api.about())?;
-    let grammar = body.options.grammar(api.about(), call).await?;
+    let tools = body.tool_grammar(api.about())?;
+    let grammar = body.options.grammar(api.about(), tools).await?;
     let (mut choices, mut asks) = (vec![], vec![]);
     for index in 0..body.options.choices() {
         let cancel = Cancel::default();
         let request = body.request(&api, index, cancel.clone())?;
         let request = Box::new(ChatRequest { grammar: grammar.clone(), ..request });
         let (sender, events) = mpsc::unbounded_channel();
-        asks.push(Ask::Chat { request, events: sender });
+        asks.push(Ask::Chat { request, ids: body.options.ids(), events: sender });
         choices.push(Choice::new(events, cancel));
     }
     api.send(Job::Replies(asks))?;
@@ -125,22 +125,30 @@ pub(super) async fn completions(State(api): State<Api>, request: Request) -> Res
         )
         .await;
     }
-    let (mut said, mut usages) = (vec![], vec![]);
+    let (mut said, mut usages, mut prompt) = (vec![], vec![], None);
     for (index, Choice { events, cancel, .. }) in choices.into_iter().enumerate() {
         let reply = whole(events).await?;
         drop(cancel);
         usages.push(reply.usage);
         let called = !reply.calls.is_empty();
         let (message, reason) = (whole_message(&reply), reply.reason);
-        said.push(json!({
+        let mut choice = json!({
             "index": index,
             "message": message,
             "logprobs": body.options.logprobs()?.map(|_| content_logprobs(&reply.tokens)),
             "finish_reason": reason.map(|reason| finish_reason(reason, called)),
-        }));
+        });
+        if let Some(ids) = reply.ids {
+            choice["token_ids"] = ids.into();
+        }
+        prompt = prompt.or(reply.prompt_ids);
+        said.push(choice);
     }
     let mut whole = head.object("chat.completion");
     whole["choices"] = said.into();
+    if let Some(prompt) = prompt {
+        whole["prompt_token_ids"] = prompt.into();
+    }
     let usage = Usage::sum(usages, body.options.choices());
     (whole["usage"], whole["timings"]) = (usage.object(), usage.timings());
     Ok(Json(whole).into_response())
@@ -216,8 +224,12 @@ impl Chunks for ChatChunks {
         self.choices
     }
 
-    fn begin(&self, choice: usize) -> Option<Value> {
-        Some(self.chunk(choice, &json!({ "role": "assistant", "content": "" }), None))
+    fn begin(&self, choice: usize, prompt: Option<Vec<u32>>) -> Option<Value> {
+        let mut chunk = self.chunk(choice, &json!({ "role": "assistant", "content": "" }), None);
+        if let Some(prompt) = prompt {
+            chunk["prompt_token_ids"] = prompt.into();
+        }
+        Some(chunk)
     }
 
     fn part(&mut self, choice: usize, part: &Part) -> Vec<Value> {
@@ -235,6 +247,9 @@ impl Chunks for ChatChunks {
         let mut chunks: Vec<Value> = text.into_iter().chain(calls).collect();
         if let (Some(token), Some(chunk)) = (&part.token, chunks.first_mut()) {
             chunk["choices"][0]["logprobs"] = content_logprobs(std::slice::from_ref(token));
+        }
+        if let (Some(ids), Some(chunk)) = (&part.ids, chunks.first_mut()) {
+            chunk["choices"][0]["token_ids"] = ids.as_slice().into();
         }
         chunks
     }

@@ -49,7 +49,7 @@ pub(super) async fn completions(State(api): State<Api>, request: Request) -> Res
             let options = Box::new(GenerateOptions { grammar: grammar.clone(), ..options });
             let (sender, events) = mpsc::unbounded_channel();
             let (prompt, stops) = (prompt.clone(), body.options.stops());
-            asks.push(Ask::Complete { prompt, options, stops, events: sender });
+            asks.push(Ask::Complete { prompt, options, stops, ids: body.options.ids(), events: sender });
             choices.push(Choice::new(events, cancel));
         }
     }
@@ -74,7 +74,11 @@ pub(super) async fn completions(State(api): State<Api>, request: Request) -> Res
         usages.push(reply.usage);
         let reason = reply.reason.map(|reason| finish_reason(reason, false));
         let logprobs = body.options.logprobs()?.map(|_| text_logprobs(&reply.tokens, &mut 0));
-        texts.push(json!({ "index": index, "text": reply.answer, "logprobs": logprobs, "finish_reason": reason }));
+        let mut text = json!({ "index": index, "text": reply.answer, "logprobs": logprobs, "finish_reason": reason });
+        if let (Some(prompt), Some(ids)) = (reply.prompt_ids, reply.ids) {
+            (text["prompt_token_ids"], text["token_ids"]) = (prompt.into(), ids.into());
+        }
+        texts.push(text);
     }
     let mut whole = head.object(KIND);
     whole["choices"] = texts.into();
@@ -124,14 +128,21 @@ impl Chunks for TextChunks {
         self.choices
     }
 
-    fn begin(&self, _: usize) -> Option<Value> {
-        None
+    fn begin(&self, choice: usize, prompt: Option<Vec<u32>>) -> Option<Value> {
+        prompt.map(|prompt| {
+            let mut chunk = self.chunk(choice, "", None);
+            chunk["choices"][0]["prompt_token_ids"] = prompt.into();
+            chunk
+        })
     }
 
     fn part(&mut self, choice: usize, part: &Part) -> Vec<Value> {
         let mut chunk = self.chunk(choice, &part.answer, None);
         if let Some(token) = &part.token {
             chunk["choices"][0]["logprobs"] = text_logprobs(std::slice::from_ref(token), &mut self.offsets[choice]);
+        }
+        if let Some(ids) = &part.ids {
+            chunk["choices"][0]["token_ids"] = ids.as_slice().into();
         }
         vec![chunk]
     }

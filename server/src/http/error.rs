@@ -120,6 +120,7 @@ impl From<Refused> for ApiError {
             Refused::Bad(_) => (StatusCode::BAD_REQUEST, None),
             Refused::TooLong(_) => (StatusCode::BAD_REQUEST, Some("context_length_exceeded")),
             Refused::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, None),
+            Refused::AtWork(_) => (StatusCode::CONFLICT, None),
             Refused::NoRoom(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
             Refused::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };

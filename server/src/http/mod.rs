@@ -12,13 +12,14 @@ mod replies;
 mod reward;
 mod scores;
 mod served;
+mod slots;
 mod structured;
 mod text;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -35,9 +36,6 @@ use self::error::ApiError;
 use crate::models::Models;
 use crate::serve::ServeOptions;
 use crate::worker::About;
-
-/// Time for the body of a request.
-const SLOWEST: Duration = Duration::from_secs(60);
 
 /// Statuses of requests whose bodies were not read.
 const UNREAD: [StatusCode; 5] = [
@@ -123,6 +121,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/score", post(scores::score))
         .route("/v1/rerank", post(scores::rerank))
+        .route("/slots", get(slots::slots))
+        .route("/slots/{slot}", post(slots::act))
         .route("/tokenize", post(text::tokenize))
         .route("/detokenize", post(text::detokenize))
         .fallback(|request: Request| async move {
@@ -184,9 +184,9 @@ async fn sized_body<T: DeserializeOwned>(api: &Api, request: Request) -> Result<
     if kind != "application/json" && !kind.ends_with("+json") {
         return Err(ApiError::unsupported_type());
     }
-    let limit = api.options.body_bytes;
-    let read = tokio::time::timeout(SLOWEST, axum::body::to_bytes(request.into_body(), limit)).await;
-    let bytes = read.map_err(|_| ApiError::too_slow(SLOWEST.as_secs()))?.map_err(|error| {
+    let (limit, time) = (api.options.body_bytes, api.options.client);
+    let read = tokio::time::timeout(time, axum::body::to_bytes(request.into_body(), limit)).await;
+    let bytes = read.map_err(|_| ApiError::too_slow(time.as_secs()))?.map_err(|error| {
         let error = error.to_string();
         match error.contains("length limit exceeded") {
             true => ApiError::too_large(limit),

@@ -2,7 +2,7 @@
 
 use selvedge::generate::{GenerateOptions, MOST_LOGPROBS, SamplingOverrides};
 use selvedge::runtime::Cancel;
-use selvedge::text::{Grammar, GrammarSource};
+use selvedge::text::{Grammar, GrammarSource, ToolGrammar};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -85,6 +85,8 @@ pub(super) struct ReplyOptions {
     /// Of conversations whether, of completions with how many others.
     logprobs: Option<Value>,
     top_logprobs: Option<usize>,
+    /// Token ids beside the texts, as vLLM has it.
+    return_token_ids: Option<bool>,
     /// A token id in words to what is added to its logit.
     logit_bias: Option<Map<String, Value>>,
     #[serde(flatten)]
@@ -146,6 +148,11 @@ impl ReplyOptions {
         self.stream_options.unwrap_or_default().include_usage
     }
 
+    /// Whether the token ids of prompt and reply are wanted.
+    pub fn ids(&self) -> bool {
+        self.return_token_ids.unwrap_or(false)
+    }
+
     /// Replies to make.
     pub fn choices(&self) -> u32 {
         self.n.unwrap_or(1)
@@ -180,16 +187,16 @@ impl ReplyOptions {
         self.structure.source()
     }
 
-    /// The grammar that the reply keeps to; `None`: anything. `call` is the one of a tool that must be called.
-    pub async fn grammar(&self, about: &About, call: Option<GrammarSource>) -> Result<Option<Grammar>, ApiError> {
-        let (field, source) = match (self.structure.source()?, call) {
-            (Some(_), Some(_)) => {
+    /// The grammar that the reply keeps to; `None`: anything. A text that is asked for leaves no place for calls that may be.
+    pub async fn grammar(&self, about: &About, tools: Option<ToolGrammar>) -> Result<Option<Grammar>, ApiError> {
+        let (field, source) = match (self.structure.source()?, tools) {
+            (Some(_), Some(ToolGrammar::Call(_))) => {
                 let why =
                     "`tool_choice` asks for a call, and `response_format` or `structured_outputs` for another text";
                 return Err(ApiError::field("tool_choice", why));
             }
-            (Some(structure), None) => structure,
-            (None, Some(call)) => ("tools", call),
+            (Some(structure), _) => structure,
+            (None, Some(tools)) => ("tools", tools.into_source()),
             (None, None) => return Ok(None),
         };
         match about.grammars.clone().compile(source).await {

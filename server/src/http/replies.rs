@@ -135,6 +135,9 @@ pub(super) struct Whole {
     pub calls: Vec<ToolCall>,
     /// Where probabilities are wanted.
     pub tokens: Vec<ScoredToken>,
+    /// Ids of the prompt and of the reply, where they are wanted.
+    pub prompt_ids: Option<Vec<u32>>,
+    pub ids: Option<Vec<u32>>,
     /// Where it is what was asked for.
     pub vector: Vec<f32>,
     pub reason: Option<FinishReason>,
@@ -158,13 +161,19 @@ pub(super) async fn whole(mut events: UnboundedReceiver<ReplyEvent>) -> Result<W
     let mut whole = Whole::default();
     while let Some(event) = events.recv().await {
         match event {
-            ReplyEvent::Begun { prompt_tokens, cached_tokens } => {
+            ReplyEvent::Begun { prompt_tokens, cached_tokens, ids } => {
                 (whole.usage.prompt_tokens, whole.usage.cached_tokens) = (prompt_tokens, cached_tokens);
+                // A reply of no tokens has a list too.
+                whole.ids = ids.is_some().then(Vec::new);
+                whole.prompt_ids = ids;
             }
             ReplyEvent::Part(part) => {
                 whole.thinking.push_str(&part.thinking);
                 whole.answer.push_str(&part.answer);
                 whole.tokens.extend(part.token);
+                if let (Some(ids), Some(more)) = (&mut whole.ids, part.ids) {
+                    ids.extend(more);
+                }
                 whole.take_calls(part.calls);
             }
             ReplyEvent::Pooled(vector) => whole.vector = vector,
@@ -200,8 +209,8 @@ impl Choice {
 pub(super) trait Chunks: Send + 'static {
     /// Choices of a prompt.
     fn choices(&self) -> u32;
-    /// In front of everything, for each choice.
-    fn begin(&self, choice: usize) -> Option<Value>;
+    /// In front of everything, for each choice; with the prompt's ids where they are wanted.
+    fn begin(&self, choice: usize, prompt: Option<Vec<u32>>) -> Option<Value>;
     fn part(&mut self, choice: usize, part: &crate::reader::Part) -> Vec<Value>;
     /// Behind the last part; `called` where there were tool calls.
     fn end(&self, choice: usize, reason: FinishReason, called: bool) -> Value;
@@ -280,9 +289,9 @@ impl<C: Chunks> Streaming<C> {
     fn take(&mut self, index: usize, event: Option<ReplyEvent>) {
         let choice = &mut self.choices[index];
         match event {
-            Some(ReplyEvent::Begun { prompt_tokens, cached_tokens }) => {
+            Some(ReplyEvent::Begun { prompt_tokens, cached_tokens, ids }) => {
                 (choice.usage.prompt_tokens, choice.usage.cached_tokens) = (prompt_tokens, cached_tokens);
-                self.ready.extend(self.chunks.begin(index));
+                self.ready.extend(self.chunks.begin(index, ids));
             }
             Some(ReplyEvent::Part(part)) => {
                 choice.called |= !part.calls.is_empty();

@@ -257,6 +257,16 @@ impl Chat {
         Ok(Some(Snapshot { tokens: known.tokens, text, ..snapshot }))
     }
 
+    /// Copies out what was read under some ids, with its text where that is known; `None` where nothing of it is
+    /// remembered.
+    pub async fn snapshot_of(&self, engine: &mut Engine, tokens: &[u32]) -> Result<Option<Snapshot>, EngineError> {
+        let Some(snapshot) = self.cache.snapshot(engine, tokens).await? else { return Ok(None) };
+        Ok(Some(match self.texts.of(&snapshot.tokens) {
+            Some(known) => Snapshot { tokens: known.tokens.clone(), text: Some(known.to_snapshot()), ..snapshot },
+            None => snapshot,
+        }))
+    }
+
     /// Goes on with a conversation that was copied out. The sentence that comes back tells that keys and values were
     /// converted, see [`Engine::restore`].
     pub async fn restore(&mut self, engine: &mut Engine, snapshot: &Snapshot) -> Result<Option<String>, EngineError> {

@@ -334,7 +334,7 @@ impl PromptCache {
     }
 
     /// Copies a text out as far as it is kept, with all checkpoints on its way; `None` where nothing of it is.
-    pub(super) async fn snapshot(&self, engine: &mut Engine, tokens: &[u32]) -> Result<Option<Snapshot>, EngineError> {
+    pub async fn snapshot(&self, engine: &mut Engine, tokens: &[u32]) -> Result<Option<Snapshot>, EngineError> {
         let Some((depth, id, deepest)) = self.find(engine, tokens) else { return Ok(None) };
         let state = engine.read_checkpoint(deepest, 0).await?;
         let kind = self.trie.entry(id).map_or_else(CheckpointKind::default, |entry| entry.kind);
@@ -405,6 +405,16 @@ impl PromptCache {
                 engine.discard(entry.checkpoint);
             }
         }
+    }
+
+    /// Drops the checkpoints of a text, but for those from which other texts go on. Gives the count of its tokens that are
+    /// still remembered on the device.
+    pub fn erase(&mut self, engine: &mut Engine, tokens: &[u32]) -> usize {
+        while let Some((_, id, checkpoint)) = self.find(engine, tokens).filter(|(_, id, _)| self.trie.is_end(*id)) {
+            self.trie.remove(id);
+            engine.discard(checkpoint);
+        }
+        self.find(engine, tokens).map_or(0, |found| found.0)
     }
 
     /// Drops every checkpoint.

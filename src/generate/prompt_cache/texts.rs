@@ -132,6 +132,11 @@ impl KnownTexts {
         found.max_by_key(|(_, _, of_prompt)| *of_prompt)
     }
 
+    /// The text of ids, where they are the beginning of one that is known.
+    pub fn of(&self, tokens: &[u32]) -> Option<&KnownText> {
+        self.0.iter().rev().find(|known| known.tokens.starts_with(tokens))
+    }
+
     /// Keeps a text, in place of those that are its beginning.
     pub fn keep(&mut self, text: KnownText) {
         self.0.retain(|known| !text.text.starts_with(&known.text));

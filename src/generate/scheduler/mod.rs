@@ -25,7 +25,7 @@ use super::prompt_cache::{Mark, PromptCache};
 use super::{FinishReason, GenerateOptions, Session, TokenLogprobs};
 use crate::backend::{CHUNK_ROWS, Outputs, Step, Tokens};
 use crate::runtime::{Engine, EngineError, PREFILL_ROWS, Running};
-use crate::state::CheckpointKind;
+use crate::state::{CheckpointKind, SlotId};
 
 /// A prompt is cut at multiples of so many rows: as many as the scans take together.
 const CUT: usize = CHUNK_ROWS as usize;
@@ -69,6 +69,8 @@ pub enum Event {
     Begun {
         /// Tokens of the prompt that were known.
         cached: usize,
+        /// The slot that it has until it is over.
+        slot: SlotId,
         /// When.
         at: Instant,
     },
@@ -233,7 +235,8 @@ impl Scheduler {
         {
             match enter(engine, cache, &request).await {
                 Ok((ends, session, stops)) => {
-                    events.push((id, Event::Begun { cached: session.tokens().len(), at: Instant::now() }));
+                    let (cached, slot) = (session.tokens().len(), session.slot());
+                    events.push((id, Event::Begun { cached, slot, at: Instant::now() }));
                     engine.pause();
                     self.running.push(Sequence::new(id, session, ends, stops, request));
                 }

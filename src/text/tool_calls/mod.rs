@@ -5,7 +5,7 @@
 //! call is given back as text. The name of a call is told as soon as it is known, its arguments as JSON that grows.
 
 mod dialect;
-mod forced;
+mod grammar;
 mod json;
 mod literal;
 mod offer;
@@ -22,6 +22,7 @@ use self::schema::Schemas;
 use self::xml::XmlCalls;
 
 pub use self::dialect::ToolCallDialect;
+pub use self::grammar::ToolGrammar;
 pub use self::offer::{ToolOffer, ToolOfferError};
 
 /// Bytes of white space around calls that are kept until it is known whether they are of any use. What goes on beyond is

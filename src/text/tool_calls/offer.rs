@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::ToolCallDialect;
-use crate::text::{GrammarSource, Tokenizer};
+use super::{ToolCallDialect, ToolGrammar};
+use crate::text::{TextError, Tokenizer};
 
 /// Most tools of a request.
 const MOST_TOOLS: usize = 256;
@@ -63,14 +63,21 @@ impl ToolOffer {
         of_template.or(must.then_some(ToolCallDialect::Hermes))
     }
 
-    /// The grammar of a call that must be made; `None` where none must.
-    pub fn call(
+    /// What binds the text of the reply: a call that must be made, or functions that are `strict`. `None`: nothing.
+    pub fn grammar(
         &self,
         of_template: Option<ToolCallDialect>,
         tokenizer: &Tokenizer,
-    ) -> Result<Option<GrammarSource>, ToolOfferError> {
+    ) -> Result<Option<ToolGrammar>, ToolOfferError> {
+        let refuse = |error: TextError| ToolOfferError { field: "tools", why: error.to_string() };
         let name = match self.choice()? {
-            Choice::None | Choice::Auto => return Ok(None),
+            Choice::None => return Ok(None),
+            Choice::Auto => {
+                let tools = self.told()?.unwrap_or_default();
+                let dialect = of_template.filter(|_| tools.iter().any(|tool| tool["function"]["strict"] == true));
+                let grammar = dialect.map(|dialect| dialect.strict_grammar(&tools, tokenizer));
+                return grammar.transpose().map(|source| source.map(ToolGrammar::Strict)).map_err(refuse);
+            }
             Choice::Required => None,
             Choice::Named(name) => Some(name),
         };
@@ -81,8 +88,7 @@ impl ToolOffer {
             return Err(ToolOfferError { field: "tool_choice", why });
         }
         let Some(dialect) = self.dialect(of_template) else { return Ok(None) };
-        let source = dialect.call_grammar(&tools, tokenizer);
-        source.map(Some).map_err(|error| ToolOfferError { field: "tools", why: error.to_string() })
+        dialect.call_grammar(&tools, tokenizer).map(|source| Some(ToolGrammar::Call(source))).map_err(refuse)
     }
 
     fn choice(&self) -> Result<Choice<'_>, ToolOfferError> {
