@@ -12,6 +12,7 @@ mod pretrained;
 mod release;
 mod serve;
 mod setup;
+mod shaders;
 mod shell;
 mod tally;
 mod templates;
