@@ -10,7 +10,7 @@ use crate::drivers::{self, Driver};
 use crate::f16_browser::F16Browser;
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
-use crate::{pretrained, shaders, shell, templates, web};
+use crate::{isa, pretrained, shaders, shell, templates, web};
 
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
@@ -116,6 +116,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report.stage("shaders through Tint", |tally| {
         count(node_test(&node, "web/tests/tint.mjs").env("SHADERS", shaders::write()?), tally)
     });
+    report.stage("shaders through the compiler of AMD's cards", isa::test);
     report.build("the npm package, after the stages beside it", || {
         package.join().unwrap_or_else(|_| bail!("its thread has panicked"))
     });
