@@ -6,7 +6,8 @@
 //! | lavapipe 25 | yes | 8 | 128 MiB | 1024 | 48 |
 //! | SwiftShader | no | 4 | 1 GiB | 256 | 10 |
 //!
-//! They say whether a kernel is right, never whether it is fast.
+//! They say whether a kernel is right, never whether it is fast. Beside them, the driver of AMD's cards, which runs nothing here: its
+//! compiler says what it makes of a kernel.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,16 +71,31 @@ pub fn all() -> Result<Vec<Driver>> {
 
 /// Mesa's lavapipe, as the system has it.
 fn lavapipe() -> Result<Driver> {
-    let find = || {
-        ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"]
-            .iter()
-            .find_map(|folder| child(Path::new(folder), "lvp_icd."))
-    };
+    let find = || described("lvp_icd.");
     if find().is_none() || !loader_is_there() {
         debian::install(&["mesa-vulkan-drivers", "libvulkan1"], "GPU tests run on Mesa's software driver lavapipe")?;
     }
     let description = find().context("no lvp_icd.*.json in /usr/share/vulkan/icd.d, though Mesa is installed")?;
     Ok(Driver { name: "lavapipe", description, libraries: None })
+}
+
+/// RADV, Mesa's driver for AMD's cards, if it is there: it comes with lavapipe, the newer one where there are two.
+pub fn radv() -> Result<Option<Driver>> {
+    let driver = |description, libraries| Driver { name: "RADV", description, libraries };
+    if !has_backports() {
+        return Ok(described("radeon_icd.").map(|description| driver(description, None)));
+    }
+    let folder = backports();
+    if !folder.join(LAVAPIPE_25).is_file() {
+        return Ok(None);
+    }
+    Ok(Some(driver(describe(&folder, RADV, "libvulkan_radeon.so")?, Some(libraries(&folder)?))))
+}
+
+/// The description of a driver that the system has, by the beginning of its name.
+fn described(name: &str) -> Option<PathBuf> {
+    let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+    folders.iter().find_map(|folder| child(Path::new(folder), name))
 }
 
 /// True if the Vulkan loader is in any of the places that distributions use.
@@ -92,23 +108,49 @@ fn loader_is_there() -> bool {
 /// The newer lavapipe that Debian 12 has in its backports, unpacked for this project alone. Later
 /// releases of Debian have it as their own.
 fn lavapipe_25() -> Result<Option<Driver>> {
-    if debian::release().as_deref() != Some("bookworm") {
+    if !has_backports() {
         return Ok(None);
     }
-    let folder = shell::root().join("target/drivers/lavapipe-25");
-    let description = folder.join("lvp_icd.json");
-    let libraries = || child(&folder.join("root/usr/lib"), "").context("the unpacked driver has no library folder");
-    if !description.is_file() {
+    let folder = backports();
+    if !folder.join(LAVAPIPE_25).is_file() {
         eprintln!("unpacking the newer software driver of Debian's backports into {}", folder.display());
         debian::unpack("bookworm-backports", &["mesa-vulkan-drivers", "libdrm2", "libdrm-amdgpu1"], &folder)?;
-        let library = libraries()?.join("libvulkan_lvp.so");
+    }
+    let description = describe(&folder, LAVAPIPE_25, "libvulkan_lvp.so")?;
+    Ok(Some(Driver { name: "lavapipe 25", description, libraries: Some(libraries(&folder)?) }))
+}
+
+/// Descriptions of the unpacked drivers. That of lavapipe is written once they are complete.
+const LAVAPIPE_25: &str = "lvp_icd.json";
+const RADV: &str = "radeon_icd.json";
+
+/// True on the release of Debian that has a newer Mesa in its backports.
+fn has_backports() -> bool {
+    debian::release().as_deref() == Some("bookworm")
+}
+
+/// Folder of Mesa's drivers out of the backports.
+fn backports() -> PathBuf {
+    shell::root().join("target/drivers/lavapipe-25")
+}
+
+/// Folder of the libraries of an unpacked driver.
+fn libraries(folder: &Path) -> Result<PathBuf> {
+    child(&folder.join("root/usr/lib"), "").context("the unpacked driver has no library folder")
+}
+
+/// Describes an unpacked driver for the Vulkan loader, once.
+fn describe(folder: &Path, name: &str, library: &str) -> Result<PathBuf> {
+    let description = folder.join(name);
+    if !description.is_file() {
+        let library = libraries(folder)?.join(library);
         let text = format!(
             r#"{{"file_format_version": "1.0.0", "ICD": {{"library_path": "{}", "api_version": "1.4.305"}}}}"#,
             library.display()
         );
         std::fs::write(&description, text)?;
     }
-    Ok(Some(Driver { name: "lavapipe 25", description, libraries: Some(libraries()?) }))
+    Ok(description)
 }
 
 /// The software driver that Chromium brings along.

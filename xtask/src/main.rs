@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask setup | demo | test | check | bench | wasm | release`.
+//! The project's own verbs: `cargo xtask setup | demo | test | check | bench | isa | wasm | release`.
 
 mod bench;
 mod check;
@@ -6,12 +6,14 @@ mod debian;
 mod demo;
 mod drivers;
 mod f16_browser;
+mod isa;
 mod licences;
 mod papers;
 mod pretrained;
 mod release;
 mod serve;
 mod setup;
+mod shaders;
 mod shell;
 mod tally;
 mod templates;
@@ -32,6 +34,7 @@ enum Verb {
     Test(test::Arguments),
     Check(check::Arguments),
     Bench(bench::Arguments),
+    Isa(isa::Arguments),
     Wasm(web::Arguments),
     Release(release::Arguments),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Isa(arguments) => isa::run(&arguments),
         Verb::Wasm(arguments) => web::run(&arguments),
         Verb::Release(arguments) => release::run(&arguments),
     };

@@ -30,7 +30,7 @@ pub struct Tools {
 
 pub fn run(_: &Arguments) -> Result<()> {
     let tools = tools()?;
-    for driver in &tools.drivers {
+    for driver in tools.drivers.iter().chain(&drivers::radv()?) {
         println!("{}: {}", driver.name, driver.description.display());
     }
     println!("browser: {}", tools.browser.display());

@@ -6,6 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+/// The feature that brings the CUDA backend.
+pub const CUDA: &str = "selvedge/native-cuda";
+
 /// The folder of the workspace.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
@@ -16,6 +19,12 @@ pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
     command
+}
+
+/// A verb of cargo over the workspace, as its tests are built: with the CUDA backend, whose tests bring their own driver. The
+/// features of one package alone would be another build.
+pub fn workspace(verb: &str) -> Command {
+    cargo(&[verb, "--workspace", "--exclude", "xtask-bindgen", "--features", CUDA])
 }
 
 /// A program run in the workspace.

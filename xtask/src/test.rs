@@ -10,7 +10,7 @@ use crate::drivers::{self, Driver};
 use crate::f16_browser::F16Browser;
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
-use crate::{pretrained, shell, templates, web};
+use crate::{isa, pretrained, shaders, shell, templates, web};
 
 /// Install what is missing and run the tests.
 #[derive(clap::Args)]
@@ -32,12 +32,6 @@ const WHOLE_MODELS: &str = "every_kind_of_block";
 
 /// The library's other tests of its public interface.
 const LIBRARY: [&str; 2] = ["--test", "library"];
-
-/// The feature that brings the CUDA backend.
-const CUDA: &str = "selvedge/native-cuda";
-
-/// Folder in which the shaders are written for Tint.
-const SHADERS: &str = "target/shaders";
 
 /// The npm package in a browser, and in Node.js.
 const ENGINE: &str = "web/tests/engine.mjs";
@@ -120,14 +114,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         count(&mut shell::program(&python, &["-m", "pytest", &format!("{CLIENTS}/test_routers.py")]), tally)
     });
     report.stage("shaders through Tint", |tally| {
-        let folder = shell::root().join(SHADERS);
-        if folder.exists() {
-            // Shaders that are no longer composed must not be judged.
-            std::fs::remove_dir_all(&folder)?;
-        }
-        shell::run(&mut shell::cargo(&["run", "--quiet", "--features", CUDA, "--example", "shaders", "--", SHADERS]))?;
-        count(node_test(&node, "web/tests/tint.mjs").env("SHADERS", folder), tally)
+        count(node_test(&node, "web/tests/tint.mjs").env("SHADERS", shaders::write()?), tally)
     });
+    report.stage("shaders through the compiler of AMD's cards", isa::test);
     report.build("the npm package, after the stages beside it", || {
         package.join().unwrap_or_else(|_| bail!("its thread has panicked"))
     });
@@ -204,12 +193,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report.close()
 }
 
-/// `cargo test` of the workspace. Everything is built once, with the CUDA backend, whose tests bring their own driver:
-/// the features of one package alone would be another build.
+/// `cargo test` of the workspace. Everything is built once.
 fn cargo(arguments: &[&str]) -> Command {
-    let workspace = ["test", "--no-fail-fast", "--workspace", "--exclude", "xtask-bindgen", "--features", CUDA];
-    let mut command = shell::cargo(&workspace);
-    command.args(arguments);
+    let mut command = shell::workspace("test");
+    command.arg("--no-fail-fast").args(arguments);
     command
 }
 
