@@ -28,8 +28,9 @@ use self::states::PageStates;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::webgpu::WebGpuBackend;
 use crate::backend::{Backend, DEFAULT_KV_FORMAT, Outputs};
-use crate::checkpoint::{Checkpoint, LoadProgress};
+use crate::checkpoint::{Checkpoint, CheckpointError, LoadProgress};
 use crate::generate::prompt_cache::StoreOptions;
+use crate::generate::scheduler::Pooling;
 use crate::generate::{
     Chat, ChatRequest, Delta, FinishReason, GenerateOptions, Generation, MOST_LOGPROBS, Recommended, Turn,
     chat_template, embed,
@@ -84,6 +85,16 @@ struct Now {
     /// Tokens of the conversation that was read, made or looked at last.
     tokens: Cell<usize>,
     cache: Cell<CacheStats>,
+}
+
+/// The pooling that [`Pooling::FILE`] asks for; `undefined` where there is none such.
+#[wasm_bindgen(js_name = poolingOf)]
+pub fn pooling_of(file: &[u8]) -> Result<Option<String>, JsValue> {
+    let pooling = Pooling::from_file(file).map_err(|error| {
+        let (file, what) = (Pooling::FILE.to_owned(), format!("is broken: {error}"));
+        WasmError::from(CheckpointError::Text { file, what })
+    })?;
+    Ok(pooling.map(|pooling| pooling.name().to_owned()))
 }
 
 /// Vectors of texts one behind the other, and the count of each text's tokens.

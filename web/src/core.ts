@@ -6,6 +6,7 @@ import type { Embedded, EmbeddingInput } from './embeddings.js';
 import { SelvedgeError, asSelvedgeError, throwIfAborted } from './errors.js';
 import type { ChatCompletionToolChoice } from './openai.js';
 import { Politeness } from './politeness.js';
+import type { Pooling } from './pooling.js';
 import type { TemplateOptions } from './reply.js';
 import { startRuntime } from './runtime.js';
 import { StateFolder } from './store/states.js';
@@ -198,7 +199,7 @@ export class Core {
     return this.#work(() => this.#engine.logits(ids));
   }
 
-  async embed(inputs: readonly EmbeddingInput[], pooling: 'mean' | 'last'): Promise<Embedded> {
+  async embed(inputs: readonly EmbeddingInput[], pooling: Pooling): Promise<Embedded> {
     const embedded = await this.#work(() => this.#engine.embed(JSON.stringify({ inputs, pooling })));
     try {
       return { vectors: embedded.vectors, tokens: embedded.tokens };

@@ -3,6 +3,7 @@
 import { SelvedgeError, aborted } from './errors.js';
 import { Politeness } from './politeness.js';
 import type { CreateEmbeddingResponse, EmbeddingCreateParams, Embeddings } from './openai.js';
+import type { Pooling } from './pooling.js';
 
 /** Texts to embed, or their token ids. */
 export type EmbeddingInput = string | readonly number[];
@@ -16,7 +17,8 @@ export interface Embedded {
 /** Whatever embeds texts. */
 export interface Embedder {
   readonly modelName: string;
-  embed(inputs: readonly EmbeddingInput[], pooling: 'mean' | 'last'): Promise<Embedded>;
+  /** Without a pooling, the model's own. */
+  embed(inputs: readonly EmbeddingInput[], pooling?: Pooling): Promise<Embedded>;
 }
 
 /** Texts that are embedded between two looks at the signal. */
@@ -26,9 +28,9 @@ const MOST_TEXTS = 2048;
 
 export function embeddings(embedder: Embedder): Embeddings {
   const create = async (body: EmbeddingCreateParams, options: { signal?: AbortSignal } = {}) => {
-    const { dimensions, encoding_format: format, pooling = 'mean' } = body;
+    const { dimensions, encoding_format: format, pooling } = body;
     if (format !== undefined && format !== 'float') throw refuse('`encoding_format` must be "float": nothing is sent anywhere');
-    if (pooling !== 'mean' && pooling !== 'last') throw refuse('`pooling` must be "mean" or "last"');
+    if (pooling !== undefined && pooling !== 'mean' && pooling !== 'last') throw refuse('`pooling` must be "mean" or "last"');
     const inputs = list(body.input);
     const [vectors, tokens]: [number[][], number[]] = [[], []];
     const turn = new Politeness();

@@ -10,6 +10,7 @@ import { openModel, type OpenedModel } from './model.js';
 import type { Chat, Embeddings } from './openai.js';
 import { DamagedError, packedSource } from './packed.js';
 import { Politeness } from './politeness.js';
+import { ownPooling, type Pooling } from './pooling.js';
 import {
   RunningReply,
   type Conversation,
@@ -64,6 +65,7 @@ export class Engine extends StoreStatics implements EngineInterface, Replier, Em
   #last: ReplyUsage | null = null;
   readonly #sessions = new Sessions(this);
   #disposed = false;
+  #pooling: Promise<Pooling> | undefined;
   readonly #files: SessionFiles;
   /** Cores whose memory of conversations goes into the browser's store, or was found not to. */
   readonly #kept = new WeakMap<Core, Promise<void>>();
@@ -71,7 +73,8 @@ export class Engine extends StoreStatics implements EngineInterface, Replier, Em
   private constructor(reference: ModelReference, name: string, options: LoadOptions, core: Core, events: Emitter<EngineEvents>) {
     super();
     this.modelName = name;
-    this.#reference = reference;
+    // An address is relative to the page as it was: a page's own may change.
+    this.#reference = typeof reference === 'string' || reference instanceof URL ? name : reference;
     // Progress is reported for the first load only.
     const { onProgress: _progress, onNotice: _notice, signal: _signal, ...rest } = options;
     this.#options = rest;
@@ -99,8 +102,9 @@ export class Engine extends StoreStatics implements EngineInterface, Replier, Em
   }
 
   /** Vectors of texts, of length 1. `embeddings.create` is for pages. */
-  async embed(inputs: readonly EmbeddingInput[], pooling: 'mean' | 'last'): Promise<Embedded> {
-    return (await this.#ready()).embed(inputs, pooling);
+  async embed(inputs: readonly EmbeddingInput[], pooling?: Pooling): Promise<Embedded> {
+    const chosen = pooling ?? (await this.#ownPooling());
+    return (await this.#ready()).embed(inputs, chosen);
   }
 
   session(options: StoredSessionOptions): Promise<Session>;
@@ -207,6 +211,19 @@ export class Engine extends StoreStatics implements EngineInterface, Replier, Em
     const kept = this.#kept.get(core) ?? keep();
     this.#kept.set(core, kept);
     return kept;
+  }
+
+  /** The pooling of the model's own file. It is read for the first embedding, since most pages want none. */
+  async #ownPooling(): Promise<Pooling> {
+    const { signal } = this.#disposal;
+    try {
+      this.#pooling ??= ownPooling(this.#reference, { ...this.#options, signal }, (notice) => this.#events.emit('notice', notice));
+      return await this.#pooling;
+    } catch (error) {
+      // The next embedding tries again.
+      this.#pooling = undefined;
+      throw signal.aborted ? disposed() : error;
+    }
   }
 
   /** Tells what went wrong with the memory of conversations. */

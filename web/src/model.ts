@@ -2,7 +2,7 @@
 
 import { SelvedgeError } from './errors.js';
 import { bytesSource } from './sources/bytes.js';
-import { filesOfHandle, filesSource } from './sources/files.js';
+import { filesOfHandle, filesOfList, filesSource } from './sources/files.js';
 import { HttpOrigin } from './sources/http.js';
 import { hubOrigin, parseHubName } from './sources/hub.js';
 import { RemoteSource } from './sources/remote.js';
@@ -103,7 +103,7 @@ async function openLocal(reference: Exclude<ModelReference, string | URL>): Prom
     const files = Array.from(reference as ArrayLike<File>);
     if (files.every((file) => file instanceof Blob)) {
       const name = files[0]?.webkitRelativePath.split('/')[0] || 'files';
-      return [name, filesSource(name, files)];
+      return [name, filesSource(name, filesOfList(files))];
     }
   }
   const entries = reference instanceof Map ? [...reference] : Object.entries(reference);

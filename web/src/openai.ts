@@ -36,8 +36,8 @@ export interface EmbeddingCreateParams {
   dimensions?: number;
   encoding_format?: 'float';
   /**
-   * How the rows of a text become one vector: their mean, or the last one. A server's model has its own. The file in which
-   * sentence-transformers keeps it is not read in a page.
+   * How the rows of a text become one vector: their mean, or the last one. By default as the model's `1_Pooling/config.json`
+   * (sentence-transformers) says, or the mean. A server's model has its own.
    */
   pooling?: 'mean' | 'last';
 }

@@ -31,7 +31,8 @@ export interface Source {
  * - anything that is a {@link Source}.
  *
  * A model folder is what Hugging Face has: `config.json`, `tokenizer.json`, `tokenizer_config.json`, and
- * `model.safetensors` or its shards with `model.safetensors.index.json`.
+ * `model.safetensors` or its shards with `model.safetensors.index.json`; of a model for embeddings also
+ * `1_Pooling/config.json`, which is read for the first embedding whose pooling is not given.
  */
 export type ModelReference =
   | string
@@ -95,7 +96,7 @@ export interface Notice {
     | 'not-kept'
     /** Less is remembered than might be: no room on the device or in the store, or a state of the store was damaged. */
     | 'memory'
-    /** Something in the model's files is not followed; `stats().notices` has all of these. */
+    /** Something in the model's files is not followed; `stats().notices` has those of the load. */
     | 'model'
     /** A damaged piece of the store was fetched again. */
     | 'repaired'

@@ -4,7 +4,9 @@
 //     node --test web/tests/node.mjs
 
 import { after, test } from 'node:test';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import assert from 'node:assert/strict';
 import { TOLERANCE, difference } from './compare.mjs';
 import { openSafetensors } from './safetensors.mjs';
@@ -44,6 +46,23 @@ test('the demo model answers as natively', async () => {
   for await (const part of session.send('Hello.')) text += part.text;
   assert.equal(text, HELLO.text);
   await engine.dispose();
+});
+
+test("embeddings are pooled as the folder's own file says", async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'selvedge-pooling-'));
+  try {
+    for (const name of ['config.json', 'model.safetensors', 'tokenizer.json']) symlinkSync(`${root}assets/demo/${name}`, join(folder, name));
+    mkdirSync(join(folder, '1_Pooling'));
+    writeFileSync(join(folder, '1_Pooling/config.json'), '{"pooling_mode_lasttoken": true}');
+    const engine = await Engine.load(folder, { device: 'cpu' });
+    const embed = async (pooling) => (await engine.embeddings.create({ input: 'A dog ran.', pooling })).data[0].embedding;
+    const own = await embed();
+    assert.deepEqual(own, await embed('last'));
+    assert.ok(difference(own, await embed('mean')) > 1e-3);
+    await engine.dispose();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('a folder that is none', async () => {

@@ -1,5 +1,5 @@
-// The example for React, with the package as npm packs it: from Vite's dev server, and built. React and Vite come from
-// the npm registry.
+// The example for React, with the package as npm packs it: from Vite's dev server, and built; in OpenAI's shapes, and with
+// `useChat` of `@ai-sdk/react`. React, Vite and the AI SDK come from the npm registry.
 //
 //     npm run build:package --prefix web && CHROMIUM=/usr/bin/chromium node --test web/tests/react.mjs
 
@@ -15,8 +15,8 @@ const packed = pack();
 const folder = packed.copy('react', 'public/model');
 after(() => packed.remove());
 
-/** Asks the example at `address` two questions, the second of which needs the first. */
-async function talk(address) {
+/** Opens the example at `address`, and does something once its model is there. */
+async function visit(address, work) {
   const browser = await launch({ webgpu: false });
   try {
     const page = await browser.newPage();
@@ -24,18 +24,70 @@ async function talk(address) {
     const faults = [];
     page.on('pageerror', (error) => faults.push(String(error)));
     await page.goto(address);
-    const ask = page.getByRole('button', { name: 'Ask' });
-    const last = page.locator('li.assistant').last();
     await page.getByRole('status').getByText('Ready').waitFor();
-    await ask.click();
-    await last.getByText('Ben saw a goat.').waitFor();
-    await page.getByLabel('Question').fill('What animal did Mia see?');
-    await ask.click();
-    await last.getByText('Mia saw a swan.').waitFor();
+    const last = page.locator('li.assistant').last();
+    const ask = async (question) => {
+      if (question !== undefined) await page.getByLabel('Question').fill(question);
+      await page.getByRole('button', { name: 'Ask' }).click();
+    };
+    await work(page, ask, last);
     assert.deepEqual(faults, []);
   } finally {
     await browser.close();
   }
+}
+
+/** Two questions, the second of which needs the first. */
+async function talk(page, ask, last) {
+  await ask();
+  await last.getByText('Ben saw a goat.').waitFor();
+  await ask('What animal did Mia see?');
+  await last.getByText('Mia saw a swan.').waitFor();
+}
+
+/** The same over `useChat`, and what its user can do besides: stop a reply, have it made again, see an error. */
+async function useChat(page, ask, last) {
+  // What React renders of the last answer, each time it grows; with `stopAt` letters of it the reply is stopped.
+  await page.evaluate(() => {
+    window.seen = [];
+    window.stopAt = Infinity;
+    const look = () => {
+      const text = [...document.querySelectorAll('li.assistant')].at(-1)?.textContent ?? '';
+      if (text === '' || text === seen.at(-1)) return;
+      seen.push(text);
+      if (text.length < stopAt) return;
+      stopAt = Infinity;
+      [...document.querySelectorAll('button')].find(({ textContent }) => textContent === 'Stop').click();
+    };
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+  });
+  const idle = () => page.locator('button:disabled', { hasText: 'Stop' }).waitFor();
+  await talk(page, ask, last);
+  await idle();
+  await page.evaluate(() => (stopAt = 20));
+  await ask('Tell me a story.');
+  await page.waitForFunction(() => stopAt === Infinity);
+  await idle();
+  const begun = await last.innerText();
+  await page.evaluate(() => (seen = []));
+  await page.getByRole('button', { name: 'Again' }).click();
+  await page.waitForFunction((length) => seen.at(-1)?.length > length, begun.length);
+  await idle();
+  const whole = await last.innerText();
+  assert.ok(whole.startsWith(begun) && begun.length >= 20 && begun.length < whole.length, `${begun} … ${whole}`);
+  const shown = (await page.evaluate(() => seen)).filter((text) => whole.startsWith(text));
+  assert.ok(shown.length > 5, `it is shown as it comes: ${JSON.stringify(shown)}`);
+  assert.equal(await page.getByRole('alert').count(), 0);
+  assert.equal(await page.locator('li').count(), 6);
+  await ask('word '.repeat(20_000));
+  await page.getByRole('alert').getByText(/context/).waitFor();
+  await idle();
+}
+
+/** The example in both of its forms. */
+async function both(address) {
+  await visit(address, talk);
+  await visit(`${address}?use-chat`, useChat);
 }
 
 test('as it is developed', async () => {
@@ -53,7 +105,7 @@ test('as it is developed', async () => {
       vite.stderr.setEncoding('utf8').on('data', hear);
       vite.on('exit', () => reject(new Error(`vite ended: ${said}`)));
     });
-    await talk(address);
+    await both(address);
   } finally {
     vite.kill();
   }
@@ -63,7 +115,7 @@ test('as it is built', async () => {
   npm(folder, 'run', 'build');
   const server = await serve({ page: join(folder, 'dist') });
   try {
-    await talk(`${server.address}/page/index.html`);
+    await both(`${server.address}/page/index.html`);
   } finally {
     server.close();
   }

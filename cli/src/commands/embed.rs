@@ -111,12 +111,13 @@ pub(crate) async fn pooling(checkpoint: &Checkpoint, asked: Option<Pooling>) -> 
         None => checkpoint.file(Pooling::FILE).await?,
     };
     let Some(bytes) = file else { return Ok(Pooling::default()) };
-    let known = Pooling::from_file(&bytes);
-    if known.is_none() {
-        let file = Pooling::FILE;
-        status!("note: {file} asks for a pooling other than `mean` and `last`: `mean` is taken, and --pooling chooses");
-    }
-    Ok(known.unwrap_or_default())
+    let why = match Pooling::from_file(&bytes) {
+        Ok(Some(pooling)) => return Ok(pooling),
+        Ok(None) => "asks for a pooling other than `mean` and `last`".to_owned(),
+        Err(error) => format!("is broken ({error})"),
+    };
+    status!("note: {} {why}: `mean` is taken, and --pooling chooses", Pooling::FILE);
+    Ok(Pooling::default())
 }
 
 /// Steps of sentence-transformers' `modules.json` that are not run: others than the model, its pooling and the scaling to length 1.

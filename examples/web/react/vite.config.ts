@@ -5,6 +5,7 @@ export default defineConfig({
   base: './',
   plugins: [react()],
   // The package finds its worker and its WebAssembly beside itself; Vite's dev server must leave it where it is.
-  optimizeDeps: { exclude: ['selvedge'] },
+  // It would not bundle what the package alone asks for, and the AI SDK does not run unbundled.
+  optimizeDeps: { exclude: ['selvedge'], include: ['ai'] },
   worker: { format: 'es' },
 });

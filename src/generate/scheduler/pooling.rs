@@ -55,8 +55,16 @@ impl Pooling {
     /// File in which sentence-transformers keeps a model's pooling, from the model's folder on.
     pub const FILE: &'static str = POOLING;
 
-    /// The pooling of such a file; `None` where it asks for another than these.
-    pub fn from_file(bytes: &[u8]) -> Option<Self> {
+    /// The name that requests have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Last => "last",
+        }
+    }
+
+    /// The pooling of such a file; `None` where it asks for another than these. An error where it is broken.
+    pub fn from_file(bytes: &[u8]) -> Result<Option<Self>, serde_json::Error> {
         /// The fields of before version 5 of sentence-transformers, and the one name of after.
         #[derive(Deserialize)]
         struct Modes {
@@ -73,11 +81,11 @@ impl Pooling {
             #[serde(default)]
             pooling_mode_weightedmean_tokens: bool,
         }
-        let modes: Modes = serde_json::from_slice(bytes).ok()?;
+        let modes: Modes = serde_json::from_slice(bytes)?;
         match modes.pooling_mode.as_deref() {
-            Some("mean") => return Some(Self::Mean),
-            Some("lasttoken") => return Some(Self::Last),
-            Some(_) => return None,
+            Some("mean") => return Ok(Some(Self::Mean)),
+            Some("lasttoken") => return Ok(Some(Self::Last)),
+            Some(_) => return Ok(None),
             None => {}
         }
         let others = modes.pooling_mode_cls_token
@@ -85,11 +93,11 @@ impl Pooling {
             || modes.pooling_mode_mean_sqrt_len_tokens
             || modes.pooling_mode_weightedmean_tokens;
         let mean = modes.pooling_mode_mean_tokens.unwrap_or(!modes.pooling_mode_lasttoken && !others);
-        match (mean, modes.pooling_mode_lasttoken, others) {
+        Ok(match (mean, modes.pooling_mode_lasttoken, others) {
             (true, false, false) => Some(Self::Mean),
             (false, true, false) => Some(Self::Last),
             _ => None,
-        }
+        })
     }
 }
 
@@ -151,9 +159,11 @@ mod tests {
             ("{}", Some(Pooling::Mean)),
             (r#"{"pooling_mode_mean_tokens": false, "pooling_mode_cls_token": true}"#, None),
             (r#"{"pooling_mode_mean_tokens": true, "pooling_mode_lasttoken": true}"#, None),
-            ("[", None),
         ] {
-            assert_eq!(Pooling::from_file(text.as_bytes()), wanted, "{text}");
+            assert_eq!(Pooling::from_file(text.as_bytes()).expect(text), wanted, "{text}");
+        }
+        for broken in ["[", "", r#"{"pooling_mode": 1}"#, r#"{"pooling_mode_lasttoken": "yes"}"#] {
+            assert!(Pooling::from_file(broken.as_bytes()).is_err(), "{broken}");
         }
     }
 

@@ -2,21 +2,39 @@
 
 import { SelvedgeError } from '../errors.js';
 import type { Source } from '../types.js';
+import { POOLING } from './http.js';
 
-/** The files directly in a directory. */
-export async function filesOfHandle(folder: FileSystemDirectoryHandle): Promise<File[]> {
-  const files: File[] = [];
+/** Files of a model by name. */
+export type Files = ReadonlyMap<string, File>;
+
+/** The files directly in a directory, and that of the pooling. */
+export async function filesOfHandle(folder: FileSystemDirectoryHandle): Promise<Files> {
+  const files = new Map<string, File>();
+  const [inside, name = ''] = POOLING.split('/');
   for await (const entry of folder.values()) {
-    if (entry.kind === 'file') files.push(await (entry as FileSystemFileHandle).getFile());
+    if (entry.kind === 'file') files.set(entry.name, await (entry as FileSystemFileHandle).getFile());
+    if (entry.kind !== 'directory' || entry.name !== inside) continue;
+    const pooling = await (entry as FileSystemDirectoryHandle).getFileHandle(name).catch(() => undefined);
+    if (pooling) files.set(POOLING, await pooling.getFile());
   }
   return files;
 }
 
-export function filesSource(place: string, files: readonly File[]): Source {
-  const byName = new Map<string, File>();
-  const depth = (file: File) => file.webkitRelativePath?.split('/').length ?? 0;
+/** The files of a chosen folder, or those that were chosen one by one. */
+export function filesOfList(list: readonly File[]): Files {
+  const files = new Map<string, File>();
+  const path = (file: File) => file.webkitRelativePath ?? '';
+  const depth = (file: File) => path(file).split('/').length;
   // A chosen folder brings its subfolders along: of files with the same name, the topmost is the model's.
-  for (const file of files.toSorted((a, b) => depth(b) - depth(a))) byName.set(file.name, file);
+  for (const file of list.toSorted((a, b) => depth(b) - depth(a))) files.set(file.name, file);
+  const config = files.get('config.json');
+  const folder = config && path(config).slice(0, -config.name.length);
+  const pooling = folder && list.find((file) => path(file) === folder + POOLING);
+  if (pooling) files.set(POOLING, pooling);
+  return files;
+}
+
+export function filesSource(place: string, byName: Files): Source {
   return {
     describe: (name) => (name === '' ? `the folder ${place}` : `${place}/${name}`),
     size: async (name) => byName.get(name)?.size ?? null,

@@ -47,6 +47,8 @@ export interface HttpOptions {
   readonly came: (bytes: number) => void;
 }
 
+/** File in which sentence-transformers keeps how embeddings are pooled: the only one in a folder of its own. */
+export const POOLING = '1_Pooling/config.json';
 /** Failures in a row, without a byte in between, after which a server is given up. */
 const MOST_FAILURES = 6;
 /** Milliseconds before the second attempt; twice as many before each one after. */
@@ -138,10 +140,12 @@ export class HttpOrigin implements Origin {
 
   async #request(name: string, range: string | null, method = 'GET'): Promise<Response> {
     const { signal, headers } = this.#options;
+    // A slash in any other name is escaped: none that a checkpoint mentions leads out of its folder.
+    const path = name === POOLING ? name : encodeURIComponent(name);
     const silence = new AbortController();
     const timer = setTimeout(() => silence.abort(), SILENCE);
     try {
-      return await fetch(this.#base + encodeURIComponent(name), {
+      return await fetch(this.#base + path, {
         method,
         headers: range === null ? { ...headers } : { ...headers, range },
         // The store keeps what is worth keeping, with checks that the browser's cache does not make.

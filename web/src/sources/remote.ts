@@ -86,6 +86,11 @@ export class RemoteSource implements Source {
     };
   }
 
+  /** The same files, kept in a store from now on. */
+  keptIn(store: ModelStore): RemoteSource {
+    return new RemoteSource(this.#origin, store, this.#notice);
+  }
+
   async close(): Promise<void> {
     await Promise.allSettled(this.#chunks.values());
     this.#chunks.clear();

@@ -6,6 +6,7 @@ import { SelvedgeError, aborted, asSelvedgeError, disposed } from '../errors.js'
 import { Emitter, reportError } from '../events.js';
 import { connectWithoutGpu, withoutServer } from '../fallback.js';
 import type { Chat, Embeddings } from '../openai.js';
+import type { Pooling } from '../pooling.js';
 import {
   RunningReply,
   type Conversation,
@@ -72,7 +73,7 @@ export class WorkerEngine extends StoreStatics implements EngineInterface, Repli
   }
 
   /** Vectors of texts, of length 1. `embeddings.create` is for pages. */
-  embed(inputs: readonly EmbeddingInput[], pooling: 'mean' | 'last'): Promise<Embedded> {
+  embed(inputs: readonly EmbeddingInput[], pooling?: Pooling): Promise<Embedded> {
     return this.#line.call('embed', { inputs, pooling });
   }
 

@@ -2,6 +2,7 @@
 
 import type { Embedded, EmbeddingInput } from '../embeddings.js';
 import type { ErrorCode } from '../errors.js';
+import type { Pooling } from '../pooling.js';
 import type { Conversation, OpenedSession, Said, TemplateOptions } from '../reply.js';
 import type {
   EngineEvents,
@@ -39,7 +40,7 @@ export interface Calls {
   snapshot: { takes: { messages: readonly Message[]; told: TemplateOptions }; gives: Uint8Array<ArrayBuffer> | undefined };
   remember: { takes: Uint8Array; gives: readonly Message[] };
   stats: { takes: null; gives: EngineStats };
-  embed: { takes: { inputs: readonly EmbeddingInput[]; pooling: 'mean' | 'last' }; gives: Embedded };
+  embed: { takes: { inputs: readonly EmbeddingInput[]; pooling: Pooling | undefined }; gives: Embedded };
   logits: { takes: Uint32Array; gives: Float32Array };
   greedy: { takes: { ids: Uint32Array; count: number }; gives: Uint32Array };
   dispose: { takes: null; gives: null };
