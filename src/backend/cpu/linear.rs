@@ -2,12 +2,14 @@
 //!
 //! The fast path gives each thread a block of the weight's rows. For one row of `x` it reads the stored
 //! numbers as they are, once: decoding is as fast as memory. For more rows it widens the block to f32
-//! first.
+//! first. Quantised weights are multiplied in integers where the processor has instructions for that.
 
 use super::parallel;
 use super::program::{Operands, Run};
 use super::rows::{Input, Output};
-use super::simd::{self, Kernel, LANES, Lanes, Number, TILE_OUTPUTS, multiply, vectorised};
+use super::simd::{
+    self, Integers, Kernel, LANES, Lanes, Number, QuantisedRows, ROWS, Rounded, TILE_OUTPUTS, multiply, vectorised,
+};
 use super::weights::{Numbers, Weight};
 use crate::backend::Result;
 use crate::formats::{GROUP, Quantised, QuantisedRow};
@@ -48,7 +50,13 @@ impl Linear<'_> {
             Numbers::F32(numbers) => self.fast_with(Plain { numbers, columns }, out),
             Numbers::F16(numbers) => self.fast_with(Plain { numbers, columns }, out),
             Numbers::Bf16(numbers) => self.fast_with(Plain { numbers, columns }, out),
-            Numbers::Quantised(format, bytes) => self.fast_with(Grouped { format: *format, bytes, columns }, out),
+            Numbers::Quantised(format, bytes) => {
+                let stored = Grouped { format: *format, bytes, columns };
+                match Integers::best() {
+                    Some(integers) => self.fast_in_integers(integers, stored, out),
+                    None => self.fast_with(stored, out),
+                }
+            }
         }
     }
 
@@ -57,8 +65,7 @@ impl Linear<'_> {
             return;
         }
         let (columns, cost) = (self.weight.columns, self.weight.columns * out.count);
-        // A narrow result is still cut into enough blocks for all threads.
-        let block = (out.width / (2 * parallel::threads())).next_multiple_of(TILE_OUTPUTS).clamp(TILE_OUTPUTS, BLOCK);
+        let block = block(out.width);
         let tasks: Vec<_> = out.blocks(block).into_iter().enumerate().collect();
         parallel::for_each(tasks, cost * block, |(index, out)| {
             let first = index * block;
@@ -66,6 +73,34 @@ impl Linear<'_> {
             vectorised(Block { x: self.x, columns, stored, first: self.first + first, bias, out });
         });
     }
+
+    /// The same with `x` rounded to 8 bits, where the processor multiplies integers faster.
+    fn fast_in_integers(&self, integers: Integers, stored: Grouped<'_>, out: &mut Output<'_>) {
+        if out.count == 0 {
+            return;
+        }
+        let x = Rounded::new(self.x, out.count, stored.format);
+        let (block, count) = (block(out.width), out.count);
+        let tasks: Vec<_> = out.blocks(block).into_iter().enumerate().collect();
+        let row_bytes = stored.format.row_bytes(stored.columns);
+        parallel::for_each(tasks, stored.columns * count * block / 2, |(index, mut out)| {
+            let (first, rows) = (index * block, out[0].len());
+            let weight = QuantisedRows {
+                format: stored.format,
+                bytes: &stored.bytes[(self.first + first) * row_bytes..][..rows * row_bytes],
+                columns: stored.columns,
+                bias: self.bias.map(|bias| &bias[first..][..rows]),
+            };
+            for (strip, out) in out.chunks_mut(ROWS).enumerate() {
+                integers.multiply(&weight, &x, strip * ROWS, out);
+            }
+        });
+    }
+}
+
+/// Columns of a result that a task makes: a narrow one is still cut into enough blocks for all threads.
+fn block(width: usize) -> usize {
+    (width / (2 * parallel::threads())).next_multiple_of(TILE_OUTPUTS).clamp(TILE_OUTPUTS, BLOCK)
 }
 
 /// Some rows of a weight times all rows of `x`.

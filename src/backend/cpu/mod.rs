@@ -180,17 +180,19 @@ impl Backend for CpuBackend {
         let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
         let (weights, fast) = (&self.weights, self.fast);
         let tokens = program.check(table, weights, memory)?;
-        let sampled = match Frozen::find(table, &tokens, &memory.samplers) {
-            None => program.run(StepInputs { weights, memory, table, tokens: &tokens, fast })?,
-            Some(frozen) => {
-                let Frozen { thawed, tokens, .. } = &frozen;
-                let rest = match thawed.rows.is_empty() {
-                    true => vec![],
-                    false => program.run(StepInputs { weights, memory, table: thawed, tokens, fast })?,
-                };
-                frozen.merge(table, rest, &memory.samplers)
-            }
-        };
+        let sampled = parallel::within(|| -> Result<Vec<u32>> {
+            Ok(match Frozen::find(table, &tokens, &memory.samplers) {
+                None => program.run(StepInputs { weights, memory, table, tokens: &tokens, fast })?,
+                Some(frozen) => {
+                    let Frozen { thawed, tokens, .. } = &frozen;
+                    let rest = match thawed.rows.is_empty() {
+                        true => vec![],
+                        false => program.run(StepInputs { weights, memory, table: thawed, tokens, fast })?,
+                    };
+                    frozen.merge(table, rest, &memory.samplers)
+                }
+            })
+        })?;
 
         self.counters.steps += 1;
         self.counters.dispatches += program.ops().count() as u64;

@@ -4,6 +4,19 @@
 #[cfg(feature = "native")]
 const WORTH_A_THREAD: usize = 16 * 1024;
 
+/// Does `work` on one of the threads, from which [`for_each`] hands tasks to the others at once. From elsewhere each call would
+/// wake a thread and sleep until it is done: a token has hundreds of them.
+#[cfg(feature = "native")]
+pub(super) fn within<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
+/// Does `work`.
+#[cfg(not(feature = "native"))]
+pub(super) fn within<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
 /// Runs `work` on every task, on all threads when the tasks together are worth it. `cost` is the number
 /// of elementary operations of one task.
 #[cfg(feature = "native")]

@@ -7,11 +7,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod integer;
 mod multiply;
 mod portable;
 
 use half::{bf16, f16};
 
+pub(super) use integer::{Integers, QuantisedRows, ROWS, Rounded};
 pub(super) use multiply::{TILE_OUTPUTS, multiply};
 pub(super) use portable::Portable;
 
