@@ -41,8 +41,7 @@ fn with_spans_of(long: usize) -> Vec<OpCase> {
 
 /// The cases of a backend without quantised formats.
 pub fn unquantised() -> Vec<OpCase> {
-    let plain = |case: &OpCase| case.weights.iter().all(|(d, _)| !matches!(d.format, WeightFormat::Quantised(_)));
-    cases().into_iter().filter(plain).collect()
+    cases().into_iter().filter(|case| !case.is_quantised()).collect()
 }
 
 /// The cases of a driver that takes a second for what others do in a hundredth: shorter spans, and of the quantised

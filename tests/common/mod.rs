@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pollster::block_on;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::{Backend, BackendError, ProgramId, ProgramSpec, Result, Span, Step, StepTable, Tokens};
-use selvedge::graph::{Graph, Op, RowBlock, ValueId, WeightDesc, WeightId};
+use selvedge::graph::{Graph, Op, RowBlock, ValueId, WeightDesc, WeightFormat, WeightId};
 use selvedge::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use random::Random;
@@ -98,6 +98,13 @@ pub struct CaseResult {
     pub tokens: Vec<Vec<u32>>,
     /// Exported slots.
     pub states: Vec<SlotState>,
+}
+
+impl OpCase {
+    /// Whether a weight is in a quantised format.
+    pub fn is_quantised(&self) -> bool {
+        self.weights.iter().any(|(desc, _)| matches!(desc.format, WeightFormat::Quantised(_)))
+    }
 }
 
 /// Runs cases on a backend, prints the largest difference of each to the CPU references, and fails if one is larger

@@ -10,7 +10,17 @@ use selvedge::graph::Op;
 
 #[test]
 fn every_op_agrees_with_its_reference() {
-    compare("cpu", 1.0, &mut CpuBackend::new(), &cases());
+    compare("cpu", 1.0, &mut CpuBackend::in_floats(), &cases());
+}
+
+/// What is rounded to 8 bits is off by at most 1/254 of the largest number of its group.
+#[test]
+fn quantised_weights_in_integers_agree_with_the_reference() {
+    // Where tokens are chosen, it may be another one of two that are about as probable.
+    let products = |case: &OpCase| case.is_quantised() && ["linear", "moe_apply"].contains(&case.op);
+    let cases: Vec<OpCase> = cases().into_iter().filter(products).collect();
+    assert!(cases.len() > 30, "{} cases", cases.len());
+    compare("integers", 1e4, &mut CpuBackend::new(), &cases);
 }
 
 #[test]

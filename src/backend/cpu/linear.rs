@@ -27,6 +27,8 @@ pub(super) struct Linear<'a> {
     pub first: usize,
     /// One number a column of the result.
     pub bias: Option<&'a [f32]>,
+    /// What a quantised weight is multiplied by in the fast path; `None`: numbers as they are.
+    pub integers: Option<Integers>,
 }
 
 impl Linear<'_> {
@@ -52,7 +54,7 @@ impl Linear<'_> {
             Numbers::Bf16(numbers) => self.fast_with(Plain { numbers, columns }, out),
             Numbers::Quantised(format, bytes) => {
                 let stored = Grouped { format: *format, bytes, columns };
-                match Integers::best() {
+                match self.integers {
                     Some(integers) => self.fast_in_integers(integers, stored, out),
                     None => self.fast_with(stored, out),
                 }
@@ -247,7 +249,7 @@ impl Stored for Grouped<'_> {
 impl Run for ops::Linear {
     fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
         let (weight, bias) = (step.weights.get(self.weight)?, step.weights.vector_opt(self.bias)?);
-        let linear = Linear { x: step.whole(self.x), weight, first: 0, bias };
+        let linear = Linear { x: step.whole(self.x), weight, first: 0, bias, integers: step.integers };
         if step.fast {
             linear.fast(out);
         } else {

@@ -48,6 +48,7 @@ use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 use freeze::Frozen;
 use memory::Memory;
 use program::{Program, StepInputs};
+use simd::Integers;
 use weights::{Weight, Weights};
 
 /// Steps whose sampled tokens are kept until somebody asks for them.
@@ -57,6 +58,8 @@ const KEPT_RESULTS: usize = 256;
 pub struct CpuBackend {
     info: BackendInfo,
     fast: bool,
+    /// What quantised weights are multiplied by.
+    integers: Option<Integers>,
     weights: Weights,
     memory: Option<Memory>,
     /// By id; `None` once the weights or the memory they were compiled for are gone.
@@ -67,8 +70,14 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// Fast paths where there are any.
+    /// Fast paths where there are any. What is multiplied with quantised weights is rounded to 8 bits a number where the
+    /// processor multiplies integers faster.
     pub fn new() -> Self {
+        Self { integers: Integers::best(), ..Self::in_floats() }
+    }
+
+    /// The same, and nothing is rounded.
+    pub fn in_floats() -> Self {
         Self::with(true, format!("{} threads", parallel::threads()))
     }
 
@@ -95,6 +104,7 @@ impl CpuBackend {
         Self {
             info,
             fast,
+            integers: None,
             weights: Weights::default(),
             memory: None,
             programs: vec![],
@@ -178,16 +188,16 @@ impl Backend for CpuBackend {
     fn step(&mut self, id: ProgramId, table: &StepTable) -> Result<Ticket> {
         let program = self.programs.get_mut(id.0 as usize).and_then(Option::as_mut).ok_or_else(|| no_program(id))?;
         let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
-        let (weights, fast) = (&self.weights, self.fast);
+        let (weights, fast, integers) = (&self.weights, self.fast, self.integers);
         let tokens = program.check(table, weights, memory)?;
         let sampled = parallel::within(|| -> Result<Vec<u32>> {
             Ok(match Frozen::find(table, &tokens, &memory.samplers) {
-                None => program.run(StepInputs { weights, memory, table, tokens: &tokens, fast })?,
+                None => program.run(StepInputs { weights, memory, table, tokens: &tokens, fast, integers })?,
                 Some(frozen) => {
                     let Frozen { thawed, tokens, .. } = &frozen;
                     let rest = match thawed.rows.is_empty() {
                         true => vec![],
-                        false => program.run(StepInputs { weights, memory, table: thawed, tokens, fast })?,
+                        false => program.run(StepInputs { weights, memory, table: thawed, tokens, fast, integers })?,
                     };
                     frozen.merge(table, rest, &memory.samplers)
                 }

@@ -7,6 +7,7 @@ use super::linear::Linear;
 use super::math;
 use super::program::{Operands, Run};
 use super::rows::{Input, Output};
+use super::simd::Integers;
 use super::weights::Weight;
 use crate::backend::Result;
 use crate::graph::Function;
@@ -28,6 +29,8 @@ pub(super) struct MoeApply<'a> {
     pub function: Function,
     /// `up` has two halves: what goes through the function, and what the result is multiplied with.
     pub gated: bool,
+    /// What quantised weights are multiplied by in the fast path.
+    pub integers: Option<Integers>,
 }
 
 impl MoeApply<'_> {
@@ -77,10 +80,10 @@ impl MoeApply<'_> {
         for (expert, readers) in readers.iter().enumerate().filter(|(_, readers)| !readers.is_empty()) {
             let count = readers.len();
             let x: Vec<f32> = readers.iter().flat_map(|&(row, _)| self.x.row(row)).copied().collect();
-            let up = product(&x, self.up, expert * ups, ups, count);
+            let up = self.product(&x, self.up, expert * ups, ups, count);
             let inner: Vec<f32> =
                 up.chunks_exact(ups).flat_map(|up| self.inner(&up[..hidden], &up[hidden..])).collect();
-            let down = product(&inner, self.down, expert * outputs, outputs, count);
+            let down = self.product(&inner, self.down, expert * outputs, outputs, count);
             for (&(row, weight), down) in readers.iter().zip(down.chunks_exact(outputs)) {
                 out.row(row).iter_mut().zip(down).for_each(|(out, down)| *out += weight * down);
             }
@@ -96,14 +99,15 @@ impl MoeApply<'_> {
         }
         inner
     }
-}
 
-/// `count` rows of `x` times `rows` rows of a weight from `first` on.
-fn product(x: &[f32], weight: &Weight, first: usize, rows: usize, count: usize) -> Vec<f32> {
-    let mut out = vec![0.0; count * rows];
-    let x = Input::new(x, weight.columns, 0, weight.columns);
-    Linear { x, weight, first, bias: None }.fast(&mut Output::new(&mut out, rows, rows, count));
-    out
+    /// `count` rows of `x` times `rows` rows of a weight from `first` on.
+    fn product(&self, x: &[f32], weight: &Weight, first: usize, rows: usize, count: usize) -> Vec<f32> {
+        let mut out = vec![0.0; count * rows];
+        let x = Input::new(x, weight.columns, 0, weight.columns);
+        let linear = Linear { x, weight, first, bias: None, integers: self.integers };
+        linear.fast(&mut Output::new(&mut out, rows, rows, count));
+        out
+    }
 }
 
 impl Run for ops::MoeApply {
@@ -111,7 +115,7 @@ impl Run for ops::MoeApply {
         let (x, routes) = (step.whole(self.x), step.whole(self.routes));
         let (up, down) = (step.weights.get(self.up)?, step.weights.get(self.down)?);
         let &Self { experts, function, gated, .. } = self;
-        let apply = MoeApply { x, routes, up, down, experts, function, gated };
+        let apply = MoeApply { x, routes, up, down, experts, function, gated, integers: step.integers };
         if step.fast {
             apply.fast(out);
         } else {

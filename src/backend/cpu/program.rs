@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::memory::{Memory, zeros};
 use super::rows::{Input, Output};
+use super::simd::Integers;
 use super::spans::SpanRows;
 use super::weights::Weights;
 use crate::backend::checks::{check_graph, check_step, misuse};
@@ -30,6 +31,8 @@ pub(super) struct StepInputs<'a> {
     pub tokens: &'a [u32],
     /// Fast paths where there are any, else references only.
     pub fast: bool,
+    /// What quantised weights are multiplied by in the fast paths.
+    pub integers: Option<Integers>,
 }
 
 /// Everything that an op of a step may read or change, but for the value it makes.
@@ -50,6 +53,8 @@ pub(super) struct Operands<'a> {
     pub positions: &'a [u32],
     /// Fast paths where there are any, else references only.
     pub fast: bool,
+    /// What quantised weights are multiplied by in the fast paths.
+    pub integers: Option<Integers>,
     /// Tokens chosen so far.
     pub sampled: &'a mut Vec<u32>,
     plan: &'a BufferPlan,
@@ -124,7 +129,7 @@ impl Program {
 
     /// Runs a checked step; gives the sampled tokens.
     pub fn run(&mut self, step: StepInputs<'_>) -> Result<Vec<u32>> {
-        let StepInputs { weights, memory, table, tokens, fast } = step;
+        let StepInputs { weights, memory, table, tokens, fast, integers } = step;
         let spans = SpanRows::all(table);
         let positions: Vec<u32> = table.rows.iter().map(|&[_, _, position, _]| position).collect();
         let mut sampled = vec![];
@@ -150,6 +155,7 @@ impl Program {
                 spans: &spans,
                 positions: &positions,
                 fast,
+                integers,
                 plan,
                 buffers,
                 sampled: &mut sampled,
