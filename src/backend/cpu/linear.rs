@@ -8,7 +8,7 @@ use super::parallel;
 use super::program::{Operands, Run};
 use super::rows::{Input, Output};
 use super::simd::{
-    self, Integers, Kernel, LANES, Lanes, Number, QuantisedRows, ROWS, Rounded, TILE_OUTPUTS, multiply, vectorised,
+    self, COLUMNS, Integers, Kernel, LANES, Lanes, Number, QuantisedRows, Rounded, TILE_OUTPUTS, multiply, vectorised,
 };
 use super::weights::{Numbers, Weight};
 use crate::backend::Result;
@@ -67,7 +67,7 @@ impl Linear<'_> {
             return;
         }
         let (columns, cost) = (self.weight.columns, self.weight.columns * out.count);
-        let block = block(out.width);
+        let block = block(out.width, TILE_OUTPUTS);
         let tasks: Vec<_> = out.blocks(block).into_iter().enumerate().collect();
         parallel::for_each(tasks, cost * block, |(index, out)| {
             let first = index * block;
@@ -82,7 +82,7 @@ impl Linear<'_> {
             return;
         }
         let x = Rounded::new(self.x, out.count, stored.format);
-        let (block, count) = (block(out.width), out.count);
+        let (block, count) = (block(out.width, COLUMNS), out.count);
         let tasks: Vec<_> = out.blocks(block).into_iter().enumerate().collect();
         let row_bytes = stored.format.row_bytes(stored.columns);
         parallel::for_each(tasks, stored.columns * count * block / 2, |(index, mut out)| {
@@ -93,16 +93,14 @@ impl Linear<'_> {
                 columns: stored.columns,
                 bias: self.bias.map(|bias| &bias[first..][..rows]),
             };
-            for (strip, out) in out.chunks_mut(ROWS).enumerate() {
-                integers.multiply(&weight, &x, strip * ROWS, out);
-            }
+            integers.multiply(&weight, &x, &mut out);
         });
     }
 }
 
-/// Columns of a result that a task makes: a narrow one is still cut into enough blocks for all threads.
-fn block(width: usize) -> usize {
-    (width / (2 * parallel::threads())).next_multiple_of(TILE_OUTPUTS).clamp(TILE_OUTPUTS, BLOCK)
+/// Columns of a result that a task makes, a multiple of `unit`: a narrow one is still cut into enough blocks for all threads.
+fn block(width: usize, unit: usize) -> usize {
+    (width / (2 * parallel::threads())).next_multiple_of(unit).clamp(unit, BLOCK.next_multiple_of(unit))
 }
 
 /// Some rows of a weight times all rows of `x`.

@@ -13,7 +13,7 @@ mod portable;
 
 use half::{bf16, f16};
 
-pub(super) use integer::{Integers, QuantisedRows, ROWS, Rounded};
+pub(super) use integer::{COLUMNS, Integers, QuantisedRows, Rounded};
 pub(super) use multiply::{TILE_OUTPUTS, multiply};
 pub(super) use portable::Portable;
 

@@ -7,11 +7,14 @@
 
 use std::arch::x86_64::*;
 
-use super::{QuantisedRows, RoundedRow};
+use super::{QuantisedRows, Rounded, RoundedRow};
 use crate::formats::{GROUP, Quantised, QuantisedRow};
 
 /// Pairs of groups whose factors are widened at once.
 const PAIRS: usize = 8;
+
+/// Columns of a result that [`wide`] makes.
+pub(super) const OUTPUTS: usize = 16;
 
 /// Whether the processor has the instructions of [`strip`].
 pub(super) fn available() -> bool {
@@ -93,4 +96,79 @@ fn dots<const N: usize>(format: Quantised, row: &QuantisedRow<'_>, x: &[RoundedR
         out[r] = _mm512_reduce_add_ps(_mm512_add_ps(sums[r], minimums[r]));
     }
     (out, 2 * pairs)
+}
+
+/// Columns `at .. at + OUTPUTS` of `out`: a register has a column a lane, so a group's sum stays one of integers up to its end,
+/// and a factor is multiplied with once a group. The weight's codes are gathered from sixteen rows, four columns at a time, and
+/// serve all rows of `x`. Those of `q8` get 128 added, which the beginning of each sum takes back.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c,fma")]
+pub(super) fn wide(weight: &QuantisedRows<'_>, at: usize, x: &Rounded, out: &mut [&mut [f32]]) {
+    let (format, groups) = (weight.format, weight.columns / GROUP);
+    let row_bytes = format.row_bytes(weight.columns);
+    let bytes = &weight.bytes[at * row_bytes..][..OUTPUTS * row_bytes];
+    let rows: [QuantisedRow<'_>; OUTPUTS] =
+        std::array::from_fn(|o| format.split(&bytes[o * row_bytes..][..row_bytes], weight.columns));
+    let places: [i32; OUTPUTS] = std::array::from_fn(|o| (o * row_bytes) as i32);
+    // SAFETY: sixteen numbers of 32 bits are there.
+    let places = unsafe { _mm512_loadu_si512(places.as_ptr().cast()) };
+    let offset = match format {
+        Quantised::Q8 => 128,
+        Quantised::Q4 | Quantised::Q4m => i32::from(super::offset(format)),
+    };
+    let low = _mm512_set1_epi8(15);
+    let mut sums = vec![_mm512_setzero_ps(); out.len()];
+    for group in 0..groups {
+        // SAFETY: every row has the codes of `groups` groups: 32 bytes of each, or 16.
+        let codes = |dword: usize| unsafe {
+            let from = bytes.as_ptr().add(group * format.code_bytes(GROUP) + 4 * dword);
+            _mm512_i32gather_epi32::<1>(places, from.cast())
+        };
+        let mut w = [_mm512_setzero_si512(); GROUP / 4];
+        for i in 0..w.len() / 2 {
+            if format == Quantised::Q8 {
+                let sign = _mm512_set1_epi8(-128);
+                (w[i], w[i + 4]) = (_mm512_xor_si512(codes(i), sign), _mm512_xor_si512(codes(i + 4), sign));
+            } else {
+                let both = codes(i);
+                let high = _mm512_srli_epi32::<4>(both);
+                (w[i], w[i + 4]) = (_mm512_and_si512(both, low), _mm512_and_si512(high, low));
+            }
+        }
+        let halves = |plane: fn(&QuantisedRow<'_>, usize) -> [u8; 2]| {
+            let halves: [[u8; 2]; OUTPUTS] = std::array::from_fn(|o| plane(&rows[o], 2 * group));
+            // SAFETY: 32 bytes are there, and need no alignment.
+            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(halves.as_ptr().cast())) }
+        };
+        let factors = halves(|row, at| [row.scales[at], row.scales[at + 1]]);
+        let minimums = match format.has_minimums() {
+            true => halves(|row, at| [row.minimums[at], row.minimums[at + 1]]),
+            false => _mm512_setzero_ps(),
+        };
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let (scale, codes_sum) = (x.scales[r * x.scale_pitch() + group], x.sums[r * x.scale_pitch() + group]);
+            let codes = &x.codes[r * x.code_pitch() + group * GROUP..][..GROUP].as_chunks::<4>().0;
+            let mut integers = _mm512_set1_epi32(-offset * codes_sum);
+            for i in 0..w.len() {
+                let four = i32::from_le_bytes(codes[i].map(|code| code as u8));
+                integers = _mm512_dpbusd_epi32(integers, w[i], _mm512_set1_epi32(four));
+            }
+            let product = _mm512_mul_ps(factors, _mm512_set1_ps(scale));
+            *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers), product, *sum);
+            if format.has_minimums() {
+                *sum = _mm512_fmadd_ps(minimums, _mm512_set1_ps(scale * codes_sum as f32), *sum);
+            }
+        }
+    }
+    for (r, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
+        let out = &mut out[at..][..OUTPUTS];
+        // SAFETY: sixteen numbers have room in sixteen.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+        if groups * GROUP < weight.columns {
+            let x = x.row(r);
+            out.iter_mut().zip(&rows).for_each(|(out, row)| *out += x.dot(row, format, groups));
+        }
+        if let Some(bias) = weight.bias {
+            out.iter_mut().zip(&bias[at..]).for_each(|(out, bias)| *out += bias);
+        }
+    }
 }

@@ -11,8 +11,8 @@
 //! of a weight's code goes over to that of `x`.
 //! Rounding leaves at most 1/254 of a group's largest number. llama.cpp does the same with its formats of 8 and 4 bits.
 //!
-//! A row's numbers are added in the same order however many rows are multiplied together, so a token's logits do not depend on
-//! its neighbours.
+//! A row's numbers are added in the same order however many rows are multiplied together, up to the count from which on a weight
+//! is unpacked for all of them.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,7 +24,11 @@ use crate::backend::cpu::rows::Input;
 use crate::formats::{GROUP, Quantised, QuantisedRow};
 
 /// Rows of `x` that are multiplied together at most.
-pub(in crate::backend::cpu) const ROWS: usize = 4;
+const ROWS: usize = 4;
+/// Rows from which on a weight is unpacked for all of them.
+const MANY: usize = 32;
+/// Columns of a result are cut at multiples of so many.
+pub(in crate::backend::cpu) const COLUMNS: usize = 16;
 /// Scales of a row of `x` are a multiple of so many: as many as are loaded at once.
 const SCALES: usize = 16;
 /// Largest code of `x`. With -128 there would be no negative of every code.
@@ -58,8 +62,29 @@ impl Integers {
         vec![]
     }
 
-    /// Multiplies: up to [`ROWS`] rows of `x` from `first` on, which are the rows of `out`.
-    pub fn multiply(self, weight: &QuantisedRows<'_>, x: &Rounded, first: usize, out: &mut [&mut [f32]]) {
+    /// Multiplies all rows of `x`, which are the rows of `out`.
+    pub fn multiply(self, weight: &QuantisedRows<'_>, x: &Rounded, out: &mut [&mut [f32]]) {
+        let columns = out.first().map_or(0, |row| row.len());
+        let mut at = 0;
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx512 && out.len() >= MANY {
+            while at + avx512::OUTPUTS <= columns {
+                // SAFETY: there is no value of this type for instructions that the processor does not have.
+                unsafe { avx512::wide(weight, at, x, out) };
+                at += avx512::OUTPUTS;
+            }
+        }
+        if at < columns {
+            let weight = weight.from(at);
+            for (strip, out) in out.chunks_mut(ROWS).enumerate() {
+                let mut out: Vec<&mut [f32]> = out.iter_mut().map(|row| &mut row[at..]).collect();
+                self.few(&weight, x, strip * ROWS, &mut out);
+            }
+        }
+    }
+
+    /// Multiplies up to [`ROWS`] rows of `x` from `first` on, which are the rows of `out`.
+    fn few(self, weight: &QuantisedRows<'_>, x: &Rounded, first: usize, out: &mut [&mut [f32]]) {
         match out.len() {
             1 => self.strip::<1>(weight, x, first, out),
             2 => self.strip::<2>(weight, x, first, out),
@@ -96,7 +121,13 @@ pub(in crate::backend::cpu) struct QuantisedRows<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
-impl QuantisedRows<'_> {
+impl<'a> QuantisedRows<'a> {
+    /// The rows from one on.
+    fn from(&self, first: usize) -> QuantisedRows<'a> {
+        let bytes = &self.bytes[first * self.format.row_bytes(self.columns)..];
+        QuantisedRows { bytes, bias: self.bias.map(|bias| &bias[first..]), ..*self }
+    }
+
     /// Hands each row to `dots`, which gives its products with the first groups of `x`, and how many groups those are.
     #[inline(always)]
     fn each<const N: usize>(
@@ -145,8 +176,7 @@ type Room<'a> = (&'a [f32], (&'a mut [i8], (&'a mut [f32], &'a mut [i32])));
 impl Rounded {
     /// The first `rows` rows of `x`, for weights of a format.
     pub fn new(x: Input<'_>, rows: usize, format: Quantised) -> Self {
-        let groups = x.width.div_ceil(GROUP);
-        let (codes, scales) = (groups * GROUP, groups.next_multiple_of(SCALES));
+        let (codes, scales) = (x.width.next_multiple_of(GROUP), x.width.div_ceil(GROUP).next_multiple_of(SCALES));
         let mut this = Self {
             columns: x.width,
             codes: vec![0; rows * codes],
@@ -165,11 +195,20 @@ impl Rounded {
         this
     }
 
+    /// Codes from a row to the next.
+    fn code_pitch(&self) -> usize {
+        self.columns.next_multiple_of(GROUP)
+    }
+
+    /// Scales, and sums, from a row to the next.
+    fn scale_pitch(&self) -> usize {
+        self.columns.div_ceil(GROUP).next_multiple_of(SCALES)
+    }
+
     fn row(&self, row: usize) -> RoundedRow<'_> {
-        let (columns, groups) = (self.columns, self.columns.div_ceil(GROUP));
-        let (codes, scales) = (groups * GROUP, groups.next_multiple_of(SCALES));
+        let (codes, scales) = (self.code_pitch(), self.scale_pitch());
         RoundedRow {
-            columns,
+            columns: self.columns,
             codes: &self.codes[row * codes..][..codes],
             scales: &self.scales[row * scales..][..scales],
             sums: &self.sums[row * scales..][..scales],
@@ -286,7 +325,7 @@ mod tests {
         let mut sums = [[0.0]; N];
         let mut out: Vec<&mut [f32]> = sums.iter_mut().map(|sum| sum.as_mut_slice()).collect();
         let weight = QuantisedRows { format, bytes, columns: x.columns, bias: None };
-        integers.multiply(&weight, x, first, &mut out);
+        integers.few(&weight, x, first, &mut out);
         sums.map(|[sum]| sum)
     }
 
@@ -328,6 +367,38 @@ mod tests {
                     for (i, x) in x.iter().enumerate() {
                         let at = if format == Quantised::Q8 { i } else { halved(i) };
                         prop_assert!((row.scales[group] * f32::from(row.codes[group * GROUP + at]) - x).abs() <= most);
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn many_rows_are_multiplied_as_few_are(
+            half in 1..90usize, outputs in 1..40usize, rows in 1..70usize, biased: bool, seed: u64,
+        ) {
+            let columns = 2 * half;
+            for format in FORMATS {
+                let bytes: Vec<u8> = (0..outputs).flat_map(|o| weight(columns, format, seed ^ o as u64)).collect();
+                let (x, bias) = (numbers(rows * columns, !seed), numbers(outputs, seed));
+                let rounded = Rounded::new(Input::new(&x, columns, 0, columns), rows, format);
+                let bias = biased.then_some(bias.as_slice());
+                let all = QuantisedRows { format, bytes: &bytes, columns, bias };
+                for integers in Integers::all() {
+                    let mut got = vec![f32::NAN; rows * outputs];
+                    let mut out: Vec<&mut [f32]> = got.chunks_mut(outputs).collect();
+                    integers.multiply(&all, &rounded, &mut out);
+                    for (r, got) in got.chunks(outputs).enumerate() {
+                        for (o, got) in got.iter().enumerate() {
+                            let row = &bytes[o * format.row_bytes(columns)..][..format.row_bytes(columns)];
+                            let (wanted, size) = exact(&format.split(row, columns), format, &rounded.row(r));
+                            let bias = bias.map_or(0.0, |bias| f64::from(bias[o]));
+                            let off = (f64::from(*got) - wanted - bias).abs();
+                            prop_assert!(off <= 2e-6 * (size + bias.abs()) + 1e-30, "{integers:?} {format:?} {columns}: {got} is not {wanted}");
+                        }
                     }
                 }
             }
