@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::CommandError;
 use crate::part_file::{PartFile, check_not_input, check_target};
-use selvedge::state::Snapshot;
+use selvedge::state::{Snapshot, SnapshotSummary};
 
 /// Most bytes of a file that is read: what a context of a million tokens takes in the largest models.
 const LARGEST_FILE: u64 = 64 << 30;
@@ -36,6 +36,19 @@ impl StateFile {
         part.write_all(&bytes).and_then(|()| part.finish()).map_err(CommandError::file(&self.0))?;
         Ok(bytes.len() as u64)
     }
+}
+
+/// Whether a file begins as a saved state does.
+pub(crate) fn is_one(path: &Path) -> io::Result<bool> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Ok(false);
+    }
+    let mut header = vec![];
+    File::open(path)?.take(8).read_to_end(&mut header)?;
+    let Ok(length) = SnapshotSummary::header_bytes(&header) else { return Ok(false) };
+    header.clear();
+    File::open(path)?.take(length).read_to_end(&mut header)?;
+    Ok(SnapshotSummary::parse(&header).is_ok())
 }
 
 /// Reads a state.

@@ -48,9 +48,8 @@ def cached(reply: dict) -> int:
 
 
 def read_last(server: Server, prompt: int) -> int:
-    """The slot that has read a prompt of so many tokens and its reply."""
-    (found,) = [slot["id"] for slot in slots(server) if slot["n_prompt_tokens"] > prompt]
-    return found
+    """A slot that has read a prompt of so many tokens and its reply."""
+    return next(slot["id"] for slot in slots(server) if slot["n_prompt_tokens"] > prompt)
 
 
 def test_a_saved_conversation_goes_on_in_another_server(server, folder):
@@ -77,16 +76,27 @@ def test_a_saved_conversation_goes_on_in_another_server(server, folder):
         other.stop()
 
 
-def test_what_is_erased_is_read_again(server):
-    reply = ask(server, STORY)
-    assert cached(ask(server, STORY)) > 0
-    slot = read_last(server, reply["usage"]["prompt_tokens"])
-    others = {"id_slot": slot, "n_erased": next(s for s in slots(server) if s["id"] == slot)["n_prompt_tokens"]}
-    while (done := act(server, slot, "erase")) != (200, {"id_slot": slot, "n_erased": 0}):
-        # What the other slot has read of the same text goes with it; what another text needs stays.
-        assert done[0] == 200 and 0 < done[1]["n_erased"] <= others["n_erased"]
-    assert slots(server)[slot]["n_prompt_tokens"] == 0
-    assert act(server, slot, "save", {"filename": "none.state"})[0] == 400
+def test_what_is_erased_is_read_again():
+    one = Server("--slots", "1")
+    try:
+        system = {"role": "system", "content": "You tell stories about animals, and answer questions about them."}
+        other, story = [system, {"role": "user", "content": "Hello."}], [system, *STORY]
+        first = cached(ask(one, other))
+        reply = ask(one, story)
+        known = cached(ask(one, story))
+        assert known > cached(reply) > first == 0
+        (slot,) = slots(one)
+        status, done = act(one, 0, "erase")
+        assert status == 200 and 0 < done["n_erased"] <= slot["n_prompt_tokens"]
+        # What another conversation has of it stays.
+        assert slots(one)[0]["n_prompt_tokens"] == slot["n_prompt_tokens"] - done["n_erased"] > 0
+        assert act(one, 0, "erase") == (200, {"id_slot": 0, "n_erased": 0})
+        assert cached(ask(one, story)) == cached(reply)
+        assert cached(ask(one, other)) > 0
+        one.post("/v1/embeddings", {"input": "a"})
+        assert slots(one)[0]["n_prompt_tokens"] > 0, "an embedding leaves a slot as it was"
+    finally:
+        one.stop()
 
 
 def test_a_slot_at_work_is_left_alone(server):
@@ -116,6 +126,11 @@ def test_names_that_are_paths_are_refused(server, folder, action, name):
 def test_wrong_requests_have_errors(server, folder):
     (folder / "broken.state").write_bytes(b"\xff" * 100)
     (folder / "folder").mkdir()
+    (folder / "config.json").write_text("{}")
+    ask(server, STORY)
+    slot = read_last(server, 0)
+    assert act(server, slot, "save", {"filename": "linked.state"})[0] == 200
+    (folder / "link.state").symlink_to(folder / "linked.state")
     for path, body, status in [
         ("/slots/0", {}, 400),
         ("/slots/0?action=copy", {}, 400),
@@ -128,11 +143,17 @@ def test_wrong_requests_have_errors(server, folder):
         ("/slots/0?action=restore", {"filename": "nothing.state"}, 404),
         ("/slots/0?action=restore", {"filename": "broken.state"}, 400),
         ("/slots/0?action=restore", {"filename": "folder"}, 400),
+        ("/slots/0?action=restore", {"filename": "link.state"}, 400),
+        (f"/slots/{slot}?action=save", {"filename": "link.state"}, 400),
+        (f"/slots/{slot}?action=save", {"filename": "broken.state"}, 400),
+        (f"/slots/{slot}?action=save", {"filename": "config.json"}, 400),
         ("/slots/0?action=save", b"{", 400),
     ]:
         got, reply = server.post(path, body)
         assert got == status, (path, body, reply)
         assert str(folder) not in reply["error"]["message"]
+    assert (folder / "config.json").read_text() == "{}"
+    assert act(server, slot, "save", {"filename": "linked.state"})[0] == 200, "a state may be saved anew"
     assert server.request("/slots", b"", method="DELETE")[0] == 405
     assert server.request("/slots?model=none")[0] == 404
 

@@ -133,6 +133,8 @@ pub(crate) enum Job {
     Render { request: Box<ChatRequest>, answer: oneshot::Sender<Result<Vec<u32>, Refused>> },
     /// What the slots are at.
     Slots { answer: oneshot::Sender<Vec<SlotAt>> },
+    /// Refused where a slot is at work, or not there.
+    CheckIdle { slot: usize, answer: oneshot::Sender<Result<(), Refused>> },
     /// What was read in a slot is copied out.
     Save { slot: usize, answer: oneshot::Sender<Result<Snapshot, Refused>> },
     /// What was copied out is remembered again, as if it had been read in the slot. Gives its tokens.

@@ -10,6 +10,11 @@ use crate::jobs::{Refused, SlotAt};
 use crate::worker::{Desk, Task};
 
 impl Desk {
+    /// Refuses a slot that is at work, or not there.
+    pub fn check_idle(&mut self, slot: usize) -> Result<(), Refused> {
+        self.read_in(slot).map(drop)
+    }
+
     /// What each slot is at.
     pub fn slots(&self) -> Vec<SlotAt> {
         let idle = |read: &Vec<u32>| SlotAt { tokens: read.len(), ..SlotAt::default() };
@@ -45,16 +50,30 @@ impl Desk {
         if let Some(notice) = restored.map_err(|error| Refused::of(&error))? {
             (self.tell)(&notice);
         }
-        self.read[slot] = snapshot.tokens[..snapshot.read].to_vec();
+        let mut tokens = snapshot.tokens[..snapshot.read].to_vec();
+        // The last one is always read again.
+        tokens.push(0);
+        let (engine, cache) = self.engine_and_cache();
+        if cache.cached(engine, &tokens) < snapshot.read {
+            return Err(Refused::NoRoom("there is no memory on the device for what was saved".into()));
+        }
+        tokens.pop();
+        self.read[slot] = tokens;
         Ok(snapshot.read)
     }
 
     /// Forgets what was read last in a slot, as far as no other text needs it. Gives the count of tokens.
     pub fn erase(&mut self, slot: usize) -> Result<usize, Refused> {
-        let read = std::mem::take(self.read_in(slot)?);
-        let (engine, cache) = self.engine_and_cache();
-        let left = cache.erase(engine, &read);
-        Ok(read.len() - left)
+        let mut read = std::mem::take(self.read_in(slot)?);
+        let engine = &mut self.model.engine;
+        let left = match &mut self.model.chat {
+            Some(chat) => chat.erase(engine, &read),
+            None => self.cache.erase(engine, &read),
+        };
+        let erased = read.len() - left;
+        read.truncate(left);
+        self.read[slot] = read;
+        Ok(erased)
     }
 
     /// The ids that were read last in a slot that is not at work.

@@ -349,6 +349,7 @@ impl Desk {
                 let _ = answer.send(self.chat().and_then(|chat| self.render(chat, &request)));
             }
             Job::Slots { answer } => drop(answer.send(self.slots())),
+            Job::CheckIdle { slot, answer } => drop(answer.send(self.check_idle(slot))),
             Job::Save { slot, answer } => drop(answer.send(self.save(slot).await)),
             Job::Restore { slot, snapshot, answer } => drop(answer.send(self.restore(slot, &snapshot).await)),
             Job::Erase { slot, answer } => drop(answer.send(self.erase(slot))),
@@ -522,7 +523,7 @@ impl Desk {
             made_tokens: task.made_tokens,
             timings: task.clock.timings(),
         });
-        if let Some(slot) = task.slot
+        if let (Some(slot), false) = (task.slot, matches!(task.reader, Reader::Nothing))
             && let Some(last) = self.read.get_mut(slot.0 as usize)
         {
             last.clone_from(&read);

@@ -55,6 +55,10 @@ pub struct Grammar {
     vocabulary: usize,
     /// The token behind which the text begins; `None` when it has begun.
     behind: Option<u32>,
+    /// Tokens that may open a thinking at the very beginning, with those that close it.
+    thinking: Vec<(u32, u32)>,
+    /// Where it cannot be followed, the text is not bound.
+    optional: bool,
 }
 
 impl std::fmt::Debug for Grammar {
@@ -129,7 +133,13 @@ impl Grammars {
         if let Some(error) = matcher.get_error() {
             return Err(fault(error));
         }
-        Ok(Grammar { matcher: Box::new(matcher), vocabulary: self.vocabulary, behind: None })
+        Ok(Grammar {
+            matcher: Box::new(matcher),
+            vocabulary: self.vocabulary,
+            behind: None,
+            thinking: vec![],
+            optional: false,
+        })
     }
 }
 
@@ -156,6 +166,21 @@ impl Grammar {
         Self { behind: Some(token), ..self }
     }
 
+    /// The text may begin with a thinking, which is free: pairs of tokens that open it and close it.
+    pub fn or_thinking(self, thinking: Vec<(u32, u32)>) -> Self {
+        Self { thinking, ..self }
+    }
+
+    /// A text is not bound where it is not known when its thinking ends.
+    pub fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
+
+    /// Whether a text may do without it.
+    pub fn is_optional(&self) -> bool {
+        self.optional
+    }
+
     /// The tokens that may come next: a bit each, the lowest first. `None`: any.
     pub fn mask(&mut self) -> Result<Option<Vec<u32>>, TextError> {
         if self.behind.is_some() {
@@ -163,6 +188,11 @@ impl Grammar {
         }
         let allowed = self.matcher.compute_mask_or_eos().map_err(fault)?;
         let mut words = allowed.as_slice()[..self.vocabulary.div_ceil(32)].to_vec();
+        for &(open, _) in &self.thinking {
+            if let Some(word) = words.get_mut(open as usize / 32) {
+                *word |= 1 << (open % 32);
+            }
+        }
         let over = self.vocabulary % 32;
         if let Some(last) = words.last_mut().filter(|_| over > 0) {
             *last &= (1 << over) - 1;
@@ -178,6 +208,11 @@ impl Grammar {
                 Ok(false)
             }
             None => {
+                let thinking = std::mem::take(&mut self.thinking);
+                if let Some(&(_, close)) = thinking.iter().find(|(open, _)| *open == token) {
+                    self.behind = Some(close);
+                    return Ok(false);
+                }
                 self.matcher.consume_token(token).map_err(fault)?;
                 Ok(self.matcher.is_stopped())
             }
@@ -382,6 +417,22 @@ mod tests {
         assert!(!grammar.push(7).expect("anything"));
         let mask = grammar.mask().expect("a mask").expect("a mask");
         assert!(!allows(&mask, 2) && mask.iter().map(|word| word.count_ones()).sum::<u32>() >= 1);
+    }
+
+    #[test]
+    fn a_text_may_think_first() {
+        let (_, grammars) = grammars();
+        let new = || grammars.compile(&GrammarSource::Regex("a".into())).expect("a grammar").or_thinking(vec![(7, 9)]);
+        let mask = |grammar: &mut Grammar| grammar.mask().expect("a mask");
+        let mut grammar = new();
+        assert!(allows(&mask(&mut grammar).expect("a mask"), 7));
+        assert!(!grammar.push(7).expect("thinking") && mask(&mut grammar).is_none());
+        assert!(!grammar.push(500).expect("anything") && mask(&mut grammar).is_none());
+        assert!(!grammar.push(9).expect("the end") && !allows(&mask(&mut grammar).expect("a mask"), 7));
+        let mut grammar = new();
+        let a = grammars.factory.tok_env().tok_trie().token_id(b"a").expect("a token");
+        grammar.push(a).expect("the text");
+        assert!(!allows(&mask(&mut grammar).expect("a mask"), 7), "only at the beginning");
     }
 
     #[test]

@@ -40,6 +40,19 @@ impl<T: Deref<Target = Tokenizer> + Clone> ReplyParser<T> {
         }
     }
 
+    /// The tokens that may open thinking at the beginning of the reply, each with the one that closes it; none where the
+    /// thinking is open, and none for markers that are no tokens.
+    pub fn thinking_tokens(&self) -> Vec<(u32, u32)> {
+        if !matches!(self.splitter.state, State::Start { .. }) {
+            return vec![];
+        }
+        let pairs = self.splitter.markers.iter().filter_map(|pair| {
+            let token = |text: &str| self.tokenizer.added_token(text);
+            Some((token(&pair.open.text)?, token(&pair.close.text)?))
+        });
+        pairs.collect()
+    }
+
     /// The same, with special tokens that are shown in the answer: the markers of tool calls.
     pub fn with_shown(mut self, tokens: &[&str]) -> Self {
         self.splitter.shown = tokens.iter().map(|&token| token.to_owned()).collect();

@@ -37,7 +37,7 @@ use crate::generate::{
 };
 use crate::runtime::{self, EngineError, EngineOptions, PREFILL_ROWS, transformer_bytes_per_token};
 use crate::state::{Sampler, SlotId, Snapshot};
-use crate::text::{Grammar, Grammars, Piece, ToolGrammar};
+use crate::text::{Grammar, Grammars, Piece};
 
 #[wasm_bindgen]
 extern "C" {
@@ -265,21 +265,27 @@ impl Inner {
         let (chat, engine) = self.chat()?;
         let (tokenizer, vocabulary) = (engine.tokenizer()?, engine.model().vocabulary);
         let stops = chat.stop_token_ids(engine);
-        let tools = request.conversation.offer().grammar(chat.tool_call_dialect(), &tokenizer)?;
-        let source = match (request.grammar.clone(), tools) {
-            (Some(_), Some(ToolGrammar::Call(_))) => {
+        let offer = request.conversation.offer();
+        // A text that is asked for leaves no place for calls that may be made.
+        let tools = match request.grammar.is_some() && !offer.must_call()? {
+            true => None,
+            false => offer.grammar(chat.tool_call_dialect(), &tokenizer)?,
+        };
+        let optional = tools.as_ref().is_some_and(|tools| !tools.must_call());
+        let source = match (&request.grammar, &tools) {
+            (Some(_), Some(_)) => {
                 return Err(WasmError::Wish("`tool_choice` asks for a call, and the grammar for another text".into()));
             }
-            (Some(source), _) => source,
-            (None, Some(tools)) => tools.into_source(),
+            (Some(source), None) => source,
+            (None, Some(tools)) => tools.source(),
             (None, None) => return Ok(None),
         };
         let grammars = match self.grammars.take() {
             Some(grammars) => grammars,
             None => Grammars::new(&tokenizer, vocabulary, &stops)?,
         };
-        let grammar = self.grammars.insert(grammars).compile(&source)?;
-        Ok(Some(grammar))
+        let grammar = self.grammars.insert(grammars).compile(source)?;
+        Ok(Some(if optional { grammar.optional() } else { grammar }))
     }
 
     fn chat(&mut self) -> Result<(&mut Chat, &mut runtime::Engine), WasmError> {

@@ -1,6 +1,7 @@
 //! `selvedge serve`: a server with OpenAI's interface.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -196,12 +197,21 @@ struct SlotFolder(PathBuf);
 
 impl SlotFiles for SlotFolder {
     fn write(&self, name: &str, snapshot: &Snapshot) -> Result<u64, SlotFileError> {
-        let written = StateFile::check(self.0.join(name), &[]).and_then(|file| file.write(snapshot));
+        let path = self.0.join(name);
+        // A model's file, say, in a folder that is not for states alone.
+        if path.exists() && !state_file::is_one(&path)? {
+            let what = "is there already and is no saved state; name another";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what).into());
+        }
+        let written = StateFile::check(path, &[]).and_then(|file| file.write(snapshot));
         written.map_err(slot_file_error)
     }
 
     fn read(&self, name: &str) -> Result<(Snapshot, u64), SlotFileError> {
         let path = self.0.join(name);
+        if fs::symlink_metadata(&path)?.is_symlink() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is a symbolic link; only a file is read").into());
+        }
         let snapshot = state_file::read(&path).map_err(slot_file_error)?;
         Ok((snapshot, fs::metadata(path)?.len()))
     }
@@ -212,7 +222,7 @@ fn slot_file_error(error: CommandError) -> SlotFileError {
     match error {
         CommandError::State { error, .. } => error.into(),
         CommandError::File { error, .. } => error.into(),
-        other => std::io::Error::other(other).into(),
+        other => io::Error::other(other).into(),
     }
 }
 

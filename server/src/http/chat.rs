@@ -77,6 +77,10 @@ impl Body {
     fn tool_grammar(&self, about: &About) -> Result<Option<ToolGrammar>, ApiError> {
         // Without a tokenizer there is no chat at all, which the model's thread says.
         let Some(tokenizer) = &about.tokenizer else { return Ok(None) };
+        // A text that is asked for leaves no place for calls that may be made.
+        if !self.offer().must_call()? && self.options.structure()?.is_some() {
+            return Ok(None);
+        }
         Ok(self.offer().grammar(about.tool_call_dialect, tokenizer)?)
     }
 }

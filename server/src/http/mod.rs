@@ -30,6 +30,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
 use self::error::ApiError;
@@ -54,13 +55,22 @@ pub(crate) struct Api {
     draining: Arc<AtomicBool>,
     /// Replies that clients have asked for and not got to their ends.
     under_way: Arc<AtomicUsize>,
+    /// One slot is saved or restored at a time: its file is in memory, whole.
+    slot_turn: Arc<Semaphore>,
     started: u64,
 }
 
 impl Api {
     pub(crate) fn new(models: Models, options: ServeOptions) -> Self {
         let (models, options) = (Arc::new(models), Arc::new(options));
-        Self { models, options, draining: Arc::default(), under_way: Arc::default(), started: now() }
+        Self {
+            models,
+            options,
+            draining: Arc::default(),
+            under_way: Arc::default(),
+            slot_turn: Arc::new(Semaphore::new(1)),
+            started: now(),
+        }
     }
 
     /// From now on no request is taken.
@@ -184,7 +194,8 @@ async fn sized_body<T: DeserializeOwned>(api: &Api, request: Request) -> Result<
     if kind != "application/json" && !kind.ends_with("+json") {
         return Err(ApiError::unsupported_type());
     }
-    let (limit, time) = (api.options.body_bytes, api.options.client);
+    // Twice what a pause may last.
+    let (limit, time) = (api.options.body_bytes, 2 * api.options.client);
     let read = tokio::time::timeout(time, axum::body::to_bytes(request.into_body(), limit)).await;
     let bytes = read.map_err(|_| ApiError::too_slow(time.as_secs()))?.map_err(|error| {
         let error = error.to_string();

@@ -187,20 +187,23 @@ impl ReplyOptions {
         self.structure.source()
     }
 
-    /// The grammar that the reply keeps to; `None`: anything. A text that is asked for leaves no place for calls that may be.
+    /// The grammar that the reply keeps to; `None`: anything.
     pub async fn grammar(&self, about: &About, tools: Option<ToolGrammar>) -> Result<Option<Grammar>, ApiError> {
+        // Calls that may be made bind nothing else.
+        let optional = tools.as_ref().is_some_and(|tools| !tools.must_call());
         let (field, source) = match (self.structure.source()?, tools) {
-            (Some(_), Some(ToolGrammar::Call(_))) => {
+            (Some(_), Some(_)) => {
                 let why =
                     "`tool_choice` asks for a call, and `response_format` or `structured_outputs` for another text";
                 return Err(ApiError::field("tool_choice", why));
             }
-            (Some(structure), _) => structure,
-            (None, Some(tools)) => ("tools", tools.into_source()),
+            (Some(structure), None) => structure,
+            (None, Some(tools)) => ("tools", tools.source().clone()),
             (None, None) => return Ok(None),
         };
         match about.grammars.clone().compile(source).await {
             Err(Refused::Bad(why)) => Err(ApiError::field(field, why)),
+            compiled if optional => Ok(Some(compiled?.optional())),
             compiled => Ok(Some(compiled?)),
         }
     }

@@ -1,5 +1,6 @@
 //! `/slots`: what each slot is at, and what was read in it saved to a file, restored and erased, as llama.cpp's server has it.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -70,17 +71,31 @@ pub(super) async fn act(
     let done = match action.as_deref() {
         Some("save") => {
             let (files, name) = file(&api, request).await?;
-            let (api, _held) = api.model(model.as_deref()).await?;
+            let turn = api.slot_turn.clone().acquire_owned().await.map_err(|_| ended())?;
+            let (api, held) = api.model(model.as_deref()).await?;
             let snapshot = answer(|answer| api.send(Job::Save { slot, answer })).await?;
             let (tokens, to) = (snapshot.read, name.clone());
-            let written = with_files(&name, move || files.write(&to, &snapshot)).await?;
+            let work = move || {
+                // Written to its end, even if nobody waits for it any more.
+                let _until_written = (held, turn);
+                files.write(&to, &snapshot)
+            };
+            let written = with_files(work).await?.map_err(|error| refused(&name, &error))?;
             json!({ "filename": name, "n_saved": tokens, "n_written": written })
         }
         Some("restore") => {
             let (files, name) = file(&api, request).await?;
+            let _turn = api.slot_turn.clone().acquire_owned().await.map_err(|_| ended())?;
             let (api, _held) = api.model(model.as_deref()).await?;
+            // Before anything is read for it.
+            answer(|answer| api.send(Job::CheckIdle { slot, answer })).await?;
             let from = name.clone();
-            let (snapshot, read) = with_files(&name, move || files.read(&from)).await?;
+            let (snapshot, read) = with_files(move || files.read(&from)).await?.map_err(|error| match &error {
+                SlotFileError::System(system) if system.kind() == ErrorKind::NotFound => {
+                    ApiError::not_found(format!("there is no file {name}"))
+                }
+                _ => refused(&name, &error),
+            })?;
             let snapshot = Box::new(snapshot);
             let tokens = answer(|answer| api.send(Job::Restore { slot, snapshot, answer })).await?;
             json!({ "filename": name, "n_restored": tokens, "n_read": read })
@@ -116,17 +131,19 @@ async fn file(api: &Api, request: Request) -> Result<(Arc<dyn SlotFiles>, String
 }
 
 /// Works with files where it holds up nobody.
-async fn with_files<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> Result<T, SlotFileError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = spawn_blocking(work).await.map_err(|error| ApiError::failed(error.to_string()))?;
-    done.map_err(|error| match &error {
-        SlotFileError::System(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            ApiError::not_found(format!("there is no file {name}"))
+async fn with_files<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    spawn_blocking(work).await.map_err(|error| ApiError::failed(error.to_string()))
+}
+
+/// A file that cannot be what is asked of it, or that the system does not give.
+fn refused(name: &str, error: &SlotFileError) -> ApiError {
+    match error {
+        // Those are refused by what they are.
+        SlotFileError::System(system) if !matches!(system.kind(), ErrorKind::InvalidInput | ErrorKind::Other) => {
+            ApiError::failed(format!("{name}: {error}"))
         }
         _ => ApiError::field("filename", format!("{name}: {error}")),
-    })
+    }
 }
 
 /// What the model's thread answers.

@@ -6,8 +6,16 @@ const WORTH_A_THREAD: usize = 16 * 1024;
 
 /// Does `work` on one of the threads, from which [`for_each`] hands tasks to the others at once. From elsewhere each call would
 /// wake a thread and sleep until it is done: a token has hundreds of them.
+///
+/// Steps of several models take turns: a thread that waits for tasks of its step would else begin another's on top of it.
 #[cfg(feature = "native")]
 pub(super) fn within<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    if rayon::current_thread_index().is_some() {
+        return work();
+    }
+    // A step that panicked left nothing behind that is of this lock.
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     rayon::scope(|_| work())
 }
 

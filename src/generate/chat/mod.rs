@@ -127,15 +127,17 @@ impl Chat {
         let tool_calls = request.tool_call_parser(&self.template);
         let markers = tool_calls.as_ref().map_or(&[][..], |parser| parser.dialect().markers());
         let parser = ReplyParser::new(self.tokenizer.clone(), &prompt, stops).with_shown(markers);
-        let opened = parser.opened().map(str::to_owned);
+        let (opened, thinking) = (parser.opened().map(str::to_owned), parser.thinking_tokens());
         let reader = ReplyReader::new(known, self.tokenizer.clone(), parser, tool_calls, &request.emitted)?;
         let mut sampler = request.sampler.clone();
         sampler.stop_token_ids.extend(&self.stop_token_ids);
         let max_tokens = request.max_tokens.saturating_sub(request.emitted.len());
         let mut grammar = match (request.grammar.clone(), opened) {
+            (Some(grammar), None) if grammar.is_optional() => Some(grammar.or_thinking(thinking)),
             (grammar, None) | (grammar @ None, _) => grammar,
             (Some(grammar), Some(close)) => match self.tokenizer.added_token(&close) {
                 Some(token) => Some(grammar.behind(token)),
+                None if grammar.is_optional() => None,
                 None => {
                     let why = format!("the thinking before it ends with {close:?}, which is no token: turn it off");
                     return Err(TextError::Grammar(why).into());
@@ -261,10 +263,21 @@ impl Chat {
     /// remembered.
     pub async fn snapshot_of(&self, engine: &mut Engine, tokens: &[u32]) -> Result<Option<Snapshot>, EngineError> {
         let Some(snapshot) = self.cache.snapshot(engine, tokens).await? else { return Ok(None) };
-        Ok(Some(match self.texts.of(&snapshot.tokens) {
+        // Of what is remembered of them other texts may have gone on.
+        Ok(Some(match self.texts.of(tokens) {
             Some(known) => Snapshot { tokens: known.tokens.clone(), text: Some(known.to_snapshot()), ..snapshot },
             None => snapshot,
         }))
+    }
+
+    /// Forgets what was read under some ids on the device, but for beginnings that other texts share. Gives the count of its
+    /// tokens that are still remembered there.
+    pub fn erase(&mut self, engine: &mut Engine, tokens: &[u32]) -> usize {
+        let left = self.cache.erase(engine, tokens);
+        if left < tokens.len() {
+            self.texts.forget(tokens);
+        }
+        left
     }
 
     /// Goes on with a conversation that was copied out. The sentence that comes back tells that keys and values were

@@ -410,6 +410,7 @@ impl PromptCache {
     /// Drops the checkpoints of a text, but for those from which other texts go on. Gives the count of its tokens that are
     /// still remembered on the device.
     pub fn erase(&mut self, engine: &mut Engine, tokens: &[u32]) -> usize {
+        self.forget_dropped(engine);
         while let Some((_, id, checkpoint)) = self.find(engine, tokens).filter(|(_, id, _)| self.trie.is_end(*id)) {
             self.trie.remove(id);
             engine.discard(checkpoint);

@@ -137,6 +137,11 @@ impl KnownTexts {
         self.0.iter().rev().find(|known| known.tokens.starts_with(tokens))
     }
 
+    /// Forgets the texts that begin with some ids.
+    pub fn forget(&mut self, tokens: &[u32]) {
+        self.0.retain(|known| !known.tokens.starts_with(tokens));
+    }
+
     /// Keeps a text, in place of those that are its beginning.
     pub fn keep(&mut self, text: KnownText) {
         self.0.retain(|known| !text.text.starts_with(&known.text));

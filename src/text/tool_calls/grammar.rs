@@ -22,10 +22,15 @@ pub enum ToolGrammar {
 
 impl ToolGrammar {
     /// The grammar.
-    pub fn into_source(self) -> GrammarSource {
+    pub fn source(&self) -> &GrammarSource {
         match self {
             Self::Call(source) | Self::Strict(source) => source,
         }
+    }
+
+    /// Whether the text must be a call.
+    pub fn must_call(&self) -> bool {
+        matches!(self, Self::Call(_))
     }
 }
 
@@ -100,15 +105,14 @@ impl ToolCallDialect {
         let mut calls = vec![];
         for tool in tools {
             let function = &tool["function"];
-            let mut parameters = match &function["parameters"] {
+            let parameters = match &function["parameters"] {
                 Value::Object(parameters) if binds(tool) => parameters.clone(),
                 Value::Null | Value::Object(_) => Map::from_iter([("type".to_owned(), "object".into())]),
                 other => {
                     return Err(TextError::Grammar(format!("`parameters` of a function is a schema, not {other}")));
                 }
             };
-            lift(&mut parameters, &mut definitions)?;
-            check_references(&Value::Object(parameters.clone()))?;
+            let parameters = own_definitions(parameters, calls.len(), &mut definitions)?;
             calls.push(json!({
                 "type": "object",
                 "properties": { "name": { "const": function["name"] }, key: parameters },
@@ -120,8 +124,8 @@ impl ToolCallDialect {
             1 => calls.remove(0),
             _ => json!({ "anyOf": calls }),
         };
-        for (key, parts) in definitions {
-            schema[key] = parts;
+        if !definitions.is_empty() {
+            schema["$defs"] = definitions.into();
         }
         schema["x-guidance"] = crate::text::grammar::json_options();
         Ok(format!("call: %json {schema}\n"))
@@ -139,39 +143,58 @@ fn regex(marker: &str) -> String {
     marker.replace('|', r"\|")
 }
 
-/// Moves what a schema refers to from its root to the root that it will have.
-fn lift(schema: &mut Map<String, Value>, to: &mut Map<String, Value>) -> Result<(), TextError> {
+/// Moves what the schema of function number `number` refers to from its root to that of all functions, under names of its own.
+/// What refers to its whole root refers to one of those parts then.
+fn own_definitions(
+    mut schema: Map<String, Value>,
+    number: usize,
+    to: &mut Map<String, Value>,
+) -> Result<Value, TextError> {
+    let mut parts = Map::new();
     for key in DEFINITIONS {
-        let parts = match schema.remove(key) {
-            None => continue,
-            Some(Value::Object(parts)) => parts,
-            Some(_) => return Err(TextError::Grammar(format!("`{key}` of a function's parameters is no object"))),
-        };
-        let all = to.entry(key).or_insert_with(|| json!({}));
-        for (name, part) in parts {
-            let there = &mut all[&name];
-            if !there.is_null() && *there != part {
-                return Err(TextError::Grammar(format!("two functions have different parts named `{name}`")));
+        match schema.remove(key) {
+            None => {}
+            Some(Value::Object(found)) => {
+                parts.extend(found.into_iter().map(|(name, part)| (format!("{number}.{key}.{name}"), part)))
             }
-            *there = part;
+            Some(_) => return Err(TextError::Grammar(format!("`{key}` of a function's parameters is no object"))),
         }
     }
-    Ok(())
+    let mut schema = Value::Object(schema);
+    let mut whole = false;
+    for part in parts.values_mut().chain([&mut schema]) {
+        refer(part, number, &mut whole)?;
+    }
+    to.extend(parts);
+    if whole {
+        to.insert(number.to_string(), schema.clone());
+    }
+    Ok(schema)
 }
 
-/// Refuses references to anything but the parts that were moved: they would mean another place.
-fn check_references(value: &Value) -> Result<(), TextError> {
+/// Makes references lead to where their parts are moved. `whole`: one is to the root.
+fn refer(value: &mut Value, number: usize, whole: &mut bool) -> Result<(), TextError> {
     match value {
-        Value::Array(items) => items.iter().try_for_each(check_references),
-        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| match value {
-            Value::String(to)
-                if name == "$ref" && !DEFINITIONS.iter().any(|key| to.starts_with(&format!("#/{key}/"))) =>
-            {
-                Err(TextError::Grammar(format!(
-                    "`$ref` of a function's parameters may be to `$defs`, and this one is to `{to}`"
-                )))
+        Value::Array(items) => items.iter_mut().try_for_each(|item| refer(item, number, whole)),
+        Value::Object(fields) => fields.iter_mut().try_for_each(|(name, value)| match value {
+            Value::String(to) if name == "$ref" => {
+                let part = |key: &&str| to.strip_prefix("#/")?.strip_prefix(*key)?.strip_prefix('/');
+                let moved = match DEFINITIONS.iter().find_map(|key| Some((*key, part(key)?))) {
+                    Some((key, part)) => format!("#/$defs/{number}.{key}.{part}"),
+                    None if to == "#" => {
+                        *whole = true;
+                        format!("#/$defs/{number}")
+                    }
+                    None => {
+                        return Err(TextError::Grammar(format!(
+                            "`$ref` of a function's parameters may be to `$defs`, and this one is to `{to}`"
+                        )));
+                    }
+                };
+                *to = moved;
+                Ok(())
             }
-            value => check_references(value),
+            value => refer(value, number, whole),
         }),
         _ => Ok(()),
     }
@@ -248,12 +271,28 @@ mod tests {
             let (name, _) = any_call(dialect, &[nothing.clone(), weather.clone()]);
             assert!(["weather", "nothing"].contains(&name.as_str()));
         }
-        let tokenizer =
-            Tokenizer::from_bytes(include_bytes!("../../../assets/demo/tokenizer.json"), None).expect("one");
-        let other = tool("other", json!({ "$defs": { "count": { "type": "string" } } }));
-        assert!(Hermes.call_grammar(&[weather, other], &tokenizer).is_err(), "two meanings of one name");
+        // Another function's part of the same name is another part, and a function may have itself as a part.
+        let other = tool(
+            "other",
+            json!({
+                "type": "object",
+                "properties": { "of": { "$ref": "#/definitions/count" }, "more": { "type": "array", "items": { "$ref": "#" }, "maxItems": 1 } },
+                "required": ["of"],
+                "additionalProperties": false,
+                "definitions": { "count": { "enum": ["many"] } },
+            }),
+        );
+        let (name, arguments) = any_call(Hermes, std::slice::from_ref(&other));
+        assert_eq!((name.as_str(), &arguments["of"]), ("other", &"many".into()));
+        let (name, arguments) = any_call(Hermes, &[weather, other]);
+        assert!(if name == "other" { arguments["of"] == "many" } else { arguments["days"].is_u64() }, "{arguments}");
+
+        let tokenizer = tokenizer_with(&[]);
         assert!(Hermes.call_grammar(&[tool("f", json!(5))], &tokenizer).is_err());
-        assert!(Hermes.call_grammar(&[tool("f", json!({ "items": { "$ref": "#" } }))], &tokenizer).is_err());
+        assert!(Hermes.call_grammar(&[tool("f", json!({ "$defs": [] }))], &tokenizer).is_err());
+        for to in ["#/properties/a", "http://example.com/a", "#/$defs"] {
+            assert!(Hermes.call_grammar(&[tool("f", json!({ "items": { "$ref": to } }))], &tokenizer).is_err(), "{to}");
+        }
     }
 
     /// The demo's tokenizer, in which markers are texts, or one that has a special token for each of them.

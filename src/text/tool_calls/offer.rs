@@ -59,8 +59,13 @@ impl ToolOffer {
 
     /// The dialect in which calls are read: the template's, or one that is plain text where a call must be made.
     pub fn dialect(&self, of_template: Option<ToolCallDialect>) -> Option<ToolCallDialect> {
-        let must = matches!(self.choice(), Ok(Choice::Required | Choice::Named(_)));
+        let must = self.must_call().unwrap_or(false);
         of_template.or(must.then_some(ToolCallDialect::Hermes))
+    }
+
+    /// Whether a call must be made.
+    pub fn must_call(&self) -> Result<bool, ToolOfferError> {
+        Ok(matches!(self.choice()?, Choice::Required | Choice::Named(_)))
     }
 
     /// What binds the text of the reply: a call that must be made, or functions that are `strict`. `None`: nothing.

@@ -14,6 +14,9 @@
 //! A row's numbers are added in the same order however many rows are multiplied together, up to the count from which on a weight
 //! is unpacked for all of them.
 
+// Other processors have no instructions here.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables, unused_mut))]
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
