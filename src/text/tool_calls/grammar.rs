@@ -155,7 +155,7 @@ fn own_definitions(
         match schema.remove(key) {
             None => {}
             Some(Value::Object(found)) => {
-                parts.extend(found.into_iter().map(|(name, part)| (format!("{number}.{key}.{name}"), part)))
+                parts.extend(found.into_iter().map(|(name, part)| (format!("{number}.{key}.{name}"), part)));
             }
             Some(_) => return Err(TextError::Grammar(format!("`{key}` of a function's parameters is no object"))),
         }
