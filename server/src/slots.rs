@@ -50,14 +50,11 @@ impl Desk {
         if let Some(notice) = restored.map_err(|error| Refused::of(&error))? {
             (self.tell)(&notice);
         }
-        let mut tokens = snapshot.tokens[..snapshot.read].to_vec();
-        // The last one is always read again.
-        tokens.push(0);
+        let tokens = snapshot.tokens[..snapshot.read].to_vec();
         let (engine, cache) = self.engine_and_cache();
-        if cache.cached(engine, &tokens) < snapshot.read {
+        if cache.held(engine, &tokens) < snapshot.read {
             return Err(Refused::NoRoom("there is no memory on the device for what was saved".into()));
         }
-        tokens.pop();
         self.read[slot] = tokens;
         Ok(snapshot.read)
     }

@@ -265,12 +265,8 @@ impl Inner {
         let (chat, engine) = self.chat()?;
         let (tokenizer, vocabulary) = (engine.tokenizer()?, engine.model().vocabulary);
         let stops = chat.stop_token_ids(engine);
-        let offer = request.conversation.offer();
-        // A text that is asked for leaves no place for calls that may be made.
-        let tools = match request.grammar.is_some() && !offer.must_call()? {
-            true => None,
-            false => offer.grammar(chat.tool_call_dialect(), &tokenizer)?,
-        };
+        let bound = request.grammar.is_some();
+        let tools = request.conversation.offer().grammar(bound, chat.tool_call_dialect(), &tokenizer)?;
         let optional = tools.as_ref().is_some_and(|tools| !tools.must_call());
         let source = match (&request.grammar, &tools) {
             (Some(_), Some(_)) => {

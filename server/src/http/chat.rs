@@ -8,7 +8,7 @@ use selvedge::runtime::Cancel;
 use selvedge::text::{ChatMessage, TextError, ToolGrammar, ToolOffer, ToolOfferError, ToolPiece};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::error::ApiError;
 use super::options::ReplyOptions;
@@ -77,11 +77,8 @@ impl Body {
     fn tool_grammar(&self, about: &About) -> Result<Option<ToolGrammar>, ApiError> {
         // Without a tokenizer there is no chat at all, which the model's thread says.
         let Some(tokenizer) = &about.tokenizer else { return Ok(None) };
-        // A text that is asked for leaves no place for calls that may be made.
-        if !self.offer().must_call()? && self.options.structure()?.is_some() {
-            return Ok(None);
-        }
-        Ok(self.offer().grammar(about.tool_call_dialect, tokenizer)?)
+        let bound = self.options.structure()?.is_some();
+        Ok(self.offer().grammar(bound, about.tool_call_dialect, tokenizer)?)
     }
 }
 
@@ -198,9 +195,8 @@ pub(super) async fn render(State(api): State<Api>, request: Request) -> Result<R
     let (api, _held) = api.model(body.options.model.as_deref()).await?;
     body.options.check(api.about())?;
     api.check_bytes(bytes)?;
-    let (answer, ids) = oneshot::channel();
-    api.send(Job::Render { request: Box::new(body.request(&api, 0, Cancel::default())?), answer })?;
-    let ids = ids.await.map_err(|_| ApiError::unavailable("the model's thread has ended"))??;
+    let request = Box::new(body.request(&api, 0, Cancel::default())?);
+    let ids = api.ask(|answer| Job::Render { request, answer }).await??;
     Ok(Json(json!({ "token_ids": ids, "count": ids.len(), "model": api.about().name })).into_response())
 }
 

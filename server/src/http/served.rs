@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::oneshot;
+
 use super::Api;
 use super::error::ApiError;
 use crate::jobs::{Job, Refused};
@@ -50,6 +52,10 @@ impl Api {
     }
 }
 
+fn ended() -> ApiError {
+    ApiError::unavailable("the model's thread has ended")
+}
+
 impl Served {
     pub fn about(&self) -> &About {
         &self.worker.about
@@ -57,7 +63,14 @@ impl Served {
 
     /// Gives the model something to do.
     pub fn send(&self, job: Job) -> Result<(), ApiError> {
-        if self.worker.send(job) { Ok(()) } else { Err(ApiError::unavailable("the model's thread has ended")) }
+        if self.worker.send(job) { Ok(()) } else { Err(ended()) }
+    }
+
+    /// What the model's thread answers to a job.
+    pub async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, ApiError> {
+        let (sender, answer) = oneshot::channel();
+        self.send(job(sender))?;
+        answer.await.map_err(|_| ended())
     }
 
     /// Refuses what only a language model gives.

@@ -10,12 +10,11 @@ use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::error::ApiError;
 use super::{Api, body};
-use crate::jobs::{Job, Refused};
+use crate::jobs::Job;
 use crate::serve::{SlotFileError, SlotFiles};
 
 /// Most bytes of a file's name.
@@ -43,9 +42,7 @@ fn query(asked: Asking) -> Result<Asked, ApiError> {
 pub(super) async fn slots(State(api): State<Api>, asked: Asking) -> Result<Response, ApiError> {
     let Asked { model, .. } = query(asked)?;
     let (api, _held) = api.model(model.as_deref()).await?;
-    let (answer, slots) = oneshot::channel();
-    api.send(Job::Slots { answer })?;
-    let slots = slots.await.map_err(|_| ended())?;
+    let slots = api.ask(|answer| Job::Slots { answer }).await?;
     let slot = |(id, slot): (usize, &crate::jobs::SlotAt)| {
         json!({
             "id": id,
@@ -71,9 +68,10 @@ pub(super) async fn act(
     let done = match action.as_deref() {
         Some("save") => {
             let (files, name) = file(&api, request).await?;
-            let turn = api.slot_turn.clone().acquire_owned().await.map_err(|_| ended())?;
+            let turn =
+                api.slot_turn.clone().acquire_owned().await.map_err(|error| ApiError::failed(error.to_string()))?;
             let (api, held) = api.model(model.as_deref()).await?;
-            let snapshot = answer(|answer| api.send(Job::Save { slot, answer })).await?;
+            let snapshot = api.ask(|answer| Job::Save { slot, answer }).await??;
             let (tokens, to) = (snapshot.read, name.clone());
             let work = move || {
                 // Written to its end, even if nobody waits for it any more.
@@ -85,10 +83,11 @@ pub(super) async fn act(
         }
         Some("restore") => {
             let (files, name) = file(&api, request).await?;
-            let _turn = api.slot_turn.clone().acquire_owned().await.map_err(|_| ended())?;
+            let _turn =
+                api.slot_turn.clone().acquire_owned().await.map_err(|error| ApiError::failed(error.to_string()))?;
             let (api, _held) = api.model(model.as_deref()).await?;
             // Before anything is read for it.
-            answer(|answer| api.send(Job::CheckIdle { slot, answer })).await?;
+            api.ask(|answer| Job::CheckIdle { slot, answer }).await??;
             let from = name.clone();
             let (snapshot, read) = with_files(move || files.read(&from)).await?.map_err(|error| match &error {
                 SlotFileError::System(system) if system.kind() == ErrorKind::NotFound => {
@@ -97,12 +96,12 @@ pub(super) async fn act(
                 _ => refused(&name, &error),
             })?;
             let snapshot = Box::new(snapshot);
-            let tokens = answer(|answer| api.send(Job::Restore { slot, snapshot, answer })).await?;
+            let tokens = api.ask(|answer| Job::Restore { slot, snapshot, answer }).await??;
             json!({ "filename": name, "n_restored": tokens, "n_read": read })
         }
         Some("erase") => {
             let (api, _held) = api.model(model.as_deref()).await?;
-            let tokens = answer(|answer| api.send(Job::Erase { slot, answer })).await?;
+            let tokens = api.ask(|answer| Job::Erase { slot, answer }).await??;
             json!({ "n_erased": tokens })
         }
         _ => return Err(ApiError::field("action", "`action` must be save, restore or erase")),
@@ -144,17 +143,4 @@ fn refused(name: &str, error: &SlotFileError) -> ApiError {
         }
         _ => ApiError::field("filename", format!("{name}: {error}")),
     }
-}
-
-/// What the model's thread answers.
-async fn answer<T>(
-    send: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Result<(), ApiError>,
-) -> Result<T, ApiError> {
-    let (sender, answer) = oneshot::channel();
-    send(sender)?;
-    Ok(answer.await.map_err(|_| ended())??)
-}
-
-fn ended() -> ApiError {
-    ApiError::unavailable("the model's thread has ended")
 }

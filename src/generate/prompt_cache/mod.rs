@@ -152,7 +152,7 @@ impl PromptCache {
 
     /// A sequence that has read the beginning of a text, from the store, if that has more of it than the device.
     async fn load(&mut self, engine: &mut Engine, tokens: &[u32]) -> Result<Option<Session>, EngineError> {
-        let depth = self.find(engine, tokens).map_or(0, |(depth, ..)| depth);
+        let depth = self.held(engine, tokens);
         let Some(cold) = self.cold.as_mut().filter(|cold| cold.depth(tokens) > depth) else { return Ok(None) };
         let Some(snapshot) = cold.load(engine, tokens).await else { return Ok(None) };
         if snapshot.read <= depth {
@@ -197,13 +197,18 @@ impl PromptCache {
 
     /// Tokens of a text that need not be read: at most all but one, as a reply comes from the last token's row.
     pub fn cached(&self, engine: &Engine, tokens: &[u32]) -> usize {
-        self.find(engine, tokens.get(..tokens.len().saturating_sub(1)).unwrap_or_default()).map_or(0, |found| found.0)
+        self.held(engine, tokens.get(..tokens.len().saturating_sub(1)).unwrap_or_default())
+    }
+
+    /// Tokens of a text that are remembered on the device.
+    pub fn held(&self, engine: &Engine, tokens: &[u32]) -> usize {
+        self.find(engine, tokens).map_or(0, |found| found.0)
     }
 
     /// Tokens of a text that are remembered, on the device or in the store.
     pub(super) fn remembered(&self, engine: &Engine, tokens: &[u32]) -> usize {
         let stored = self.cold.as_ref().map_or(0, |cold| cold.depth(tokens));
-        self.find(engine, tokens).map_or(0, |found| found.0).max(stored)
+        self.held(engine, tokens).max(stored)
     }
 
     /// The deepest checkpoint on the way of a text, and its depth.
@@ -415,7 +420,7 @@ impl PromptCache {
             self.trie.remove(id);
             engine.discard(checkpoint);
         }
-        self.find(engine, tokens).map_or(0, |found| found.0)
+        self.held(engine, tokens)
     }
 
     /// Drops every checkpoint.

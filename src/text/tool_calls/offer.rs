@@ -59,24 +59,22 @@ impl ToolOffer {
 
     /// The dialect in which calls are read: the template's, or one that is plain text where a call must be made.
     pub fn dialect(&self, of_template: Option<ToolCallDialect>) -> Option<ToolCallDialect> {
-        let must = self.must_call().unwrap_or(false);
+        let must = matches!(self.choice(), Ok(Choice::Required | Choice::Named(_)));
         of_template.or(must.then_some(ToolCallDialect::Hermes))
     }
 
-    /// Whether a call must be made.
-    pub fn must_call(&self) -> Result<bool, ToolOfferError> {
-        Ok(matches!(self.choice()?, Choice::Required | Choice::Named(_)))
-    }
-
-    /// What binds the text of the reply: a call that must be made, or functions that are `strict`. `None`: nothing.
+    /// What binds the text of the reply: a call that must be made, or functions that are `strict`. `None`: nothing. A text
+    /// that is `bound` by another grammar leaves no place for calls that may be made.
     pub fn grammar(
         &self,
+        bound: bool,
         of_template: Option<ToolCallDialect>,
         tokenizer: &Tokenizer,
     ) -> Result<Option<ToolGrammar>, ToolOfferError> {
         let refuse = |error: TextError| ToolOfferError { field: "tools", why: error.to_string() };
         let name = match self.choice()? {
             Choice::None => return Ok(None),
+            Choice::Auto if bound => return Ok(None),
             Choice::Auto => {
                 let tools = self.told()?.unwrap_or_default();
                 let dialect = of_template.filter(|_| tools.iter().any(|tool| tool["function"]["strict"] == true));

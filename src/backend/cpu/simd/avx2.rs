@@ -21,7 +21,7 @@ pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
 /// Eight f32 in a register. Only [`run`] uses it, so the processor has the instructions: this is what
 /// makes the calls below safe.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(__m256);
+pub(super) struct Avx2(pub(super) __m256);
 
 impl Lanes for Avx2 {
     #[inline(always)]

@@ -17,6 +17,9 @@ pub(super) use integer::{COLUMNS, Integers, QuantisedRows, Rounded};
 pub(super) use multiply::{TILE_OUTPUTS, multiply};
 pub(super) use portable::Portable;
 
+/// Added to a small number, it leaves that number's nearest integer in the lowest bits.
+const ROUND: f32 = 12_582_912.0;
+
 /// Numbers in a [`Lanes`].
 pub(super) const LANES: usize = 8;
 
@@ -60,8 +63,6 @@ pub(super) trait Lanes: Copy {
     /// polynomial of the Cephes library for `exp(r)`. NaN stays NaN.
     #[inline(always)]
     fn exp(self) -> Self {
-        /// Added to a small number, it leaves that number's nearest integer in the lowest bits.
-        const ROUND: f32 = 12_582_912.0;
         let x = Self::splat(88.0).min(Self::splat(-87.3).max(self));
         let rounded = x.mul_add(Self::splat(std::f32::consts::LOG2_E), Self::splat(ROUND));
         let n = rounded.sub(Self::splat(ROUND));

@@ -6,6 +6,8 @@
 
 use std::arch::x86_64::*;
 
+use super::super::Lanes;
+use super::super::avx2::Avx2;
 use super::{QuantisedRows, RoundedRow};
 use crate::formats::{GROUP, Quantised, QuantisedRow};
 
@@ -76,11 +78,7 @@ fn dots<const N: usize>(format: Quantised, row: &QuantisedRow<'_>, x: &[RoundedR
     }
     let mut out = [0.0; N];
     for r in 0..N {
-        let mut lanes = [0.0f32; 8];
-        // SAFETY: eight numbers have room in eight.
-        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_add_ps(sums[r], minimums[r])) };
-        let [a, b, c, d, e, f, g, h] = lanes;
-        out[r] = ((a + e) + (c + g)) + ((b + f) + (d + h));
+        out[r] = Avx2(_mm256_add_ps(sums[r], minimums[r])).sum();
     }
     (out, groups)
 }

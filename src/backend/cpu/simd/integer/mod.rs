@@ -22,6 +22,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+use super::ROUND;
 use crate::backend::cpu::parallel;
 use crate::backend::cpu::rows::Input;
 use crate::formats::{GROUP, Quantised, QuantisedRow};
@@ -252,9 +253,6 @@ fn halved(i: usize) -> usize {
 fn offset(format: Quantised) -> i8 {
     if format == Quantised::Q4 { 8 } else { 0 }
 }
-
-/// Added to a small number, it leaves that number's nearest integer in the lowest bits.
-const ROUND: f32 = 12_582_912.0;
 
 /// Rounds a group; gives its scale and the sum of its codes. What is not finite makes the scale NaN.
 fn round(x: &[f32], codes: &mut [i8; GROUP], halves: bool) -> (f32, i32) {
