@@ -19,13 +19,7 @@ const QUERIES = 8u;
 var<workgroup> weights: array<Eight, LANES>;
 var<workgroup> places: array<u32, LANES>;   // where the value of each key of the tile begins
 
-// One number of lanes 0 to 7 of a subgroup each.
-fn low_lanes(value: f32) -> vec4<f32> {
-    return vec4(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u));
-}
-fn high_lanes(value: f32) -> vec4<f32> {
-    return vec4(subgroupBroadcast(value, 4u), subgroupBroadcast(value, 5u), subgroupBroadcast(value, 6u), subgroupBroadcast(value, 7u));
-}
+// As in shared/eight_lanes.wgsl, of words.
 fn low_words(value: u32) -> vec4<u32> {
     return vec4(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u));
 }

@@ -13,12 +13,6 @@ const ROWS = 8u;
 @group(0) @binding(4) var<storage, read> vectors: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 
-// The sums of the four outputs, a vector a row.
-struct Sums {
-    a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>,
-    e: vec4<f32>, f: vec4<f32>, g: vec4<f32>, h: vec4<f32>,
-}
-
 fn store(row: u32, quad: u32, used: u32, value: vec4<f32>) {
     if row >= used { return; }
     for (var i = 0u; i < 4u; i++) {
@@ -44,7 +38,7 @@ fn main(
     let index = workgroup.x * LANES + lane;
     let quad = min(index, (params.rows - 1u) / 4u);
     let x_at = min(row + within_subgroup % ROWS, params.capacity - 1u) * params.x_pitch;
-    var sums: Sums;
+    var sums: EightRows;   // of the four outputs
     for (var chunk = 0u; chunk < params.chunks; chunk++) {
         let weights = numbers(load_quad(quad, params.chunks, chunk));
         let at = x_at + 2u * chunk;

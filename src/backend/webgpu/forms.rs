@@ -15,11 +15,13 @@ pub enum FormKind {
     FewRows,
     /// Attention of many rows.
     Attention,
+    /// Mamba-2's scan of many rows.
+    Scan,
 }
 
 impl FormKind {
     /// All.
-    pub const ALL: [Self; 3] = [Self::ManyRows, Self::FewRows, Self::Attention];
+    pub const ALL: [Self; 4] = [Self::ManyRows, Self::FewRows, Self::Attention, Self::Scan];
 
     /// Its forms, the one that runs everywhere first.
     pub fn forms(self) -> [Form; 2] {
@@ -27,6 +29,7 @@ impl FormKind {
             Self::ManyRows => [Form::Tile, Form::Lanes],
             Self::FewRows => [Form::Rows, Form::Quads],
             Self::Attention => [Form::Query, Form::Flash],
+            Self::Scan => [Form::Heads, Form::Columns],
         }
     }
 }
@@ -46,6 +49,10 @@ pub enum Form {
     Query,
     /// A workgroup for eight queries: `shaders/attention/flash.wgsl`.
     Flash,
+    /// A workgroup for a head of a chunk: `shaders/ssd_scan/chunk_output.wgsl`.
+    Heads,
+    /// Lanes along the columns of all heads: `shaders/ssd_columns/chunk_output.wgsl`.
+    Columns,
 }
 
 impl Form {
@@ -60,6 +67,7 @@ impl Form {
             Self::Tile | Self::Lanes => FormKind::ManyRows,
             Self::Rows | Self::Quads => FormKind::FewRows,
             Self::Query | Self::Flash => FormKind::Attention,
+            Self::Heads | Self::Columns => FormKind::Scan,
         }
     }
 
@@ -72,15 +80,17 @@ impl Form {
             Self::Quads => "quads",
             Self::Query => "query",
             Self::Flash => "flash",
+            Self::Heads => "heads",
+            Self::Columns => "columns",
         }
     }
 
     /// Lanes that a subgroup has at least; 0: none are needed.
     pub fn least_subgroup(self) -> u32 {
         match self {
-            Self::Tile | Self::Rows | Self::Query => 0,
+            Self::Tile | Self::Rows | Self::Query | Self::Heads => 0,
             Self::Quads => 4,
-            Self::Lanes | Self::Flash => 8,
+            Self::Lanes | Self::Flash | Self::Columns => 8,
         }
     }
 
@@ -91,13 +101,17 @@ impl Form {
 
     /// The form that a shader belongs to, by the beginning of its name.
     pub(super) fn of_shader(name: &str) -> Option<Self> {
-        match name.split('.').next()? {
-            "linear_tile" => Some(Self::Tile),
-            "linear_lanes" => Some(Self::Lanes),
-            "linear_rows" | "linear_pair" => Some(Self::Rows),
-            "linear_quads" | "linear_pair_quads" => Some(Self::Quads),
-            "attention" => Some(Self::Query),
-            "attention_flash" => Some(Self::Flash),
+        let mut parts = name.split('.');
+        match (parts.next()?, parts.next()) {
+            ("linear_tile", _) => Some(Self::Tile),
+            ("linear_lanes", _) => Some(Self::Lanes),
+            ("linear_rows" | "linear_pair", _) => Some(Self::Rows),
+            ("linear_quads" | "linear_pair_quads", _) => Some(Self::Quads),
+            ("attention", _) => Some(Self::Query),
+            ("attention_flash", _) => Some(Self::Flash),
+            // The others are those of both forms.
+            ("ssd_scan", Some("chunk_state" | "chunk_output")) => Some(Self::Heads),
+            ("ssd_columns", _) => Some(Self::Columns),
             _ => None,
         }
     }
@@ -131,7 +145,7 @@ pub(super) struct Forms([Form; FormKind::ALL.len()]);
 
 impl Forms {
     /// Those that run everywhere.
-    pub const BASIC: Self = Self([Form::Tile, Form::Rows, Form::Query]);
+    pub const BASIC: Self = Self([Form::Tile, Form::Rows, Form::Query, Form::Heads]);
 
     /// The last of each kind that runs on a device, but for those that are `given`.
     pub fn of(device: &BackendInfo, given: &[Form]) -> Self {
@@ -192,9 +206,9 @@ mod tests {
         device.least_subgroup = 32;
         assert_eq!(Forms::of(&device, &[]), Forms::BASIC);
         device.subgroups = true;
-        assert_eq!(Forms::of(&device, &[]).to_string(), "lanes,quads,flash");
-        assert_eq!(Forms::of(&device, &[Form::Tile, Form::Query]).to_string(), "tile,quads,query");
+        assert_eq!(Forms::of(&device, &[]).to_string(), "lanes,quads,flash,columns");
+        assert_eq!(Forms::of(&device, &[Form::Tile, Form::Query]).to_string(), "tile,quads,query,columns");
         device.least_subgroup = 4;
-        assert_eq!(Forms::of(&device, &[]).to_string(), "tile,quads,query");
+        assert_eq!(Forms::of(&device, &[]).to_string(), "tile,quads,query,heads");
     }
 }

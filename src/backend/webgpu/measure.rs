@@ -14,8 +14,8 @@ use crate::backend::{BackendError, Outputs, ProgramSpec, Result, Span, Step, Ste
 use crate::graph::Graph;
 use crate::state::SlotId;
 
-/// Kernels of a kind that run.
-const MOST_KERNELS: usize = 6;
+/// Ops of a kind that run.
+const MOST_OPS: usize = 6;
 /// Rows of a prompt.
 const ROWS: usize = 64;
 /// Positions before them, where the context has so many.
@@ -32,7 +32,7 @@ impl FormKind {
     fn rows(self) -> usize {
         match self {
             Self::FewRows => 1,
-            Self::ManyRows | Self::Attention => ROWS,
+            Self::ManyRows | Self::Attention | Self::Scan => ROWS,
         }
     }
 }
@@ -82,7 +82,11 @@ async fn least_time(
     let program = lower(&gpu, graph, &spec, &mut backend.weights, memory, workspace)?;
     let of_kind =
         |dispatch: &&Dispatch| Form::of_shader(dispatch.pipeline.shader.name).is_some_and(|form| form.kind() == kind);
-    let kernels: Vec<&Dispatch> = program.dispatches.iter().filter(of_kind).take(MOST_KERNELS).collect();
+    let mut kernels: Vec<&Dispatch> = program.dispatches.iter().filter(of_kind).collect();
+    // One form may have more kernels an op than another.
+    let mut ops: Vec<usize> = kernels.iter().map(|kernel| kernel.node).collect();
+    ops.dedup();
+    kernels.retain(|kernel| ops.iter().take(MOST_OPS).any(|&op| op == kernel.node));
     if kernels.is_empty() {
         return Ok(None);
     }

@@ -11,6 +11,8 @@ use crate::graph::{Rows, ValueId};
 /// One kernel start.
 pub(super) struct Dispatch {
     pub op: &'static str,
+    /// Which of the program's ops or fused groups it is of.
+    pub node: usize,
     pub pipeline: Rc<Pipeline>,
     pub bind_group: wgpu::BindGroup,
     pub workgroups: [u32; 3],
@@ -97,6 +99,7 @@ impl Grid {
 /// A dispatch before its parameters have a place.
 pub(super) struct Pending {
     pub op: &'static str,
+    pub node: usize,
     pub pipeline: Rc<Pipeline>,
     pub params: Vec<u8>,
     /// From binding 1 on.
@@ -117,7 +120,7 @@ impl Pending {
         let workgroups = grid.workgroups(I::WORKGROUP);
         let pipeline = gpu.pipeline(&shader.name, &shader.overrides)?;
         let buffers = I::list(buffers).into_iter().cloned().collect();
-        Ok(Self { op, pipeline, params: bytemuck::bytes_of(params).to_vec(), buffers, workgroups })
+        Ok(Self { op, node: 0, pipeline, params: bytemuck::bytes_of(params).to_vec(), buffers, workgroups })
     }
 
     /// A dispatch that works on the step of a table.
@@ -173,8 +176,8 @@ pub(super) fn bind(gpu: &Gpu, pending: Vec<Pending>) -> Result<Vec<Dispatch>> {
             entries: &entries,
         });
         gpu.counters.borrow_mut().objects += 1;
-        let Pending { op, pipeline, workgroups, .. } = dispatch;
-        dispatches.push(Dispatch { op, pipeline, bind_group, workgroups });
+        let Pending { op, node, pipeline, workgroups, .. } = dispatch;
+        dispatches.push(Dispatch { op, node, pipeline, bind_group, workgroups });
     }
     gpu.check("binding a program")?;
     Ok(dispatches)

@@ -2,6 +2,7 @@
 //! program is compiled for.
 
 use super::kernels::moe_apply::group::{TILE_ROWS, TILE_WORDS};
+use super::kernels::ssd_columns::steps::{PRODUCTS_OF_GROUP, STEPS_OF_HEAD};
 use super::limits::{MATVEC_ROWS, capacity};
 use crate::backend::{CHUNK_ROWS, ProgramSpec, StepTable};
 use crate::graph::ops::{GatedDelta, MoeApply};
@@ -24,7 +25,11 @@ pub(super) fn of_op(graph: &Graph, spec: &ProgramSpec, op: &Op) -> [u64; SCRATCH
         Op::GatedDelta(op) => [delta(graph, spec, op).end, 0, 0],
         // What is handed from chunk to chunk: states, and a decay for each channel or head.
         Op::SelectiveScan(op) => [long_chunks(spec) * (states(graph, op.state) + op.x.width), 0, 0],
-        Op::SsdScan(op) => [long_chunks(spec) * (states(graph, op.state) + op.heads), 0, 0],
+        Op::SsdScan(op) => {
+            // And what the chunks' steps come to, in `ssd_columns`.
+            let steps = op.heads * STEPS_OF_HEAD + op.groups * PRODUCTS_OF_GROUP;
+            [long_chunks(spec) * (states(graph, op.state) + op.heads), long_chunks(spec) * steps, 0]
+        }
         _ => [0; SCRATCHES],
     };
     numbers.map(|numbers| 4 * numbers as u64)

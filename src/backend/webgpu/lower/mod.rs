@@ -138,7 +138,8 @@ pub(super) fn lower(
     // Only what looks up tokens can feed a slot its own.
     let feeds = graph.ops.iter().any(|op| matches!(op, Op::Embed(_)));
     let frozen = if feeds { lowering.freeze() } else { Ok(()) };
-    let result = frozen.and_then(|()| kernels.iter().try_for_each(|kernel| lowering.kernel(kernel)));
+    let result =
+        frozen.and_then(|()| kernels.iter().enumerate().try_for_each(|(node, kernel)| lowering.kernel(node, kernel)));
     workspace.rotaries = std::mem::take(&mut lowering.rotaries);
     result?;
     let Lowering { pending, table, mut places, sampled, .. } = lowering;
@@ -148,7 +149,7 @@ pub(super) fn lower(
 }
 
 impl Lowering<'_> {
-    fn kernel(&mut self, kernel: &Kernel<'_>) -> Result<()> {
+    fn kernel(&mut self, node: usize, kernel: &Kernel<'_>) -> Result<()> {
         let before = self.pending.len();
         match kernel {
             Kernel::Single(_, op) => self.op(op),
@@ -161,6 +162,7 @@ impl Lowering<'_> {
             Kernel::RopeNormed(group) => self.rope_normed(group),
             Kernel::RopeAppend(group) => self.rope_append(group),
         }?;
+        self.pending[before..].iter_mut().for_each(|pending| pending.node = node);
         if self.pending.len() == before {
             let names: Vec<_> = kernel.ops().into_iter().map(|op| self.graph.ops[op].name()).collect();
             return misuse(format!("the kernels of {} start nothing", names.join("+")));

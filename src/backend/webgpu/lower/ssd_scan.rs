@@ -2,9 +2,10 @@
 //! gate.
 
 use super::{Lowering, finite, number};
-use crate::backend::Result;
-use crate::backend::webgpu::kernels::{params, ssd_scan as shaders};
+use crate::backend::webgpu::forms::Form;
+use crate::backend::webgpu::kernels::{params, ssd_columns as columns, ssd_scan as shaders};
 use crate::backend::webgpu::program::Grid;
+use crate::backend::{CHUNK_ROWS, Result};
 use crate::graph::Rows;
 use crate::graph::ops::SsdScan;
 use crate::graph::regions::Mamba2Ops;
@@ -53,19 +54,45 @@ impl Lowering<'_> {
         let buffers = shaders::step::Buffers { x, dt, b, c, vectors, state, out };
         let grid = Grid::Invocations(spans * heads * head_dim);
         self.dispatch(name, &shaders::step::shader(), &params, buffers, grid)?;
-        if long > 0 {
-            let fours = [x_pitch, x_offset, b_pitch, b_offset, c_pitch, c_offset, head_dim as u32, d_state as u32];
-            let read = if fours.iter().all(|n| n.is_multiple_of(4)) { "vector" } else { "scalar" };
-            let (chunk_state, chunks) = (&self.scratch(0)?, Grid::Workgroups(long * heads));
-            let buffers = shaders::chunk_state::Buffers { x, dt, b, vectors, chunk_state };
-            self.dispatch(name, &shaders::chunk_state::shader(read), &params, buffers, chunks)?;
-            let buffers = shaders::carry::Buffers { state, chunk_state };
-            let blocks = heads * (head_dim * d_state).div_ceil(shaders::carry::CARRIED);
-            self.dispatch(name, &shaders::carry::shader(), &params, buffers, Grid::Workgroups(blocks))?;
-            let buffers = shaders::chunk_output::Buffers { x, dt, b, c, vectors, chunk_state, out };
-            self.dispatch(name, &shaders::chunk_output::shader(read), &params, buffers, chunks)?;
+        if long == 0 {
+            return Ok(());
         }
-        Ok(())
+        let fours = [x_pitch, x_offset, b_pitch, b_offset, c_pitch, c_offset, head_dim as u32, d_state as u32];
+        let words = fours.iter().all(|n| n.is_multiple_of(4));
+        let (chunk_state, steps) = (&self.scratch(0)?, &self.scratch(1)?);
+        let carry = shaders::carry::Buffers { state, chunk_state };
+        let blocks = heads * (head_dim * d_state).div_ceil(shaders::carry::CARRIED);
+        let carried = Grid::Workgroups(blocks);
+
+        let of_group = heads / op.groups * head_dim;
+        let fits = d_state.is_multiple_of(columns::chunk_state::STATES)
+            && of_group.is_multiple_of(columns::chunk_state::COLUMNS);
+        if words && fits && self.gpu.forms.get().has(Form::Columns) {
+            let buffers = columns::steps::Buffers { dt, vectors, steps, chunk_state };
+            self.dispatch(name, &columns::steps::shader(), &params, buffers, Grid::Workgroups(long * heads))?;
+            let eights = long * (CHUNK_ROWS as usize / columns::products::ROWS);
+            let buffers = columns::products::Buffers { b, c, steps };
+            self.dispatch(name, &columns::products::shader(), &params, buffers, Grid::Tiles(op.groups, eights))?;
+            let across = heads * head_dim / columns::chunk_state::COLUMNS;
+            let down = long * d_state / columns::chunk_state::STATES;
+            let buffers = columns::chunk_state::Buffers { x, b, steps, chunk_state };
+            self.dispatch(name, &columns::chunk_state::shader(), &params, buffers, Grid::Tiles(across, down))?;
+            self.dispatch(name, &shaders::carry::shader(), &params, carry, carried)?;
+            let buffers = columns::chunk_output::Buffers { x, c, steps, chunk_state, vectors, out };
+            return self.dispatch(
+                name,
+                &columns::chunk_output::shader(),
+                &params,
+                buffers,
+                Grid::Tiles(across, eights),
+            );
+        }
+        let (read, chunks) = (if words { "vector" } else { "scalar" }, Grid::Workgroups(long * heads));
+        let buffers = shaders::chunk_state::Buffers { x, dt, b, vectors, chunk_state };
+        self.dispatch(name, &shaders::chunk_state::shader(read), &params, buffers, chunks)?;
+        self.dispatch(name, &shaders::carry::shader(), &params, carry, carried)?;
+        let buffers = shaders::chunk_output::Buffers { x, dt, b, c, vectors, chunk_state, out };
+        self.dispatch(name, &shaders::chunk_output::shader(read), &params, buffers, chunks)
     }
 
     /// A Mamba-2 decode step with its gate.
