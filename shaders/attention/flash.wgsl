@@ -1,11 +1,13 @@
-// attention for many rows (prefill): softmax(q k^T * scale + mask) v, for eight queries that share their keys a workgroup.
+// attention by eight queries: softmax(q k^T * scale + mask) v, for queries that share their keys. A workgroup sees all of
+// these (whole.wgsl), or, for the few rows of decode, a slice of them (slice.wgsl), so that a long context keeps more of a
+// device busy than it has heads.
 //
 // Queries: the rows of a chunk times the heads of a group, in this order; a tile is eight that follow one another. A key
 // and a value are read once for all of them. Which keys a row sees: attention.wgsl.
 // Tiling: LANES keys at a time, one a lane; then a lane sums its column of v over the tile, for the eight. The words of
 // q, the weights and the places of keys are loaded by eight lanes of a subgroup, and come to all of them by broadcasts.
 // The softmax is the running one (Milakov and Gimelshein 2018); keys and values are walked as in FlashAttention (Dao et
-// al. 2022, arXiv 2205.14135, algorithm 1).
+// al. 2022, arXiv 2205.14135, algorithm 1), slices as in Flash-Decoding (Dao et al. 2023).
 // Barriers: a maximum of eight numbers and one more, a tile of keys. 12 KiB of workgroup memory where LANES is 256.
 // Limits: subgroups of eight lanes or more; heads of multiples of four columns that begin at such, values of LANES
 // columns at most; 8 storage buffers.
@@ -14,7 +16,6 @@ const QUERIES = 8u;
 @group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;            // [rows, q_pitch]
 @group(0) @binding(4) var<storage, read> k: array<vec4<f32>>;            // [rows, k_pitch]
 @group(0) @binding(5) var<storage, read> v: array<f32>;                  // [rows, v_pitch]
-@group(0) @binding(8) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
 
 var<workgroup> weights: array<Eight, LANES>;
 var<workgroup> places: array<u32, LANES>;   // where the value of each key of the tile begins
@@ -80,7 +81,8 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
     @builtin(subgroup_invocation_id) within_subgroup: u32,
 ) {
-    let kv_head = workgroup.y;
+    let kv_head = workgroup.y / params.slices;
+    let slice = workgroup.y % params.slices;
     let group = params.heads / params.kv_heads;
     let tiles = (CHUNK_ROWS * group + QUERIES - 1u) / QUERIES;
     for (var tile = workgroup.x; tile < chunk_count() * tiles; tile += workgroups.x) {
@@ -106,6 +108,9 @@ fn main(
         let split = select(min(params.pinned, top + 1u), 0u, bottom <= params.pinned);
         let start = select(bottom, 0u, bottom <= params.pinned);
         let count = split + top + 1u - start;
+        let of_slice = (count + params.slices * LANES - 1u) / (params.slices * LANES) * LANES;
+        let first_key = min(slice * of_slice, count);
+        let past = min(first_key + of_slice, count);
         let pool_count = select(min(split, span.z), split + span.z - start, start < span.z);
 
         var highest = Eight(vec4(-3.0e38), vec4(-3.0e38));
@@ -113,8 +118,8 @@ fn main(
         var sums: Eight;
         for (var part = 0u; part < 2u; part++) {
             let own = part == 1u;
-            let begin = select(0u, pool_count, own);
-            let end = select(pool_count, count, own);
+            let begin = max(select(0u, pool_count, own), first_key);
+            let end = min(select(pool_count, count, own), past);
             for (var at = begin; at < end; at += LANES) {
                 let index = min(at + lane, end - 1u);
                 let key_position = select(start + index - split, index, index < split);
@@ -168,9 +173,10 @@ fn main(
             for (var i = 0u; i < QUERIES; i++) {
                 let query = first + i;
                 if query < queries {
-                    let to = (chunk.x + query / group) * params.out_pitch + (kv_head * group + query % group) * params.value_width;
-                    if i < 4u { out[to + lane] = sums.low[i] / totals.low[i]; }
-                    else { out[to + lane] = sums.high[i - 4u] / totals.high[i - 4u]; }
+                    let row = chunk.x + query / group;
+                    let head = kv_head * group + query % group;
+                    if i < 4u { leave(row, head, slice, lane, highest.low[i], totals.low[i], sums.low[i]); }
+                    else { leave(row, head, slice, lane, highest.high[i - 4u], totals.high[i - 4u], sums.high[i - 4u]); }
                 }
             }
         }

@@ -17,6 +17,7 @@ struct Params {
     decode_window: u32, // the same for a span of one row
     pages_per_slot: u32,
     chunks_at: u32,
+    slices: u32,        // of the keys; 1: a workgroup sees all of them
     scale: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;

@@ -103,13 +103,20 @@ pub fn looking_back(rows: usize, more: usize) -> Vec<OpCase> {
         let (b, outs) = window(pinned, window_of).graph();
         cases.push(small(b, "attention", &outs));
     }
-    for (b, out) in [conv_graph(5, 4, true, Function::Silu), conv_graph(13, 2, false, Function::Identity)] {
+    for (b, out) in [
+        conv_graph(5, 5, 4, true, Function::Silu),
+        conv_graph(5, 13, 2, false, Function::Identity),
+        conv_graph(8, 12, 3, true, Function::SquaredRelu),
+        conv_graph(4, 8, 5, false, Function::Silu),
+    ] {
         cases.push(small(b, "conv", &[out]));
     }
     let (b, out) = selective_scan_graph(5, 9);
     cases.push(small(b, "selective_scan", &[out]));
-    let (b, out) = ssd_scan_graph(4, 3, 2, 9, (0.0, f32::INFINITY));
-    cases.push(small(b, "ssd_scan", &[out]));
+    for (before, shape) in [(1, [4, 3, 2, 9]), (4, [8, 32, 2, 8])] {
+        let (b, out) = ssd_scan_graph(before, shape, (0.0, f32::INFINITY));
+        cases.push(small(b, "ssd_scan", &[out]));
+    }
     let (b, out) = gated_delta_graph(4, 2, 6, 9);
     cases.push(small(b, "gated_delta", &[out]));
     cases
@@ -186,7 +193,8 @@ fn linear(long: usize) -> Vec<OpCase> {
 fn pointwise(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for function in FUNCTIONS {
-        for (before, width) in [(0, 5), (13, 97), (3, 256)] {
+        // Words of four columns, where widths and offsets are whole ones, or none.
+        for (before, width) in [(0, 5), (13, 97), (3, 256), (4, 36), (0, 260), (4, 34)] {
             let mut b = GraphBuilder::new();
             let both = b.input("both", before + 2 * width);
             let (gate, x) = (b.view(both, before + width, width), b.view(both, before, width));
@@ -200,7 +208,7 @@ fn pointwise(long: usize) -> Vec<OpCase> {
             cases.push(row_counts(long, Script::new("activation", detail, b, &[out]).scale(4.0)));
         }
     }
-    for (before, width, scale) in [(0, 5, 1.0), (13, 97, -0.25), (1, 256, 3.0)] {
+    for (before, width, scale) in [(0, 5, 1.0), (13, 97, -0.25), (1, 256, 3.0), (4, 36, -0.25), (0, 260, 1.0)] {
         let mut b = GraphBuilder::new();
         let (x, y) = (input_behind(&mut b, "x", before, width), input_behind(&mut b, "y", 0, width));
         let out = b.add("out", x, y, scale);
@@ -209,9 +217,16 @@ fn pointwise(long: usize) -> Vec<OpCase> {
     cases
 }
 
-fn conv_graph(channels: usize, d_conv: usize, bias: bool, function: Function) -> (GraphBuilder, ValueId) {
+/// A convolution of columns that `before` others precede.
+fn conv_graph(
+    before: usize,
+    channels: usize,
+    d_conv: usize,
+    bias: bool,
+    function: Function,
+) -> (GraphBuilder, ValueId) {
     let mut b = GraphBuilder::new();
-    let x = input_behind(&mut b, "x", 5, channels);
+    let x = input_behind(&mut b, "x", before, channels);
     let weight = b.vector(Part::all("weight", &[channels, 1, d_conv]));
     let bias = bias.then(|| numbers(&mut b, "bias", channels));
     let state = b.state("conv", 0, StateKind::Conv { channels, d_conv });
@@ -221,16 +236,28 @@ fn conv_graph(channels: usize, d_conv: usize, bias: bool, function: Function) ->
 
 fn conv(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
-    for (channels, d_conv, bias, function) in [
-        (5, 4, true, Function::Silu),
-        (13, 3, false, Function::Identity),
-        (97, 2, true, Function::Silu),
-        (200, 4, false, Function::Silu),
-        (64, 7, true, Function::Identity),
+    for (before, channels, d_conv, bias, function) in [
+        (5, 5, 4, true, Function::Silu),
+        (5, 13, 3, false, Function::Identity),
+        (5, 97, 2, true, Function::Silu),
+        (5, 200, 4, false, Function::Silu),
+        (5, 64, 7, true, Function::Identity),
+        // Words of four channels.
+        (4, 36, 2, true, Function::Identity),
+        (0, 12, 3, false, Function::SquaredRelu),
+        (8, 200, 4, true, Function::Silu),
+        (4, 64, 5, false, Function::Sigmoid),
+        (0, 8, 9, true, Function::Silu),
+        // A width or an offset that is none of whole words.
+        (4, 34, 4, true, Function::Silu),
+        (6, 36, 9, false, Function::Identity),
     ] {
-        let (b, out) = conv_graph(channels, d_conv, bias, function);
-        let detail = format!("{channels} channels, kernel of {d_conv}, bias {bias}, {function:?}");
-        cases.push(ragged(long, Script::new("conv", detail.clone(), b.clone(), &[out])));
+        let (b, out) = conv_graph(before, channels, d_conv, bias, function);
+        let detail = format!("{channels} channels from column {before}, kernel of {d_conv}, bias {bias}, {function:?}");
+        // Around the ends of chunks, and one row for each slot.
+        let script = Script::new("conv", detail.clone(), b.clone(), &[out]).step(&[(0, 31), (1, 40)]);
+        let script = script.step(&[(1, 1), (0, 1), (2, 1)]).step(&[(2, 32), (1, 70), (0, 33)]);
+        cases.push(ragged(long, script));
         let script = Script::new("conv_append", format!("{detail}: from the initial state, copied"), b, &[out]);
         cases.push(ragged(long, script.prefix_tokens(5).step(&[(0, 1), (1, 2)]).copy(0, 2).step(&[(2, 1), (0, 1)])));
     }
@@ -293,6 +320,9 @@ impl Heads {
     }
 }
 
+/// Rows that are read first where keys are far back.
+const FAR: usize = 1700;
+
 fn attention(long: usize) -> Vec<OpCase> {
     let global = Heads { query: 5, kv: 1, key: 14, value: 6, pinned: 0, window: None, decode_window: None };
     let wide = Heads { query: 4, kv: 2, key: 64, value: 128, ..global };
@@ -334,6 +364,27 @@ fn attention(long: usize) -> Vec<OpCase> {
         let script = script.step(&[(0, 70), (1, 3)]).copy(0, 2).step(&[(2, 1), (0, 1)]).step(&[(0, 150), (2, 20)]);
         cases.push(script.copy(1, 0).step(&[(0, 2), (1, 2), (2, 1)]).finish());
     }
+    // Contexts of several slices, or windows of less than two.
+    let narrow = Heads { query: 6, kv: 2, key: 8, value: 12, ..global };
+    let far = [
+        narrow,
+        Heads { query: 9, kv: 1, value: 100, ..narrow },
+        Heads { query: 2, kv: 2, value: 200, pinned: 6, ..narrow },
+        window(narrow, 3, 1200, 1200),
+        window(narrow, 3, 1200, 600),
+        window(narrow, 0, 500, 500),
+    ];
+    for heads in far.into_iter().take(if long < 200 { 1 } else { far.len() }) {
+        for format in [KvFormat::F32, KvFormat::F16] {
+            let (b, outs) = heads.graph();
+            let detail = format!("far back, {}", heads.detail(format));
+            let script = Script::new("attention", detail, b, &outs).context(FAR + 20).kv_format(format);
+            let script = if heads.pinned > 0 { script.prefix_tokens(heads.pinned) } else { script };
+            let tolerance = if format == KvFormat::F16 { 1e-5 } else { 2e-6 };
+            let script = script.step(&[(0, FAR), (1, 3)]).step(&[(0, 1), (1, 1)]).step(&[(0, 2), (1, 1)]);
+            cases.push(script.step(&[(1, 1)]).step(&[(0, 1)]).tolerance(tolerance).finish());
+        }
+    }
     cases
 }
 
@@ -362,9 +413,10 @@ fn selective_scan(long: usize) -> Vec<OpCase> {
     cases
 }
 
-fn ssd_scan_graph(heads: usize, p: usize, groups: usize, n: usize, limit: (f32, f32)) -> (GraphBuilder, ValueId) {
+/// A scan of Mamba-2, the columns of x that `before` others precede.
+fn ssd_scan_graph(before: usize, [heads, p, groups, n]: [usize; 4], limit: (f32, f32)) -> (GraphBuilder, ValueId) {
     let mut b = GraphBuilder::new();
-    let x = input_behind(&mut b, "x", 1, heads * p);
+    let x = input_behind(&mut b, "x", before, heads * p);
     let dt = input_behind(&mut b, "dt", 2, heads);
     let (bv, c) = (input_behind(&mut b, "b", 4, groups * n), input_behind(&mut b, "c", 0, groups * n));
     let (a, d) = (decays(&mut b, &[heads]), numbers(&mut b, "d", heads));
@@ -377,16 +429,24 @@ fn ssd_scan_graph(heads: usize, p: usize, groups: usize, n: usize, limit: (f32, 
 
 fn ssd_scan(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
-    for (heads, p, groups, n, limit) in [
-        (3, 5, 1, 7, (0.0, f32::INFINITY)),
-        (6, 13, 3, 16, (0.0, f32::INFINITY)),
-        (4, 64, 2, 128, (0.0, f32::INFINITY)),
-        (2, 32, 1, 64, (0.5, 1.5)),
-        (8, 16, 8, 97, (0.001, f32::INFINITY)),
+    for (before, shape, limit) in [
+        (1, [3, 5, 1, 7], (0.0, f32::INFINITY)),
+        (1, [6, 13, 3, 16], (0.0, f32::INFINITY)),
+        (1, [4, 64, 2, 128], (0.0, f32::INFINITY)),
+        (1, [2, 32, 1, 64], (0.5, 1.5)),
+        (1, [8, 16, 8, 97], (0.001, f32::INFINITY)),
+        // Words of four numbers; the last three have the columns of a workgroup in each group.
+        (4, [3, 12, 3, 20], (0.0, f32::INFINITY)),
+        (0, [4, 64, 2, 128], (0.0, f32::INFINITY)),
+        (8, [8, 32, 2, 8], (0.5, 1.5)),
+        (4, [12, 64, 2, 24], (0.001, f32::INFINITY)),
     ] {
-        let (b, out) = ssd_scan_graph(heads, p, groups, n, limit);
-        let detail = format!("{heads} heads of {p} x {n}, {groups} groups, limit {limit:?}");
-        cases.push(ragged(long, Script::new("ssd_scan", detail.clone(), b.clone(), &[out]).tolerance(4e-6)));
+        let (b, out) = ssd_scan_graph(before, shape, limit);
+        let [heads, p, groups, n] = shape;
+        let detail = format!("{heads} heads of {p} x {n} from column {before}, {groups} groups, limit {limit:?}");
+        // Around the ends of chunks.
+        let script = Script::new("ssd_scan", detail.clone(), b.clone(), &[out]).tolerance(4e-6);
+        cases.push(ragged(long, script.step(&[(0, 31), (1, 40)]).step(&[(2, 8), (0, 70), (1, 63)])));
         let copied = Script::new("ssd_scan", format!("{detail}: copied"), b, &[out]).tolerance(4e-6);
         cases.push(ragged(long, copied.prefix_tokens(3).step(&[(0, 31)]).copy(0, 1)));
     }

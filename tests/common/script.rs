@@ -23,7 +23,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// A case with three slots of 520 positions. `keep` is compared after every step.
+    /// A case with three slots of 520 positions each, if nothing else is said. `keep` is compared after every step.
     pub fn new(op: &'static str, detail: impl Into<String>, builder: GraphBuilder, keep: &[ValueId]) -> Self {
         let (detail, graph) = (detail.into(), builder.finish().expect("a valid graph"));
         let layout = StateLayout::new(&graph, 3, 520, KvFormat::F32);
@@ -42,9 +42,15 @@ impl Script {
         self
     }
 
+    /// Gives slots more positions, with keys and values in f32.
+    pub fn context(mut self, positions: usize) -> Self {
+        self.case.layout.context = positions;
+        self.kv_format(KvFormat::F32)
+    }
+
     /// Stores keys and values in a format. Pages are given out in a random order.
     pub fn kv_format(mut self, format: KvFormat) -> Self {
-        let layout = StateLayout::new(&self.case.graph, 3, 520, format);
+        let layout = StateLayout::new(&self.case.graph, 3, self.case.layout.context, format);
         let pages = self.random.shuffled(layout.pages);
         self.case.pages = pages.chunks(layout.pages_per_slot()).map(<[u32]>::to_vec).collect();
         self.case.layout = layout;

@@ -49,7 +49,7 @@ fn every_other_op_agrees_with_its_reference() {
 fn the_forms_that_run_everywhere_agree_with_the_reference() {
     let Some(place) = webgpu_or_skipped() else { return };
     let mut cases = if place.slow { fewer() } else { cases() };
-    cases.retain(|case| ["linear", "attention"].contains(&case.op));
+    cases.retain(|case| ["linear", "attention", "ssd_scan"].contains(&case.op));
     compare(&format!("{} (basic forms)", place.name), place.slack, &mut *webgpu_basic(), &cases);
     if !place.slow {
         goldens::every_kind_of_block(&Place { open: webgpu_basic, ..place });
@@ -64,6 +64,8 @@ fn what_is_not_finite_is_the_same_here() {
         not_finite::keys_and_values(&mut *open());
         not_finite::experts(&mut *open());
         not_finite::norms(&mut *open());
+        not_finite::convolutions(&mut *open());
+        not_finite::pointwise(&mut *open());
     }
 }
 

@@ -74,7 +74,7 @@ fn forms_may_be_chosen_if_the_device_has_them() {
         assert!(backend.info().forms.as_ref().is_some_and(|forms| forms.split(',').any(|name| name == form.name())));
         let without = wait(WebGpuBackend::new(&WebGpuOptions { subgroups: false, ..quiet }));
         match (without, form.least_subgroup()) {
-            (Ok(backend), 0) => assert_eq!(backend.info().forms.as_deref(), Some("tile,rows,query")),
+            (Ok(backend), 0) => assert_eq!(backend.info().forms.as_deref(), Some("tile,rows,query,head,heads")),
             (Err(error), 1..) => assert!(error.to_string().contains(form.name()), "{error}"),
             (other, least) => panic!("{form} takes {least} lanes: {}", other.is_ok()),
         }
@@ -124,8 +124,10 @@ fn decode_makes_nothing_and_starts_few_kernels() {
             println!("  {kernel}");
         }
         // The head: the last residual, its norm, the linear layer.
-        let each = (kernels.len() - 3) as f64 / layers as f64;
-        println!("{name}: {} kernels in {layers} layers, {each:.2} a layer", kernels.len());
+        // One more where a context is long enough for several slices of keys.
+        let merges = kernels.iter().filter(|kernel| kernel.contains("attention_merge")).count();
+        let each = (kernels.len() - 3 - merges) as f64 / layers as f64;
+        println!("{name}: {} kernels in {layers} layers, {each:.2} a layer and {merges} merges", kernels.len());
         assert!(each <= f64::from(budget), "{name}: {each} kernels a layer");
     }
 }

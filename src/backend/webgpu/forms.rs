@@ -13,15 +13,17 @@ pub enum FormKind {
     ManyRows,
     /// A matrix times few rows: decode.
     FewRows,
-    /// Attention of many rows.
+    /// Attention of many rows: prefill.
     Attention,
+    /// Attention of few rows: decode.
+    FewAttention,
     /// Mamba-2's scan of many rows.
     Scan,
 }
 
 impl FormKind {
     /// All.
-    pub const ALL: [Self; 4] = [Self::ManyRows, Self::FewRows, Self::Attention, Self::Scan];
+    pub const ALL: [Self; 5] = [Self::ManyRows, Self::FewRows, Self::Attention, Self::FewAttention, Self::Scan];
 
     /// Its forms, the one that runs everywhere first.
     pub fn forms(self) -> [Form; 2] {
@@ -29,6 +31,7 @@ impl FormKind {
             Self::ManyRows => [Form::Tile, Form::Lanes],
             Self::FewRows => [Form::Rows, Form::Quads],
             Self::Attention => [Form::Query, Form::Flash],
+            Self::FewAttention => [Form::Head, Form::Split],
             Self::Scan => [Form::Heads, Form::Columns],
         }
     }
@@ -49,6 +52,10 @@ pub enum Form {
     Query,
     /// A workgroup for eight queries: `shaders/attention/flash.wgsl`.
     Flash,
+    /// A workgroup for a head of a row: `shaders/attention/attention.wgsl`.
+    Head,
+    /// A workgroup for the heads that share their keys, and for a slice of these: `shaders/attention/flash.wgsl`.
+    Split,
     /// A workgroup for a head of a chunk: `shaders/ssd_scan/chunk_output.wgsl`.
     Heads,
     /// Lanes along the columns of all heads: `shaders/ssd_columns/chunk_output.wgsl`.
@@ -67,6 +74,7 @@ impl Form {
             Self::Tile | Self::Lanes => FormKind::ManyRows,
             Self::Rows | Self::Quads => FormKind::FewRows,
             Self::Query | Self::Flash => FormKind::Attention,
+            Self::Head | Self::Split => FormKind::FewAttention,
             Self::Heads | Self::Columns => FormKind::Scan,
         }
     }
@@ -80,6 +88,8 @@ impl Form {
             Self::Quads => "quads",
             Self::Query => "query",
             Self::Flash => "flash",
+            Self::Head => "head",
+            Self::Split => "split",
             Self::Heads => "heads",
             Self::Columns => "columns",
         }
@@ -88,9 +98,9 @@ impl Form {
     /// Lanes that a subgroup has at least; 0: none are needed.
     pub fn least_subgroup(self) -> u32 {
         match self {
-            Self::Tile | Self::Rows | Self::Query | Self::Heads => 0,
+            Self::Tile | Self::Rows | Self::Query | Self::Head | Self::Heads => 0,
             Self::Quads => 4,
-            Self::Lanes | Self::Flash | Self::Columns => 8,
+            Self::Lanes | Self::Flash | Self::Split | Self::Columns => 8,
         }
     }
 
@@ -99,20 +109,22 @@ impl Form {
         self.least_subgroup() == 0 || device.subgroups && self.least_subgroup() <= device.least_subgroup
     }
 
-    /// The form that a shader belongs to, by the beginning of its name.
-    pub(super) fn of_shader(name: &str) -> Option<Self> {
+    /// Whether a shader is one of its kernels, and of no other form of the kind: by the beginning of its name.
+    pub(super) fn has_shader(self, name: &str) -> bool {
         let mut parts = name.split('.');
-        match (parts.next()?, parts.next()) {
-            ("linear_tile", _) => Some(Self::Tile),
-            ("linear_lanes", _) => Some(Self::Lanes),
-            ("linear_rows" | "linear_pair", _) => Some(Self::Rows),
-            ("linear_quads" | "linear_pair_quads", _) => Some(Self::Quads),
-            ("attention", _) => Some(Self::Query),
-            ("attention_flash", _) => Some(Self::Flash),
-            // The others are those of both forms.
-            ("ssd_scan", Some("chunk_state" | "chunk_output")) => Some(Self::Heads),
-            ("ssd_columns", _) => Some(Self::Columns),
-            _ => None,
+        let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        match self {
+            Self::Tile => first == "linear_tile",
+            Self::Lanes => first == "linear_lanes",
+            Self::Rows => matches!(first, "linear_rows" | "linear_pair"),
+            Self::Quads => matches!(first, "linear_quads" | "linear_pair_quads"),
+            Self::Query | Self::Head => first == "attention",
+            Self::Flash => first == "attention_flash",
+            // All keys in one slice, or several.
+            Self::Split => matches!(first, "attention_flash" | "attention_split" | "attention_merge"),
+            // The step and the carry are those of both forms.
+            Self::Heads => first == "ssd_scan" && matches!(second, "chunk_state" | "chunk_output"),
+            Self::Columns => first == "ssd_columns",
         }
     }
 }
@@ -145,7 +157,7 @@ pub(super) struct Forms([Form; FormKind::ALL.len()]);
 
 impl Forms {
     /// Those that run everywhere.
-    pub const BASIC: Self = Self([Form::Tile, Form::Rows, Form::Query, Form::Heads]);
+    pub const BASIC: Self = Self([Form::Tile, Form::Rows, Form::Query, Form::Head, Form::Heads]);
 
     /// The last of each kind that runs on a device, but for those that are `given`.
     pub fn of(device: &BackendInfo, given: &[Form]) -> Self {
@@ -184,7 +196,7 @@ mod tests {
         for form in Form::all() {
             assert_eq!(form.name().parse(), Ok(form));
             assert!(form.kind().forms().contains(&form));
-            assert!(shaders::all().iter().any(|shader| Form::of_shader(shader.name) == Some(form)), "{form}");
+            assert!(shaders::all().iter().any(|shader| form.has_shader(shader.name)), "{form}");
         }
         assert_eq!("tiles".parse::<Form>().expect_err("none").name, "tiles");
     }
@@ -192,9 +204,9 @@ mod tests {
     #[test]
     fn what_needs_subgroups_says_so() {
         for shader in shaders::all().iter().filter(|shader| shader.subgroups) {
-            if let Some(form) = Form::of_shader(shader.name) {
-                // The basic forms have permutations without.
-                let other = shader.name.replace(".subgroup", ".tree");
+            // The basic forms have permutations without.
+            let other = shader.name.replace(".subgroup", ".tree");
+            for form in Form::all().filter(|form| form.has_shader(shader.name)) {
                 assert!(form.least_subgroup() > 0 || shaders::find(&other).is_some(), "{}", shader.name);
             }
         }
@@ -206,9 +218,9 @@ mod tests {
         device.least_subgroup = 32;
         assert_eq!(Forms::of(&device, &[]), Forms::BASIC);
         device.subgroups = true;
-        assert_eq!(Forms::of(&device, &[]).to_string(), "lanes,quads,flash,columns");
-        assert_eq!(Forms::of(&device, &[Form::Tile, Form::Query]).to_string(), "tile,quads,query,columns");
+        assert_eq!(Forms::of(&device, &[]).to_string(), "lanes,quads,flash,split,columns");
+        assert_eq!(Forms::of(&device, &[Form::Tile, Form::Query]).to_string(), "tile,quads,query,split,columns");
         device.least_subgroup = 4;
-        assert_eq!(Forms::of(&device, &[]).to_string(), "tile,quads,query,heads");
+        assert_eq!(Forms::of(&device, &[]).to_string(), "tile,quads,query,head,heads");
     }
 }

@@ -12,6 +12,9 @@ const _: () = assert!(MATVEC_ROWS == linear_pair::plain::MOST_ROWS && MATVEC_ROW
 // A fused kernel may write to a ring what its own rows still read around.
 const _: () = assert!(MATVEC_ROWS <= RING_SLACK);
 
+/// Most slices of the keys that a few rows of attention are cut into.
+pub(super) const MOST_SLICES: usize = 16;
+
 /// Rows that a program's buffers hold: few rows come in powers of two, as their kernels do.
 pub(super) fn capacity(spec: &ProgramSpec, rows: Rows) -> usize {
     let rows = match rows {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::WebGpuBackend;
-use super::forms::{Form, FormKind};
+use super::forms::FormKind;
 use super::lower::{Workspace, lower};
 use super::program::{Dispatch, encode};
 use crate::backend::checks::not_allocated;
@@ -18,7 +18,7 @@ use crate::state::SlotId;
 const MOST_OPS: usize = 6;
 /// Rows of a prompt.
 const ROWS: usize = 64;
-/// Positions before them, where the context has so many.
+/// Positions before them.
 const DEPTH: usize = 448;
 /// They run so often in one submit that this takes a while, beside which a submit's own time is small; and so many submits are
 /// timed, of which the least counts.
@@ -31,9 +31,14 @@ const WORTH: f64 = 0.95;
 impl FormKind {
     fn rows(self) -> usize {
         match self {
-            Self::FewRows => 1,
+            Self::FewRows | Self::FewAttention => 1,
             Self::ManyRows | Self::Attention | Self::Scan => ROWS,
         }
+    }
+
+    /// Positions before them, where the context has so many. What a token sees grows while it is written.
+    fn depth(self) -> usize {
+        if self == Self::FewAttention { 4 * DEPTH } else { DEPTH }
     }
 }
 
@@ -81,7 +86,7 @@ async fn least_time(
     let spec = ProgramSpec { rows, outputs: 1, keep: Default::default() };
     let program = lower(&gpu, graph, &spec, &mut backend.weights, memory, workspace)?;
     let of_kind =
-        |dispatch: &&Dispatch| Form::of_shader(dispatch.pipeline.shader.name).is_some_and(|form| form.kind() == kind);
+        |dispatch: &&Dispatch| kind.forms().into_iter().any(|form| form.has_shader(dispatch.pipeline.shader.name));
     let mut kernels: Vec<&Dispatch> = program.dispatches.iter().filter(of_kind).collect();
     // One form may have more kernels an op than another.
     let mut ops: Vec<usize> = kernels.iter().map(|kernel| kernel.node).collect();
@@ -90,7 +95,7 @@ async fn least_time(
     if kernels.is_empty() {
         return Ok(None);
     }
-    let first = DEPTH.min(memory.layout.context - rows);
+    let first = kind.depth().min(memory.layout.context - rows);
     let tokens = Tokens::Given(vec![0; rows]);
     let span = Span { slot: SlotId(0), first, tokens, outputs: Outputs::Last };
     let table = StepTable::new(&Step { spans: vec![span] }, &memory.layout);

@@ -3,7 +3,7 @@
 
 use super::kernels::moe_apply::group::{TILE_ROWS, TILE_WORDS};
 use super::kernels::ssd_columns::steps::{PRODUCTS_OF_GROUP, STEPS_OF_HEAD};
-use super::limits::{MATVEC_ROWS, capacity};
+use super::limits::{MATVEC_ROWS, MOST_SLICES, capacity};
 use crate::backend::{CHUNK_ROWS, ProgramSpec, StepTable};
 use crate::graph::ops::{GatedDelta, MoeApply};
 use crate::graph::{Graph, Op, Rows, StateId, pitch};
@@ -21,6 +21,11 @@ pub fn scratch_bytes(graph: &Graph, spec: &ProgramSpec) -> u64 {
 /// Bytes of each scratch that an op needs.
 pub(super) fn of_op(graph: &Graph, spec: &ProgramSpec, op: &Op) -> [u64; SCRATCHES] {
     let numbers = match op {
+        // A slice of the keys: a highest score, a sum of weights, and values.
+        Op::Attention(op) if spec.rows <= MATVEC_ROWS => {
+            let (rows, width) = (capacity(spec, Rows::All), graph.value(op.out).width);
+            [rows * MOST_SLICES * (2 * op.heads + width), 0, 0]
+        }
         Op::MoeApply(op) => experts(graph, spec, op),
         Op::GatedDelta(op) => [delta(graph, spec, op).end, 0, 0],
         // What is handed from chunk to chunk: states, and a decay for each channel or head.

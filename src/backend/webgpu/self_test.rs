@@ -94,7 +94,8 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let normed = g.rms_norm("norm", g.whole(x), scale, 1e-5);
 
     // Windowed attention and a selective scan.
-    let (heads, kv_heads, key, value, states) = (4, 2, 8, 66, 5);
+    // An odd width of values: what is behind them begins at no word of four columns.
+    let (heads, kv_heads, key, value, states) = (4, 2, 8, 65, 5);
     let widths = [heads * key, kv_heads * key, kv_heads * value, WIDTH, WIDTH];
     let project = weight(&mut g, "project", Matrix, widths.iter().sum(), WIDTH);
     let projected = g.linear("linear (project)", normed, project, None);
@@ -158,6 +159,8 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let attended = g.value("attention (global)", WIDTH, Rows::All);
     g.push(Attention { q, k, v, state: kv, heads: 4, scale: 0.4, window: None, decode_window: None, out: attended });
     g.push(KvAppend { k, v, state: kv });
+    let by_columns = scan_by_columns(&mut g, mixed);
+    let attended = g.add("add (columns)", g.whole(attended), g.whole(by_columns), 0.5);
     let gated = g.gate("gate", g.whole(scanned), g.whole(attended), Function::SquaredRelu);
     let grouped = g.norm("norm (layer)", g.whole(gated), NormKind::Layer, 4, 1e-3, Some(scale), None);
     let active = g.activation("activation", g.whole(grouped), Function::Silu, 1.25);
@@ -176,6 +179,25 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let logits = g.head(g.whole(last), table, VOCABULARY);
     g.sample(logits);
     g.finish()
+}
+
+/// A scan whose lanes lie along the columns of heads, of which a workgroup has several; two groups of them.
+fn scan_by_columns(g: &mut GraphBuilder, stream: ValueId) -> ValueId {
+    use WeightClass::{Matrix, Vector};
+    let (heads, columns, groups, states) = (8, 32, 2, 8);
+    let widths = [heads * columns, groups * states, groups * states, heads];
+    let project = weight(g, "project (columns)", Matrix, widths.iter().sum(), WIDTH);
+    let projected = g.linear("linear (columns)", stream, project, None);
+    let [x, b, c, dt] = g.split(projected, widths);
+    let a = weight(g, "negative a (columns)", Vector, heads, 1);
+    let d = weight(g, "d (columns)", Vector, heads, 1);
+    let dt_bias = weight(g, "dt bias (columns)", Vector, heads, 1);
+    let kind = StateKind::Recurrent { shape: vec![heads, columns, states], channels_last: false };
+    let (state, limit) = (g.state("ssd (columns)", 1, kind), (0.0, f32::INFINITY));
+    let out = g.value("ssd_scan (columns)", heads * columns, Rows::All);
+    g.push(SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out });
+    let back = weight(g, "back (columns)", Matrix, WIDTH, heads * columns);
+    g.linear("linear (back from columns)", out, back, None)
 }
 
 /// The gated delta rule, attention with normed heads, experts, and the stream that goes through them.

@@ -37,6 +37,10 @@ use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
 use crate::constants::{FUNCTION_IDENTITY, FUNCTION_SIGMOID, FUNCTION_SILU, FUNCTION_SQUARED_RELU, NONE};
 use crate::graph::{Function, Graph, Op, RotaryId, Rows, StateId, ValueId, View, WeightId, pitch, plan};
 
+/// Spans that one start of a kernel has invocations for, where most steps have few of them; where there are more, each
+/// invocation serves several.
+const SPANS_AT_ONCE: usize = 16;
+
 /// Buffers that programs share: they never run at the same time.
 #[derive(Default)]
 pub(super) struct Workspace {
@@ -291,6 +295,18 @@ impl Lowering<'_> {
         self.rotaries.insert(rotary.0, buffer.clone());
         Ok(buffer)
     }
+}
+
+/// How a kernel reads what `counts` tell the places of (widths, pitches, offsets), and how many numbers at once: words of
+/// four, where each count is a multiple of that, or single numbers.
+fn read(counts: &[u32]) -> (&'static str, u32) {
+    if counts.iter().all(|count| count.is_multiple_of(4)) { ("vector", 4) } else { ("scalar", 1) }
+}
+
+/// The way to read and the counts in what is read at once.
+fn in_words<const N: usize>(counts: [u32; N]) -> (&'static str, [u32; N]) {
+    let (read, numbers) = read(&counts);
+    (read, counts.map(|count| count / numbers))
 }
 
 /// 1 for rows that are outputs, as the kernels have it.

@@ -1,7 +1,7 @@
 //! Mamba-2's recurrence: one row after the other for short spans, in chunks for long ones, and a decode step with its
 //! gate.
 
-use super::{Lowering, finite, number};
+use super::{Lowering, SPANS_AT_ONCE, finite, number, read};
 use crate::backend::webgpu::forms::Form;
 use crate::backend::webgpu::kernels::{params, ssd_columns as columns, ssd_scan as shaders};
 use crate::backend::webgpu::program::Grid;
@@ -9,10 +9,6 @@ use crate::backend::{CHUNK_ROWS, Result};
 use crate::graph::Rows;
 use crate::graph::ops::SsdScan;
 use crate::graph::regions::Mamba2Ops;
-
-/// Spans of up to a chunk that one start of `ssd_scan/step.wgsl` has invocations for; where there are more, each
-/// serves several.
-const SPANS_AT_ONCE: usize = 16;
 
 impl Lowering<'_> {
     pub(super) fn ssd_scan(&mut self, op: &SsdScan) -> Result<()> {
@@ -51,14 +47,17 @@ impl Lowering<'_> {
         let (x, dt, b, c, vectors, state, out) = (&x, &dt, &b, &c, &vectors, &state, &to.buffer);
         let name = "ssd_scan";
         let spans = if long > 0 { rows.min(SPANS_AT_ONCE) } else { rows };
+        let (how, numbers) = read(&[x_pitch, x_offset, head_dim as u32, to.pitch as u32]);
         let buffers = shaders::step::Buffers { x, dt, b, c, vectors, state, out };
-        let grid = Grid::Invocations(spans * heads * head_dim);
-        self.dispatch(name, &shaders::step::shader(), &params, buffers, grid)?;
+        let grid = Grid::Invocations(spans * heads * head_dim / numbers as usize);
+        self.dispatch(name, &shaders::step::shader(how, at_least(rows)), &params, buffers, grid)?;
         if long == 0 {
             return Ok(());
         }
-        let fours = [x_pitch, x_offset, b_pitch, b_offset, c_pitch, c_offset, head_dim as u32, d_state as u32];
-        let words = fours.iter().all(|n| n.is_multiple_of(4));
+        let (columns_of_head, states) = (head_dim as u32, d_state as u32);
+        let fours =
+            [x_pitch, x_offset, b_pitch, b_offset, c_pitch, c_offset, columns_of_head, states, params.out_pitch];
+        let (how, numbers) = read(&fours);
         let (chunk_state, steps) = (&self.scratch(0)?, &self.scratch(1)?);
         let carry = shaders::carry::Buffers { state, chunk_state };
         let blocks = heads * (head_dim * d_state).div_ceil(shaders::carry::CARRIED);
@@ -67,7 +66,7 @@ impl Lowering<'_> {
         let of_group = heads / op.groups * head_dim;
         let fits = d_state.is_multiple_of(columns::chunk_state::STATES)
             && of_group.is_multiple_of(columns::chunk_state::COLUMNS);
-        if words && fits && self.gpu.forms.get().has(Form::Columns) {
+        if numbers > 1 && fits && self.gpu.forms.get().has(Form::Columns) {
             let buffers = columns::steps::Buffers { dt, vectors, steps, chunk_state };
             self.dispatch(name, &columns::steps::shader(), &params, buffers, Grid::Workgroups(long * heads))?;
             let eights = long * (CHUNK_ROWS as usize / columns::products::ROWS);
@@ -87,12 +86,12 @@ impl Lowering<'_> {
                 Grid::Tiles(across, eights),
             );
         }
-        let (read, chunks) = (if words { "vector" } else { "scalar" }, Grid::Workgroups(long * heads));
+        let chunks = Grid::Workgroups(long * heads);
         let buffers = shaders::chunk_state::Buffers { x, dt, b, vectors, chunk_state };
-        self.dispatch(name, &shaders::chunk_state::shader(read), &params, buffers, chunks)?;
+        self.dispatch(name, &shaders::chunk_state::shader(how), &params, buffers, chunks)?;
         self.dispatch(name, &shaders::carry::shader(), &params, carry, carried)?;
         let buffers = shaders::chunk_output::Buffers { x, dt, b, c, vectors, chunk_state, out };
-        self.dispatch(name, &shaders::chunk_output::shader(read), &params, buffers, chunks)
+        self.dispatch(name, &shaders::chunk_output::shader(how), &params, buffers, chunks)
     }
 
     /// A Mamba-2 decode step with its gate.
@@ -122,14 +121,21 @@ impl Lowering<'_> {
             dt_low: scan.limit.0,
             dt_high: finite(scan.limit.1),
         };
-        let buffers = shaders::decode::Buffers {
-            x: &source,
-            projected: &projected,
-            vectors: &vectors,
-            state: &state,
-            out: &to.buffer,
-        };
-        let grid = self.elements(Rows::All, heads * head_dim);
-        self.dispatch("ssd_scan+gate", &shaders::decode::shader(), &params, buffers, grid)
+        let (x, dt, out) = (&source, &projected, &to.buffer);
+        let buffers = shaders::decode::Buffers { x, b_and_c: x, dt, z: dt, vectors: &vectors, state: &state, out };
+        let counts = [x_pitch, x_offset, head_dim as u32, projected_pitch, params.z_offset, params.out_pitch];
+        let (how, numbers) = read(&counts);
+        let grid = self.elements(Rows::All, heads * head_dim / numbers as usize);
+        let shader = shaders::decode::shader(how, at_least(self.rows(Rows::All)));
+        self.dispatch("ssd_scan+gate", &shader, &params, buffers, grid)
+    }
+}
+
+/// Rows of a span that the kernels one row after the other are made for, the least that are enough.
+fn at_least(rows: usize) -> usize {
+    match rows {
+        0..=1 => 1,
+        2..=8 => 8,
+        _ => CHUNK_ROWS as usize,
     }
 }
