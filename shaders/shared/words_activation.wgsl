@@ -3,8 +3,8 @@
 
 fn load_x(row: u32, chunk: u32) -> Eight {
     let at = (row * params.x_pitch + params.x_offset) / 4u + 2u * chunk;
-    let low = params.scale * apply_word(params.function, x[at]);
-    let high = params.scale * apply_word(params.function, x[at + 1u]);
+    let low = params.scale * apply(params.function, x[at]);
+    let high = params.scale * apply(params.function, x[at + 1u]);
     return within(params.columns, chunk, Eight(low, high));
 }
 

@@ -5,8 +5,8 @@
 fn load_x(row: u32, chunk: u32) -> Eight {
     let at = (row * params.x_pitch + params.x_offset) / 4u + 2u * chunk;
     let other = (row * params.second_pitch + params.second_offset) / 4u + 2u * chunk;
-    let low = apply_word(params.function, x[at]) * second[other];
-    let high = apply_word(params.function, x[at + 1u]) * second[other + 1u];
+    let low = apply(params.function, x[at]) * second[other];
+    let high = apply(params.function, x[at + 1u]) * second[other + 1u];
     return within(params.columns, chunk, Eight(low, high));
 }
 
