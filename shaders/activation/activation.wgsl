@@ -1,6 +1,6 @@
-// activation: out = function(x) * scale. One invocation an element.
+// activation: out = function(x) * scale. One invocation a number, or a word of four.
 struct Params {
-    width: u32,
+    width: u32,         // as the pitches and the offset, in Numbers
     x_pitch: u32,
     x_offset: u32,
     out_pitch: u32,
@@ -9,8 +9,8 @@ struct Params {
     scale: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
-@group(0) @binding(3) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+@group(0) @binding(2) var<storage, read> x: array<Number>;               // [rows, x_pitch]
+@group(0) @binding(3) var<storage, read_write> out: array<Number>;       // [rows, out_pitch]
 
 @compute @workgroup_size(64)
 fn main(

@@ -1,6 +1,6 @@
-// add: out = a + scale * b. One invocation an element.
+// add: out = a + scale * b. One invocation a number, or a word of four.
 struct Params {
-    width: u32,
+    width: u32,         // as pitches and offsets, in Numbers
     a_pitch: u32,
     a_offset: u32,
     b_pitch: u32,
@@ -10,9 +10,9 @@ struct Params {
     scale: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> a: array<f32>;                  // [rows, a_pitch]
-@group(0) @binding(3) var<storage, read> b: array<f32>;                  // [rows, b_pitch]
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+@group(0) @binding(2) var<storage, read> a: array<Number>;               // [rows, a_pitch]
+@group(0) @binding(3) var<storage, read> b: array<Number>;               // [rows, b_pitch]
+@group(0) @binding(4) var<storage, read_write> out: array<Number>;       // [rows, out_pitch]
 
 @compute @workgroup_size(64)
 fn main(

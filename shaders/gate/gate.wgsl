@@ -1,6 +1,6 @@
-// gate: out = function(gate) * x. One invocation an element.
+// gate: out = function(gate) * x. One invocation a number, or a word of four.
 struct Params {
-    width: u32,
+    width: u32,         // as pitches and offsets, in Numbers
     gate_pitch: u32,
     gate_offset: u32,
     x_pitch: u32,
@@ -10,9 +10,9 @@ struct Params {
     outputs: u32,       // 1: the rows are outputs
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> gate: array<f32>;               // [rows, gate_pitch]
-@group(0) @binding(3) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+@group(0) @binding(2) var<storage, read> gate: array<Number>;            // [rows, gate_pitch]
+@group(0) @binding(3) var<storage, read> x: array<Number>;               // [rows, x_pitch]
+@group(0) @binding(4) var<storage, read_write> out: array<Number>;       // [rows, out_pitch]
 
 @compute @workgroup_size(64)
 fn main(

@@ -291,6 +291,18 @@ impl Lowering<'_> {
     }
 }
 
+/// How a kernel reads what `counts` tell the places of (widths, pitches, offsets), and how many numbers at once: words of
+/// four, where each count is a multiple of that, or single numbers.
+fn read(counts: &[u32]) -> (&'static str, u32) {
+    if counts.iter().all(|count| count.is_multiple_of(4)) { ("vector", 4) } else { ("scalar", 1) }
+}
+
+/// The way to read and the counts in what is read at once.
+fn in_words<const N: usize>(counts: [u32; N]) -> (&'static str, [u32; N]) {
+    let (read, numbers) = read(&counts);
+    (read, counts.map(|count| count / numbers))
+}
+
 /// 1 for rows that are outputs, as the kernels have it.
 fn outputs(rows: Rows) -> u32 {
     u32::from(rows == Rows::Outputs)

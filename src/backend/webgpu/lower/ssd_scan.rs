@@ -1,7 +1,7 @@
 //! Mamba-2's recurrence: one row after the other for short spans, in chunks for long ones, and a decode step with its
 //! gate.
 
-use super::{Lowering, finite, number};
+use super::{Lowering, finite, number, read};
 use crate::backend::Result;
 use crate::backend::webgpu::kernels::{params, ssd_scan as shaders};
 use crate::backend::webgpu::program::Grid;
@@ -55,7 +55,7 @@ impl Lowering<'_> {
         self.dispatch(name, &shaders::step::shader(), &params, buffers, grid)?;
         if long > 0 {
             let fours = [x_pitch, x_offset, b_pitch, b_offset, c_pitch, c_offset, head_dim as u32, d_state as u32];
-            let read = if fours.iter().all(|n| n.is_multiple_of(4)) { "vector" } else { "scalar" };
+            let (read, _) = read(&fours);
             let (chunk_state, chunks) = (&self.scratch(0)?, Grid::Workgroups(long * heads));
             let buffers = shaders::chunk_state::Buffers { x, dt, b, vectors, chunk_state };
             self.dispatch(name, &shaders::chunk_state::shader(read), &params, buffers, chunks)?;
