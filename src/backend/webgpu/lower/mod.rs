@@ -37,6 +37,10 @@ use crate::backend::{BackendError, ProgramSpec, Result, StepTable};
 use crate::constants::{FUNCTION_IDENTITY, FUNCTION_SIGMOID, FUNCTION_SILU, FUNCTION_SQUARED_RELU, NONE};
 use crate::graph::{Function, Graph, Op, RotaryId, Rows, StateId, ValueId, View, WeightId, pitch, plan};
 
+/// Spans that one start of a kernel has invocations for, where most steps have few of them; where there are more, each
+/// invocation serves several.
+const SPANS_AT_ONCE: usize = 16;
+
 /// Buffers that programs share: they never run at the same time.
 #[derive(Default)]
 pub(super) struct Workspace {

@@ -1,17 +1,13 @@
 //! Mamba-2's recurrence: one row after the other for short spans, in chunks for long ones, and a decode step with its
 //! gate.
 
-use super::{Lowering, finite, number, read};
+use super::{Lowering, SPANS_AT_ONCE, finite, number, read};
 use crate::backend::Result;
 use crate::backend::webgpu::kernels::{params, ssd_scan as shaders};
 use crate::backend::webgpu::program::Grid;
 use crate::graph::Rows;
 use crate::graph::ops::SsdScan;
 use crate::graph::regions::Mamba2Ops;
-
-/// Spans of up to a chunk that one start of `ssd_scan/step.wgsl` has invocations for; where there are more, each
-/// serves several.
-const SPANS_AT_ONCE: usize = 16;
 
 impl Lowering<'_> {
     pub(super) fn ssd_scan(&mut self, op: &SsdScan) -> Result<()> {
