@@ -103,7 +103,12 @@ pub fn looking_back(rows: usize, more: usize) -> Vec<OpCase> {
         let (b, outs) = window(pinned, window_of).graph();
         cases.push(small(b, "attention", &outs));
     }
-    for (b, out) in [conv_graph(5, 4, true, Function::Silu), conv_graph(13, 2, false, Function::Identity)] {
+    for (b, out) in [
+        conv_graph(5, 5, 4, true, Function::Silu),
+        conv_graph(5, 13, 2, false, Function::Identity),
+        conv_graph(8, 12, 3, true, Function::SquaredRelu),
+        conv_graph(4, 8, 5, false, Function::Silu),
+    ] {
         cases.push(small(b, "conv", &[out]));
     }
     let (b, out) = selective_scan_graph(5, 9);
@@ -186,7 +191,8 @@ fn linear(long: usize) -> Vec<OpCase> {
 fn pointwise(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for function in FUNCTIONS {
-        for (before, width) in [(0, 5), (13, 97), (3, 256)] {
+        // Words of four columns, where widths and offsets are whole ones, or none.
+        for (before, width) in [(0, 5), (13, 97), (3, 256), (4, 36), (0, 260), (4, 34)] {
             let mut b = GraphBuilder::new();
             let both = b.input("both", before + 2 * width);
             let (gate, x) = (b.view(both, before + width, width), b.view(both, before, width));
@@ -200,7 +206,7 @@ fn pointwise(long: usize) -> Vec<OpCase> {
             cases.push(row_counts(long, Script::new("activation", detail, b, &[out]).scale(4.0)));
         }
     }
-    for (before, width, scale) in [(0, 5, 1.0), (13, 97, -0.25), (1, 256, 3.0)] {
+    for (before, width, scale) in [(0, 5, 1.0), (13, 97, -0.25), (1, 256, 3.0), (4, 36, -0.25), (0, 260, 1.0)] {
         let mut b = GraphBuilder::new();
         let (x, y) = (input_behind(&mut b, "x", before, width), input_behind(&mut b, "y", 0, width));
         let out = b.add("out", x, y, scale);
@@ -209,9 +215,16 @@ fn pointwise(long: usize) -> Vec<OpCase> {
     cases
 }
 
-fn conv_graph(channels: usize, d_conv: usize, bias: bool, function: Function) -> (GraphBuilder, ValueId) {
+/// A convolution of columns that `before` others precede.
+fn conv_graph(
+    before: usize,
+    channels: usize,
+    d_conv: usize,
+    bias: bool,
+    function: Function,
+) -> (GraphBuilder, ValueId) {
     let mut b = GraphBuilder::new();
-    let x = input_behind(&mut b, "x", 5, channels);
+    let x = input_behind(&mut b, "x", before, channels);
     let weight = b.vector(Part::all("weight", &[channels, 1, d_conv]));
     let bias = bias.then(|| numbers(&mut b, "bias", channels));
     let state = b.state("conv", 0, StateKind::Conv { channels, d_conv });
@@ -221,16 +234,28 @@ fn conv_graph(channels: usize, d_conv: usize, bias: bool, function: Function) ->
 
 fn conv(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
-    for (channels, d_conv, bias, function) in [
-        (5, 4, true, Function::Silu),
-        (13, 3, false, Function::Identity),
-        (97, 2, true, Function::Silu),
-        (200, 4, false, Function::Silu),
-        (64, 7, true, Function::Identity),
+    for (before, channels, d_conv, bias, function) in [
+        (5, 5, 4, true, Function::Silu),
+        (5, 13, 3, false, Function::Identity),
+        (5, 97, 2, true, Function::Silu),
+        (5, 200, 4, false, Function::Silu),
+        (5, 64, 7, true, Function::Identity),
+        // Words of four channels.
+        (4, 36, 2, true, Function::Identity),
+        (0, 12, 3, false, Function::SquaredRelu),
+        (8, 200, 4, true, Function::Silu),
+        (4, 64, 5, false, Function::Sigmoid),
+        (0, 8, 9, true, Function::Silu),
+        // A width or an offset that is none of whole words.
+        (4, 34, 4, true, Function::Silu),
+        (6, 36, 9, false, Function::Identity),
     ] {
-        let (b, out) = conv_graph(channels, d_conv, bias, function);
-        let detail = format!("{channels} channels, kernel of {d_conv}, bias {bias}, {function:?}");
-        cases.push(ragged(long, Script::new("conv", detail.clone(), b.clone(), &[out])));
+        let (b, out) = conv_graph(before, channels, d_conv, bias, function);
+        let detail = format!("{channels} channels from column {before}, kernel of {d_conv}, bias {bias}, {function:?}");
+        // Around the ends of chunks, and one row for each slot.
+        let script = Script::new("conv", detail.clone(), b.clone(), &[out]).step(&[(0, 31), (1, 40)]);
+        let script = script.step(&[(1, 1), (0, 1), (2, 1)]).step(&[(2, 32), (1, 70), (0, 33)]);
+        cases.push(ragged(long, script));
         let script = Script::new("conv_append", format!("{detail}: from the initial state, copied"), b, &[out]);
         cases.push(ragged(long, script.prefix_tokens(5).step(&[(0, 1), (1, 2)]).copy(0, 2).step(&[(2, 1), (0, 1)])));
     }

@@ -1,12 +1,13 @@
 //! What is not finite reaches the host, on every backend in the same way: logits of which none can be chosen, keys and
-//! values beyond f16, experts chosen by what is not a number, norms of what has no square.
+//! values beyond f16, experts chosen by what is not a number, norms of what has no square, convolutions and functions of what is
+//! not a number.
 
 use pollster::block_on;
 use selvedge::backend::cpu::CpuBackend;
 use selvedge::backend::{Backend, Outputs, ProgramId, ProgramSpec, Span, Step, StepTable, Tokens};
 use selvedge::graph::ops::{Attention, Gather, KvAppend};
 use selvedge::graph::{
-    ExpertChoice, Graph, GraphBuilder, KvSpec, NormKind, Part, Routing, RowBlock, Rows, ValueId, WeightClass,
+    ExpertChoice, Function, Graph, GraphBuilder, KvSpec, NormKind, Part, Routing, RowBlock, Rows, StateKind, ValueId,
     WeightDesc, WeightFormat, WeightId,
 };
 use selvedge::state::{KvFormat, NO_TOKEN, Sampler, SlotId, StateLayout, StateTensor};
@@ -33,8 +34,8 @@ impl<'b> Loaded<'b> {
     fn new(backend: &'b mut dyn Backend, graph: &Graph, keep: Option<ValueId>, kv: KvFormat, rows: usize) -> Self {
         for (index, recipe) in graph.weights.iter().enumerate() {
             let id = WeightId(index as u32);
-            let (name, rows, columns) = (recipe.name.clone(), recipe.rows, recipe.columns);
-            let desc = WeightDesc { name, rows, columns, format: WeightFormat::F32, class: WeightClass::Matrix };
+            let (name, rows, columns, class) = (recipe.name.clone(), recipe.rows, recipe.columns, recipe.class);
+            let desc = WeightDesc { name, rows, columns, format: WeightFormat::F32, class };
             backend.create_weight(id, &desc).expect("a weight");
             let bytes = vec![0; 4 * rows * columns];
             block_on(backend.write_weight(id, RowBlock { first: 0, bytes: &bytes })).expect("rows");
@@ -285,6 +286,72 @@ pub fn norms(backend: &mut dyn Backend) {
             for (i, y) in block_on(loaded.backend.read(loaded.program, out, 1)).expect("a norm").iter().enumerate() {
                 let wanted = if i % 2 == 0 { right } else { -right };
                 assert!(!y.is_finite() || (y - wanted).abs() < 1e-5, "{kind:?} of {large:e}: {y} in column {i}");
+            }
+        }
+    }
+}
+
+/// What is not a number is in the rows and the column of a convolution that take it, of its own slot, and in no others.
+pub fn convolutions(backend: &mut dyn Backend) {
+    const WIDTH: usize = 8;
+    const LOST: usize = 2;
+    for (d_conv, before) in [2, 3, 4, 5].into_iter().flat_map(|d_conv| [(d_conv, 0), (d_conv, 1)]) {
+        let mut b = GraphBuilder::new();
+        let input = b.input("x", before + WIDTH);
+        let kernel = b.vector(Part::all("kernel", &[WIDTH, 1, d_conv]));
+        let state = b.state("conv", 0, StateKind::Conv { channels: WIDTH, d_conv });
+        let x = b.view(input, before, WIDTH);
+        let out = b.conv("out", x, kernel, None, state, Function::SquaredRelu);
+        let graph = b.finish().expect("a graph");
+        let mut loaded = Loaded::new(backend, &graph, Some(out), KvFormat::F32, MANY);
+        // Steps of one slot beside the other: its rows that hold what is not a number, and those that take it.
+        for (rows, beside, lost) in [(12, 4, vec![3, 11]), (1, 1, vec![]), (11, 3, vec![10]), (9, 7, vec![])] {
+            let mut numbers = vec![1.0; (rows + beside) * (before + WIDTH)];
+            lost.iter().for_each(|row| numbers[row * (before + WIDTH) + before + LOST] = f32::NAN);
+            let taken = |row: usize| lost.iter().any(|&from| (from..from + d_conv).contains(&row));
+            let first = loaded.positions[0];
+            let remembered = |row: usize| [3, 11, 23].iter().any(|&from| from < first && first + row < from + d_conv);
+            let table = loaded.step(&[(0, Some(rows)), (1, Some(beside))], Outputs::None, &numbers);
+            loaded.backend.step(loaded.program, &table).expect("a step");
+            let got = block_on(loaded.backend.read(loaded.program, out, rows + beside)).expect("a convolution");
+            for (at, y) in got.iter().enumerate() {
+                let (row, column) = (at / WIDTH, at % WIDTH);
+                let wanted = row < rows && column == LOST && (taken(row) || remembered(row));
+                assert_eq!(y.is_nan(), wanted, "a kernel of {d_conv}: {y} in row {row} from {first}, column {column}");
+            }
+        }
+        // A slot that begins anew beside one that holds it.
+        loaded.backend.reset(SlotId(1)).expect("a slot");
+        loaded.positions[1] = 0;
+        let table =
+            loaded.step(&[(1, Some(MANY))], Outputs::None, &[1.0; MANY * (WIDTH + 1)][..MANY * (before + WIDTH)]);
+        loaded.backend.step(loaded.program, &table).expect("a step");
+        let got = block_on(loaded.backend.read(loaded.program, out, MANY)).expect("a convolution");
+        assert!(got.iter().all(|y| y.is_finite()), "a kernel of {d_conv}: {got:?}");
+    }
+}
+
+/// What is not a number stays so behind every function, in its own column.
+pub fn pointwise(backend: &mut dyn Backend) {
+    for function in [Function::Identity, Function::Silu, Function::SquaredRelu, Function::Sigmoid] {
+        for width in [7, 8] {
+            let mut b = GraphBuilder::new();
+            let input = b.input("x", 2 * width);
+            let [x, other] = b.split(input, [width; 2]);
+            let gated = b.gate("gated", x, other, function);
+            let active = b.activation("active", x, function, 0.5);
+            let out = b.add("out", b.whole(gated), b.whole(active), 1.0);
+            let graph = b.finish().expect("a graph");
+            let mut loaded = Loaded::new(backend, &graph, Some(out), KvFormat::F32, FEW);
+            for lost in 0..width {
+                loaded.positions = [0; 2];
+                let mut row: Vec<f32> = (0..2 * width).map(|i| i as f32 - 3.0).collect();
+                row[lost] = f32::NAN;
+                let table = loaded.step(&[(0, Some(1))], Outputs::None, &row);
+                loaded.backend.step(loaded.program, &table).expect("a step");
+                let got = block_on(loaded.backend.read(loaded.program, out, 1)).expect("numbers");
+                let is_right = |(column, y): (usize, &f32)| y.is_nan() == (column == lost);
+                assert!(got.iter().enumerate().all(is_right), "{function:?} of column {lost}: {got:?}");
             }
         }
     }

@@ -64,6 +64,8 @@ fn what_is_not_finite_is_the_same_here() {
         not_finite::keys_and_values(&mut *open());
         not_finite::experts(&mut *open());
         not_finite::norms(&mut *open());
+        not_finite::convolutions(&mut *open());
+        not_finite::pointwise(&mut *open());
     }
 }
 

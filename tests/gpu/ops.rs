@@ -29,6 +29,8 @@ fn what_is_not_finite_is_the_same_here() {
         not_finite::logits(&mut backend);
         not_finite::experts(&mut backend);
         not_finite::norms(&mut backend);
+        not_finite::convolutions(&mut backend);
+        not_finite::pointwise(&mut backend);
     }
     not_finite::keys_and_values(&mut CpuBackend::new());
 }

@@ -94,7 +94,8 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let normed = g.rms_norm("norm", g.whole(x), scale, 1e-5);
 
     // Windowed attention and a selective scan.
-    let (heads, kv_heads, key, value, states) = (4, 2, 8, 66, 5);
+    // An odd width of values: what is behind them begins at no word of four columns.
+    let (heads, kv_heads, key, value, states) = (4, 2, 8, 65, 5);
     let widths = [heads * key, kv_heads * key, kv_heads * value, WIDTH, WIDTH];
     let project = weight(&mut g, "project", Matrix, widths.iter().sum(), WIDTH);
     let projected = g.linear("linear (project)", normed, project, None);
