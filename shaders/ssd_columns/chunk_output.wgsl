@@ -6,7 +6,7 @@
 // Tiling: lanes as in chunk_state.wgsl; a lane makes the eight rows of four columns, in registers. Rows of c and of the
 // products are loaded by eight lanes of a subgroup, a row each, and come to all of them by broadcasts. What depends on the
 // head, which is not the same for all lanes, stays with the lane: before row f it is a factor of x alone.
-// Barriers: none. Limits: as in chunk_state.wgsl.
+// Barriers: none. Limits: as in chunk_state.wgsl; what is not finite in x reaches the rows before it of the same eight.
 // Source: Dao and Gu 2024, arXiv 2405.21060, section 6, steps 1 and 4.
 const LANES = 32u;
 const ROWS = 8u;

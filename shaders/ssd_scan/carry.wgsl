@@ -1,4 +1,4 @@
-// ssd_scan in chunks, 2 of 3: hands the state from chunk to chunk. Turns what each chunk adds into the
+// ssd_scan in chunks, 2 of 3 (4 of 5 by columns): hands the state from chunk to chunk. Turns what each chunk adds into the
 // state that it begins with, and leaves the state after the span in its slot.
 //
 // Tiling: one workgroup for 256 numbers of one head's state, four a lane, so that what the step table says of a

@@ -3,8 +3,8 @@
 //   out[t, h, p] = sum_n s[n, p] c[t, g, n] + d[h] x[t, h, p]
 //
 // Tiling: one invocation for one column, or one word of four, of one head of one span, and of more spans where there are
-// many. It goes over the states, and for each over the rows, so that the state is read and written once. Spans have ROWS
-// rows at most: what is known of them fits registers where these are few. Barriers: none.
+// many. It goes over the states, and for each over the rows, so that the state is read and written once. Spans of
+// more than ROWS rows are left to the chunks: what is known of a few rows fits registers. Barriers: none.
 // Source: Dao and Gu 2024, arXiv 2405.21060, section 3, the recurrent form.
 @group(0) @binding(2) var<storage, read> x: array<Number>;               // [rows, x_pitch]
 @group(0) @binding(3) var<storage, read> dt: array<f32>;                 // [rows, dt_pitch]

@@ -33,6 +33,15 @@ const ODD_FALCON: &str = r#"{
     "max_position_embeddings": 512, "tie_word_embeddings": false
 }"#;
 
+/// Falcon-H1 with heads of whole words, a norm behind the gate, and groups whose columns fill a workgroup.
+const EVEN_FALCON: &str = r#"{
+    "model_type": "falcon_h1", "vocab_size": 101, "hidden_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "intermediate_size": 64,
+    "mamba_d_ssm": 256, "mamba_n_heads": 8, "mamba_n_groups": 2, "mamba_d_state": 16, "mamba_d_conv": 4,
+    "mamba_rms_norm": true, "mamba_norm_before_gate": false, "max_position_embeddings": 2048,
+    "tie_word_embeddings": false
+}"#;
+
 /// Qwen3.5 with nothing even: keys of 13 and values of 35 columns, three value heads to a key head, three taps.
 const ODD_QWEN: &str = r#"{
     "model_type": "qwen3_5_text", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 5,
@@ -207,6 +216,7 @@ fn attention_beside_a_scan_agrees_with_the_references() {
         ("falcon_h1", golden("falcon_h1")),
         ("falcon_h1_rms", golden("falcon_h1_rms")),
         ("odd falcon_h1", ODD_FALCON.to_owned()),
+        ("even falcon_h1", EVEN_FALCON.to_owned()),
     ]);
 }
 

@@ -1,4 +1,4 @@
-//! Rows of kernels and of buffers, on which several parts of the backend agree.
+//! Rows of kernels and of buffers, and slices of keys, on which several parts of the backend agree.
 
 use super::kernels::{linear_pair, linear_rows, ssd_scan};
 use crate::backend::ProgramSpec;

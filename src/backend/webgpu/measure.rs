@@ -7,8 +7,9 @@ use web_time::Instant;
 
 use super::WebGpuBackend;
 use super::forms::FormKind;
+use super::gpu::Gpu;
 use super::lower::{Workspace, lower};
-use super::program::{Dispatch, encode};
+use super::program::{Program, encode};
 use crate::backend::checks::not_allocated;
 use crate::backend::{BackendError, Outputs, ProgramSpec, Result, Span, Step, StepTable, Tokens};
 use crate::graph::Graph;
@@ -20,11 +21,13 @@ const MOST_OPS: usize = 6;
 const ROWS: usize = 64;
 /// Positions before them.
 const DEPTH: usize = 448;
-/// They run so often in one submit that this takes a while, beside which a submit's own time is small; and so many submits are
-/// timed, of which the least counts.
+/// Kernels run so often in one submit that this takes a while, beside which a submit's own time is small.
 const ENOUGH: Duration = Duration::from_millis(5);
 const MOST_REPEATS: usize = 64;
-const SUBMITS: usize = 4;
+/// Submits of each form that are timed, in turn, so that other work on the machine meets both; the least time counts. On a
+/// slow device they end when so much time is spent.
+const SUBMITS: usize = 6;
+const PATIENCE: Duration = Duration::from_millis(300);
 /// Part of the first form's time within which another one has to be: what is almost the same is no reason.
 const WORTH: f64 = 0.95;
 
@@ -53,78 +56,101 @@ pub(super) async fn choose(backend: &mut WebGpuBackend, graph: &Graph) -> Result
             continue;
         }
         let before = gpu.forms.get();
-        let mut times = [None; 2];
-        for (time, form) in times.iter_mut().zip([first, other]) {
+        let mut trials = Vec::with_capacity(2);
+        for form in [first, other] {
             gpu.forms.set(before.with(form));
-            let measured = least_time(backend, &mut workspace, graph, kind).await;
+            let trial = Trial::new(backend, &mut workspace, graph, kind).await;
             gpu.forms.set(before);
-            *time = match measured {
-                // One that the driver does not take is not chosen.
-                Err(BackendError::Driver { .. }) => None,
-                other => other?,
-            };
+            match trial {
+                Ok(Some(trial)) => trials.push((form, trial)),
+                Ok(None) => {}
+                // One that the driver does not take is not chosen: the first is, which is there in any case.
+                Err(BackendError::Driver { .. }) => gpu.forms.set(before.with(first)),
+                Err(error) => return Err(error),
+            }
         }
-        if let [Some(first_time), Some(other_time)] = times {
-            let faster = other_time.as_secs_f64() < WORTH * first_time.as_secs_f64();
+        let start = Instant::now();
+        for _ in 0..SUBMITS {
+            for (_, trial) in &mut trials {
+                trial.least = trial.least.min(trial.time(&gpu).await?);
+            }
+            if start.elapsed() > PATIENCE {
+                break;
+            }
+        }
+        if let [(_, one), (_, another)] = &trials[..] {
+            let faster = another.least.as_secs_f64() < WORTH * one.least.as_secs_f64();
             gpu.forms.set(before.with(if faster { other } else { first }));
         }
+        gpu.check("timing kernels")?;
     }
     workspace.destroy();
     Ok(())
 }
 
-/// The least time of a kind's kernels in a step. `None` where the graph has none.
-async fn least_time(
-    backend: &mut WebGpuBackend,
-    workspace: &mut Workspace,
-    graph: &Graph,
-    kind: FormKind,
-) -> Result<Option<Duration>> {
-    let gpu = backend.gpu.clone();
-    let memory = backend.memory.as_ref().ok_or_else(not_allocated)?;
-    let rows = kind.rows().min(memory.layout.context);
-    let spec = ProgramSpec { rows, outputs: 1, keep: Default::default() };
-    let program = lower(&gpu, graph, &spec, &mut backend.weights, memory, workspace)?;
-    let of_kind =
-        |dispatch: &&Dispatch| kind.forms().into_iter().any(|form| form.has_shader(dispatch.pipeline.shader.name));
-    let mut kernels: Vec<&Dispatch> = program.dispatches.iter().filter(of_kind).collect();
-    // One form may have more kernels an op than another.
-    let mut ops: Vec<usize> = kernels.iter().map(|kernel| kernel.node).collect();
-    ops.dedup();
-    kernels.retain(|kernel| ops.iter().take(MOST_OPS).any(|&op| op == kernel.node));
-    if kernels.is_empty() {
-        return Ok(None);
+/// The kernels of a kind in one form, ready to run.
+struct Trial {
+    program: Program,
+    /// Which of the program's they are.
+    kernels: Vec<usize>,
+    /// How often they run in one submit.
+    repeats: usize,
+    /// The least time that they took.
+    least: Duration,
+}
+
+impl Trial {
+    /// Compiles a step, and lets the kernels run until a submit takes long enough. `None` where the graph has none.
+    async fn new(
+        backend: &mut WebGpuBackend,
+        workspace: &mut Workspace,
+        graph: &Graph,
+        kind: FormKind,
+    ) -> Result<Option<Self>> {
+        let gpu = backend.gpu.clone();
+        let memory = backend.memory.as_ref().ok_or_else(not_allocated)?;
+        let rows = kind.rows().min(memory.layout.context);
+        let spec = ProgramSpec { rows, outputs: 1, keep: Default::default() };
+        let program = lower(&gpu, graph, &spec, &mut backend.weights, memory, workspace)?;
+        let of_kind = |&kernel: &usize| {
+            let name = program.dispatches[kernel].pipeline.shader.name;
+            kind.forms().into_iter().any(|form| form.has_shader(name))
+        };
+        let mut kernels: Vec<usize> = (0..program.dispatches.len()).filter(of_kind).collect();
+        if kernels.is_empty() {
+            return Ok(None);
+        }
+        // One form may have more kernels an op than another.
+        let node = |kernel: usize| program.dispatches[kernel].node;
+        let mut ops: Vec<usize> = kernels.iter().map(|&kernel| node(kernel)).collect();
+        ops.dedup();
+        ops.truncate(MOST_OPS);
+        kernels.retain(|&kernel| ops.contains(&node(kernel)));
+
+        let first = kind.depth().min(memory.layout.context - rows);
+        let tokens = Tokens::Given(vec![0; rows]);
+        let span = Span { slot: SlotId(0), first, tokens, outputs: Outputs::Last };
+        let table = StepTable::new(&Step { spans: vec![span] }, &memory.layout);
+        let table = table.map_err(|error| BackendError::Misuse(format!("a step to measure: {error}")))?;
+        let words = table.words(program.spec.rows, program.spec.outputs);
+        gpu.queue.write_buffer(&program.table, 0, bytemuck::cast_slice(&words));
+        let mut trial = Self { program, kernels, repeats: 1, least: Duration::MAX };
+        // The first submit makes the device wake up.
+        trial.time(&gpu).await?;
+        while trial.repeats < MOST_REPEATS && trial.time(&gpu).await? * (trial.repeats as u32) < ENOUGH {
+            trial.repeats *= 2;
+        }
+        Ok(Some(trial))
     }
-    let first = kind.depth().min(memory.layout.context - rows);
-    let tokens = Tokens::Given(vec![0; rows]);
-    let span = Span { slot: SlotId(0), first, tokens, outputs: Outputs::Last };
-    let table = StepTable::new(&Step { spans: vec![span] }, &memory.layout);
-    let table = table.map_err(|error| BackendError::Misuse(format!("a step to measure: {error}")))?;
-    let words = table.words(program.spec.rows, program.spec.outputs);
-    gpu.queue.write_buffer(&program.table, 0, bytemuck::cast_slice(&words));
-    let (mut repeats, mut submits, mut least) = (1, 0, Duration::MAX);
-    // The first submit makes the device wake up.
-    let mut awake = false;
-    while submits < SUBMITS {
+
+    /// Time of the kernels in one submit.
+    async fn time(&self, gpu: &Gpu) -> Result<Duration> {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        (0..repeats).for_each(|_| encode(kernels.iter().copied(), &mut encoder));
+        let kernels = || self.kernels.iter().map(|&kernel| &self.program.dispatches[kernel]);
+        (0..self.repeats).for_each(|_| encode(kernels(), &mut encoder));
         let start = Instant::now();
         gpu.submit([encoder.finish()]);
         gpu.finish().await?;
-        let time = start.elapsed();
-        if awake && time < ENOUGH && repeats < MOST_REPEATS {
-            repeats *= 2;
-            continue;
-        }
-        if std::mem::replace(&mut awake, true) {
-            submits += 1;
-            least = least.min(time / repeats as u32);
-        }
-        // A device so slow gives no better answer by more.
-        if least > 4 * ENOUGH && least != Duration::MAX {
-            break;
-        }
+        Ok(start.elapsed() / self.repeats as u32)
     }
-    gpu.check("timing kernels")?;
-    Ok(Some(least))
 }

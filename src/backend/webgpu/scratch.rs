@@ -12,9 +12,13 @@ use crate::state::StateLayout;
 /// Most buffers of the kind that one op has.
 pub(super) const SCRATCHES: usize = 3;
 
-/// Bytes of all scratches of a program's ops, which share them.
+/// Bytes of all scratches of a program's ops, which share them, and of the programs of few rows beside it, which decode.
 pub fn scratch_bytes(graph: &Graph, spec: &ProgramSpec) -> u64 {
-    let largest = |which: usize| graph.ops.iter().map(|op| of_op(graph, spec, op)[which]).max().unwrap_or(0);
+    let few = ProgramSpec { rows: MATVEC_ROWS, ..spec.clone() };
+    let largest = |which: usize| {
+        let of = |spec| graph.ops.iter().map(move |op| of_op(graph, spec, op)[which]).max().unwrap_or(0);
+        of(spec).max(of(&few))
+    };
     (0..SCRATCHES).map(largest).sum()
 }
 

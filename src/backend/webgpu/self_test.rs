@@ -1,8 +1,7 @@
-//! At load, every kind of kernel runs once on this very adapter against its CPU reference: a driver
-//! that computes wrongly is an error, not gibberish. A small model of three layers, one like Hymba's,
-//! one like Falcon-H1's, and one of what Qwen3.5 and mixtures of experts have, with a different weight format in each place; one long span (tiles, chunked
-//! scans), every value of which is compared, then steps of one row (the fused kernels of decode), of
-//! which the logits are.
+//! At load, every op runs on this very adapter against its CPU reference: a driver that computes wrongly is an error, not
+//! gibberish. A small model of three layers, one like Hymba's, one like Falcon-H1's, and one of what Qwen3.5 and mixtures of
+//! experts have, with a different weight format in each place; one long span (tiles, chunked scans), every value of which is
+//! compared, then steps of one row (the fused kernels of decode, keys in slices), of which the logits are.
 
 use std::rc::Rc;
 
@@ -26,6 +25,8 @@ const WIDTH: usize = 24;
 const VOCABULARY: usize = 37;
 const LONG: usize = 40;
 const MORE: usize = 30;
+/// Enough that decode cuts keys into slices.
+const CONTEXT: usize = 1100;
 
 /// Runs the test, with the forms that the device would use and with those that run everywhere. Where only the latter are
 /// right, they are what it uses; the sentence says so.
@@ -155,9 +156,10 @@ fn model() -> std::result::Result<Graph, crate::graph::GraphError> {
     let scanned = g.value("ssd_scan", heads * columns, Rows::All);
     let limit = (0.0, f32::INFINITY);
     g.push(SsdScan { x, dt, b, c, a, d, dt_bias, limit, heads, groups, state, out: scanned });
-    let kv = g.kv(1, KvSpec { heads: 4, key_width: 6, value_width: 6, pinned: 0, window: None });
+    // Heads of whole words, whose keys decode cuts into slices.
+    let kv = g.kv(1, KvSpec { heads: 3, key_width: 8, value_width: 8, pinned: 0, window: None });
     let attended = g.value("attention (global)", WIDTH, Rows::All);
-    g.push(Attention { q, k, v, state: kv, heads: 4, scale: 0.4, window: None, decode_window: None, out: attended });
+    g.push(Attention { q, k, v, state: kv, heads: 3, scale: 0.4, window: None, decode_window: None, out: attended });
     g.push(KvAppend { k, v, state: kv });
     let by_columns = scan_by_columns(&mut g, mixed);
     let attended = g.add("add (columns)", g.whole(attended), g.whole(by_columns), 0.5);
@@ -339,10 +341,11 @@ async fn exercise(
     kv: KvFormat,
 ) -> Result<Vec<(String, Vec<f32>)>> {
     upload(backend, graph).await?;
-    let layout = StateLayout::new(graph, 1, 128, kv);
+    let layout = StateLayout::new(graph, 1, CONTEXT, kv);
     backend.allocate(&layout)?;
     let slot = SlotId(0);
-    backend.set_pages(slot, &[1, 0])?;
+    let pages: Vec<u32> = (0..layout.pages as u32).rev().collect();
+    backend.set_pages(slot, &pages)?;
     backend.reset(slot)?;
     let token = |i: usize| (i * 7 % VOCABULARY) as u32;
     let sampler = Sampler {

@@ -10,7 +10,7 @@ use crate::constants::{NO_WINDOW, WIDEST_HEAD};
 use crate::graph::ops::Attention;
 use crate::graph::{KvSpec, Rows};
 
-/// Keys for which decode has a slice, and so a workgroup for the heads that share them.
+/// Positions of the context, or of a window, for which decode has a slice, and so a workgroup for the heads that share keys.
 const KEYS_OF_SLICE: usize = 512;
 
 impl Lowering<'_> {
@@ -26,7 +26,7 @@ impl Lowering<'_> {
         let (v, v_pitch, v_offset) = self.source(op.v)?;
         let to = self.place(op.out)?;
         let reach = |window: Option<usize>| window.map_or(NO_WINDOW, |w| w as u32);
-        let params = params::Attention {
+        let mut params = params::Attention {
             heads: op.heads as u32,
             kv_heads: kv_heads as u32,
             key_width: key_width as u32,
@@ -47,41 +47,37 @@ impl Lowering<'_> {
             slices: 1,
             scale: op.scale,
         };
-        let (how, _) = read(&[q_pitch, q_offset, k_pitch, k_offset, key_width as u32]);
+        let (_, numbers) = read(&[q_pitch, q_offset, k_pitch, k_offset, key_width as u32]);
         let rows = self.rows(Rows::All);
         let form = if rows > MATVEC_ROWS { Form::Flash } else { Form::Split };
-        if how == "vector" && self.gpu.forms.get().has(form) {
-            let widest = op.window.max(op.decode_window).filter(|_| op.window.is_some() && op.decode_window.is_some());
-            let context = self.memory.layout.context;
-            let seen = widest.map_or(context, |window| context.min(pinned + window));
-            let slices = if form == Form::Split { (seen / KEYS_OF_SLICE).clamp(1, MOST_SLICES) } else { 1 };
-            let params = params::Attention { slices: slices as u32, ..params };
-            let tiles = (rows * op.heads / kv_heads).div_ceil(attention_flash::up_to_64::QUERIES).min(MOST_WORKGROUPS);
-            let grid = Grid::Tiles(tiles, kv_heads * slices);
+        if numbers > 1 && self.gpu.forms.get().has(form) {
+            let slices = if form == Form::Split { self.slices(op, pinned) } else { 1 };
+            params.slices = slices as u32;
+            let (queries, group) = (attention_flash::up_to_64::QUERIES, op.heads / kv_heads);
+            // Few rows may be spans of one each, which share no tile.
+            let tiles =
+                if form == Form::Split { rows * group.div_ceil(queries) } else { (rows * group).div_ceil(queries) };
+            let grid = Grid::Tiles(tiles.min(MOST_WORKGROUPS), kv_heads * slices);
             let (pages, key_pool, value_pool) = (&pools.pages, &pools.keys, &pools.values);
             let (q, k, v, out) = (&q, &k, &v, &to.buffer);
-            let parts = if slices > 1 { &self.scratch(0)? } else { out };
             macro_rules! start {
-                ($width:ident) => {
-                    if slices > 1 {
-                        let buffers = attention_split::$width::Buffers { pages, q, k, v, key_pool, value_pool, parts };
-                        let shader = attention_split::$width::shader(pools.format);
-                        self.dispatch("attention", &shader, &params, buffers, grid)
-                    } else {
-                        let buffers = attention_flash::$width::Buffers { pages, q, k, v, key_pool, value_pool, out };
-                        let shader = attention_flash::$width::shader(pools.format);
-                        self.dispatch("attention", &shader, &params, buffers, grid)
+                ($form:ident, $result:ident) => {
+                    match value_width {
+                        0..=64 => start!($form, up_to_64, $result),
+                        65..=128 => start!($form, up_to_128, $result),
+                        _ => start!($form, up_to_256, $result),
                     }
                 };
+                ($form:ident, $width:ident, $result:ident) => {{
+                    let buffers = $form::$width::Buffers { pages, q, k, v, key_pool, value_pool, $result };
+                    self.dispatch("attention", &$form::$width::shader(pools.format), &params, buffers, grid)
+                }};
             }
-            match value_width {
-                0..=64 => start!(up_to_64),
-                65..=128 => start!(up_to_128),
-                _ => start!(up_to_256),
-            }?;
             if slices == 1 {
-                return Ok(());
+                return start!(attention_flash, out);
             }
+            let parts = &self.scratch(0)?;
+            start!(attention_split, parts)?;
             let buffers = attention_merge::Buffers { parts, out };
             let grid = self.elements(Rows::All, op.heads * value_width);
             return self.dispatch("attention", &attention_merge::shader(), &params, buffers, grid);
@@ -98,5 +94,15 @@ impl Lowering<'_> {
         let shader = attention::shader(pools.format, self.reduce());
         let grid = Grid::Workgroups(self.rows(Rows::All) * op.heads);
         self.dispatch("attention", &shader, &params, buffers, grid)
+    }
+
+    /// Slices of the keys that a few rows may see.
+    fn slices(&self, op: &Attention, pinned: usize) -> usize {
+        let context = self.memory.layout.context;
+        let seen = match (op.window, op.decode_window) {
+            (Some(window), Some(decode_window)) => context.min(pinned + window.max(decode_window)),
+            _ => context,
+        };
+        (seen / KEYS_OF_SLICE).clamp(1, MOST_SLICES)
     }
 }
