@@ -57,8 +57,8 @@ pub(crate) struct LoadArgs {
     /// Keys that Hymba's windowed layers see while decoding
     #[arg(long, value_enum, default_value_t)]
     hymba_window: HymbaWindow,
-    /// Forms of a GPU's kernels, by commas: tile or lanes, rows or quads, query or flash, head or split, heads or columns
-    /// [default: the fastest here]
+    /// Forms of a GPU's kernels, by commas: tile or lanes, rows or quads, query or flash, head or split, heads or columns,
+    /// apart or within [default: the fastest here]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     forms: Vec<Form>,
     /// Of `bench` alone.

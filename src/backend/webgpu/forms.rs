@@ -19,11 +19,14 @@ pub enum FormKind {
     FewAttention,
     /// Mamba-2's scan of many rows.
     Scan,
+    /// Norms before linear layers of few rows.
+    Norms,
 }
 
 impl FormKind {
     /// All.
-    pub const ALL: [Self; 5] = [Self::ManyRows, Self::FewRows, Self::Attention, Self::FewAttention, Self::Scan];
+    pub const ALL: [Self; 6] =
+        [Self::ManyRows, Self::FewRows, Self::Attention, Self::FewAttention, Self::Scan, Self::Norms];
 
     /// Its forms, the one that runs everywhere first.
     pub fn forms(self) -> [Form; 2] {
@@ -33,6 +36,7 @@ impl FormKind {
             Self::Attention => [Form::Query, Form::Flash],
             Self::FewAttention => [Form::Head, Form::Split],
             Self::Scan => [Form::Heads, Form::Columns],
+            Self::Norms => [Form::Apart, Form::Within],
         }
     }
 }
@@ -60,6 +64,10 @@ pub enum Form {
     Heads,
     /// Lanes along the columns of all heads: `shaders/ssd_columns/chunk_output.wgsl`.
     Columns,
+    /// A kernel of its own: `shaders/norm/norm.wgsl`; the residual sum is made by the layer before it.
+    Apart,
+    /// With the residual sum, on the way into the linear layer: `shaders/shared/words_add_norm.wgsl` and its like.
+    Within,
 }
 
 impl Form {
@@ -76,6 +84,7 @@ impl Form {
             Self::Query | Self::Flash => FormKind::Attention,
             Self::Head | Self::Split => FormKind::FewAttention,
             Self::Heads | Self::Columns => FormKind::Scan,
+            Self::Apart | Self::Within => FormKind::Norms,
         }
     }
 
@@ -92,13 +101,15 @@ impl Form {
             Self::Split => "split",
             Self::Heads => "heads",
             Self::Columns => "columns",
+            Self::Apart => "apart",
+            Self::Within => "within",
         }
     }
 
     /// Lanes that a subgroup has at least; 0: none are needed.
     pub fn least_subgroup(self) -> u32 {
         match self {
-            Self::Tile | Self::Rows | Self::Query | Self::Head | Self::Heads => 0,
+            Self::Tile | Self::Rows | Self::Query | Self::Head | Self::Heads | Self::Apart | Self::Within => 0,
             Self::Quads => 4,
             Self::Lanes | Self::Flash | Self::Split | Self::Columns => 8,
         }
@@ -125,6 +136,10 @@ impl Form {
             // The step and the carry are those of both forms.
             Self::Heads => first == "ssd_scan" && matches!(second, "chunk_state" | "chunk_output"),
             Self::Columns => first == "ssd_columns",
+            // All that changes when a norm moves.
+            Self::Apart | Self::Within => {
+                matches!(first, "norm" | "add" | "linear_rows" | "linear_pair" | "linear_quads" | "linear_pair_quads")
+            }
         }
     }
 }
@@ -157,7 +172,7 @@ pub(super) struct Forms([Form; FormKind::ALL.len()]);
 
 impl Forms {
     /// Those that run everywhere.
-    pub const BASIC: Self = Self([Form::Tile, Form::Rows, Form::Query, Form::Head, Form::Heads]);
+    pub const BASIC: Self = Self([Form::Tile, Form::Rows, Form::Query, Form::Head, Form::Heads, Form::Apart]);
 
     /// The last of each kind that runs on a device, but for those that are `given`.
     pub fn of(device: &BackendInfo, given: &[Form]) -> Self {
@@ -216,11 +231,11 @@ mod tests {
     fn a_device_without_subgroups_has_the_basic_forms() {
         let mut device = CpuBackend::new().info().clone();
         device.least_subgroup = 32;
-        assert_eq!(Forms::of(&device, &[]), Forms::BASIC);
+        assert_eq!(Forms::of(&device, &[Form::Apart]), Forms::BASIC);
         device.subgroups = true;
-        assert_eq!(Forms::of(&device, &[]).to_string(), "lanes,quads,flash,split,columns");
-        assert_eq!(Forms::of(&device, &[Form::Tile, Form::Query]).to_string(), "tile,quads,query,split,columns");
+        assert_eq!(Forms::of(&device, &[]).to_string(), "lanes,quads,flash,split,columns,within");
+        assert_eq!(Forms::of(&device, &[Form::Tile, Form::Query]).to_string(), "tile,quads,query,split,columns,within");
         device.least_subgroup = 4;
-        assert_eq!(Forms::of(&device, &[]).to_string(), "tile,quads,query,head,heads");
+        assert_eq!(Forms::of(&device, &[]).to_string(), "tile,quads,query,head,heads,within");
     }
 }

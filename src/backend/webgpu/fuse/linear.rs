@@ -116,6 +116,7 @@ impl<'a> Fusion<'a> {
                 let alike = first.index != second.index && first.eps == second.eps;
                 alike.then_some(Input::Norms { first, second, add })
             }
+            Op::Norm(norm) if is_plain(norm) && self.norms_apart => None,
             Op::Norm(norm) if is_plain(norm) => {
                 let (base, norm) = (norm.x, uses.node(maker)?);
                 // Whoever else reads the sum must come later: it is made here.

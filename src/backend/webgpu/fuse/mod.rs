@@ -31,6 +31,7 @@ mod rope;
 
 use std::collections::BTreeSet;
 
+use super::forms::{Form, Forms};
 use super::limits::MATVEC_ROWS;
 use super::weights::Weights;
 use crate::backend::{ProgramSpec, Result};
@@ -104,6 +105,8 @@ struct Fusion<'a> {
     spec: &'a ProgramSpec,
     layout: &'a StateLayout,
     weights: &'a Weights,
+    /// Whether plain norms stay kernels of their own.
+    norms_apart: bool,
     kernels: Vec<Kernel<'a>>,
     /// Ops that are in a group.
     taken: BTreeSet<usize>,
@@ -117,13 +120,15 @@ pub(super) fn fuse<'a>(
     spec: &'a ProgramSpec,
     layout: &'a StateLayout,
     weights: &'a Weights,
+    forms: Forms,
 ) -> Result<Vec<Kernel<'a>>> {
     let ops = graph.ops.iter().enumerate();
     if spec.rows > MATVEC_ROWS || !spec.keep.is_empty() || !graph.inputs.is_empty() {
         return Ok(ops.map(|(index, op)| Kernel::Single(index, op)).collect());
     }
     let (kernels, taken, convolutions) = (vec![], BTreeSet::new(), BTreeSet::new());
-    let mut fusion = Fusion { uses: Uses::new(graph), spec, layout, weights, kernels, taken, convolutions };
+    let (uses, norms_apart) = (Uses::new(graph), forms.has(Form::Apart));
+    let mut fusion = Fusion { uses, spec, layout, weights, norms_apart, kernels, taken, convolutions };
     fusion.regions()?;
     // Either linear would otherwise take the addition for itself.
     for add in fusion.uses.nodes::<Add>() {
@@ -152,8 +157,14 @@ impl<'a> Fusion<'a> {
         }
     }
 
+    /// Whether a norm takes in a value, and so the addition that makes it.
     fn read_by_norm(&self, value: ValueId) -> bool {
-        self.uses.readers(value).iter().any(|&reader| self.uses.node(reader).is_some_and(|norm| is_plain(norm.op)))
+        !self.norms_apart
+            && self
+                .uses
+                .readers(value)
+                .iter()
+                .any(|&reader| self.uses.node(reader).is_some_and(|norm| is_plain(norm.op)))
     }
 }
 

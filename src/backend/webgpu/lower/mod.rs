@@ -102,7 +102,7 @@ pub(super) fn lower(
         let rows = graph.ops[*op].writes().map(|v| graph.value(v).rows);
         spec.outputs > 0 || !(rows == Some(Rows::Outputs) || matches!(graph.ops[*op], Op::Sample(_)))
     };
-    let mut kernels = fuse(graph, spec, &memory.layout, weights)?;
+    let mut kernels = fuse(graph, spec, &memory.layout, weights, gpu.forms.get())?;
     kernels.retain(|kernel| kernel.ops().iter().all(wanted));
     let groups: Vec<Vec<usize>> = kernels.iter().map(Kernel::ops).collect();
     let mut keep = spec.keep.clone();
