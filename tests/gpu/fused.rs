@@ -7,7 +7,7 @@ use crate::support::{Place, Worst, folder, places, skipped, wait, webgpu_or_skip
 use safetensors::Dtype;
 use selvedge::arch::{self, ArchOptions, Config};
 use selvedge::backend::cpu::CpuBackend;
-use selvedge::backend::webgpu::{WebGpuBackend, WebGpuOptions};
+use selvedge::backend::webgpu::{Form, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, Step, Tokens};
 use selvedge::checkpoint::{Checkpoint, Memory, WeightChoice};
 use selvedge::runtime::{Cancel, Engine, EngineOptions};
@@ -229,6 +229,25 @@ fn blocks_in_turn_agree_with_the_references() {
         ("odd experts", ODD_EXPERTS.to_owned()),
         ("odd granite", ODD_GRANITE.to_owned()),
     ]);
+}
+
+/// A device on which norms are kernels of their own.
+fn norms_apart() -> Box<dyn Backend> {
+    let options = WebGpuOptions { forms: vec![Form::Apart], self_test: false, ..Default::default() };
+    Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
+}
+
+#[test]
+fn norms_may_be_kernels_of_their_own() {
+    let Some(_) = webgpu_or_skipped() else { return };
+    for (name, config) in [("even falcon_h1", EVEN_FALCON.to_owned()), ("odd experts", ODD_EXPERTS.to_owned())] {
+        let checkpoint = random_checkpoint(&config, None);
+        let (weights, kv, format) = FORMATS[0];
+        let wanted = Wanted::new(&checkpoint, weights, kv);
+        let kernels = compare(&format!("{name}, {format}, norms apart"), &checkpoint, norms_apart, &wanted);
+        assert!(kernels.iter().any(|kernel| kernel.starts_with("norm (")), "{name}: {kernels:?}");
+        assert!(kernels.iter().all(|kernel| !kernel.starts_with("add+norm+linear")), "{name}: {kernels:?}");
+    }
 }
 
 /// A device on which matrices lie in segments of at most so many bytes.

@@ -4,6 +4,7 @@
 use super::{Lowering, SPANS_AT_ONCE, finite, number, read};
 use crate::backend::webgpu::forms::Form;
 use crate::backend::webgpu::kernels::{params, ssd_columns as columns, ssd_scan as shaders};
+use crate::backend::webgpu::limits::MATVEC_ROWS;
 use crate::backend::webgpu::program::Grid;
 use crate::backend::{CHUNK_ROWS, Result};
 use crate::graph::Rows;
@@ -46,11 +47,16 @@ impl Lowering<'_> {
         let rows = self.rows(Rows::All);
         let (x, dt, b, c, vectors, state, out) = (&x, &dt, &b, &c, &vectors, &state, &to.buffer);
         let name = "ssd_scan";
+        if rows <= MATVEC_ROWS {
+            let (read, numbers) = read(&[x_pitch, x_offset, head_dim as u32, to.pitch as u32]);
+            let buffers = shaders::few::Buffers { x, dt, b, c, vectors, state, out };
+            let grid = Grid::Invocations(rows * heads * head_dim / numbers as usize);
+            return self.dispatch(name, &shaders::few::shader(read, at_least(rows)), &params, buffers, grid);
+        }
         let spans = if long > 0 { rows.min(SPANS_AT_ONCE) } else { rows };
-        let (how, numbers) = read(&[x_pitch, x_offset, head_dim as u32, to.pitch as u32]);
         let buffers = shaders::step::Buffers { x, dt, b, c, vectors, state, out };
-        let grid = Grid::Invocations(spans * heads * head_dim / numbers as usize);
-        self.dispatch(name, &shaders::step::shader(how, at_least(rows)), &params, buffers, grid)?;
+        let grid = Grid::Invocations(spans * heads * head_dim);
+        self.dispatch(name, &shaders::step::shader(), &params, buffers, grid)?;
         if long == 0 {
             return Ok(());
         }
@@ -131,11 +137,7 @@ impl Lowering<'_> {
     }
 }
 
-/// Rows of a span that the kernels one row after the other are made for, the least that are enough.
+/// Rows of a span that the kernels of few rows are made for: one, or the most.
 fn at_least(rows: usize) -> usize {
-    match rows {
-        0..=1 => 1,
-        2..=8 => 8,
-        _ => CHUNK_ROWS as usize,
-    }
+    if rows > 1 { MATVEC_ROWS } else { 1 }
 }
