@@ -3,7 +3,7 @@
 //   layer  (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)
 //   l2     x / sqrt(sum(x^2) + eps)
 //
-// Tiling: one workgroup for one group of one row; lanes stride over the columns.
+// Tiling: one workgroup for one group of one row; lanes stride over the columns, or over words of four of them.
 // Barriers: one reduction (two for layer, whose variance wants the mean first).
 // Limits: none. Source: Zhang and Sennrich 2019 (RMS), Ba et al. 2016 (layer).
 struct Params {
@@ -21,9 +21,9 @@ struct Params {
 }
 const LANES = 64u;
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
-@group(0) @binding(3) var<storage, read> vectors: array<f32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;          // [rows, out_pitch]
+@group(0) @binding(2) var<storage, read> x: array<Number>;               // [rows, x_pitch]
+@group(0) @binding(3) var<storage, read> vectors: array<Number>;
+@group(0) @binding(4) var<storage, read_write> out: array<Number>;       // [rows, out_pitch]
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -34,28 +34,29 @@ fn main(
     let index = wrapped(workgroup, workgroups);
     let row = index / params.groups;
     let first = (index % params.groups) * params.width;
-    let begin = row * params.x_pitch + params.x_offset + first;
+    let begin = (row * params.x_pitch + params.x_offset + first) / NUMBERS;
+    let length = params.weight_len / NUMBERS;
     // No early return: all lanes must reach the barriers.
-    let width = select(0u, params.width, row < rows_in_use(params.outputs));
+    let width = select(0u, params.width, row < rows_in_use(params.outputs)) / NUMBERS;
 
     var mean = 0.0;
     if params.kind == NORM_LAYER {
-        var sum = 0.0;
+        var sum = Number();
         for (var i = lane; i < width; i += LANES) { sum += x[begin + i]; }
-        mean = reduce_sum(lane, vec4(sum, 0.0, 0.0, 0.0)).x / f32(params.width);
+        mean = reduce_sum(lane, vec4(whole(sum), 0.0, 0.0, 0.0)).x / f32(params.width);
     }
-    var squares = 0.0;
+    var squares = Number();
     for (var i = lane; i < width; i += LANES) {
         let centred = x[begin + i] - mean;
         squares += centred * centred;
     }
-    let total = reduce_sum(lane, vec4(squares, 0.0, 0.0, 0.0)).x;
+    let total = reduce_sum(lane, vec4(whole(squares), 0.0, 0.0, 0.0)).x;
     let factor = inverse_root(select(total / f32(params.width), total, params.kind == NORM_L2) + params.eps);
     for (var i = lane; i < width; i += LANES) {
-        let column = first + i;
+        let column = first / NUMBERS + i;
         var value = (x[begin + i] - mean) * factor;
-        if params.weight_at != NONE { value *= vectors[params.weight_at + column % params.weight_len]; }
-        if params.bias_at != NONE { value += vectors[params.bias_at + column % params.weight_len]; }
-        out[row * params.out_pitch + column] = value;
+        if params.weight_at != NONE { value *= vectors[params.weight_at / NUMBERS + column % length]; }
+        if params.bias_at != NONE { value += vectors[params.bias_at / NUMBERS + column % length]; }
+        out[row * params.out_pitch / NUMBERS + column] = value;
     }
 }

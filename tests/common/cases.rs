@@ -139,22 +139,28 @@ fn embed(long: usize) -> Vec<OpCase> {
 fn norm(long: usize) -> Vec<OpCase> {
     let mut cases = vec![];
     for kind in [NormKind::Rms, NormKind::Layer, NormKind::L2] {
-        // Columns, groups, columns of weight and bias (0: none).
-        for (width, groups, weight, bias) in [
-            (5, 1, 5, 0),
-            (13, 1, 13, 13),
-            (97, 1, 0, 0),
-            (96, 3, 96, 0),
-            (96, 8, 12, 12),
-            (65, 5, 13, 0),
-            (1600, 1, 1600, 0),
+        // Columns before, columns, groups, columns of weight and bias (0: none).
+        for (before, width, groups, weight, bias) in [
+            (3, 5, 1, 5, 0),
+            (3, 13, 1, 13, 13),
+            (3, 97, 1, 0, 0),
+            (3, 96, 3, 96, 0),
+            (3, 96, 8, 12, 12),
+            (3, 65, 5, 13, 0),
+            (3, 1600, 1, 1600, 0),
+            // Words of four columns, but for the groups of the last.
+            (0, 20, 1, 0, 0),
+            (4, 96, 3, 96, 96),
+            (8, 96, 8, 12, 0),
+            (4, 1600, 1, 1600, 0),
+            (4, 60, 6, 10, 10),
         ] {
             let mut b = GraphBuilder::new();
-            let x = input_behind(&mut b, "x", 3, width);
+            let x = input_behind(&mut b, "x", before, width);
             let weight_id = (weight > 0).then(|| numbers(&mut b, "weight", weight));
             let bias_id = (bias > 0).then(|| numbers(&mut b, "bias", bias));
             let out = b.norm("out", x, kind, groups, 1e-6, weight_id, bias_id);
-            let detail = format!("{kind:?} {width} in {groups}, weight {weight}, bias {bias}");
+            let detail = format!("{kind:?} {width} from column {before} in {groups}, weight {weight}, bias {bias}");
             cases.push(row_counts(long, Script::new("norm", detail, b, &[out])));
         }
     }

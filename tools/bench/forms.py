@@ -17,7 +17,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("SELVEDGE_BINARY", str(ROOT / "target/release/selvedge"))
-BASIC = "tile,rows,query"
+BASIC = "tile,rows,query,head,heads,apart"
 PROMPT, GENERATE = 256, 16
 
 

@@ -1,13 +1,16 @@
-"""Draws how the rate of writing falls with depth, from `selvedge bench ... --depth N,N --json`.
+"""Draws how a rate falls with depth, from `selvedge bench ... --depth N,N --json`: that of writing, or with the word
+`prompt` in front that of reading.
 
     selvedge bench hymba-1.5b --random-weights --depth 512,4096,8192 --json > depth.json
     python3 tools/bench/plot.py depth.json docs/depth.svg
+    python3 tools/bench/plot.py prompt depth.json docs/depth-prompt.svg
 
 Of a depth that was measured several times the best counts: on a machine with other work, the one that was
 disturbed least. Standard library only. The axis of rates begins at 0: a curve that looks flat is flat.
 """
 
 import json
+import sys
 from xml.sax.saxutils import escape
 
 from chart import RIGHT, frame, level, main
@@ -26,11 +29,11 @@ def axis_step(limit):
         power *= 10
 
 
-def plot(measurements):
-    """The picture of one model's measurements."""
+def plot(measurements, kind):
+    """The picture of one model's measurements, of the rate of `generate` or of `prompt`."""
     best = {}
     for m in measurements:
-        best[m["depth"]] = max(best.get(m["depth"], 0), m["generate_tps"])
+        best[m["depth"]] = max(best.get(m["depth"], 0), m[f"{kind}_tps"])
     points = sorted(best.items())
     (first, first_rate), (last, last_rate) = points[0], points[-1]
     step = axis_step(max(rate for _, rate in points))
@@ -43,7 +46,7 @@ def plot(measurements):
         return BOTTOM - (BOTTOM - TOP) * rate / top
 
     model, backend, adapter = (escape(measurements[0][key]) for key in ("model", "backend", "adapter"))
-    title = f"{model}: tokens a second by depth"
+    title = f"{model}: tokens {'read' if kind == 'prompt' else 'written'} a second by depth"
     below = f"{backend}, {adapter}; at {last} the rate is {last_rate / first_rate:.2f} of that at {first}"
     middle = (LEFT + RIGHT) // 2
     lines = [line for i in range(6) for line in level(LEFT, y(i * step), i * step)]
@@ -62,4 +65,7 @@ def plot(measurements):
 
 
 if __name__ == "__main__":
-    main(lambda text: plot(json.loads(text)), "BENCH.json", "what `selvedge bench --json` prints")
+    kind = "prompt" if sys.argv[1:2] == ["prompt"] else "generate"
+    if kind == "prompt":
+        del sys.argv[1]
+    main(lambda text: plot(json.loads(text), kind), "BENCH.json", "what `selvedge bench --json` prints")

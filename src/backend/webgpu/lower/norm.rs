@@ -1,10 +1,10 @@
 //! Norms.
 
-use super::{Lowering, outputs};
+use super::{Lowering, outputs, read};
 use crate::backend::Result;
 use crate::backend::webgpu::kernels::{norm, params};
 use crate::backend::webgpu::program::Grid;
-use crate::constants::{NORM_L2, NORM_LAYER, NORM_RMS};
+use crate::constants::{NONE, NORM_L2, NORM_LAYER, NORM_RMS};
 use crate::graph::NormKind;
 use crate::graph::ops::Norm;
 
@@ -32,7 +32,11 @@ impl Lowering<'_> {
         };
         let vectors = self.vectors.clone();
         let buffers = norm::Buffers { x: &source, vectors: &vectors, out: &to.buffer };
+        // What there is not has no place and no length.
+        let places = [params.weight_at, params.bias_at].map(|at| if at == NONE { 0 } else { at });
+        let length = op.weight.or(op.bias).map_or(0, |_| params.weight_len);
+        let counts = [params.width, x_pitch, x_offset, params.out_pitch, length, places[0], places[1]];
         let grid = Grid::Workgroups(self.rows(to.rows) * op.groups);
-        self.dispatch("norm", &norm::shader(self.reduce()), &params, buffers, grid)
+        self.dispatch("norm", &norm::shader(read(&counts).0, self.reduce()), &params, buffers, grid)
     }
 }
