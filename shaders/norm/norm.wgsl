@@ -16,6 +16,7 @@ struct Params {
     weight_at: u32,     // in `vectors`; NONE: no weight
     weight_len: u32,    // a group's width, or all groups'
     bias_at: u32,
+    bias_len: u32,
     outputs: u32,       // 1: the rows are outputs
     eps: f32,
 }
@@ -35,7 +36,6 @@ fn main(
     let row = index / params.groups;
     let first = (index % params.groups) * params.width;
     let begin = (row * params.x_pitch + params.x_offset + first) / NUMBERS;
-    let length = params.weight_len / NUMBERS;
     // No early return: all lanes must reach the barriers.
     let width = select(0u, params.width, row < rows_in_use(params.outputs)) / NUMBERS;
 
@@ -55,8 +55,8 @@ fn main(
     for (var i = lane; i < width; i += LANES) {
         let column = first / NUMBERS + i;
         var value = (x[begin + i] - mean) * factor;
-        if params.weight_at != NONE { value *= vectors[params.weight_at / NUMBERS + column % length]; }
-        if params.bias_at != NONE { value += vectors[params.bias_at / NUMBERS + column % length]; }
+        if params.weight_at != NONE { value *= vectors[params.weight_at / NUMBERS + column % (params.weight_len / NUMBERS)]; }
+        if params.bias_at != NONE { value += vectors[params.bias_at / NUMBERS + column % (params.bias_len / NUMBERS)]; }
         out[row * params.out_pitch / NUMBERS + column] = value;
     }
 }

@@ -16,7 +16,7 @@ pub fn weight_bytes(descs: &[WeightDesc]) -> u64 {
 }
 
 /// Bytes of what a step of [`PREFILL_ROWS`] rows that asks for one row of logits works with: activations, before ops
-/// are fused, and what the kernels of chunked scans and of experts leave for one another.
+/// are fused, and what the kernels of chunked scans, of experts and of attention in slices leave for one another.
 pub fn workspace_bytes(graph: &Graph) -> u64 {
     let groups: Vec<Vec<usize>> = (0..graph.ops.len()).map(|op| vec![op]).collect();
     let plan = crate::graph::plan(graph, &groups, &BTreeSet::new());

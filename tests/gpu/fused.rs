@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Place, Worst, folder, places, skipped, wait, webgpu_or_skipped};
+use crate::support::{Place, Worst, folder, places, skipped, wait, webgpu_or_skipped, webgpu_with};
 use safetensors::Dtype;
 use selvedge::arch::{self, ArchOptions, Config};
 use selvedge::backend::cpu::CpuBackend;
@@ -233,16 +233,16 @@ fn blocks_in_turn_agree_with_the_references() {
 
 /// A device on which norms are kernels of their own.
 fn norms_apart() -> Box<dyn Backend> {
-    let options = WebGpuOptions { forms: vec![Form::Apart], self_test: false, ..Default::default() };
-    Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
+    webgpu_with(&[Form::Apart])
 }
 
 #[test]
 fn norms_may_be_kernels_of_their_own() {
     let Some(_) = webgpu_or_skipped() else { return };
-    for (name, config) in [("even falcon_h1", EVEN_FALCON.to_owned()), ("odd experts", ODD_EXPERTS.to_owned())] {
-        let checkpoint = random_checkpoint(&config, None);
-        let (weights, kv, format) = FORMATS[0];
+    let models = [("even falcon_h1", EVEN_FALCON, 0), ("odd experts", ODD_EXPERTS, 4), ("odd hymba", ODD_HYMBA, 0)];
+    for (name, config, format) in models {
+        let checkpoint = random_checkpoint(config, None);
+        let (weights, kv, format) = FORMATS[format];
         let wanted = Wanted::new(&checkpoint, weights, kv);
         let kernels = compare(&format!("{name}, {format}, norms apart"), &checkpoint, norms_apart, &wanted);
         assert!(kernels.iter().any(|kernel| kernel.starts_with("norm (")), "{name}: {kernels:?}");

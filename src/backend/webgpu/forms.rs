@@ -36,7 +36,7 @@ impl FormKind {
             Self::Attention => [Form::Query, Form::Flash],
             Self::FewAttention => [Form::Head, Form::Split],
             Self::Scan => [Form::Heads, Form::Columns],
-            Self::Norms => [Form::Apart, Form::Within],
+            Self::Norms => [Form::Within, Form::Apart],
         }
     }
 }
@@ -64,10 +64,10 @@ pub enum Form {
     Heads,
     /// Lanes along the columns of all heads: `shaders/ssd_columns/chunk_output.wgsl`.
     Columns,
-    /// A kernel of its own: `shaders/norm/norm.wgsl`; the residual sum is made by the layer before it.
-    Apart,
     /// With the residual sum, on the way into the linear layer: `shaders/shared/words_add_norm.wgsl` and its like.
     Within,
+    /// A kernel of its own: `shaders/norm/norm.wgsl`; the layer before it makes the residual sum, where it can.
+    Apart,
 }
 
 impl Form {
@@ -120,7 +120,8 @@ impl Form {
         self.least_subgroup() == 0 || device.subgroups && self.least_subgroup() <= device.least_subgroup
     }
 
-    /// Whether a shader is one of its kernels, and of no other form of the kind: by the beginning of its name.
+    /// Whether a shader is one of its kernels, by the beginning of its name. Those of all forms of a kind are not, but where
+    /// kernels move.
     pub(super) fn has_shader(self, name: &str) -> bool {
         let mut parts = name.split('.');
         let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -138,7 +139,8 @@ impl Form {
             Self::Columns => first == "ssd_columns",
             // All that changes when a norm moves.
             Self::Apart | Self::Within => {
-                matches!(first, "norm" | "add" | "linear_rows" | "linear_pair" | "linear_quads" | "linear_pair_quads")
+                let linear = matches!(first, "linear_rows" | "linear_pair" | "linear_quads" | "linear_pair_quads");
+                linear || matches!(first, "norm" | "add" | "gate" | "activation")
             }
         }
     }
@@ -172,12 +174,12 @@ pub(super) struct Forms([Form; FormKind::ALL.len()]);
 
 impl Forms {
     /// Those that run everywhere.
-    pub const BASIC: Self = Self([Form::Tile, Form::Rows, Form::Query, Form::Head, Form::Heads, Form::Apart]);
+    pub const BASIC: Self = Self([Form::Tile, Form::Rows, Form::Query, Form::Head, Form::Heads, Form::Within]);
 
-    /// The last of each kind that runs on a device, but for those that are `given`.
+    /// Of each kind the one of many lanes, where it runs on a device, but for those that are `given`.
     pub fn of(device: &BackendInfo, given: &[Form]) -> Self {
-        let runs = |kind: FormKind| kind.forms().into_iter().rfind(|form| form.runs_on(device));
-        let chosen = FormKind::ALL.into_iter().filter_map(runs).chain(given.iter().copied());
+        let lanes = FormKind::ALL.into_iter().flat_map(FormKind::forms).filter(|form| form.least_subgroup() > 0);
+        let chosen = lanes.filter(|form| form.runs_on(device)).chain(given.iter().copied());
         chosen.fold(Self::BASIC, Self::with)
     }
 
@@ -221,8 +223,10 @@ mod tests {
         for shader in shaders::all().iter().filter(|shader| shader.subgroups) {
             // The basic forms have permutations without.
             let other = shader.name.replace(".subgroup", ".tree");
-            for form in Form::all().filter(|form| form.has_shader(shader.name)) {
-                assert!(form.least_subgroup() > 0 || shaders::find(&other).is_some(), "{}", shader.name);
+            let there = other != shader.name && shaders::find(&other).is_some();
+            let forms = Form::all().filter(|form| form.kind() != FormKind::Norms && form.has_shader(shader.name));
+            for form in forms {
+                assert!(form.least_subgroup() > 0 || there, "{}", shader.name);
             }
         }
     }
@@ -231,7 +235,7 @@ mod tests {
     fn a_device_without_subgroups_has_the_basic_forms() {
         let mut device = CpuBackend::new().info().clone();
         device.least_subgroup = 32;
-        assert_eq!(Forms::of(&device, &[Form::Apart]), Forms::BASIC);
+        assert_eq!(Forms::of(&device, &[]), Forms::BASIC);
         device.subgroups = true;
         assert_eq!(Forms::of(&device, &[]).to_string(), "lanes,quads,flash,split,columns,within");
         assert_eq!(Forms::of(&device, &[Form::Tile, Form::Query]).to_string(), "tile,quads,query,split,columns,within");

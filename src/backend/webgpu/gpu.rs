@@ -33,7 +33,8 @@ pub struct WebGpuOptions {
     pub self_test: bool,
     /// Forms that are used whatever is measured.
     pub forms: Vec<Form>,
-    /// Measure which forms are fastest when a model is loaded; otherwise those of many lanes are taken where they run.
+    /// Measure which forms are fastest when a model is loaded; otherwise those of many lanes are taken where they run,
+    /// and where there are none the first.
     pub measure: bool,
     /// Time every kernel: [`Backend::kernel_times`](crate::backend::Backend::kernel_times). Steps take longer by it.
     pub profile: bool,

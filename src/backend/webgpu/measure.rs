@@ -57,32 +57,35 @@ pub(super) async fn choose(backend: &mut WebGpuBackend, graph: &Graph) -> Result
         }
         let before = gpu.forms.get();
         let mut trials = Vec::with_capacity(2);
+        let mut refused = None;
         for form in [first, other] {
             gpu.forms.set(before.with(form));
             let trial = Trial::new(backend, &mut workspace, graph, kind).await;
             gpu.forms.set(before);
             match trial {
-                Ok(Some(trial)) => trials.push((form, trial)),
-                Ok(None) => {}
-                // One that the driver does not take is not chosen: the first is, which is there in any case.
-                Err(BackendError::Driver { .. }) => gpu.forms.set(before.with(first)),
+                Ok(trial) => trials.extend(trial),
+                Err(BackendError::Driver { .. }) => refused = Some(form),
                 Err(error) => return Err(error),
             }
         }
         let start = Instant::now();
         for _ in 0..SUBMITS {
-            for (_, trial) in &mut trials {
+            for trial in &mut trials {
                 trial.least = trial.least.min(trial.time(&gpu).await?);
             }
             if start.elapsed() > PATIENCE {
                 break;
             }
         }
-        if let [(_, one), (_, another)] = &trials[..] {
-            let faster = another.least.as_secs_f64() < WORTH * one.least.as_secs_f64();
-            gpu.forms.set(before.with(if faster { other } else { first }));
-        }
         gpu.check("timing kernels")?;
+        let chosen = match (refused, &trials[..]) {
+            // One that the driver does not take is not chosen.
+            (Some(refused), _) => Some(if refused == first { other } else { first }),
+            (None, [one, another]) if another.least.as_secs_f64() < WORTH * one.least.as_secs_f64() => Some(other),
+            (None, [_, _]) => Some(first),
+            _ => None,
+        };
+        gpu.forms.set(chosen.map_or(before, |form| before.with(form)));
     }
     workspace.destroy();
     Ok(())
@@ -120,8 +123,16 @@ impl Trial {
         if kernels.is_empty() {
             return Ok(None);
         }
-        // One form may have more kernels an op than another; where ops move, they are compared as a whole.
-        if kind != FormKind::Norms {
+        if kind == FormKind::Norms {
+            // Ops move from kernel to kernel: what belongs to the first linear layers.
+            let mut linears = 0;
+            kernels.retain(|&kernel| {
+                let among = linears < 2 * MOST_OPS;
+                linears += usize::from(program.dispatches[kernel].pipeline.shader.name.starts_with("linear"));
+                among
+            });
+        } else {
+            // One form may have more kernels an op than another.
             let node = |kernel: usize| program.dispatches[kernel].node;
             let mut ops: Vec<usize> = kernels.iter().map(|&kernel| node(kernel)).collect();
             ops.dedup();
@@ -142,6 +153,8 @@ impl Trial {
         while trial.repeats < MOST_REPEATS && trial.time(&gpu).await? * (trial.repeats as u32) < ENOUGH {
             trial.repeats *= 2;
         }
+        // Browsers tell late what they do not take.
+        gpu.check("timing kernels")?;
         Ok(Some(trial))
     }
 

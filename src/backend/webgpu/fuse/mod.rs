@@ -1,5 +1,6 @@
 //! Fusion: the groups of ops that one kernel runs. The table, for programs of few rows (decode), where starting
-//! kernels costs more than what they recompute; programs of many rows run op by op.
+//! kernels costs more than what they recompute; programs of many rows run op by op. Plain norms of one or two ops are in
+//! groups where the form `within` runs.
 //!
 //! | group | kernel |
 //! |---|---|
