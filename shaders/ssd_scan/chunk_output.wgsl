@@ -86,10 +86,7 @@ fn main(
     let index = wrapped(workgroup, workgroups);
     let which = index / params.heads;
     let head = index % params.heads;
-    // An unused workgroup works on no rows: all lanes must reach the barriers.
-    var chunk = chunk_at(which);
-    if which >= long_chunk_count() { chunk = vec4(0u); }
-    load_steps(lane, head, chunk);
+    let chunk = load_steps(lane, head, which);
     let group = head / (params.heads / params.groups) * params.d_state;
     let b_from = chunk.x * params.b_pitch + params.b_offset + group;
     let c_from = chunk.x * params.c_pitch + params.c_offset + group;

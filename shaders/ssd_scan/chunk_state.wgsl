@@ -42,10 +42,7 @@ fn main(
     let index = wrapped(workgroup, workgroups);
     let which = index / params.heads;
     let head = index % params.heads;
-    // An unused workgroup works on no rows: all lanes must reach the barriers.
-    var chunk = chunk_at(which);
-    if which >= long_chunk_count() { chunk = vec4(0u); }
-    load_steps(lane, head, chunk);
+    let chunk = load_steps(lane, head, which);
     if chunk.y == 0u { return; }
     let last = sums[chunk.y - 1u];
     if lane < chunk.y { factors[lane] = exp(last - sums[lane]) * deltas[lane]; }
