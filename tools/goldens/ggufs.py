@@ -68,6 +68,26 @@ MODELS = {
     "falcon_h1_rms": (None, {}, {}),
 }
 
+# What is quantised: one layer in rows of whole groups of 32, and one in rows of whole groups of 256, which the K types want.
+QUANTISED = {
+    "small": (9401, "llama", dict(num_hidden_layers=1, vocab_size=64, hidden_size=64, intermediate_size=96, num_attention_heads=4,
+                                  tie_word_embeddings=True)),
+    "wide": (9501, "llama", dict(num_hidden_layers=1, vocab_size=40, hidden_size=256, intermediate_size=256, num_attention_heads=16,
+                                 num_key_value_heads=1, tie_word_embeddings=True)),
+}
+# Of each file: what it is made from, the number of its type in `llama.h`, whether every matrix has that type, and the tensors
+# whose numbers are kept. The last is a type that no reader here knows.
+TYPES = {
+    "f16": ("small", 1, True, ["attn_k"]),
+    "bf16": ("small", 32, True, ["attn_k"]),
+    "q8_0": ("small", 7, True, ["attn_k"]),
+    "q4_0": ("small", 2, True, ["attn_k"]),
+    "q4_1": ("small", 3, True, ["attn_k"]),
+    "q4_k_m": ("wide", 15, False, ["attn_k", "attn_v"]),
+    "q5_k_m": ("wide", 17, False, ["attn_k", "attn_v"]),
+    "iq4_nl": ("small", 25, True, []),
+}
+
 
 def no_vocabulary(model):
     """In place of the converter's step that wants a tokenizer: none, and the tokens that the config names."""
@@ -77,8 +97,9 @@ def no_vocabulary(model):
     gguf.SpecialVocab(model.dir_model, load_merges=False, n_vocab=model.hparams["vocab_size"]).add_to_gguf(model.gguf_writer)
 
 
-def convert(source, target, changes=None, switches=None, vocabulary=no_vocabulary, only=False, **options):
-    """A folder as llama.cpp's converter writes it, in f32."""
+def convert(source, target, changes=None, switches=None, vocabulary=no_vocabulary, only=False,
+            ftype=gguf.LlamaFileType.ALL_F32, **options):
+    """A folder as llama.cpp's converter writes it."""
     config = json.loads((source / "config.json").read_text())
     # The converter knows the kinds of layer of these by the names that they are published with, not by those of transformers 5.
     published = config["model_type"] in ("granitemoehybrid", "nemotron_h")
@@ -87,14 +108,14 @@ def convert(source, target, changes=None, switches=None, vocabulary=no_vocabular
     kind = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
     kind = type(kind.__name__, (kind,), dict(model_arch=kind.model_arch, set_vocab=vocabulary) | (switches or {}))
     with torch.inference_mode():
-        model = kind(source, gguf.LlamaFileType.ALL_F32, target, hparams=hparams, model_name=target.parent.name, **options)
+        model = kind(source, ftype, target, hparams=hparams, model_name=target.parent.name, **options)
         model.write_vocab() if only else model.write()
 
 
 @torch.no_grad()
 def make_source(name, target):
     """A tiny random model, with the prompt and the logits alone."""
-    seed, model_type, settings = SOURCES[name]
+    seed, model_type, settings = (SOURCES | QUANTISED)[name]
     while True:
         torch.manual_seed(seed)
         model, dtype = families.build(AutoModelForCausalLM, model_type, settings)
@@ -144,13 +165,36 @@ def make_models(llama, goldens, to):
         print(f"{name:20} {size / 1e3:.0f} kB, largest difference {apart.max():.2e}", flush=True)
 
 
+def make_types(llama, _goldens, to):
+    to /= "types"
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir(parents=True)
+    numbers, meta = {}, VERSIONS | dict(files={})
+    with tempfile.TemporaryDirectory() as folder:
+        sources = {name: Path(folder) / name for name in QUANTISED}
+        for name, source in sources.items():
+            meta[f"seed_{name}"] = make_source(name, source)
+            convert(source, source / "types.gguf")
+        for name, (source, ftype, pure, kept) in TYPES.items():
+            file = to / f"{name}.gguf"
+            llama.quantize(sources[source] / "types.gguf", file, ftype, pure)
+            tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
+            meta["files"][name] = {tensor.name: tensor.tensor_type.name for tensor in tensors.values() if len(tensor.shape) > 1}
+            for tensor in (tensors[f"blk.0.{part}.weight"] for part in kept):
+                numbers[f"{name}.{tensor.name}"] = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+            print(f"{name:20} {file.stat().st_size / 1e3:.0f} kB", flush=True)
+        convert(sources["small"], to / "split.gguf", ftype=gguf.LlamaFileType.MOSTLY_F16, split_max_tensors=6)
+    save_file(numbers, to / "numbers.safetensors")
+    (to / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+
+
 def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     binaries, goldens = map(Path, sys.argv[1:3])
     torch.set_num_threads(1)
     llama = Llama(binaries)
-    parts = dict(models=make_models)
+    parts = dict(models=make_models, types=make_types)
     for part in sys.argv[3:] or parts:
         parts[part](llama, goldens, goldens / "gguf")
 
