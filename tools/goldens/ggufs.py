@@ -24,12 +24,13 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import families
+import vocabularies
 from libllama import Llama
 
 VERSIONS = dict(converter="llama.cpp 0c1e57098 (llama-cpp-python 0.3.36)", library="llama.cpp 0.5.0 (node-llama-cpp 3.22.1)",
                 transformers=transformers.__version__)
-# Smallest distance of the last expert chosen and the first left out, as in `families`.
-LEAST_MARGIN = families.LEAST_MARGIN
+# Tokens of the prompt of a new model: more than a chunk of 32.
+PROMPT = 40
 
 # Models whose sizes llama.cpp takes, beside those of the other goldens: value heads of the keys' width, hybrids without
 # positions, a head of its own. The first number is the seed.
@@ -70,9 +71,9 @@ MODELS = {
 
 # What is quantised: one layer in rows of whole groups of 32, and one in rows of whole groups of 256, which the K types want.
 QUANTISED = {
-    "small": (9401, "llama", dict(num_hidden_layers=1, vocab_size=64, hidden_size=64, intermediate_size=96, num_attention_heads=4,
+    "small": (9401, "llama", dict(num_hidden_layers=1, vocab_size=48, hidden_size=64, intermediate_size=64, num_attention_heads=4,
                                   tie_word_embeddings=True)),
-    "wide": (9501, "llama", dict(num_hidden_layers=1, vocab_size=40, hidden_size=256, intermediate_size=256, num_attention_heads=16,
+    "wide": (9501, "llama", dict(num_hidden_layers=1, vocab_size=24, hidden_size=256, intermediate_size=256, num_attention_heads=16,
                                  num_key_value_heads=1, tie_word_embeddings=True)),
 }
 # Of each file: what it is made from, the number of its type in `llama.h`, whether every matrix has that type, and the tensors
@@ -84,7 +85,7 @@ TYPES = {
     "q4_0": ("small", 2, True, ["attn_k"]),
     "q4_1": ("small", 3, True, ["attn_k"]),
     "q4_k_m": ("wide", 15, False, ["attn_k", "attn_v"]),
-    "q5_k_m": ("wide", 17, False, ["attn_k", "attn_v"]),
+    "q5_k_m": ("wide", 17, False, ["attn_k"]),
     "iq4_nl": ("small", 25, True, []),
 }
 
@@ -106,7 +107,7 @@ def convert(source, target, changes=None, switches=None, vocabulary=no_vocabular
     hparams = config if published else ModelBase.load_hparams(source, False)
     hparams = {key: value for key, value in (hparams | (changes or {})).items() if value is not None or key not in (changes or {})}
     kind = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
-    kind = type(kind.__name__, (kind,), dict(model_arch=kind.model_arch, set_vocab=vocabulary) | (switches or {}))
+    kind = type(kind.__name__, (kind,), dict(model_arch=kind.model_arch, set_vocab=vocabulary or kind.set_vocab) | (switches or {}))
     with torch.inference_mode():
         model = kind(source, ftype, target, hparams=hparams, model_name=target.parent.name, **options)
         model.write_vocab() if only else model.write()
@@ -119,8 +120,8 @@ def make_source(name, target):
     while True:
         torch.manual_seed(seed)
         model, dtype = families.build(AutoModelForCausalLM, model_type, settings)
-        ids = torch.randint(7, model.config.vocab_size, (1, families.PROMPT))
-        if families.margin(model, ids) >= LEAST_MARGIN:
+        ids = torch.randint(7, model.config.vocab_size, (1, PROMPT))
+        if families.margin(model, ids) >= families.LEAST_MARGIN:
             break
         seed += 1
     logits = model(input_ids=ids, use_cache=False).logits[0]
@@ -157,6 +158,7 @@ def make_models(llama, goldens, to):
         convert(source, target / "model.gguf", changes, switches)
         reference = load_file(source / "golden.safetensors")
         logits = llama.logits(target / "model.gguf", reference["input_ids"])
+        save_file(dict(logits=logits), target / "llama_cpp.safetensors")
         apart = np.abs(logits - reference["logits"])
         meta |= dict(largest_difference=float(apart.max()), largest_logit=float(np.abs(reference["logits"]).max()),
                      rows_with_another_best=int((logits.argmax(1) != reference["logits"].argmax(1)).sum()))
@@ -188,13 +190,46 @@ def make_types(llama, _goldens, to):
     (to / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
+def make_vocabularies(llama, goldens, to):
+    to /= "vocab"
+    shutil.rmtree(to, ignore_errors=True)
+    for kind in [*vocabularies.KINDS, vocabularies.PIECES]:
+        target = to / kind
+        target.mkdir(parents=True)
+        meta = dict(VERSIONS)
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            golden = vocabularies.KINDS.get(kind, ["llama"])[0]
+            switches = dict(get_vocab_base_pre=lambda _model, _tokenizer, kind=kind: kind)
+            if kind == vocabularies.PIECES:
+                size, ids, own = vocabularies.pieces(folder)
+                meta["sentencepiece_disagrees"] = [index for index, pair in enumerate(zip(ids, own)) if pair[0] != pair[1]]
+            else:
+                size, ids = vocabularies.bytes_of(kind, folder)
+            config = json.loads((goldens / golden / "config.json").read_text())
+            # As many rows as a published table has: a few more than there are tokens.
+            named = config.get("text_config", config)
+            named |= dict(vocab_size=size + -size % 8) | (dict(bos_token_id=0, eos_token_id=1, pad_token_id=2) if kind != vocabularies.PIECES else {})
+            (folder / "config.json").write_text(json.dumps(config))
+            changes = {golden: changes for golden, changes, _switches in MODELS.values()}.get(golden)
+            convert(folder, target / "vocab.gguf", changes, switches, vocabulary=None, only=True)
+            shutil.copy(folder / "tokenizer.json", target)
+        theirs = llama.tokens(target / "vocab.gguf", vocabularies.TEXTS)
+        meta["llama_cpp_disagrees"] = {str(index): pair[1] for index, pair in enumerate(zip(ids, theirs)) if pair[0] != pair[1]}
+        rows = [json.dumps(dict(text=text, ids=row), ensure_ascii=False, separators=(",", ":")) for text, row in zip(vocabularies.TEXTS, ids)]
+        (target / "texts.json").write_text("[\n" + ",\n".join(rows) + "\n]\n")
+        (target / "meta.json").write_text(json.dumps(meta) + "\n")
+        size = sum(file.stat().st_size for file in target.iterdir())
+        print(f"{kind:20} {size / 1e3:.0f} kB, {len(meta['llama_cpp_disagrees'])} texts of which llama.cpp thinks otherwise", flush=True)
+
+
 def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     binaries, goldens = map(Path, sys.argv[1:3])
     torch.set_num_threads(1)
     llama = Llama(binaries)
-    parts = dict(models=make_models, types=make_types)
+    parts = dict(models=make_models, types=make_types, vocab=make_vocabularies)
     for part in sys.argv[3:] or parts:
         parts[part](llama, goldens, goldens / "gguf")
 
