@@ -43,6 +43,14 @@ pub enum CheckpointError {
         /// The fault, and the tensor.
         what: String,
     },
+    /// A GGUF file that contradicts itself, or holds something that is not read.
+    #[error("{file} cannot be read as GGUF: {what}")]
+    Gguf {
+        /// The file.
+        file: String,
+        /// The fault, and the tensor or the key.
+        what: String,
+    },
     /// Tensors that the model needs are not there.
     #[error(
         "the checkpoint lacks {count} of the tensors that its config.json calls for: {}; do config and weights belong together?",

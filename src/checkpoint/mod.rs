@@ -8,6 +8,7 @@ mod base_names;
 mod convert;
 mod error;
 mod finite;
+pub mod gguf;
 mod kind;
 mod loader;
 mod numbers;
