@@ -126,6 +126,8 @@ pub struct TensorInfo {
     pub range: Range<u64>,
     /// The scales and then the minimums of a quantised tensor; the scale of an FP8 one, if it has one.
     pub planes: Vec<Plane>,
+    /// Storage in a GGUF file, whose rows lie otherwise than one after the other in `range`; `None` in other containers.
+    pub packed: Option<Box<gguf::Packed>>,
 }
 
 /// Place of numbers that belong to a tensor: scales, minimums.
@@ -142,13 +144,19 @@ pub struct Checkpoint {
     source: Box<dyn Source>,
     config: String,
     tensors: BTreeMap<String, TensorInfo>,
+    /// Small files that a GGUF file stands for, by name.
+    files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Checkpoint {
     /// Reads `config.json` and the headers of `model.safetensors`, or of the shards that
-    /// `model.safetensors.index.json` names.
+    /// `model.safetensors.index.json` names; or the heads of GGUF files, where one was named or they are all that is there.
     pub async fn open(source: impl Source + 'static) -> Result<Self, CheckpointError> {
         let source: Box<dyn Source> = Box::new(source);
+        if let Some(file) = gguf_file(&source).await? {
+            let gguf::Opened { config, files, tensors } = gguf::open(&source, &file).await?;
+            return Ok(Self { source, config, tensors, files });
+        }
         let config = read_config(&source).await?;
         let mut tensors = BTreeMap::new();
         if source.size(SINGLE).await?.is_some() {
@@ -161,7 +169,7 @@ impl Checkpoint {
         }
         planes::join(&config, &mut tensors, &source)?;
         base_names::complete(&mut tensors);
-        Ok(Self { source, config, tensors })
+        Ok(Self { source, config, tensors, files: BTreeMap::new() })
     }
 
     /// The text of `config.json`.
@@ -186,6 +194,9 @@ impl Checkpoint {
 
     /// A whole small file (`tokenizer.json` and the like); `None` when there is no such file.
     pub async fn file(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+        if let Some(bytes) = self.files.get(name) {
+            return Ok(Some(bytes.clone()));
+        }
         Ok(read_whole(&self.source, name, largest(name)).await?.map(Cow::into_owned))
     }
 
@@ -195,8 +206,23 @@ impl Checkpoint {
     }
 }
 
-/// The text of `config.json`, which is all that a model without weights has.
+/// The GGUF file to read: the one that was named, or the only one beside no other weights.
+async fn gguf_file(source: &dyn Source) -> Result<Option<String>, CheckpointError> {
+    if source.gguf().is_none() {
+        for weights in [SINGLE, INDEX] {
+            if source.size(weights).await?.is_some() {
+                return Ok(None);
+            }
+        }
+    }
+    gguf::only(source)
+}
+
+/// The text of `config.json`, which is all that a model without weights has; of a GGUF file, what it would be.
 pub async fn read_config(source: &dyn Source) -> Result<String, CheckpointError> {
+    if let Some(file) = gguf_file(source).await? {
+        return gguf::read_config(source, &file).await;
+    }
     let Some(bytes) = read_whole(source, CONFIG, LARGEST_CONFIG).await? else {
         let found = kind::what_lies_there(source).await?;
         return Err(CheckpointError::NoConfig { place: source.describe(""), found });

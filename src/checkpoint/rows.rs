@@ -16,6 +16,17 @@ impl TensorInfo {
         }
     }
 
+    /// Bytes of files that it is made of, in order.
+    pub fn places(&self) -> Vec<(&str, Range<u64>)> {
+        match &self.packed {
+            Some(packed) => packed.places(self.columns()).collect(),
+            None => {
+                let planes = self.planes.iter().map(|plane| (plane.file.as_str(), plane.range.clone()));
+                std::iter::once((self.file.as_str(), self.range.clone())).chain(planes).collect()
+            }
+        }
+    }
+
     /// Bytes of a row as [`Checkpoint::rows`] gives it.
     pub fn row_bytes(&self) -> usize {
         match &self.dtype {
@@ -34,6 +45,9 @@ impl Checkpoint {
         info: &'a TensorInfo,
         rows: Range<usize>,
     ) -> Result<Cow<'a, [u8]>, CheckpointError> {
+        if let Some(packed) = &info.packed {
+            return self.packed_rows(tensor, info, packed, rows).await;
+        }
         let Dtype::Quantised(format) = info.dtype else {
             let bytes = self.plane_rows(&info.file, &info.range, info.row_bytes(), &rows).await?;
             self.check_finite(tensor, info, rows.start * info.columns(), &bytes)?;
@@ -84,7 +98,7 @@ impl Checkpoint {
         }
     }
 
-    fn planes_fault(&self, tensor: &str, info: &TensorInfo, what: String) -> CheckpointError {
+    pub(super) fn planes_fault(&self, tensor: &str, info: &TensorInfo, what: String) -> CheckpointError {
         CheckpointError::Planes { tensor: tensor.to_owned(), file: self.describe(&info.file), what }
     }
 }

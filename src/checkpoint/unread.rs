@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::loader::LISTED;
-use super::{Checkpoint, CheckpointError, Dtype, TensorInfo};
+use super::{Checkpoint, CheckpointError, Dtype, TensorInfo, gguf};
 use crate::graph::Graph;
 
 /// Ends of the names of tensors that are not needed. The tables of rotary embeddings are computed from the config;
@@ -172,5 +172,6 @@ pub fn notices(checkpoint: &Checkpoint, graph: &Graph) -> Vec<String> {
         let names = super::error::shorten(&others, count);
         notices.push(format!("{} of the checkpoint that the model does not read: {names}", tensors(count)));
     }
+    notices.extend(gguf::notices(checkpoint, graph));
     notices
 }

@@ -9,6 +9,7 @@ mod support;
 
 mod every_driver;
 mod fused;
+mod gguf;
 mod goldens;
 mod ops;
 mod quantise_on_device;

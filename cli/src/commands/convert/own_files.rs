@@ -20,9 +20,10 @@ impl OwnFiles {
     /// Opens the folder; `notice` is called for every file that is left out.
     pub(super) fn open(path: &Path, mut notice: impl FnMut(&str)) -> Result<Self, SourceError> {
         let folder = Folder::open(path)?;
+        let place = if path.is_file() { path.parent().unwrap_or(path) } else { path };
         let mut left_out = vec![];
         for name in COMPANIONS {
-            if let Some(what) = not_own(path, name) {
+            if let Some(what) = not_own(place, name) {
                 notice(&format!("{}: {what} and is not copied; put the file itself there", folder.describe(name)));
                 left_out.push(name);
             }
@@ -61,6 +62,14 @@ impl Source for OwnFiles {
 
     fn size<'a>(&'a self, file: &'a str) -> LocalBoxFuture<'a, Result<Option<u64>, SourceError>> {
         if self.left_out.contains(&file) { Box::pin(ready(Ok(None))) } else { self.folder.size(file) }
+    }
+
+    fn list(&self) -> Vec<String> {
+        self.folder.list()
+    }
+
+    fn gguf(&self) -> Option<&str> {
+        self.folder.gguf()
     }
 
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> LocalBoxFuture<'a, Result<Cow<'a, [u8]>, SourceError>> {
