@@ -540,7 +540,11 @@ fn folders_and_files_of_other_kinds_are_told_apart() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 99\n".as_slice();
     let adapter = br#"{"peft_type": "LORA", "base_model_name_or_path": "them/base"}"#.as_slice();
     says(&[], &["no config.json", "no file is there"]);
-    says(&[("tiny.Q4_K_M.gguf", b"GGUF")], &["no config.json", "`tiny.Q4_K_M.gguf`", "GGUF"]);
+    says(&[("tiny.Q4_K_M.gguf", b"GGUF")], &["tiny.Q4_K_M.gguf", "is it complete?"]);
+    says(&[("tiny.gguf", pointer)], &["tiny.gguf", "git lfs pull"]);
+    says(&[("tiny.gguf", b"<html>")], &["tiny.gguf", "web page"]);
+    says(&[("a.gguf", b"GGUF"), ("b.gguf", b"GGUF")], &["2 GGUF models", "a.gguf, b.gguf"]);
+    says(&[("mmproj-a.gguf", b"GGUF")], &["no config.json"]);
     says(&[("config.json", b"{}"), ("pytorch_model.bin", b"PK")], &["no weights", "`pytorch_model.bin`", "pickles"]);
     says(&[("adapter_config.json", adapter), ("adapter_model.safetensors", b"")], &["adapter", "`them/base`"]);
     says(&[("config.json", b"{}"), ("model-00001-of-00001.safetensors", b"")], &["rename"]);
@@ -554,7 +558,7 @@ fn folders_and_files_of_other_kinds_are_told_apart() {
     says(&[("config.json", b"{}"), ("model.safetensors", b"<!DOCTYPE html><title>401</title>")], &["web page"]);
     says(&[("config.json", b"{}"), ("model.safetensors", b"GGUF\x03\0\0\0\0\0\0\0")], &["GGUF"]);
     says(&[("config.json", b"{}"), ("model.safetensors", &[0; 100])], &["zeros"]);
-    let file = folder.path().join("tiny.gguf");
+    let file = folder.path().join("tiny.bin");
     std::fs::write(&file, b"GGUF").expect("written");
     let error = error_of(&file);
     assert!(error.contains("is a file") && error.contains("GGUF"), "{error}");
