@@ -411,7 +411,7 @@ fn harmless_tensors_are_passed_over_or_named() {
     let plain = logits(memory(&config, &tensors));
     let mut idle = tensors.clone();
     idle.insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), numbers(&[2], 1));
-    idle.insert("model.layers.0.self_attn.k_proj.k_scale".into(), numbers(&[1], 1));
+    idle.insert("model.layers.0.self_attn.q_proj.input_scale".into(), numbers(&[1], 1));
     idle.insert("model.norm.num_batches_tracked".into(), ("I64", vec![], vec![0; 8]));
     idle.insert("model.layers.0.nothing".into(), ("F32", vec![0, 4], vec![]));
     assert_eq!(logits(memory(&config, &idle)), plain);
@@ -422,6 +422,8 @@ fn harmless_tensors_are_passed_over_or_named() {
         named.insert(format!("value_head.{i}.weight"), numbers(&[1], i));
     }
     named.insert("model.step".into(), ("I64", vec![], vec![0; 8]));
+    named.insert("model.layers.0.self_attn.k_proj.k_scale".into(), numbers(&[1], 1));
+    named.insert("model.layers.0.self_attn.v_proj.v_scale".into(), numbers(&[1], 1));
     named.insert("model.visual.patch_embed.weight".into(), numbers(&[4], 1));
     named.insert("mtp.layers.0.mlp.up_proj.weight".into(), numbers(&[4], 1));
     named.insert("mtp.layers.7.mlp.up_proj.weight".into(), numbers(&[4], 1));
@@ -431,7 +433,8 @@ fn harmless_tensors_are_passed_over_or_named() {
     assert!(said(&["8 tensors", "`model.step`", "`value_head.0.weight`", "and 3 more"]), "{:?}", engine.notices());
     assert!(said(&["1 tensor ", "vision tower"]), "{:?}", engine.notices());
     assert!(said(&["2 tensors", "later tokens"]), "{:?}", engine.notices());
-    assert_eq!(engine.notices().len(), 3);
+    assert!(said(&["2 tensors", "keys and values in FP8"]), "{:?}", engine.notices());
+    assert_eq!(engine.notices().len(), 4);
 }
 
 #[test]
@@ -441,9 +444,13 @@ fn weights_quantised_by_others_are_named() {
     for (field, value, method) in [
         ("quantization", json!({"group_size": 64, "bits": 4}), "MLX"),
         ("quantization_config", json!({"quant_method": "awq"}), "`awq`"),
-        ("quantization_config", json!({"quant_method": "compressed-tensors"}), "`compressed-tensors`"),
+        (
+            "quantization_config",
+            json!({"quant_method": "compressed-tensors", "format": "pack-quantized"}),
+            "`pack-quantized`",
+        ),
         ("quantization_config", json!({"load_in_8bit": true}), "bitsandbytes"),
-        ("quantization_config", json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}), "NVFP4"),
+        ("quantization_config", json!({"quant_method": "modelopt", "quant_algo": "NVFP4_AWQ"}), "NVFP4_AWQ"),
         ("compression_config", json!({"format": "float-quantized"}), "compressed-tensors"),
     ] {
         let config = with(&config, field, value);

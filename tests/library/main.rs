@@ -27,6 +27,7 @@ mod published;
 mod quantisation;
 mod quantised;
 mod sampling;
+mod scaled;
 mod scheduler;
 mod sessions;
 mod snapshots;

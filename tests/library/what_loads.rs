@@ -12,6 +12,7 @@ use selvedge::arch::{self, ArchOptions, Config};
 use selvedge::checkpoint::{self, Checkpoint, ConvertOptions, Folder, LoadProgress, Memory, WeightChoice};
 
 use crate::gguf::Files;
+use crate::scaled::e4m3;
 
 const BEGIN: &str = "<!-- made by tests/library/what_loads.rs -->\n";
 const END: &str = "<!-- end -->\n";
@@ -57,7 +58,7 @@ fn stored_as(golden: &str, dtype: &str) -> Memory {
             }
             _ if matrix && !name.contains("embed") && !name.contains("head") => {
                 let most = numbers.iter().fold(1e-6_f32, |most, x| most.max(x.abs()));
-                let bytes = numbers.iter().map(|x| e4m3(x / most * 448.0)).collect();
+                let bytes = numbers.iter().map(|x| e4m3(x / most * 448.0).0).collect();
                 written.push((format!("{name}_scale"), "F32", vec![], (most / 448.0).to_le_bytes().to_vec()));
                 written.push((name, "F8_E4M3", shape, bytes));
             }
@@ -84,17 +85,6 @@ fn selvedge_json(bytes: &[u8]) -> Value {
         text.replace("Infinity", r#"{"__float__": "Infinity"}"#)
     };
     serde_json::from_str(&bare).expect("JSON")
-}
-
-/// The code of FP8 that is nearest to a number of at most 448.
-fn e4m3(x: f32) -> u8 {
-    let magnitude = |bits: u8| match (bits >> 3, f32::from(bits & 7)) {
-        (0, mantissa) => mantissa / 8.0 * 2f32.powi(-6),
-        (exponent, mantissa) => (1.0 + mantissa / 8.0) * 2f32.powi(i32::from(exponent) - 7),
-    };
-    let off = |bits: u8| (magnitude(bits) - x.abs()).abs();
-    let nearest = (0..0x7f).min_by(|&a, &b| off(a).total_cmp(&off(b))).expect("codes");
-    nearest | u8::from(x < 0.0) << 7
 }
 
 /// A golden converted into one of Selvedge's own formats.
