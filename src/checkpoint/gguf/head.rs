@@ -131,7 +131,7 @@ impl Metadata {
                 counts.filter(|counts| counts.len() >= layers).map(Some).ok_or_else(|| wrong(found))
             }
             Some(Value::Flags(list)) if list.len() >= layers => {
-                Ok(Some(list.iter().map(|&flag| flag as usize).collect()))
+                Ok(Some(list.iter().map(|&flag| usize::from(flag)).collect()))
             }
             Some(found) => Err(wrong(found)),
         }

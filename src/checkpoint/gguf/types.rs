@@ -145,7 +145,7 @@ impl GgmlType {
                 let high = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
                 let mut codes = nibbles(&block[6..]);
                 for (j, code) in codes.iter_mut().enumerate() {
-                    *code = (*code | (high >> j & 1) as u8 * 16).wrapping_sub(16);
+                    *code = (*code | ((high >> j & 1) as u8) << 4).wrapping_sub(16);
                 }
                 planes.set(group, half(block, 0), None, codes)
             }
@@ -174,7 +174,7 @@ impl GgmlType {
                 let (d, m) = (half(block, 0).to_f32(), half(block, 2).to_f32());
                 let high = u32::from_le_bytes([block[4], block[5], block[6], block[7]]);
                 for (j, (x, code)) in out.iter_mut().zip(nibbles(&block[8..])).enumerate() {
-                    *x = d * f32::from(code | (high >> j & 1) as u8 * 16) + m;
+                    *x = d * f32::from(code | ((high >> j & 1) as u8) << 4) + m;
                 }
             }
             13 => {
@@ -184,7 +184,7 @@ impl GgmlType {
                     let (scale, minimum) = six_bits(&block[4..16], j);
                     let codes = half_bytes(&block[48 + j / 2 * GROUP..][..GROUP], j % 2);
                     for (i, x) in out.iter_mut().enumerate() {
-                        *x = d * scale * f32::from(codes[i] | (high[i] >> j & 1) * 16) - e * minimum;
+                        *x = d * scale * f32::from(codes[i] | (high[i] >> j & 1) << 4) - e * minimum;
                     }
                 }
             }
