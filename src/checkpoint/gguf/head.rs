@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::types::GgmlType;
-use crate::checkpoint::{CheckpointError, Source, kind};
+use crate::checkpoint::{CheckpointError, Source, SourceError, kind};
 
 /// First bytes of every file.
 pub(crate) const MAGIC: &[u8] = b"GGUF";
@@ -205,7 +205,8 @@ impl From<String> for Fault {
 /// Reads the head of a file.
 pub(super) async fn read(source: &dyn Source, file: &str) -> Result<Head, CheckpointError> {
     let fail = |what: String| CheckpointError::Gguf { file: source.describe(file), what };
-    let size = source.size(file).await?.ok_or_else(|| fail("there is no such file".into()))?;
+    let missing = || SourceError::Missing { file: source.describe(file) };
+    let size = source.size(file).await?.ok_or_else(missing)?;
     let mut end = FIRST.min(size);
     let mut head = source.read(file, 0..end).await?;
     loop {
