@@ -1,5 +1,6 @@
 //! `selvedge fetch`, and the search for a model's files that every command does.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::ctrl_c::ctrl_c_ends;
 use crate::error::CommandError;
 use crate::terminal::{self, status};
 use selvedge::arch;
-use selvedge::checkpoint::gguf::{is_gguf, is_model};
+use selvedge::checkpoint::gguf::{first_of, is_gguf, is_model};
 use selvedge::hub::{FetchEvent, Hub, HubError, ModelName, Need, Settings};
 
 /// Fetch a model, or its missing files, from the Hugging Face hub, and print its folder, or its GGUF file.
@@ -93,9 +94,9 @@ fn missing_file(path: &Path) -> Option<CommandError> {
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = fs::read_dir(folder).ok()?.flatten();
-    let mut there: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    there.retain(|name| is_model(name));
-    there.sort();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_model(name));
+    let there: BTreeSet<String> = names.map(|name| first_of(&name)).collect();
+    let mut there = Vec::from_iter(there);
     let more = there.len().saturating_sub(LISTED);
     there.truncate(LISTED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
