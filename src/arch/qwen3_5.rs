@@ -211,9 +211,9 @@ mod tests {
             assert!(error.contains(&format!("`{field}`")), "{error}");
         }
         let mut config = text();
-        config["rope_parameters"]["rope_type"] = json!("longrope");
+        config["rope_parameters"]["rope_type"] = json!("su");
         let error = build_of(&config, None).expect_err("scaled").to_string();
-        assert!(error.contains("`rope_type` = \"longrope\""), "{error}");
+        assert!(error.contains("`rope_type` = \"su\""), "{error}");
         let mixture = json!({"model_type": "qwen3_5", "text_config": {"model_type": "qwen3_5_moe_text"}});
         let error = build_of(&mixture, None).expect_err("a mixture of experts").to_string();
         assert!(error.contains("qwen3_5_moe_text"), "{error}");

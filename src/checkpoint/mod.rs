@@ -15,6 +15,7 @@ mod numbers;
 mod planes;
 mod rows;
 pub mod safetensors;
+mod scaled;
 mod source;
 mod unread;
 
@@ -33,6 +34,7 @@ pub use convert::{COMPANIONS, ConvertOptions, FileSink, convert};
 pub use error::CheckpointError;
 pub use kind::CONVERSION_RECORD;
 pub use loader::{LoadProgress, LoadReport, Storage, WeightChoice, load, stored};
+pub use scaled::{Codes, Scaled};
 #[cfg(feature = "native")]
 pub use source::Folder;
 pub use source::{Memory, Source, SourceError};
@@ -70,6 +72,8 @@ pub enum Dtype {
     Bf16,
     /// 8 bits, 4 of them exponent, with one scale for the tensor (Model-Optimizer's FP8).
     F8E4m3,
+    /// 8 or 4 bits with several scales, as other quantisers write them.
+    Scaled(Scaled),
     /// Codes, with scales in a tensor beside it.
     Quantised(Quantised),
     /// One that cannot be read, by its name in the file. Refused only when the tensor is needed.
@@ -88,12 +92,14 @@ impl Dtype {
     }
 
     /// The format in which such numbers are stored by default; `None` when they cannot be
-    /// read. All but those of FP8, which their scale makes wider, go through unchanged.
+    /// read. All but those of FP8, which their scale makes wider, and of NVFP4 go through unchanged.
     pub fn format(&self) -> Option<WeightFormat> {
         match self {
             Self::F32 => Some(WeightFormat::F32),
             Self::F16 => Some(WeightFormat::F16),
             Self::Bf16 | Self::F8E4m3 => Some(WeightFormat::Bf16),
+            Self::Scaled(scaled) if scaled.codes == Codes::E4m3 => Some(WeightFormat::Bf16),
+            Self::Scaled(_) => Some(WeightFormat::Q8),
             Self::Quantised(format) => Some(WeightFormat::Quantised(*format)),
             Self::Other(_) => None,
         }
@@ -107,6 +113,7 @@ impl fmt::Display for Dtype {
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
             Self::F8E4m3 => "F8_E4M3",
+            Self::Scaled(scaled) => scaled.name(),
             Self::Quantised(format) => format.name(),
             Self::Other(name) => name,
         })
@@ -124,7 +131,8 @@ pub struct TensorInfo {
     pub file: String,
     /// Bytes of that file; as many as dtype and shape take, and inside the file. Of a quantised tensor, its codes.
     pub range: Range<u64>,
-    /// The scales and then the minimums of a quantised tensor; the scale of an FP8 one, if it has one.
+    /// The scales and then the minimums of a quantised tensor; the scale of an FP8 one, if it has one; of one with several,
+    /// the scales and then the factor of the whole, if it has one.
     pub planes: Vec<Plane>,
     /// Storage in a GGUF file, whose rows lie otherwise than one after the other in `range`; `None` in other containers.
     pub packed: Option<Box<gguf::Packed>>,

@@ -31,6 +31,7 @@ impl TensorInfo {
     pub fn row_bytes(&self) -> usize {
         match &self.dtype {
             Dtype::F8E4m3 => self.columns(),
+            Dtype::Scaled(scaled) => scaled.row_bytes(self.columns()),
             dtype => dtype.format().map_or(0, |format| format.row_bytes(self.columns())),
         }
     }
@@ -47,6 +48,9 @@ impl Checkpoint {
     ) -> Result<Cow<'a, [u8]>, CheckpointError> {
         if let Some(packed) = &info.packed {
             return self.packed_rows(tensor, info, packed, rows).await;
+        }
+        if let Dtype::Scaled(scaled) = &info.dtype {
+            return self.scaled_rows(tensor, info, scaled, rows).await;
         }
         let Dtype::Quantised(format) = info.dtype else {
             let bytes = self.plane_rows(&info.file, &info.range, info.row_bytes(), &rows).await?;
@@ -75,7 +79,7 @@ impl Checkpoint {
         Ok(Cow::Owned(all))
     }
 
-    async fn plane_rows<'a>(
+    pub(super) async fn plane_rows<'a>(
         &'a self,
         file: &'a str,
         range: &Range<u64>,

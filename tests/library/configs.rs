@@ -98,7 +98,7 @@ fn options_that_are_not_there_are_refused_with_those_that_are() {
         ("lfm2-350m", "architectures", json!(["Lfm2ForTokenClassification"]), "ForCausalLM"),
         ("lfm2-350m", "layer_types", json!(vec!["mamba"; 16]), "conv, full_attention"),
         ("llama-3.2-1b", "hidden_act", json!("gelu_pytorch_tanh"), "silu"),
-        ("llama-3.2-1b", "rope_scaling", json!({"rope_type": "longrope", "factor": 4.0}), "llama3"),
+        ("llama-3.2-1b", "rope_scaling", json!({"rope_type": "su", "factor": 4.0}), "llama3"),
         ("llama-3.2-1b", "architectures", json!(["LlamaForQuestionAnswering"]), "ForSequenceClassification"),
         ("nemotron-4-340b", "hidden_act", json!("silu"), "relu2"),
         ("nemotron-h-8b", "mlp_hidden_act", json!("gelu"), "relu2"),

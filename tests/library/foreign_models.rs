@@ -411,7 +411,7 @@ fn harmless_tensors_are_passed_over_or_named() {
     let plain = logits(memory(&config, &tensors));
     let mut idle = tensors.clone();
     idle.insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), numbers(&[2], 1));
-    idle.insert("model.layers.0.self_attn.k_proj.k_scale".into(), numbers(&[1], 1));
+    idle.insert("model.layers.0.self_attn.q_proj.input_scale".into(), numbers(&[1], 1));
     idle.insert("model.norm.num_batches_tracked".into(), ("I64", vec![], vec![0; 8]));
     idle.insert("model.layers.0.nothing".into(), ("F32", vec![0, 4], vec![]));
     assert_eq!(logits(memory(&config, &idle)), plain);
@@ -422,6 +422,8 @@ fn harmless_tensors_are_passed_over_or_named() {
         named.insert(format!("value_head.{i}.weight"), numbers(&[1], i));
     }
     named.insert("model.step".into(), ("I64", vec![], vec![0; 8]));
+    named.insert("model.layers.0.self_attn.k_proj.k_scale".into(), numbers(&[1], 1));
+    named.insert("model.layers.0.self_attn.v_proj.v_scale".into(), numbers(&[1], 1));
     named.insert("model.visual.patch_embed.weight".into(), numbers(&[4], 1));
     named.insert("mtp.layers.0.mlp.up_proj.weight".into(), numbers(&[4], 1));
     named.insert("mtp.layers.7.mlp.up_proj.weight".into(), numbers(&[4], 1));
@@ -431,7 +433,8 @@ fn harmless_tensors_are_passed_over_or_named() {
     assert!(said(&["8 tensors", "`model.step`", "`value_head.0.weight`", "and 3 more"]), "{:?}", engine.notices());
     assert!(said(&["1 tensor ", "vision tower"]), "{:?}", engine.notices());
     assert!(said(&["2 tensors", "later tokens"]), "{:?}", engine.notices());
-    assert_eq!(engine.notices().len(), 3);
+    assert!(said(&["2 tensors", "keys and values in FP8"]), "{:?}", engine.notices());
+    assert_eq!(engine.notices().len(), 4);
 }
 
 #[test]
@@ -441,9 +444,13 @@ fn weights_quantised_by_others_are_named() {
     for (field, value, method) in [
         ("quantization", json!({"group_size": 64, "bits": 4}), "MLX"),
         ("quantization_config", json!({"quant_method": "awq"}), "`awq`"),
-        ("quantization_config", json!({"quant_method": "compressed-tensors"}), "`compressed-tensors`"),
+        (
+            "quantization_config",
+            json!({"quant_method": "compressed-tensors", "format": "pack-quantized"}),
+            "`pack-quantized`",
+        ),
         ("quantization_config", json!({"load_in_8bit": true}), "bitsandbytes"),
-        ("quantization_config", json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}), "NVFP4"),
+        ("quantization_config", json!({"quant_method": "modelopt", "quant_algo": "NVFP4_AWQ"}), "NVFP4_AWQ"),
         ("compression_config", json!({"format": "float-quantized"}), "compressed-tensors"),
     ] {
         let config = with(&config, field, value);
@@ -540,7 +547,11 @@ fn folders_and_files_of_other_kinds_are_told_apart() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 99\n".as_slice();
     let adapter = br#"{"peft_type": "LORA", "base_model_name_or_path": "them/base"}"#.as_slice();
     says(&[], &["no config.json", "no file is there"]);
-    says(&[("tiny.Q4_K_M.gguf", b"GGUF")], &["no config.json", "`tiny.Q4_K_M.gguf`", "GGUF"]);
+    says(&[("tiny.Q4_K_M.gguf", b"GGUF")], &["tiny.Q4_K_M.gguf", "is it complete?"]);
+    says(&[("tiny.gguf", pointer)], &["tiny.gguf", "git lfs pull"]);
+    says(&[("tiny.gguf", b"<html>")], &["tiny.gguf", "web page"]);
+    says(&[("a.gguf", b"GGUF"), ("b.gguf", b"GGUF")], &["2 GGUF models", "a.gguf, b.gguf"]);
+    says(&[("mmproj-a.gguf", b"GGUF")], &["no config.json"]);
     says(&[("config.json", b"{}"), ("pytorch_model.bin", b"PK")], &["no weights", "`pytorch_model.bin`", "pickles"]);
     says(&[("adapter_config.json", adapter), ("adapter_model.safetensors", b"")], &["adapter", "`them/base`"]);
     says(&[("config.json", b"{}"), ("model-00001-of-00001.safetensors", b"")], &["rename"]);
@@ -554,7 +565,7 @@ fn folders_and_files_of_other_kinds_are_told_apart() {
     says(&[("config.json", b"{}"), ("model.safetensors", b"<!DOCTYPE html><title>401</title>")], &["web page"]);
     says(&[("config.json", b"{}"), ("model.safetensors", b"GGUF\x03\0\0\0\0\0\0\0")], &["GGUF"]);
     says(&[("config.json", b"{}"), ("model.safetensors", &[0; 100])], &["zeros"]);
-    let file = folder.path().join("tiny.gguf");
+    let file = folder.path().join("tiny.bin");
     std::fs::write(&file, b"GGUF").expect("written");
     let error = error_of(&file);
     assert!(error.contains("is a file") && error.contains("GGUF"), "{error}");

@@ -131,7 +131,8 @@ pub fn further_goldens() -> Option<Vec<PathBuf>> {
 
 /// Goldens of every family but Hymba that gives words: attention, short convolutions, Mamba-2, experts, the gated
 /// delta rule.
-pub const ATTENTION: [&str; 5] = ["granite_rope", "llama", "nemotron", "qwen2", "qwen3"];
+pub const ATTENTION: [&str; 8] =
+    ["granite", "granite_rope", "llama", "mistral", "nemotron", "qwen2", "qwen3", "smollm3"];
 pub const CONVOLUTIONS: [&str; 3] = ["lfm2", "lfm2_25", "lfm2_bias"];
 pub const MAMBA: [&str; 6] =
     ["falcon_h1", "falcon_h1_rms", "granite_h", "nemotron_h", "nemotron_h_bf16", "nemotron_h_bias"];

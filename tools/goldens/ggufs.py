@@ -59,6 +59,7 @@ MODELS = {
     "qwen2": ("qwen2", {}, {}),
     "qwen3": ("qwen3", {}, {}),
     "qwen35": (None, {}, {}),
+    "smollm3": ("smollm3", {}, {}),
     "lfm2": ("lfm2", {}, {}),
     "nemotron_h": ("nemotron_h", NEMOTRON_H | dict(num_experts_per_tok=None, n_routed_experts=None, n_group=None, topk_group=None), {}),
     "nemotron_h_moe": ("nemotron_h_moe", NEMOTRON_H, {}),

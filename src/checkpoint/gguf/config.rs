@@ -22,7 +22,7 @@ pub(super) enum Family {
 }
 
 /// Every architecture that is read, by `general.architecture`.
-const ARCHITECTURES: [(&str, Family); 11] = [
+const ARCHITECTURES: [(&str, Family); 12] = [
     ("falcon-h1", Family::FalconH1),
     ("granite", Family::Granite),
     ("granitehybrid", Family::Granite),
@@ -34,6 +34,8 @@ const ARCHITECTURES: [(&str, Family); 11] = [
     ("qwen2", Family::Qwen2),
     ("qwen3", Family::Qwen3),
     ("qwen35", Family::Qwen35),
+    // llama.cpp takes every fourth layer to be without positions, as all published ones are.
+    ("smollm3", Family::Llama),
 ];
 
 /// The names of the architectures that are read.
@@ -258,13 +260,8 @@ impl Reader<'_> {
         match family {
             Family::Llama | Family::Qwen2 | Family::Qwen3 => {
                 dense(self.arch)?;
-                let model_type = match family {
-                    Family::Llama => "llama",
-                    Family::Qwen2 => "qwen2",
-                    _ => "qwen3",
-                };
                 set(
-                    json!({ "model_type": model_type, "hidden_act": "silu", "rope_parameters": self.rope(rope_factors, head, false)? }),
+                    json!({ "model_type": self.arch, "hidden_act": "silu", "rope_parameters": self.rope(rope_factors, head, false)? }),
                 );
                 sizes.rotated_pairs = (family == Family::Llama).then_some((heads, kv_heads));
             }

@@ -273,3 +273,74 @@ impl<'a> Planes<'a> {
         (scale.is_finite() && minimum.is_none_or(f16::is_finite)).then_some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a block that are as good as random, with scales of `d` and `m`.
+    fn block(kind: GgmlType, halves: &[f32]) -> Vec<u8> {
+        let (_, bytes) = kind.block().expect("a type that is read");
+        let scales: Vec<u8> = halves.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+        let rest = (0..bytes - scales.len()).map(|i| (i * 151 + i * i * 37 + 11) as u8);
+        scales.iter().copied().chain(rest).collect()
+    }
+
+    #[test]
+    fn codes_of_five_bits_go_through_unchanged() {
+        let kind = GgmlType::new(6);
+        let block = block(kind, &[0.5]);
+        let planes = kind.unpack(&block, GROUP).expect("finite");
+        let mut numbers = [0.0; GROUP];
+        Quantised::Q8.split(&planes, GROUP).decode(&mut numbers);
+        for (j, x) in numbers.into_iter().enumerate() {
+            let low = block[6 + j % 16] >> (4 * (j / 16)) & 15;
+            let high = block[2 + j / 8] >> (j % 8) & 1;
+            assert_eq!(x, 0.5 * (f32::from(low) + 16.0 * f32::from(high) - 16.0), "number {j}");
+        }
+    }
+
+    #[test]
+    fn what_is_rounded_again_is_within_half_a_step() {
+        let kind = GgmlType::new(7);
+        let block = block(kind, &[0.25, -3.0]);
+        let planes = kind.unpack(&block, GROUP).expect("finite");
+        let mut numbers = [0.0; GROUP];
+        Quantised::Q8.split(&planes, GROUP).decode(&mut numbers);
+        let wanted: Vec<f32> = (0..GROUP)
+            .map(|j| {
+                let low = block[8 + j % 16] >> (4 * (j / 16)) & 15;
+                let high = block[4 + j / 8] >> (j % 8) & 1;
+                0.25 * (f32::from(low) + 16.0 * f32::from(high)) - 3.0
+            })
+            .collect();
+        let most = wanted.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        for (x, wanted) in numbers.into_iter().zip(wanted) {
+            // Half a step, and the rounding of the scale to f16.
+            assert!((x - wanted).abs() <= most / 127.0 * 0.5 + most / 2048.0, "{x} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_scale_that_is_not_finite_is_told() {
+        for number in [2, 3, 6, 8, 12] {
+            let kind = GgmlType::new(number);
+            let (numbers, _) = kind.block().expect("a type that is read");
+            assert!(kind.unpack(&block(kind, &[0.5]), numbers).is_some(), "{kind}");
+            assert!(kind.unpack(&block(kind, &[f32::INFINITY]), numbers).is_none(), "{kind}");
+        }
+        // The scale itself is in f16, its product with six bits is not.
+        let kind = GgmlType::new(12);
+        let mut large = block(kind, &[60000.0, 0.0]);
+        large[4] = 63;
+        assert!(kind.unpack(&large, SUPER).is_none());
+    }
+
+    #[test]
+    fn names_are_those_of_ggml() {
+        for (number, name) in [(0, "F32"), (12, "Q4_K"), (20, "IQ4_NL"), (39, "MXFP4"), (99, "ggml's type 99")] {
+            assert_eq!(GgmlType::new(number).to_string(), name);
+        }
+        assert_eq!(GgmlType::new(20).dtype(), Dtype::Other("IQ4_NL".into()));
+    }
+}
