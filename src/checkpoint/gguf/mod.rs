@@ -3,6 +3,7 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `file_names` | names of files: models, files of one model |
 //! | `head` | the head of a file: metadata, places of tensors |
 //! | `types` | ggml's types of numbers, and the planes that they become |
 //! | `config` | `config.json` from the metadata, family by family |
@@ -11,6 +12,7 @@
 //! | `tokenizer` | `tokenizer.json` and its like from the metadata |
 
 mod config;
+mod file_names;
 mod head;
 mod names;
 mod rows;
@@ -23,18 +25,14 @@ use super::{Checkpoint, CheckpointError, Source, TensorInfo};
 use crate::graph::Graph;
 
 pub use config::architectures;
+use file_names::{MOST_FILES, numbered, split};
+pub use file_names::{files_of, first_of, is_gguf, is_model, is_type, stem, type_of};
 pub(super) use head::MAGIC;
 use head::{Head, Tensor};
 pub use head::{Metadata, Value};
 pub use rows::Packed;
 pub use types::GgmlType;
 
-/// End of the names of files, in lower case.
-const END: &str = ".gguf";
-/// Beginning of the names of files with a vision tower, which hold no text model.
-const VISION: &str = "mmproj";
-/// Most files of a model.
-const MOST_FILES: usize = 1000;
 /// Most factors of rotary wavelengths.
 const MOST_FACTORS: u64 = 1 << 16;
 /// Names that an error lists.
@@ -50,20 +48,14 @@ pub(super) struct Opened {
     pub tensors: BTreeMap<String, TensorInfo>,
 }
 
-/// True if a name is that of a GGUF file.
-pub fn is_gguf(name: &str) -> bool {
-    name.to_ascii_lowercase().ends_with(END)
-}
-
 /// The GGUF file of a place: the one that was named, or the only model that lies there.
 pub(super) fn only(source: &dyn Source) -> Result<Option<String>, CheckpointError> {
     if let Some(named) = source.gguf() {
         return Ok(Some(named.to_owned()));
     }
     let names = source.list();
-    let here = names.iter().filter(|name| is_gguf(name) && !name.contains('/'));
-    let models: BTreeSet<String> =
-        here.filter(|name| !name.to_ascii_lowercase().contains(VISION)).map(|name| first_of(name)).collect();
+    let here = names.iter().filter(|name| is_model(name) && !name.contains('/'));
+    let models: BTreeSet<String> = here.map(|name| first_of(name)).collect();
     match models.len() {
         0 | 1 => Ok(models.into_iter().next()),
         count => {
@@ -72,23 +64,6 @@ pub(super) fn only(source: &dyn Source) -> Result<Option<String>, CheckpointErro
             let what = format!("holds {count} GGUF models; name one of them: {}{more}", named.join(", "));
             Err(CheckpointError::Text { file: source.describe(""), what })
         }
-    }
-}
-
-/// Number and count of a file of several, and what stands before them: `name-00002-of-00003.gguf`.
-fn split(name: &str) -> Option<(&str, usize, usize)> {
-    let stem = name.get(..name.len().checked_sub(END.len())?)?;
-    let (rest, count) = stem.rsplit_once("-of-")?;
-    let (prefix, number) = rest.rsplit_once('-')?;
-    let parse = |digits: &str| digits.parse().ok().filter(|_| digits.len() == 5);
-    Some((prefix, parse(number)?, parse(count)?))
-}
-
-/// The name of the first file of those that a name is one of.
-fn first_of(name: &str) -> String {
-    match split(name) {
-        Some((prefix, _, count)) => format!("{prefix}-00001-of-{count:05}{}", &name[name.len() - END.len()..]),
-        None => name.to_owned(),
     }
 }
 
@@ -103,16 +78,16 @@ async fn heads(source: &dyn Source, file: &str) -> Result<Vec<(String, Head)>, C
     if files == 1 {
         return Ok(heads);
     }
-    let Some((prefix, _, count)) = split(&first).filter(|_| files <= MOST_FILES) else {
+    let Some((_, _, count)) = split(&first).filter(|_| files <= MOST_FILES) else {
         return Err(fail(format!(
-            "it is one of {files} files, and its name does not end in `-00001-of-{files:05}{END}`"
+            "it is one of {files} files, and its name does not end in `-00001-of-{files:05}.gguf`"
         )));
     };
     if count != files {
         return Err(fail(format!("it is one of {files} files, by its name of {count}")));
     }
     for number in 2..=files {
-        let name = format!("{prefix}-{number:05}-of-{files:05}{}", &first[first.len() - END.len()..]);
+        let name = numbered(&first, number);
         if source.size(&name).await?.is_none() {
             return Err(fail(format!(
                 "it is one of {files} files, and `{name}` is not there; is the download complete?"
