@@ -8,5 +8,6 @@ mod chat_models;
 mod commands;
 mod convert;
 mod convert_folders;
+mod forms;
 mod outputs;
 mod state;
