@@ -8,6 +8,7 @@ mod reflect;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use permutations::Permutation;
@@ -50,6 +51,13 @@ fn main() {
     for (file, source) in &parts.read {
         push(&mut table, format_args!("const {}: &str = {:?};", constant(file), strip_comments(source)));
     }
+    let mut hasher = DefaultHasher::new();
+    table.hash(&mut hasher);
+    let fingerprint = hasher.finish();
+    push(
+        &mut table,
+        format_args!("/// Another one when any shader changes.\npub(super) const FINGERPRINT: u64 = {fingerprint};"),
+    );
     write("shaders.rs", &table);
     write("kernels.rs", &interfaces::kernels(&reflected));
     write("constants.rs", &interfaces::constants(&read(&parts.root.join(format!("{CONSTANTS}.wgsl")))));

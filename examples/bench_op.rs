@@ -12,7 +12,7 @@ use std::error::Error;
 use std::str::FromStr;
 
 use pollster::block_on;
-use selvedge::backend::webgpu::{Form, WebGpuBackend, WebGpuOptions};
+use selvedge::backend::webgpu::{Form, Measure, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
 use selvedge::formats::Rounding;
 use selvedge::graph::ops::{Add, Attention};
@@ -166,7 +166,8 @@ async fn write_weights(backend: &mut WebGpuBackend, case: &Case) -> Result<()> {
 
 /// The median time of a case in seconds, the adapter, and the kernels that ran.
 async fn time(case: &Case, forms: Vec<Form>) -> Result<(f64, String, BTreeSet<&'static str>)> {
-    let options = WebGpuOptions { self_test: false, measure: false, profile: true, forms, ..WebGpuOptions::default() };
+    let options =
+        WebGpuOptions { self_test: false, measure: Measure::Never, profile: true, forms, ..Default::default() };
     let mut backend = WebGpuBackend::new(&options).await?;
     let Case { graph, rows, depth, kv, .. } = case;
     write_weights(&mut backend, case).await?;

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod ctrl_c;
 mod error;
+mod form_file;
 mod hint;
 mod input;
 mod licences;

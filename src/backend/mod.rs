@@ -158,12 +158,40 @@ pub struct BackendInfo {
     /// Forms of the kernels that have several, where the backend chooses: see
     /// [`Form`](webgpu::Form).
     pub forms: Option<String>,
+    /// How these came to be chosen.
+    pub forms_from: Option<FormsFrom>,
     /// What is not as it should be on this device, and what was done instead.
     pub notice: Option<String>,
     /// Largest piece of memory one kernel may bind, in bytes.
     pub max_binding: u64,
     /// Bytes of memory that are free, where the device tells: graphics drivers and browsers do not.
     pub memory: Option<u64>,
+}
+
+/// How the forms of kernels came to be chosen: all of them, or those that were not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FormsFrom {
+    /// By what the device can run: nothing was measured.
+    Unmeasured,
+    /// All were given.
+    Given,
+    /// By measuring them on the model, when it was loaded.
+    Measured,
+    /// By what was measured before, on the same device for the same shapes: see [`FormStore`](webgpu::FormStore).
+    Kept,
+}
+
+impl FormsFrom {
+    /// `unmeasured`, `given`, `measured`, `kept`
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unmeasured => "unmeasured",
+            Self::Given => "given",
+            Self::Measured => "measured",
+            Self::Kept => "kept",
+        }
+    }
 }
 
 /// For which sizes a graph is compiled.
@@ -222,6 +250,8 @@ pub struct Counters {
     pub bytes_read: u64,
     /// Bytes copied on the device: into blocks, out of them, and from page to page.
     pub bytes_copied: u64,
+    /// Forms of kernels timed to choose among them. Nothing else of a measurement is counted.
+    pub forms_timed: u64,
 }
 
 /// A place to run graphs.

@@ -35,7 +35,7 @@ pub use error::HubError;
 pub use fetch::FetchEvent;
 pub use limits::Limits;
 pub use redact::Shown;
-pub use settings::Settings;
+pub use settings::{Settings, user_caches};
 
 /// The hub, as this machine's settings see it, and its cache.
 pub struct Hub {

@@ -24,10 +24,7 @@ impl Settings {
     /// By `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH` and
     /// `HF_HUB_OFFLINE`, and by the token file that `hf auth login` writes.
     pub fn from_env() -> Self {
-        let home = path("HF_HOME").unwrap_or_else(|| {
-            let caches = path("XDG_CACHE_HOME").or_else(|| Some(env::home_dir()?.join(".cache")));
-            caches.unwrap_or_default().join("huggingface")
-        });
+        let home = path("HF_HOME").unwrap_or_else(|| user_caches().unwrap_or_default().join("huggingface"));
         let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| home.join("hub"));
         let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
         let token = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN"));
@@ -41,6 +38,12 @@ impl Settings {
             pause: Duration::from_secs(1),
         }
     }
+}
+
+/// The folder of the user's caches, in which each program has one of its own: `XDG_CACHE_HOME`, or `~/.cache`. `None` where
+/// there is no home.
+pub fn user_caches() -> Option<PathBuf> {
+    path("XDG_CACHE_HOME").or_else(|| Some(env::home_dir()?.join(".cache")))
 }
 
 /// The value of a variable that is set and not empty.

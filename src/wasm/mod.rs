@@ -4,6 +4,7 @@
 
 mod convert;
 mod error;
+mod forms;
 mod requests;
 mod sink;
 mod source;
@@ -19,6 +20,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use self::error::WasmError;
+use self::forms::PageForms;
 use self::requests::{
     CacheStats, ConversationRequest, Device, DeviceStats, EmbedInput, EmbedRequest, LoadRequest, ModelStats,
     Remembered, ReplyReport, ReplyRequest, RestoreReport, StateStats, Stats, more,
@@ -26,7 +28,7 @@ use self::requests::{
 use self::source::{Asking, PageSource, Thrown};
 use self::states::PageStates;
 use crate::backend::cpu::CpuBackend;
-use crate::backend::webgpu::WebGpuBackend;
+use crate::backend::webgpu::{FormStore, WebGpuBackend, WebGpuOptions};
 use crate::backend::{Backend, DEFAULT_KV_FORMAT, Outputs};
 use crate::checkpoint::{Checkpoint, CheckpointError, LoadProgress};
 use crate::generate::prompt_cache::StoreOptions;
@@ -120,9 +122,14 @@ struct Inner {
 impl Engine {
     /// Loads a model. `request` is JSON; `progress` is called with a stage, bytes done, bytes in all and a tensor's
     /// name. What the source throws is thrown again as it was.
-    pub async fn load(source: PageSource, request: String, progress: Function) -> Result<Self, JsValue> {
+    pub async fn load(
+        source: PageSource,
+        request: String,
+        progress: Function,
+        forms: Option<PageStates>,
+    ) -> Result<Self, JsValue> {
         let thrown = Thrown::default();
-        let loaded = load(Asking::new(source, thrown.clone()), &request, &progress).await;
+        let loaded = load(Asking::new(source, thrown.clone()), &request, &progress, forms).await;
         loaded.map_err(|error| thrown.take().unwrap_or_else(|| error.into()))
     }
 
@@ -199,7 +206,12 @@ impl Engine {
     }
 }
 
-async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engine, WasmError> {
+async fn load(
+    source: Asking,
+    request: &str,
+    progress: &Function,
+    forms: Option<PageStates>,
+) -> Result<Engine, WasmError> {
     let request: LoadRequest = serde_json::from_str(request)?;
     let report = |stage: &str, done: u64, total: u64, tensor: &str| {
         // Whoever listens cannot stop a load by throwing: the source can.
@@ -218,7 +230,10 @@ async fn load(source: Asking, request: &str, progress: &Function) -> Result<Engi
     report("device", 0, 0, "");
     let backend: Box<dyn Backend> = match request.place.device {
         Device::Cpu => Box::new(CpuBackend::new()),
-        Device::Gpu => Box::new(WebGpuBackend::new(&request.place.webgpu()).await?),
+        Device::Gpu => {
+            let form_store = forms.map(|folder| Rc::new(PageForms(folder)) as Rc<dyn FormStore>);
+            Box::new(WebGpuBackend::new(&WebGpuOptions { form_store, ..request.place.webgpu() }).await?)
+        }
     };
     let mut weights = |at: LoadProgress<'_>| report("weights", at.done, at.total, at.tensor);
     let options = EngineOptions {
@@ -408,6 +423,7 @@ fn stats(engine: &runtime::Engine, notices: Vec<String>) -> Stats {
             software: info.software,
             subgroups: info.subgroups,
             forms: info.forms.clone(),
+            forms_from: info.forms_from,
             f16: info.f16,
         },
         context_length: engine.context(),

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::error::WasmError;
+use super::forms::browser;
 use crate::arch::HymbaWindow;
+use crate::backend::FormsFrom;
 use crate::backend::webgpu::WebGpuOptions;
 use crate::checkpoint::WeightChoice;
 use crate::generate::prompt_cache::{CacheCounts, PromptCache};
@@ -42,6 +44,8 @@ pub(super) enum Device {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Place {
     pub device: Device,
+    /// The adapter's name, as far as the browser tells the page.
+    pub adapter: String,
     /// The page asked the browser for a device with subgroups: the lanes of the smallest and of the largest.
     pub subgroups: Option<[u32; 2]>,
     /// Compare every kind of kernel with its CPU reference first: once for each adapter.
@@ -52,7 +56,8 @@ impl Place {
     /// Options for opening a GPU.
     pub fn webgpu(&self) -> WebGpuOptions {
         let (page_has_subgroups, self_test) = (self.subgroups, self.self_test);
-        WebGpuOptions { page_has_subgroups, self_test, ..WebGpuOptions::default() }
+        let page_names = Some([self.adapter.clone(), browser()]);
+        WebGpuOptions { page_has_subgroups, page_names, self_test, ..WebGpuOptions::default() }
     }
 }
 
@@ -243,12 +248,14 @@ pub(super) struct ModelStats {
 }
 
 #[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct DeviceStats {
     pub backend: &'static str,
     pub adapter: String,
     pub software: bool,
     pub subgroups: bool,
     pub forms: Option<String>,
+    pub forms_from: Option<FormsFrom>,
     pub f16: bool,
 }
 

@@ -14,16 +14,17 @@ use crate::generate::prompt_cache::{StateStore, StoreError, StoredState};
 extern "C" {
     /// `StateFolder` of `web/src/store/states.ts`.
     #[wasm_bindgen(typescript_type = "StateFolder")]
+    #[derive(Debug)]
     pub type PageStates;
 
     #[wasm_bindgen(method, catch)]
     fn list(this: &PageStates) -> Result<Promise, JsValue>;
 
     #[wasm_bindgen(method, catch)]
-    fn read(this: &PageStates, name: &str, start: f64, end: f64) -> Result<Promise, JsValue>;
+    pub(super) fn read(this: &PageStates, name: &str, start: f64, end: f64) -> Result<Promise, JsValue>;
 
     #[wasm_bindgen(method, catch)]
-    fn write(this: &PageStates, name: &str, bytes: Uint8Array) -> Result<Promise, JsValue>;
+    pub(super) fn write(this: &PageStates, name: &str, bytes: Uint8Array) -> Result<Promise, JsValue>;
 
     #[wasm_bindgen(method, catch)]
     fn remove(this: &PageStates, name: &str) -> Result<Promise, JsValue>;
@@ -33,7 +34,7 @@ extern "C" {
 }
 
 /// The page's answer, or its fault in words.
-async fn answer(name: &str, asked: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
+pub(super) async fn answer(name: &str, asked: Result<Promise, JsValue>) -> Result<JsValue, StoreError> {
     let answer = match asked {
         Ok(promise) => JsFuture::from(promise).await,
         Err(thrown) => Err(thrown),

@@ -8,6 +8,7 @@ mod common;
 mod support;
 
 mod every_driver;
+mod forms;
 mod fused;
 mod gguf;
 mod goldens;

@@ -1,8 +1,8 @@
 //! WebGPU's own promises: an adapter is named, a program ends with its memory, decode makes nothing new and starts few
 //! kernels.
 
-use crate::support::{Place, Setting, adapter_or_skipped, checkpoint, load, wait, webgpu_or_skipped};
-use selvedge::backend::webgpu::{self, Form, FormKind, WebGpuBackend, WebGpuOptions};
+use crate::support::{Setting, adapter_or_skipped, checkpoint, load, wait, webgpu_or_skipped};
+use selvedge::backend::webgpu::{self, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs, ProgramSpec, Span, Step, StepTable, Tokens};
 use selvedge::graph::{GraphBuilder, Part, WeightClass, WeightDesc, WeightFormat, WeightId, WeightSink};
 use selvedge::runtime::{Cancel, Engine};
@@ -43,45 +43,6 @@ fn a_program_ends_with_the_memory_it_was_compiled_for() {
     let error = backend.step(programs[0], &table).expect_err("its memory is gone").to_string();
     assert!(error.contains("no program"), "{error}");
     backend.step(programs[1], &table).expect("it runs");
-}
-
-#[test]
-fn forms_are_measured_at_load_and_told() {
-    let Some(place) = webgpu_or_skipped() else { return };
-    if place.slow {
-        return;
-    }
-    let open = || -> Box<dyn Backend> {
-        let options = WebGpuOptions { self_test: false, ..Default::default() };
-        Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
-    };
-    let engine = load(&Place { open, ..place }, &checkpoint("hymba/caseA"), Setting::default());
-    let told = engine.info().forms.clone().expect("what was chosen");
-    println!("{told}");
-    let forms: Vec<Form> = told.split(',').map(|name| name.parse().expect("a form")).collect();
-    assert_eq!(forms.iter().map(|form| form.kind()).collect::<Vec<_>>(), FormKind::ALL);
-    assert!(forms.iter().all(|form| form.runs_on(engine.info())));
-}
-
-#[test]
-fn forms_may_be_chosen_if_the_device_has_them() {
-    if !adapter_or_skipped() {
-        return;
-    }
-    for form in Form::all() {
-        let quiet = WebGpuOptions { self_test: false, forms: vec![form], ..Default::default() };
-        let backend = wait(WebGpuBackend::new(&quiet)).expect("the adapter opens");
-        assert!(backend.info().forms.as_ref().is_some_and(|forms| forms.split(',').any(|name| name == form.name())));
-        let without = wait(WebGpuBackend::new(&WebGpuOptions { subgroups: false, ..quiet }));
-        match (without, form.least_subgroup()) {
-            (Ok(backend), 0) => {
-                let last = if form == Form::Apart { "apart" } else { "within" };
-                assert_eq!(backend.info().forms, Some(format!("tile,rows,query,head,heads,{last}")));
-            }
-            (Err(error), 1..) => assert!(error.to_string().contains(form.name()), "{error}"),
-            (other, least) => panic!("{form} takes {least} lanes: {}", other.is_ok()),
-        }
-    }
 }
 
 /// Kernels of one decode step of a model, without embedding, head and sampling.

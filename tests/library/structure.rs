@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("backend", &["constants", "formats", "graph", "state"]),
     ("backend::cpu", &["constants", "formats", "graph", "state", "backend"]),
     // Devices know the CPU references: a self-test compares with them.
-    ("backend::webgpu", &["constants", "formats", "graph", "state", "backend", "backend::cpu"]),
+    ("backend::webgpu", &["constants", "hash", "formats", "graph", "state", "backend", "backend::cpu"]),
     ("backend::cuda", &["constants", "formats", "graph", "state", "backend", "backend::cpu"]),
     ("runtime", BELOW_RUNTIME),
     ("generate", ABOVE_RUNTIME),

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use selvedge::arch::HymbaWindow;
 use selvedge::backend::cpu::CpuBackend;
-use selvedge::backend::webgpu::{self, Form, FormKind, WebGpuBackend, WebGpuOptions};
+use selvedge::backend::webgpu::{self, Form, FormKind, Measure, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, Outputs};
 use selvedge::checkpoint::{Checkpoint, Folder, Memory};
 use selvedge::generate::{FinishReason, GenerateOptions, Generation};
@@ -85,7 +85,8 @@ pub fn webgpu_or_skipped() -> Option<Place> {
 pub fn webgpu_with(forms: &[Form]) -> Box<dyn Backend> {
     // tests/gpu/webgpu.rs runs the self-test; here it would only take time, at every load. And what is compared are
     // kernels on the same codes: tests/gpu/quantise_on_device.rs has those that a device makes.
-    let (forms, quiet) = (forms.to_vec(), WebGpuOptions { self_test: false, measure: false, ..Default::default() });
+    let (forms, quiet) =
+        (forms.to_vec(), WebGpuOptions { self_test: false, measure: Measure::Never, ..Default::default() });
     let options = WebGpuOptions { forms, quantise: false, ..quiet };
     Box::new(wait(WebGpuBackend::new(&options)).expect("the adapter opens"))
 }

@@ -21,11 +21,10 @@ BASIC = "tile,rows,query,head,heads,apart"
 PROMPT, GENERATE = 256, 16
 
 
-def measure(model: str, weights: str, forms: str | None) -> dict:
+def measure(model: str, weights: str, forms: str) -> dict:
     """One run of `selvedge bench`."""
     command = [BINARY, "bench", model, "--random-weights", "--json", "--device", "gpu", "--weights", weights]
-    command += ["--prompt", str(PROMPT), "--generate", str(GENERATE)]
-    command += ["--forms", forms] if forms else []
+    command += ["--prompt", str(PROMPT), "--generate", str(GENERATE), "--forms", forms]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return json.loads(done.stdout)[0]
 
@@ -40,7 +39,7 @@ def main() -> None:
     for weights in sys.argv[3:] or ["f16"]:
         ratios = []
         for run in range(1, pairs + 1):
-            basic, chosen = measure(model, weights, BASIC), measure(model, weights, None)
+            basic, chosen = measure(model, weights, BASIC), measure(model, weights, "measured")
             ratios.append([chosen[rate] / basic[rate] for rate in ("prompt_tps", "generate_tps")])
             rates = [f"{one[rate]:.1f}" for one in (basic, chosen) for rate in ("prompt_tps", "generate_tps")]
             print(f"| {weights} | {run} | {' | '.join(rates)} | {ratios[-1][0]:.2f} | {ratios[-1][1]:.2f} |", flush=True)

@@ -61,7 +61,7 @@ export interface Restored {
 
 interface ModuleStats {
   model: { type: string; parameters: number; layers: number };
-  device: { backend: 'webgpu' | 'cpu'; adapter: string; software: boolean; subgroups: boolean; forms: string | null; f16: boolean };
+  device: { backend: 'webgpu' | 'cpu'; adapter: string; software: boolean; subgroups: boolean; forms: string | null; formsFrom: EngineStats['device']['formsFrom']; f16: boolean };
   contextLength: number;
   weights: number;
   memory: number;
@@ -91,13 +91,14 @@ const tested = new Set<string>();
 /** `Place` of `src/wasm/requests.rs`: what the module is told of a device. */
 interface Place {
   device: 'gpu' | 'cpu';
+  adapter: string;
   subgroups: readonly [number, number] | null;
   selfTest: boolean;
 }
 
 export function placeOn(device: Device, options: LoadOptions): Place {
   const selfTest = (options.selfTest ?? true) && !tested.has(device.adapter);
-  return { device: device.kind, subgroups: device.subgroups, selfTest };
+  return { device: device.kind, adapter: device.adapter, subgroups: device.subgroups, selfTest };
 }
 
 /** Once the module has opened the place and found its kernels right: they are tested no more. */
@@ -145,7 +146,10 @@ export class Core {
     };
     const told = (stage: LoadProgress['stage'], done: number, total: number, tensor: string) =>
       progress(tensor === '' ? { stage, done, total } : { stage, done, total, tensor });
-    const load = () => WasmEngine.load(polite(source, options.signal), JSON.stringify(request), told);
+    const forms = place.device === 'gpu' && options.store !== false
+      ? await StateFolder.open('forms').catch(() => undefined)
+      : undefined;
+    const load = () => WasmEngine.load(polite(source, options.signal), JSON.stringify(request), told, forms);
     const [engine, opened] = await withDevice(device, load).catch((error: unknown) => {
       throw asSelvedgeError(error);
     });

@@ -134,7 +134,7 @@ export interface LoadOptions {
   readonly onNotice?: (notice: Notice) => void;
   /** Stops the load; the promise is then rejected with the code `aborted`. */
   readonly signal?: AbortSignal;
-  /** True (the default): downloads are kept in the browser for the next load. */
+  /** True (the default): downloads are kept in the browser for the next load, and so are forms of kernels that were measured. */
   readonly store?: boolean;
   /**
    * Most bytes that the memory of conversations may take in the browser's store; those of other models go first, and then
@@ -382,6 +382,8 @@ export interface EngineStats {
     readonly subgroups: boolean;
     /** Forms of the kernels that have several, as they were measured to be fastest here; `null` where there are none. */
     readonly forms: string | null;
+    /** Measured by this load, or by an earlier one of the same shapes; `unmeasured` where kernels were found wrong. */
+    readonly formsFrom: 'unmeasured' | 'measured' | 'kept' | null;
     readonly f16: boolean;
   };
   /** Tokens that one conversation can hold. */

@@ -66,7 +66,7 @@ after(() => page?.close());
 test("Hymba's case A, gpu", () => expectTokens(page, 'hymba/caseA', 'p0', 'gpu'));
 
 test('a device lost amid a reply is replaced, and the reply goes on', async () => {
-  const { parts, lengths, events, after, deviceCount } = await page.evaluate(async () => {
+  const { parts, lengths, events, after, deviceCount, formsFrom } = await page.evaluate(async () => {
     const { Engine } = selvedge;
     const devices = [];
     const original = GPUAdapter.prototype.requestDevice;
@@ -75,7 +75,8 @@ test('a device lost amid a reply is replaced, and the reply goes on', async () =
       devices.push(device);
       return device;
     };
-    const engine = await Engine.load('/demo', { device: 'gpu', store: false, selfTest: false });
+    const engine = await Engine.load('/demo', { device: 'gpu', selfTest: false });
+    const formsFrom = [(await engine.stats()).device.formsFrom];
     const events = [];
     engine.on('devicelost', ({ message }) => events.push(`lost: ${message}`));
     engine.on('notice', ({ code }) => events.push(code));
@@ -92,11 +93,13 @@ test('a device lost amid a reply is replaced, and the reply goes on', async () =
     const idle = new Promise((resolve) => engine.on('notice', ({ code }) => code === 'restored' && resolve()));
     devices.at(-1).destroy();
     await idle;
+    formsFrom.push((await engine.stats()).device.formsFrom);
     await engine.dispose();
     GPUAdapter.prototype.requestDevice = original;
-    return { parts, lengths, events, after, deviceCount: devices.length };
+    return { parts, lengths, events, after, deviceCount: devices.length, formsFrom };
   });
   assert.equal(parts.map(({ text }) => text).join(''), HELLO.text);
+  assert.deepEqual(formsFrom, ['measured', 'kept']);
   // A GPU lets the page look on.
   assert.ok(new Set(lengths).size > 5, `${lengths}`);
   assert.equal(after, HELLO.text);

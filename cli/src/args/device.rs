@@ -1,11 +1,15 @@
 //! Device of a command: `--device` and `--adapter`.
 
+use std::rc::Rc;
+use std::str::FromStr;
+
 use clap::ValueEnum;
 
 use crate::error::CommandError;
+use crate::form_file::FormFile;
 use crate::terminal::status;
 use selvedge::backend::cpu::CpuBackend;
-use selvedge::backend::webgpu::{Form, WebGpuBackend, WebGpuOptions};
+use selvedge::backend::webgpu::{Form, FormStore, Measure, WebGpuBackend, WebGpuOptions};
 use selvedge::backend::{Backend, BackendError};
 
 /// `--device`
@@ -21,13 +25,33 @@ pub(crate) enum Device {
     Cpu,
 }
 
+/// A value of `--forms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FormArg {
+    /// This one, whatever is measured.
+    Form(Form),
+    /// The others are measured, whatever is kept.
+    Measured,
+}
+
+impl FromStr for FormArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "measured" => Ok(Self::Measured),
+            name => name.parse().map(Self::Form).map_err(|error| format!("{error}, measured")),
+        }
+    }
+}
+
 /// How a GPU is opened, beyond which one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GpuArgs<'a> {
     /// `--adapter`
     pub adapter: Option<&'a str>,
     /// `--forms`
-    pub forms: &'a [Form],
+    pub forms: &'a [FormArg],
     /// `--profile`
     pub profile: bool,
 }
@@ -77,10 +101,14 @@ fn cpu() -> Box<dyn Backend> {
 
 async fn gpu(args: &GpuArgs<'_>, software: bool) -> Result<Box<dyn Backend>, BackendError> {
     let adapter = args.adapter.map(str::to_owned);
+    let form = |arg: &FormArg| if let FormArg::Form(form) = arg { Some(*form) } else { None };
+    let anew = args.forms.contains(&FormArg::Measured);
     let options = WebGpuOptions {
         adapter,
         software,
-        forms: args.forms.to_vec(),
+        forms: args.forms.iter().filter_map(form).collect(),
+        measure: if anew { Measure::Anew } else { Measure::Once },
+        form_store: FormFile::of_user().map(|file| Rc::new(file) as Rc<dyn FormStore>),
         profile: args.profile,
         ..WebGpuOptions::default()
     };

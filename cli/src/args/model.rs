@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::device::{self, Device, GpuArgs};
+use crate::args::device::{self, Device, FormArg, GpuArgs};
 use crate::commands::fetch::locate;
 use crate::error::CommandError;
 use crate::terminal::status;
 use selvedge::arch::{self, HymbaWindow};
-use selvedge::backend::webgpu::Form;
 use selvedge::backend::{Backend, DEFAULT_KV_FORMAT};
 use selvedge::checkpoint::{self, Checkpoint, Folder, LoadProgress, WeightChoice};
 use selvedge::formats::Rounding;
@@ -59,9 +58,10 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_enum, default_value_t)]
     hymba_window: HymbaWindow,
     /// Forms of a GPU's kernels, by commas: tile or lanes, rows or quads, query or flash, head or split, heads or columns,
-    /// apart or within [default: the fastest here]
+    /// apart or within; `measured`: those of the others that are the fastest here, measured anew [default: as they were measured
+    /// when these shapes were first loaded here]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    forms: Vec<Form>,
+    forms: Vec<FormArg>,
     /// Of `bench` alone.
     #[arg(skip)]
     pub(crate) profile: bool,

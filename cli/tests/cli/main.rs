@@ -8,6 +8,7 @@ mod chat_models;
 mod commands;
 mod convert;
 mod convert_folders;
+mod forms;
 mod gguf;
 mod outputs;
 mod state;

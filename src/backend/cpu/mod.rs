@@ -97,6 +97,7 @@ impl CpuBackend {
             least_subgroup: 0,
             most_subgroup: 0,
             forms: None,
+            forms_from: None,
             notice: None,
             max_binding: u64::MAX,
             memory: crate::backend::host::free_memory(),

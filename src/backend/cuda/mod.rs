@@ -79,6 +79,7 @@ fn describe(device: &Device) -> BackendInfo {
         least_subgroup: 32,
         most_subgroup: 32,
         forms: None,
+        forms_from: None,
         notice: None,
         max_binding: u64::MAX,
         memory: device.memory().ok().map(|(free, _)| free as u64),

@@ -189,9 +189,14 @@ impl Forms {
         self
     }
 
+    /// The form of a kind.
+    pub fn of_kind(self, kind: FormKind) -> Form {
+        self.0[kind as usize]
+    }
+
     /// Whether a form is the one of its kind.
     pub fn has(self, form: Form) -> bool {
-        self.0[form.kind() as usize] == form
+        self.of_kind(form.kind()) == form
     }
 }
 

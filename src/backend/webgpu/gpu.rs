@@ -5,9 +5,21 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use super::forms::{Form, Forms};
+use super::forms::{Form, FormKind, Forms};
+use super::kept::FormStore;
 use super::shaders::{self, Access, Shader};
 use crate::backend::{BackendError, BackendInfo, BackendKind, Counters, Result};
+
+/// When the forms of kernels are measured, of which the fastest is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Never: those of many lanes are taken where they run, and where there are none the first.
+    Never,
+    /// When a model is loaded, unless [`WebGpuOptions::form_store`] has what was measured before.
+    Once,
+    /// Whenever a model is loaded; the store takes the new choice.
+    Anew,
+}
 
 /// How to open a device.
 #[derive(Clone, Debug)]
@@ -23,6 +35,8 @@ pub struct WebGpuOptions {
     /// The device has subgroups though wgpu cannot tell, because the page asked the browser for them itself: the lanes of
     /// the smallest and of the largest.
     pub page_has_subgroups: Option<[u32; 2]>,
+    /// Names of the adapter and of its driver where wgpu has none of them, as in a browser.
+    pub page_names: Option<[String; 2]>,
     /// Cut matrices into segments of at most so many bytes; `None`: of as many as a binding holds. Tests ask for
     /// few: a matrix too large for a binding is slow to make.
     pub segment: Option<u64>,
@@ -33,9 +47,11 @@ pub struct WebGpuOptions {
     pub self_test: bool,
     /// Forms that are used whatever is measured.
     pub forms: Vec<Form>,
-    /// Measure which forms are fastest when a model is loaded; otherwise those of many lanes are taken where they run,
-    /// and where there are none the first.
-    pub measure: bool,
+    /// When the other forms are measured.
+    pub measure: Measure,
+    /// Where measured choices are kept, so that the next load of the same shapes on the same device reads its own; `None`:
+    /// every load measures.
+    pub form_store: Option<Rc<dyn FormStore>>,
     /// Time every kernel: [`Backend::kernel_times`](crate::backend::Backend::kernel_times). Steps take longer by it.
     pub profile: bool,
 }
@@ -48,11 +64,13 @@ impl Default for WebGpuOptions {
             default_limits: false,
             subgroups: true,
             page_has_subgroups: None,
+            page_names: None,
             segment: None,
             quantise: true,
             self_test: true,
             forms: vec![],
-            measure: true,
+            measure: Measure::Once,
+            form_store: None,
             profile: false,
         }
     }
@@ -73,6 +91,8 @@ pub(super) struct Gpu {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub info: BackendInfo,
+    /// Numbers of the adapter's maker and of its model, where the driver tells.
+    pub ids: [u32; 2],
     /// Most bytes of a matrix's segment.
     pub segment: u64,
     /// Whether it quantises weights.
@@ -80,8 +100,10 @@ pub(super) struct Gpu {
     /// The forms that are in use, and those that were asked for.
     pub forms: Cell<Forms>,
     pub given_forms: Vec<Form>,
-    /// Whether a model's load measures forms.
-    pub measures: Cell<bool>,
+    /// When forms are measured.
+    pub measure: Cell<Measure>,
+    /// Where choices are kept.
+    pub form_store: Option<Rc<dyn FormStore>>,
     /// Kept alive: browsers drop the device with it.
     _instance: wgpu::Instance,
     pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
@@ -116,6 +138,7 @@ fn describe(adapter: &wgpu::Adapter) -> BackendInfo {
         least_subgroup: info.subgroup_min_size,
         most_subgroup: info.subgroup_max_size,
         forms: None,
+        forms_from: None,
         notice: None,
         max_binding: adapter.limits().max_storage_buffer_binding_size,
         memory: if info.device_type == wgpu::DeviceType::Cpu { crate::backend::host::free_memory() } else { None },
@@ -185,6 +208,10 @@ impl Gpu {
         let instance = instance();
         let adapter = choose(&instance, options).await?;
         let mut info = describe(&adapter);
+        if let Some([adapter, driver]) = &options.page_names {
+            (info.adapter, info.driver) = (adapter.clone(), driver.clone());
+        }
+        let wgpu::AdapterInfo { vendor, device: model, .. } = adapter.get_info();
         info.subgroups &= options.subgroups;
         let mut features = wgpu::Features::empty();
         features.set(wgpu::Features::SUBGROUP, info.subgroups);
@@ -240,16 +267,23 @@ impl Gpu {
             device,
             queue,
             info,
+            ids: [vendor, model],
             _instance: instance,
             segment,
             quantises: options.quantise,
             forms: Cell::new(forms),
             given_forms: options.forms.clone(),
-            measures: Cell::new(options.measure),
+            measure: Cell::new(options.measure),
+            form_store: options.form_store.clone(),
             pipelines: RefCell::default(),
             counters: RefCell::default(),
             failure,
         }))
+    }
+
+    /// Kinds of which no form was given, in their order.
+    pub fn free_kinds(&self) -> impl Iterator<Item = FormKind> {
+        FormKind::ALL.into_iter().filter(|&kind| self.given_forms.iter().all(|form| form.kind() != kind))
     }
 
     /// What went wrong since the last look, if anything did. A lost device stays lost.

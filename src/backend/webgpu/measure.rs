@@ -49,12 +49,9 @@ impl FormKind {
 pub(super) async fn choose(backend: &mut WebGpuBackend, graph: &Graph) -> Result<()> {
     let gpu = backend.gpu.clone();
     let mut workspace = Workspace::default();
-    for kind in FormKind::ALL {
+    for kind in gpu.free_kinds() {
         let candidates = kind.forms().into_iter().filter(|form| form.runs_on(&gpu.info));
         let [first, other] = candidates.collect::<Vec<_>>()[..] else { continue };
-        if gpu.given_forms.iter().any(|form| form.kind() == kind) {
-            continue;
-        }
         let before = gpu.forms.get();
         let mut trials = Vec::with_capacity(2);
         let mut refused = None;
@@ -68,6 +65,7 @@ pub(super) async fn choose(backend: &mut WebGpuBackend, graph: &Graph) -> Result
                 Err(error) => return Err(error),
             }
         }
+        gpu.counters.borrow_mut().forms_timed += trials.len() as u64;
         let start = Instant::now();
         for _ in 0..SUBMITS {
             for trial in &mut trials {

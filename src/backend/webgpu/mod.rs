@@ -4,7 +4,9 @@
 mod forms;
 mod fuse;
 mod gpu;
+mod kept;
 mod kernels;
+mod key;
 mod limits;
 mod lower;
 mod measure;
@@ -31,15 +33,16 @@ use self::program::{Program, ValueBuffer};
 use self::weights::Weights;
 use super::checks::not_allocated;
 use super::{
-    Backend, BackendError, BackendInfo, BlockId, Counters, KernelTime, Parts, ProgramId, ProgramSpec, Result,
-    StepTable, Ticket, state_io,
+    Backend, BackendError, BackendInfo, BlockId, Counters, FormsFrom, KernelTime, Parts, ProgramId, ProgramSpec,
+    Result, StepTable, Ticket, state_io,
 };
 use crate::formats::Quantised;
 use crate::graph::{Graph, RowBlock, RowQuantiser, SinkError, SourceBlock, ValueId, WeightDesc, WeightId, WeightSink};
 use crate::state::{Sampler, SlotId, SlotState, StateLayout};
 
 pub use forms::{Form, FormKind, NoForm};
-pub use gpu::{WebGpuOptions, adapters};
+pub use gpu::{Measure, WebGpuOptions, adapters};
+pub use kept::{FormStore, LONGEST_FORMS, kept_forms};
 pub use scratch::scratch_bytes;
 
 /// Steps whose tokens may wait to be read.
@@ -80,7 +83,9 @@ impl WebGpuBackend {
         }
         *gpu.counters.borrow_mut() = Counters::default();
         let profiler = options.profile.then(Profiler::default);
-        let info = BackendInfo { forms: Some(gpu.forms.get().to_string()), notice, ..gpu.info.clone() };
+        let forms_from = if gpu.free_kinds().next().is_none() { FormsFrom::Given } else { FormsFrom::Unmeasured };
+        let (forms, forms_from) = (Some(gpu.forms.get().to_string()), Some(forms_from));
+        let info = BackendInfo { forms, forms_from, notice, ..gpu.info.clone() };
         Ok(Self { profiler, info, ..Self::on(gpu) })
     }
 
@@ -199,11 +204,16 @@ impl Backend for WebGpuBackend {
 
     fn choose_forms<'a>(&'a mut self, graph: &'a Graph) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let counters = *self.gpu.counters.borrow();
-            let chosen = if self.gpu.measures.get() { measure::choose(self, graph).await } else { Ok(()) };
-            *self.gpu.counters.borrow_mut() = counters;
+            if self.gpu.measure.get() == Measure::Never || self.gpu.free_kinds().next().is_none() {
+                return Ok(());
+            }
+            let before = *self.gpu.counters.borrow();
+            let chosen = kept::choose(self, graph).await;
+            let forms_timed = self.gpu.counters.borrow().forms_timed;
+            *self.gpu.counters.borrow_mut() = Counters { forms_timed, ..before };
             self.info.forms = Some(self.gpu.forms.get().to_string());
-            chosen
+            self.info.forms_from = Some(chosen?);
+            Ok(())
         })
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::WebGpuBackend;
 use super::forms::Forms;
-use super::gpu::Gpu;
+use super::gpu::{Gpu, Measure};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BackendError, Outputs, ProgramSpec, Result, Span, Step, StepTable, Tokens};
 use crate::formats::{GROUP, Quantised, Rounding};
@@ -46,7 +46,7 @@ pub(super) async fn run(gpu: &Rc<Gpu>) -> Result<Option<String>> {
         {
             // It is really the forms, and nothing that both have.
             agrees(gpu, KvFormat::F32).await?;
-            gpu.measures.set(false);
+            gpu.measure.set(Measure::Never);
             Ok(Some(format!("the kernels `{}` run, as of `{chosen}` one is wrong: {error}", Forms::BASIC)))
         }
         Err(error) => Err(error),

@@ -82,6 +82,14 @@ impl Weights {
         Ok(())
     }
 
+    /// Format, rows and columns of a weight.
+    pub fn shape(&self, id: WeightId) -> Option<(WeightFormat, usize, usize)> {
+        Some(match self.stored.get(&id)? {
+            Stored::Matrix(matrix) => (matrix.format, matrix.rows, matrix.columns),
+            &Stored::Vector { rows, columns, .. } => (WeightFormat::F32, rows, columns),
+        })
+    }
+
     pub async fn write(&mut self, gpu: &Gpu, id: WeightId, block: RowBlock<'_>) -> Result<()> {
         let misuse = |what: &str| Err(BackendError::Misuse(format!("weight {}: {what}", id.0)));
         match self.stored.get_mut(&id) {

@@ -153,7 +153,7 @@ export class RemoteEngine implements EngineInterface, Replier {
     const state = { tokens: 0, bytes: 0, fixed: 0, perToken: 0, transformerPerToken: 0, transformerBytes: 0 };
     return {
       model: { name: this.modelName, type: '', parameters: 0, layers: 0 },
-      device: { backend: 'remote', adapter: this.remote, software: false, subgroups: false, forms: null, f16: false },
+      device: { backend: 'remote', adapter: this.remote, software: false, subgroups: false, forms: null, formsFrom: null, f16: false },
       contextLength: this.#contextLength,
       memory: { weights: 0, state: 0, heap: 0 },
       state,

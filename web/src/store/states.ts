@@ -3,9 +3,10 @@
  *
  * ```text
  * selvedge/states/<hash of model and text>.state     a snapshot, see `src/state/snapshot` of the library
+ * selvedge/forms/forms.json                          choices of kernels, see `src/backend/webgpu/kept.rs`
  * ```
  *
- * A file has a checksum over all its bytes, and the module checks it. Tabs share the folder.
+ * A state has a checksum over all its bytes, and the module checks it. Tabs share the folders.
  */
 
 import { entries, folder, locked, removeEntry, rootFolder, storingFails, writeFile, type Folder } from './opfs.js';
@@ -32,9 +33,9 @@ export class StateFolder {
   }
 
   /** `undefined` where a page has no storage. */
-  static async open(): Promise<StateFolder | undefined> {
+  static async open(name = STATES): Promise<StateFolder | undefined> {
     const root = await rootFolder();
-    return root && new StateFolder(await folder(root, STATES));
+    return root && new StateFolder(await folder(root, name));
   }
 
   /** Names and sizes as JSON, the one written longest ago first. */

@@ -11,8 +11,7 @@ use serde::Serialize;
 use crate::args::model::ModelArgs;
 use crate::error::CommandError;
 use crate::terminal::{self, status};
-use selvedge::backend::KernelTime;
-use selvedge::backend::{Outputs, Step, Tokens};
+use selvedge::backend::{FormsFrom, KernelTime, Outputs, Step, Tokens};
 use selvedge::runtime::{Cancel, Engine, PREFILL_ROWS};
 use selvedge::state::SlotId;
 
@@ -56,6 +55,8 @@ struct Measurement {
     /// Of the kernels that have several, as they were chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     forms: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forms_from: Option<FormsFrom>,
     weights: String,
     batch: usize,
     depth: usize,
@@ -111,6 +112,7 @@ impl Args {
             backend: info.kind.name(),
             adapter: info.adapter.clone(),
             forms: info.forms.clone(),
+            forms_from: info.forms_from,
             weights: self.model.weights_name(),
             batch,
             depth,
@@ -216,7 +218,8 @@ fn table(results: &[Measurement]) -> String {
         text.push_str(&kernel_table(m));
     }
     if let Some(first) = results.first() {
-        let forms = first.forms.as_ref().map_or_else(String::new, |forms| format!(", forms {forms}"));
+        let told = first.forms.as_ref().zip(first.forms_from);
+        let forms = told.map_or_else(String::new, |(forms, from)| format!(", forms {forms} ({})", from.name()));
         text.push_str(&format!("\n{}{forms}, batch {}\n", first.adapter, first.batch));
     }
     text
