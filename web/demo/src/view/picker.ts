@@ -37,7 +37,7 @@ export class Picker {
       this.#ask('hub', 'text', 'From the Hugging Face hub', 'owner/name', (name) =>
         HUB_NAME.test(name)
           ? { kind: 'hub', name }
-          : 'Write it as owner/name, as the hub does; :Q4_K_M behind it names one of its GGUF models.',
+          : 'Write it as owner/name, as the hub does. owner/name:Q4_K_M is one of its GGUF models.',
       ),
       this.#ask('address', 'text', 'From an address', 'https://example.org/models/one/', (url) =>
         /^https?:\/\/./.test(url) && URL.canParse(url)
