@@ -132,14 +132,17 @@ impl Job<'_> {
     fn gguf(&self, need: Need) -> Result<Option<String>, HubError> {
         let models = gguf::models(&self.listing.files);
         let tag = self.model.tag();
+        let safetensors = self.exists(SINGLE) || self.exists(INDEX);
         if tag.is_none() {
-            let safetensors = self.exists(SINGLE) || self.exists(INDEX);
             // Whoever wants no more than the config should not have to wait for weights.
             if models.is_empty() || safetensors || (need == Need::Config && self.exists(CONFIG)) {
                 return Ok(None);
             }
         }
         let name = self.model.untagged();
+        if models.is_empty() && safetensors {
+            return Err(self.lacks(&format!("there is no model in a GGUF file, but safetensors, which are {name}")));
+        }
         gguf::choose(&models, tag, &name).map(Some).map_err(|what| self.lacks(&what))
     }
 

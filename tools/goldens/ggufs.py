@@ -40,6 +40,13 @@ SOURCES = {
     "qwen35": (9101, "qwen3_5_text", SMALL | QWEN | dict(
         layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=6,
         linear_key_head_dim=8, linear_value_head_dim=8)),
+    "qwen3moe": (9161, "qwen3_moe", SMALL | families.QWEN_EXPERTS | dict(num_hidden_layers=2, head_dim=8, norm_topk_prob=True)),
+    "qwen35moe": (9151, "qwen3_5_moe_text", SMALL | QWEN | families.QWEN_EXPERTS | dict(
+        layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=4,
+        linear_key_head_dim=8, linear_value_head_dim=8, shared_expert_intermediate_size=18)),
+    # A file has no factor on the experts' sum.
+    "lfm2moe": (9181, "lfm2_moe", SMALL | dict(layer_types=["conv", "full_attention"], num_dense_layers=1, num_experts=7,
+                                               num_experts_per_tok=3, moe_intermediate_size=20, conv_L_cache=3)),
     "granitehybrid_moe": (9201, "granitemoehybrid", SMALL | families.MAMBA | families.GRANITE | dict(
         layer_types=["mamba", "attention"], position_embedding_type="nope", mamba_d_head=6, num_local_experts=4,
         num_experts_per_tok=2, intermediate_size=12, shared_intermediate_size=20)),
@@ -58,9 +65,12 @@ MODELS = {
     "llama": ("llama", {}, {}),
     "qwen2": ("qwen2", {}, {}),
     "qwen3": ("qwen3", {}, {}),
+    "qwen3moe": (None, {}, {}),
     "qwen35": (None, {}, {}),
+    "qwen35moe": (None, {}, {}),
     "smollm3": ("smollm3", {}, {}),
     "lfm2": ("lfm2", {}, {}),
+    "lfm2moe": (None, {}, {}),
     "nemotron_h": ("nemotron_h", NEMOTRON_H | dict(num_experts_per_tok=None, n_routed_experts=None, n_group=None, topk_group=None), {}),
     "nemotron_h_moe": ("nemotron_h_moe", NEMOTRON_H, {}),
     "granite": ("granite_rope", GRANITE, {}),
@@ -127,7 +137,7 @@ def make_source(name, target):
         seed += 1
     logits = model(input_ids=ids, use_cache=False).logits[0]
     families.save(model, dtype, target)
-    if model_type == "qwen3_5_text":
+    if model_type in ("qwen3_5_text", "qwen3_5_moe_text"):
         add_prediction(target / "model.safetensors")
     for unread in ("config.v5.json", "generation_config.json"):
         (target / unread).unlink(missing_ok=True)

@@ -35,7 +35,8 @@ const MODELS = {
     'F16/Tiny-F16-00001-of-00002.gguf': split[0],
     'F16/Tiny-F16-00002-of-00002.gguf': split[1],
   },
-  one: { 'Tiny-Q8_0.gguf': types.q8_0, 'mmproj-F16.gguf': Buffer.from('a tower') },
+  one: { 'Tiny-Q8_0.gguf': types.q8_0, 'mmproj-F16.gguf': Buffer.from('a tower'), 'imatrix.gguf': Buffer.from('counts') },
+  marked: { 'Tiny-Q8_0.gguf': types.q8_0, 'Tiny-UD-Q8_0.gguf': types.f16 },
   two: { 'Tiny-Q8_0.gguf': types.q8_0, 'Tiny-it-Q8_0.gguf': types.q8_0 },
   none: { 'README.md': Buffer.from('#') },
 };
@@ -123,7 +124,10 @@ test('names of the hub, with a tag, a file, a revision, or nothing', async () =>
   await same(await logits('org/tiny@v1:q8_0'), '/goldens/gguf/types/q8_0.gguf');
   await same(await logits('org/tiny:Tiny-Q8_0.gguf'), '/goldens/gguf/types/q8_0.gguf');
   await same(await logits('org/one', {}, 'WorkerEngine'), '/goldens/gguf/types/q8_0.gguf');
+  await same(await logits('org/marked:Q8_0'), '/goldens/gguf/types/q8_0.gguf');
+  await same(await logits('org/marked:UD-Q8_0'), '/goldens/gguf/types/f16.gguf');
   await same(await logits('org/tiny:F16'), '/goldens/gguf/types/f16.gguf');
+  await same(await logits('org/tiny:F16/Tiny-F16-00002-of-00002.gguf'), '/goldens/gguf/types/f16.gguf');
   const asked = server.requests.map(({ path }) => path);
   assert.ok(asked.includes(`/org/tiny/resolve/${COMMIT}/F16/Tiny-F16-00002-of-00002.gguf`), asked.join('\n'));
 });

@@ -182,6 +182,10 @@ fn errors_name_the_tags_that_are_there() {
     let server = Server::new(Repo::new(NAME, 'a').with("config.json", "{}"));
     let error = fetch(&Place::new(), &server, &tagged("Q4_0")).expect_err("none").to_string();
     assert!(error.contains("there is no model in a GGUF file"), "{error}");
+    let mut repo = tiny();
+    repo.files.remove("tiny-q4.gguf");
+    let error = fetch(&Place::new(), &Server::new(repo), &tagged("Q4_0")).expect_err("none").to_string();
+    assert!(error.ends_with("but safetensors, which are weavers/tiny"), "{error}");
 }
 
 #[test]

@@ -22,18 +22,21 @@ pub(super) enum Family {
 }
 
 /// Every architecture that is read, by `general.architecture`.
-const ARCHITECTURES: [(&str, Family); 12] = [
+const ARCHITECTURES: [(&str, Family); 15] = [
     ("falcon-h1", Family::FalconH1),
     ("granite", Family::Granite),
     ("granitehybrid", Family::Granite),
     ("granitemoe", Family::Granite),
     ("lfm2", Family::Lfm2),
+    ("lfm2moe", Family::Lfm2),
     ("llama", Family::Llama),
     ("nemotron_h", Family::NemotronH),
     ("nemotron_h_moe", Family::NemotronH),
     ("qwen2", Family::Qwen2),
     ("qwen3", Family::Qwen3),
     ("qwen35", Family::Qwen35),
+    ("qwen35moe", Family::Qwen35),
+    ("qwen3moe", Family::Qwen3),
     // llama.cpp takes every fourth layer to be without positions, as all published ones are.
     ("smollm3", Family::Llama),
 ];
@@ -253,20 +256,30 @@ impl Reader<'_> {
         let attends =
             self.each("attention.head_count_kv")?.map(|each| each.into_iter().map(|n| n > 0).collect::<Vec<_>>());
         let attends = attends.unwrap_or_else(|| vec![true; layers]);
-        let dense = |what: &str| match sizes.experts {
-            0 => Ok(()),
-            experts => Err(format!("`{}` is {experts}: experts are not read of {what}", self.key("expert_count"))),
-        };
+        // The other two families with experts have names of their own for all that is said of them.
+        let named = matches!(family, Family::NemotronH | Family::Granite);
+        let mixture = !named && self.arch.ends_with("moe");
+        match sizes.experts {
+            0 => {}
+            _ if named => {}
+            _ if mixture => set(self.experts()?),
+            experts => {
+                return Err(format!(
+                    "`{}` is {experts}: experts are not read of `{}`",
+                    self.key("expert_count"),
+                    self.arch
+                ));
+            }
+        }
         match family {
             Family::Llama | Family::Qwen2 | Family::Qwen3 => {
-                dense(self.arch)?;
+                let model_type = if mixture { "qwen3_moe" } else { self.arch };
                 set(
-                    json!({ "model_type": self.arch, "hidden_act": "silu", "rope_parameters": self.rope(rope_factors, head, false)? }),
+                    json!({ "model_type": model_type, "hidden_act": "silu", "rope_parameters": self.rope(rope_factors, head, false)? }),
                 );
                 sizes.rotated_pairs = (family == Family::Llama).then_some((heads, kv_heads));
             }
             Family::Qwen35 => {
-                dense(self.arch)?;
                 let recurrent = match self.each("attention.recurrent_layers")? {
                     Some(each) => each.into_iter().map(|n| n > 0).collect(),
                     None => {
@@ -286,7 +299,7 @@ impl Reader<'_> {
                 // Of every head the gate's rows lie beside the query's.
                 sizes.qkv[0] *= 2;
                 set(json!({
-                    "model_type": "qwen3_5_text", "hidden_act": "silu", "attn_output_gate": true,
+                    "model_type": if mixture { "qwen3_5_moe_text" } else { "qwen3_5_text" }, "hidden_act": "silu", "attn_output_gate": true,
                     "layer_types": self.kinds(&recurrent, "linear_attention", "full_attention"),
                     "linear_num_key_heads": keys, "linear_num_value_heads": values, "linear_key_head_dim": key,
                     "linear_value_head_dim": value, "linear_conv_kernel_dim": self.needed("ssm.conv_kernel")?,
@@ -294,9 +307,11 @@ impl Reader<'_> {
                 }));
             }
             Family::Lfm2 => {
-                dense(self.arch)?;
+                if mixture {
+                    set(json!({ "num_dense_layers": self.count("leading_dense_block_count")?.unwrap_or(0) }));
+                }
                 set(json!({
-                    "model_type": "lfm2", "layer_types": self.kinds(&attends, "full_attention", "conv"),
+                    "model_type": if mixture { "lfm2_moe" } else { "lfm2" }, "layer_types": self.kinds(&attends, "full_attention", "conv"),
                     "conv_L_cache": self.needed("shortconv.l_cache")?, "conv_bias": self.any("shortconv.conv.bias"),
                     "block_auto_adjust_ff_dim": false, "norm_eps": eps,
                     "tie_embedding": self.tensor("output.weight").is_none(),
@@ -347,6 +362,18 @@ impl Reader<'_> {
                 "mamba_d_conv": kernel, "mamba_conv_bias": bias, "mamba_proj_bias": projected,
             }),
         })
+    }
+
+    /// Sizes of the experts under the names of Qwen and LFM2.
+    fn experts(&self) -> Result<Json> {
+        let mut config = json!({
+            "num_experts": self.needed("expert_count")?, "num_experts_per_tok": self.needed("expert_used_count")?,
+            "moe_intermediate_size": self.needed("expert_feed_forward_length")?, "norm_topk_prob": true,
+        });
+        if let Some(shared) = self.count("expert_shared_feed_forward_length")?.filter(|&n| n > 0) {
+            config["shared_expert_intermediate_size"] = json!(shared);
+        }
+        Ok(config)
     }
 
     fn nemotron_h(&self, attends: &[bool], eps: f64) -> Result<Json> {

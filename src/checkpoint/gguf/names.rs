@@ -39,6 +39,8 @@ enum Form {
     ValueHeads(usize, usize),
     /// Value heads of columns.
     ValueColumns,
+    /// A matrix of one row.
+    Row,
 }
 
 /// All tensors. Faults are sentences that name one.
@@ -151,6 +153,13 @@ fn joined(family: Family, rest: &str) -> Option<Joined> {
         (Family::Granite, "ffn_up.weight" | "ffn_up_shexp.weight" | "ffn_up_exps.weight") => Joined::Second,
         (Family::NemotronH, "ffn_up_exps.weight") => Joined::Each("mixer.experts", "up_proj.weight"),
         (Family::NemotronH, "ffn_down_exps.weight") => Joined::Each("mixer.experts", "down_proj.weight"),
+        (Family::Qwen3 | Family::Qwen35, "ffn_gate_exps.weight") => {
+            Joined::First("mlp.experts.gate_up_proj", "ffn_up_exps.weight")
+        }
+        (Family::Qwen3 | Family::Qwen35, "ffn_up_exps.weight") => Joined::Second,
+        (Family::Lfm2, "ffn_gate_exps.weight") => Joined::Each("feed_forward.experts", "w1.weight"),
+        (Family::Lfm2, "ffn_down_exps.weight") => Joined::Each("feed_forward.experts", "w2.weight"),
+        (Family::Lfm2, "ffn_up_exps.weight") => Joined::Each("feed_forward.experts", "w3.weight"),
         (Family::Qwen35, _) => return None,
         (_, "attn_qkv.weight") => Joined::Apart("weight"),
         (_, "attn_qkv.bias") => Joined::Apart("bias"),
@@ -213,6 +222,8 @@ impl Sizes {
             (Family::Lfm2, "shortconv.conv") if end == "weight" => ("conv.conv.weight".into(), Form::Kernel),
             (Family::Lfm2, "shortconv.conv") => (named("conv.conv"), Form::Same),
 
+            (Family::Lfm2, "ffn_gate_inp") => (named("feed_forward.gate"), Form::Same),
+            (Family::Lfm2, "exp_probs_b") => ("feed_forward.expert_bias".into(), Form::Same),
             (Family::Lfm2, "ffn_gate") => (named("feed_forward.w1"), Form::Same),
             (Family::Lfm2, "ffn_down") => (named("feed_forward.w2"), Form::Same),
             (Family::Lfm2, "ffn_up") => (named("feed_forward.w3"), Form::Same),
@@ -229,6 +240,13 @@ impl Sizes {
             (Family::Granite, "ffn_down_exps") => (named("block_sparse_moe.output_linear"), Form::Same),
             (Family::FalconH1, "ffn_gate" | "ffn_up" | "ffn_down") => {
                 (named(&format!("feed_forward.{}_proj", &stem[4..])), Form::Same)
+            }
+            (_, "ffn_gate_inp") => (named("mlp.gate"), Form::Same),
+            (_, "ffn_down_exps") => ("mlp.experts.down_proj".into(), Form::Same),
+            (_, "ffn_gate_up_exps") => ("mlp.experts.gate_up_proj".into(), Form::Same),
+            (_, "ffn_gate_inp_shexp") => (named("mlp.shared_expert_gate"), Form::Row),
+            (_, "ffn_gate_shexp" | "ffn_up_shexp" | "ffn_down_shexp") => {
+                (named(&format!("mlp.shared_expert.{}_proj", &stem[4..stem.len() - 6])), Form::Same)
             }
             (_, "ffn_gate" | "ffn_up" | "ffn_down") => (named(&format!("mlp.{}_proj", &stem[4..])), Form::Same),
             _ => (rest.to_owned(), Form::Same),
@@ -248,7 +266,8 @@ impl Sizes {
             )));
         }
         let flat = tensor.shape.len() < 2 || matches!(form, Form::Vector | Form::Decay);
-        let columns = tensor.shape.last().copied().filter(|_| !flat).unwrap_or(1);
+        let row = matches!(form, Form::Row);
+        let columns = tensor.shape.last().copied().filter(|_| !flat || row).unwrap_or(1);
         let numbers: usize = tensor.shape.iter().product();
         let rows = numbers.checked_div(columns).unwrap_or(0);
         let row_bytes = tensor.kind.row_bytes(columns) as u64;
@@ -268,6 +287,7 @@ impl Sizes {
         match form {
             Form::Same => {}
             Form::Vector => shape = vec![numbers],
+            Form::Row => shape = vec![rows, columns],
             Form::Decay => {
                 (shape, undo) = (vec![numbers], Undo::NegExp);
                 orders = vec![(rows, reordered.then(|| by_key(1)))];

@@ -22,14 +22,16 @@ export function parseHubName(text: string): HubName | undefined {
 
 /** The GGUF file that a name means, the first one of several files; `undefined` where it means a folder. */
 function ggufOf({ model, tag }: HubName, files: readonly string[]): string | undefined {
-  const models = files.filter((file) => /^(?!.*mmproj)(?!.*-(?!00001)\d{5}-of-\d{5}\.).*\.gguf$/i.test(file));
+  const models = files.filter((file) => /^(?!.*(mmproj|imatrix))(?!.*-(?!00001)\d{5}-of-\d{5}\.).*\.gguf$/i.test(file));
   const isFolder = !models.length || files.some((file) => /^model\.safetensors(\.index\.json)?$/.test(file));
   if (tag === undefined && isFolder) return undefined;
   // Each of them has the tag `gguf`.
-  const wanted = tag ?? 'gguf';
+  const wanted = (tag ?? 'gguf').replace(/-\d{5}(-of-\d{5}\.gguf)$/i, '-00001$1');
   const parts = (text: string) => `-${text.toLowerCase().replace(/[./]/g, '-')}-`;
   const found = models.includes(wanted) ? [wanted] : models.filter((file) => parts(file).includes(parts(wanted)));
-  if (found.length === 1) return found[0];
+  // A mixture of its maker's own has the mark in its tag.
+  const plain = found.filter((file) => !parts(file).includes(`-ud${parts(wanted)}`));
+  if (found.length === 1 || plain.length === 1) return plain[0] ?? found[0];
   const tags = models.map((file) => /([^-./]+)(-\d{5}-of-\d{5})?\.gguf$/i.exec(file)?.[1]);
   const named = [...new Set(tag !== undefined && found.length > 0 ? found : tags)].join(', ') || 'none is there';
   const count = `${found.length || 'no'} GGUF models${tag === undefined ? '' : ` of the tag \`${tag}\``}`;
