@@ -226,14 +226,8 @@ mod tests {
         let columns = 4 * GROUP;
         let dtype = Dtype::Quantised(Quantised::Q4m);
         // Group g of the file has codes, scale and minimum of g.
-        let group = |g: u8| (vec![g; GROUP / 2], vec![16 + g; 2], vec![32 + g; 2]);
-        let row = |groups: [u8; 4]| {
-            let groups = groups.map(group);
-            let plane = |pick: fn(&(Vec<u8>, Vec<u8>, Vec<u8>)) -> &Vec<u8>| {
-                groups.iter().flat_map(pick).copied().collect::<Vec<u8>>()
-            };
-            [plane(|g| &g.0), plane(|g| &g.1), plane(|g| &g.2)].concat()
-        };
+        let plane = |first: u8, bytes: usize, groups: [u8; 4]| groups.map(|g| vec![first + g; bytes]).concat();
+        let row = |groups| [plane(0, GROUP / 2, groups), plane(16, 2, groups), plane(32, 2, groups)].concat();
         let two = [row([0, 1, 2, 3]), row([4, 5, 6, 7])].concat();
         let wanted = [row([0, 2, 1, 3]), row([4, 6, 5, 7])].concat();
         assert_eq!(Packed::reorder(order, &dtype, columns, &two), wanted);
