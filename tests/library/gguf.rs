@@ -35,10 +35,10 @@ fn numbers(checkpoint: &Checkpoint, tensor: &str) -> Vec<Vec<f32>> {
         match &info.dtype {
             Dtype::Quantised(format) => format.split(row, info.columns()).decode(&mut out),
             Dtype::F16 => {
-                out.iter_mut().zip(row.as_chunks().0).for_each(|(x, b)| *x = half::f16::from_le_bytes(*b).to_f32())
+                out.iter_mut().zip(row.as_chunks().0).for_each(|(x, b)| *x = half::f16::from_le_bytes(*b).to_f32());
             }
             Dtype::Bf16 => {
-                out.iter_mut().zip(row.as_chunks().0).for_each(|(x, b)| *x = half::bf16::from_le_bytes(*b).to_f32())
+                out.iter_mut().zip(row.as_chunks().0).for_each(|(x, b)| *x = half::bf16::from_le_bytes(*b).to_f32());
             }
             Dtype::F32 => out.iter_mut().zip(row.as_chunks().0).for_each(|(x, b)| *x = f32::from_le_bytes(*b)),
             other => panic!("{other}"),
