@@ -1,12 +1,15 @@
-//! Dense transformers, what hybrids are measured against: llama, qwen2, qwen3. Source: transformers'
+//! Transformers, what hybrids are measured against: llama, qwen2, qwen3, and qwen3_moe, with experts. Source: transformers'
 //! modules of these names.
 
-use super::blocks::{Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, head_sizes, rotary, swiglu};
+use super::blocks::{
+    Attention, HeadDefaults, LM_HEAD, MixtureDefaults, Names, RotaryDefaults, SoftmaxMixture, Tie, head_sizes, rotary,
+    sparse_layers, swiglu,
+};
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Head, Model, TensorShapes};
 use crate::graph::{GraphBuilder, Part};
 
-/// What sets the three apart.
+/// What sets them apart.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Llama,
@@ -14,7 +17,13 @@ enum Kind {
     Qwen2,
     /// RMS norms on the heads of q and k.
     Qwen3,
+    /// These, and experts in place of feed-forwards.
+    Qwen3Moe,
 }
+
+/// Sizes of the experts where a config says nothing.
+const MIXTURE: MixtureDefaults =
+    MixtureDefaults { counts: [128, 8], width: 768, shared: None, normed: false, packed: false };
 
 impl Kind {
     /// Where a config says nothing.
@@ -23,6 +32,7 @@ impl Kind {
             Self::Llama => (None, None, 2048),
             Self::Qwen2 => (Some(32), None, 32768),
             Self::Qwen3 => (Some(32), Some(128), 32768),
+            Self::Qwen3Moe => (Some(4), None, 32768),
         };
         (HeadDefaults { kv_heads, head }, RotaryDefaults { theta: 10000.0, partial: None, context })
     }
@@ -43,6 +53,11 @@ pub(super) fn qwen3(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     build(Kind::Qwen3, config, tensors)
 }
 
+/// Builds `model_type: "qwen3_moe"`.
+pub(super) fn qwen3_moe(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    build(Kind::Qwen3Moe, config, tensors)
+}
+
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     config.expect("hidden_act", &"silu".into())?;
     for field in ["attention_bias", "mlp_bias", "use_sliding_window"] {
@@ -55,8 +70,15 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
     refuse_unsupported(config)?;
     let (vocabulary, hidden) =
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
-    let (layers, width) =
-        (config.size_within("num_hidden_layers", LAYERS)?, config.size_within("intermediate_size", WIDTH)?);
+    let layers = config.size_within("num_hidden_layers", LAYERS)?;
+    let (width, sparse) = match kind {
+        Kind::Qwen3Moe => (config.size_within_or("intermediate_size", WIDTH, 6144)?, sparse_layers(config, layers)?),
+        _ => (config.size_within("intermediate_size", WIDTH)?, vec![false; layers]),
+    };
+    let mixture = match sparse.iter().filter(|&&sparse| sparse).count() {
+        0 => None,
+        mixtures => Some(SoftmaxMixture::parse(config, mixtures, &MIXTURE)?),
+    };
     let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
     let (defaults, rotary_defaults) = kind.defaults();
     let sizes @ (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"], defaults)?;
@@ -75,7 +97,7 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
         let qk_norm = ["q_norm", "k_norm"].map(|norm| names.vector(&format!("self_attn.{norm}.weight"), head));
         let attention = Attention {
             qkv_bias: (kind == Kind::Qwen2).then(|| biases.into()),
-            qk_norm: (kind == Kind::Qwen3).then_some((qk_norm, eps)),
+            qk_norm: matches!(kind, Kind::Qwen3 | Kind::Qwen3Moe).then_some((qk_norm, eps)),
             ..Attention::plain(&names, "self_attn.", hidden, sizes, Some(rotary))
         };
         let mixed = attention.build(&mut g, &names, normed);
@@ -83,9 +105,14 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
 
         let norm = g.vector(names.vector("post_attention_layernorm.weight", hidden));
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
-        let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("mlp.{p}_proj.weight"), width, hidden));
-        let down = names.matrix("mlp.down_proj.weight", hidden, width);
-        let ffn = swiglu(&mut g, &names, normed, width, gate_up.into(), down);
+        let ffn = match mixture.as_ref().filter(|_| sparse[layer]) {
+            Some(mixture) => mixture.build(&mut g, &names, tensors, normed, hidden),
+            None => {
+                let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("mlp.{p}_proj.weight"), width, hidden));
+                let down = names.matrix("mlp.down_proj.weight", hidden, width);
+                swiglu(&mut g, &names, normed, width, gate_up.into(), down)
+            }
+        };
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
     }
     let norm = g.vector(Part::all("model.norm.weight", &[hidden]));
