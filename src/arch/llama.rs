@@ -1,8 +1,9 @@
-//! Dense transformers, what hybrids are measured against: llama, qwen2, qwen3, mistral, smollm3, granite. Source:
-//! transformers' modules of these names.
+//! Transformers, what hybrids are measured against: llama, qwen2, qwen3, mistral, smollm3, granite, and qwen3_moe, with
+//! experts. Source: transformers' modules of these names.
 
 use super::blocks::{
-    Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, attention_layers, head_sizes, rotary, swiglu,
+    Attention, HeadDefaults, LM_HEAD, MixtureDefaults, Names, RotaryDefaults, SoftmaxMixture, Tie, attention_layers,
+    head_sizes, rotary, sparse_layers, swiglu,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Head, Model, TensorShapes};
@@ -16,6 +17,8 @@ enum Kind {
     Qwen2,
     /// RMS norms on the heads of q and k.
     Qwen3,
+    /// These, and experts in place of feed-forwards.
+    Qwen3Moe,
     /// A window in every layer, or in none.
     Mistral,
     /// Layers without positions.
@@ -24,6 +27,10 @@ enum Kind {
     Granite,
 }
 
+/// Sizes of the experts where a config says nothing.
+const MIXTURE: MixtureDefaults =
+    MixtureDefaults { counts: [128, 8], width: 768, shared: None, normed: false, packed: false };
+
 impl Kind {
     /// Where a config says nothing.
     fn defaults(self) -> (HeadDefaults, RotaryDefaults) {
@@ -31,6 +38,7 @@ impl Kind {
             Self::Llama | Self::Granite => (None, None, 2048),
             Self::Qwen2 => (Some(32), None, 32768),
             Self::Qwen3 => (Some(32), Some(128), 32768),
+            Self::Qwen3Moe => (Some(4), None, 32768),
             Self::Mistral => (Some(8), None, 131_072),
             Self::SmolLm3 => (Some(4), None, 32768),
         };
@@ -67,6 +75,11 @@ pub(super) fn smollm3(config: &Config, tensors: Option<&TensorShapes>, _: &ArchO
 /// Builds `model_type: "granite"`.
 pub(super) fn granite(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
     build(Kind::Granite, config, tensors)
+}
+
+/// Builds `model_type: "qwen3_moe"`.
+pub(super) fn qwen3_moe(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    build(Kind::Qwen3Moe, config, tensors)
 }
 
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
@@ -110,8 +123,15 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
     refuse_unsupported(config)?;
     let (vocabulary, hidden) =
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
-    let (layers, width) =
-        (config.size_within("num_hidden_layers", LAYERS)?, config.size_within("intermediate_size", WIDTH)?);
+    let layers = config.size_within("num_hidden_layers", LAYERS)?;
+    let (width, sparse) = match kind {
+        Kind::Qwen3Moe => (config.size_within_or("intermediate_size", WIDTH, 6144)?, sparse_layers(config, layers)?),
+        _ => (config.size_within("intermediate_size", WIDTH)?, vec![false; layers]),
+    };
+    let mixture = match sparse.iter().filter(|&&sparse| sparse).count() {
+        0 => None,
+        mixtures => Some(SoftmaxMixture::parse(config, mixtures, &MIXTURE)?),
+    };
     let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
     let (defaults, rotary_defaults) = kind.defaults();
     let sizes @ (heads, kv_heads, head) = head_sizes(config, hidden, &["head_dim"], defaults)?;
@@ -146,7 +166,7 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
         let qk_norm = ["q_norm", "k_norm"].map(|norm| names.vector(&format!("self_attn.{norm}.weight"), head));
         let attention = Attention {
             qkv_bias: (kind == Kind::Qwen2).then(|| biases.into()),
-            qk_norm: (kind == Kind::Qwen3).then_some((qk_norm, eps)),
+            qk_norm: matches!(kind, Kind::Qwen3 | Kind::Qwen3Moe).then_some((qk_norm, eps)),
             scale: attention_scale,
             window,
             ..Attention::plain(&names, "self_attn.", hidden, sizes, rotated[layer].then_some(rotary))
@@ -156,9 +176,14 @@ fn build(kind: Kind, config: &Config, tensors: Option<&TensorShapes>) -> Result<
 
         let norm = g.vector(names.vector("post_attention_layernorm.weight", hidden));
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
-        let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("mlp.{p}_proj.weight"), width, hidden));
-        let down = names.matrix("mlp.down_proj.weight", hidden, width);
-        let ffn = swiglu(&mut g, &names, normed, width, gate_up.into(), down);
+        let ffn = match mixture.as_ref().filter(|_| sparse[layer]) {
+            Some(mixture) => mixture.build(&mut g, &names, tensors, normed, hidden),
+            None => {
+                let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("mlp.{p}_proj.weight"), width, hidden));
+                let down = names.matrix("mlp.down_proj.weight", hidden, width);
+                swiglu(&mut g, &names, normed, width, gate_up.into(), down)
+            }
+        };
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), residual_scale);
     }
     let norm = g.vector(Part::all("model.norm.weight", &[hidden]));

@@ -61,6 +61,39 @@ fn families() -> Vec<(Value, Defaults)> {
     let rotary = || -> Defaults { vec![("rope_theta", json!(10000.0), json!(500.0))] };
     let eps = |eps: f64| -> Defaults { vec![("rms_norm_eps", json!(eps), json!(0.1))] };
     let sliding = || -> Defaults { vec![("num_key_value_heads", json!(32), json!(8))] };
+    let lfm2 = |more: Defaults| -> Defaults {
+        let common: Defaults = vec![
+            ("max_position_embeddings", json!(128_000), json!(77)),
+            ("tie_word_embeddings", json!(true), json!(false)),
+            ("rope_theta", json!(1e6), json!(500.0)),
+            ("norm_eps", json!(1e-5), json!(0.1)),
+            ("num_key_value_heads", json!(8), json!(4)),
+            ("conv_L_cache", json!(3), json!(4)),
+            ("conv_bias", json!(false), json!(true)),
+        ];
+        [common, more].concat()
+    };
+    let gated_delta = || -> Defaults {
+        vec![
+            ("head_dim", json!(256), json!(32)),
+            ("partial_rotary_factor", json!(0.25), json!(0.5)),
+            ("full_attention_interval", json!(4), json!(2)),
+            ("linear_conv_kernel_dim", json!(4), json!(3)),
+            ("linear_key_head_dim", json!(128), json!(8)),
+            ("linear_value_head_dim", json!(128), json!(8)),
+            ("linear_num_key_heads", json!(16), json!(8)),
+            ("linear_num_value_heads", json!(32), json!(16)),
+        ]
+    };
+    let shared = |[experts, top]: [usize; 2]| -> Defaults {
+        vec![
+            ("num_key_value_heads", json!(2), json!(8)),
+            ("num_experts", json!(experts), json!(16)),
+            ("num_experts_per_tok", json!(top), json!(2)),
+            ("moe_intermediate_size", json!(512), json!(8)),
+            ("shared_expert_intermediate_size", json!(512), json!(8)),
+        ]
+    };
     vec![
         (
             base("llama", json!({})),
@@ -168,39 +201,81 @@ fn families() -> Vec<(Value, Defaults)> {
         ),
         (
             base("lfm2", json!({"layer_types": ["conv", "full_attention"]})),
-            vec![
-                ("max_position_embeddings", json!(128_000), json!(77)),
-                ("tie_word_embeddings", json!(true), json!(false)),
-                ("rope_theta", json!(1e6), json!(500.0)),
-                ("norm_eps", json!(1e-5), json!(0.1)),
-                ("num_key_value_heads", json!(8), json!(4)),
-                ("conv_L_cache", json!(3), json!(4)),
-                ("conv_bias", json!(false), json!(true)),
+            lfm2(vec![
                 ("block_auto_adjust_ff_dim", json!(true), json!(false)),
                 ("block_ffn_dim_multiplier", json!(1.0), json!(20.0)),
                 ("block_multiple_of", json!(256), json!(16)),
-            ],
+            ]),
         ),
         (base("lfm2", json!({})), vec![("full_attn_idxs", json!([0, 1]), json!([1]))]),
         (
+            with(
+                &base("lfm2_moe", json!({"layer_types": ["conv", "full_attention", "conv"]})),
+                "num_hidden_layers",
+                json!(3),
+            ),
+            lfm2(vec![
+                ("num_dense_layers", json!(2), json!(0)),
+                ("num_experts", json!(32), json!(8)),
+                ("num_experts_per_tok", json!(4), json!(2)),
+                ("moe_intermediate_size", json!(1792), json!(8)),
+                ("norm_topk_prob", json!(true), json!(false)),
+                ("routed_scaling_factor", json!(1.0), json!(2.5)),
+                ("use_expert_bias", json!(true), json!(false)),
+            ]),
+        ),
+        (
             with(&base("qwen3_5_text", json!({})), "num_hidden_layers", json!(4)),
+            [usual(32768), rotary(), eps(1e-6), gated_delta(), vec![("num_key_value_heads", json!(4), json!(8))]]
+                .concat(),
+        ),
+        (
+            with(&base("qwen3_5_moe_text", json!({})), "num_hidden_layers", json!(4)),
+            [usual(32768), rotary(), eps(1e-6), gated_delta(), shared([256, 8])].concat(),
+        ),
+        (
+            with(&base("qwen3_next", json!({})), "num_hidden_layers", json!(4)),
+            [
+                usual(32768),
+                rotary(),
+                eps(1e-6),
+                gated_delta(),
+                shared([512, 10]),
+                vec![
+                    ("norm_topk_prob", json!(true), json!(false)),
+                    ("decoder_sparse_step", json!(1), json!(2)),
+                    ("mlp_only_layers", json!([]), json!([0])),
+                ],
+            ]
+            .concat(),
+        ),
+        (
+            with(&base("qwen3_next", json!({"mlp_only_layers": [0]})), "intermediate_size", json!(null)),
+            vec![("intermediate_size", json!(5632), json!(8))],
+        ),
+        (
+            base("qwen3_moe", json!({})),
             [
                 usual(32768),
                 rotary(),
                 eps(1e-6),
                 vec![
                     ("num_key_value_heads", json!(4), json!(8)),
-                    ("head_dim", json!(256), json!(32)),
-                    ("partial_rotary_factor", json!(0.25), json!(0.5)),
-                    ("full_attention_interval", json!(4), json!(2)),
-                    ("linear_conv_kernel_dim", json!(4), json!(3)),
-                    ("linear_key_head_dim", json!(128), json!(8)),
-                    ("linear_value_head_dim", json!(128), json!(8)),
-                    ("linear_num_key_heads", json!(16), json!(8)),
-                    ("linear_num_value_heads", json!(32), json!(16)),
+                    ("head_dim", json!(4), json!(8)),
+                    ("num_experts", json!(128), json!(16)),
+                    ("num_local_experts", json!(128), json!(16)),
+                    ("num_experts_per_tok", json!(8), json!(2)),
+                    ("moe_intermediate_size", json!(768), json!(8)),
+                    ("norm_topk_prob", json!(false), json!(true)),
+                    ("decoder_sparse_step", json!(1), json!(2)),
+                    ("mlp_only_layers", json!([]), json!([0])),
                 ],
             ]
             .concat(),
+        ),
+        (
+            with(&base("qwen3_moe", json!({"mlp_only_layers": [0]})), "intermediate_size", json!(null)),
+            vec![("intermediate_size", json!(6144), json!(8))],
         ),
     ]
 }
