@@ -34,7 +34,7 @@ impl FormStore for FormFile {
             static TOLD: Once = Once::new();
             let path = self.0.display();
             TOLD.call_once(|| {
-                status!("note: {path}: {error}; forms of kernels are not kept, and each load measures them")
+                status!("note: {path}: {error}; forms of kernels are not kept, and each load measures them");
             });
         }
         Box::pin(ready(()))
