@@ -26,8 +26,16 @@ pub enum CommandError {
     /// The hub or its cache.
     #[error("{}", hint::hub_message(.0))]
     Hub(#[from] HubError),
-    /// Not a folder, and the hub does not give it either.
-    #[error("there is no folder `{model}`, and the hub refuses it: {}", hint::hub_message(error))]
+    /// A GGUF file that is not there.
+    #[error("there is no file `{}`; in its folder there is {there}", path.display())]
+    NoFile {
+        /// The file.
+        path: PathBuf,
+        /// GGUF files that are there.
+        there: String,
+    },
+    /// Neither a folder nor a file, and the hub does not give it either.
+    #[error("there is no folder `{model}` and no such file, and the hub refuses it: {}", hint::hub_message(error))]
     NotOnHub {
         /// The model as the user wrote it.
         model: String,
@@ -36,7 +44,7 @@ pub enum CommandError {
     },
     /// Nothing that could be a model.
     #[error(
-        "`{model}` is neither a folder nor a model's name on the hub (owner/name or owner/name@revision); presets, which `inspect` and `bench` take: {presets}"
+        "`{model}` is neither a folder, nor a GGUF file, nor a model's name on the hub (owner/name, owner/name@revision, owner/name:TAG); presets, which `inspect` and `bench` take: {presets}"
     )]
     NoModel {
         /// The model as the user wrote it.
@@ -46,7 +54,7 @@ pub enum CommandError {
     },
     /// The name of a config that Selvedge brings along, where weights are needed.
     #[error(
-        "`{0}` is a preset, a config without weights: `inspect` takes it, and `bench` with --random-weights; for anything else name the model's folder, or owner/name on the hub"
+        "`{0}` is a preset, a config without weights: `inspect` takes it, and `bench` with --random-weights; for anything else name the model's folder or GGUF file, or owner/name on the hub"
     )]
     Preset(String),
     /// A server that does not run.
@@ -90,7 +98,7 @@ pub enum CommandError {
     Stdout(io::Error),
     /// A conversation with a model without a chat template.
     #[error(
-        "{0} has no chat template, neither in tokenizer_config.json nor as chat_template.jinja; `selvedge generate` continues plain text with it"
+        "{0} has no chat template, neither in tokenizer_config.json, nor as chat_template.jinja, nor in a GGUF file; `selvedge generate` continues plain text with it"
     )]
     NoTemplate(String),
     /// The input of the user cannot be read.

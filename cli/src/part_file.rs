@@ -4,12 +4,14 @@
 //! under a name that can be guessed is followed) and renamed once it is complete and on the disk. A symbolic link, a
 //! device, a FIFO, a socket or a folder under the final name is refused, and so is a file that the command reads.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use selvedge::checkpoint::COMPANIONS;
+use selvedge::checkpoint::gguf::files_of;
 use tempfile::{Builder, NamedTempFile};
 
 const PREFIX: &str = ".selvedge-";
@@ -151,8 +153,8 @@ pub(crate) fn kind(found: &Metadata) -> &'static str {
     }
 }
 
-/// Refuses an output file that is one of the command's inputs, under whatever name: a file, or one in an input folder. A
-/// new file there is refused where its name would make it a part of the model.
+/// Refuses an output file that is one of the command's inputs, under whatever name: a file, another file of the same GGUF
+/// model, or one in an input folder. A new file there is refused where its name would make it a part of the model.
 pub(crate) fn check_not_input(path: &Path, inputs: &[&Path]) -> io::Result<()> {
     let refuse = |input: &Path, what: &str| {
         let said = format!("{what} {}, which this command reads; name another file", input.display());
@@ -170,6 +172,12 @@ pub(crate) fn check_not_input(path: &Path, inputs: &[&Path]) -> io::Result<()> {
             return refuse(input, "is");
         }
         if !input.is_dir() {
+            let name = input.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            for other in files_of(name).into_iter().map(|name| input.with_file_name(name)) {
+                if same(&other) {
+                    return refuse(&other, "is");
+                }
+            }
             continue;
         }
         let root = input.canonicalize()?;
@@ -211,7 +219,7 @@ pub(crate) fn is_same(a: &Path, _: &Metadata, b: &Path, _: &Metadata) -> bool {
 }
 
 /// The folder that a file lies in.
-fn folder(path: &Path) -> &Path {
+pub(crate) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -374,7 +382,11 @@ mod tests {
         symlink("model", at("alias")).expect("a link");
         fs::hard_link(at("model/model.safetensors"), at("twin")).expect("a second name");
         let (model, cached, ids) = (at("model"), at("cached"), at("ids.txt"));
-        let check = |name: &str| check_not_input(&at(name), &[&model, &cached, &ids]);
+        for name in ["x-00001-of-00002.gguf", "x-00002-of-00002.gguf", "y.gguf"] {
+            fs::write(at(name), name).expect("a file");
+        }
+        let gguf = at("x-00001-of-00002.gguf");
+        let check = |name: &str| check_not_input(&at(name), &[&model, &cached, &ids, &gguf]);
         for name in [
             "model/model.safetensors",
             "model/tokenizer.json",
@@ -385,11 +397,13 @@ mod tests {
             "blobs/abc",
             "cached/config.json",
             "ids.txt",
+            "x-00001-of-00002.gguf",
+            "x-00002-of-00002.gguf",
         ] {
             let error = check(name).expect_err(name).to_string();
             assert!(error.contains("reads"), "{error}");
         }
-        for name in ["out", "new", "model/new", "config.json", "model/deep/config.json", "no/such/folder"] {
+        for name in ["out", "new", "model/new", "config.json", "model/deep/config.json", "no/such/folder", "y.gguf"] {
             check(name).expect(name);
         }
     }

@@ -1,6 +1,7 @@
 // moe_route: the experts of a row, the best first, and their weights.
 //   score = logit, or sigmoid(logit); compared is score + bias, in the best groups only
-//   weights: the softmax over the chosen logits, or scale sigmoid(logit) / (sum over the chosen + 1e-20)
+//   weights: the softmax, over the chosen logits or all, or scale sigmoid(logit), divided by (sum over the chosen +
+//   epsilon) or not
 //
 // Tiling: one workgroup for one row. An expert's place is the number of those that beat it, which each lane
 // counts for its own: no sorting, and ties fall as the ids do. Groups are placed in the same way, by the sum of
@@ -17,8 +18,9 @@ struct Params {
     out_pitch: u32,
     bias_at: u32,       // in `vectors`: [experts]; NONE: no bias
     sigmoid: u32,       // 1: weights are sigmoids, 0: a softmax
-    normed: u32,        // 1: sigmoids are divided by their sum
+    normed: u32,        // 1: weights are divided by the sum over the chosen; 0: sigmoids are not, a softmax is over all
     outputs: u32,       // 1: the rows are outputs
+    epsilon: f32,       // added to the sum of sigmoids
     scale: f32,
 }
 const LANES = 128u;
@@ -97,16 +99,21 @@ fn main(
     }
     workgroupBarrier();
     var highest = weights[0];
-    for (var i = 1u; i < params.top_k; i++) { highest = max(highest, weights[i]); }
     var sum = 0.0;
-    for (var i = 0u; i < params.top_k; i++) {
-        sum += select(exp(weights[i] - highest), sigmoid(weights[i]), params.sigmoid == 1u);
+    if params.sigmoid == 1u || params.normed == 1u {
+        for (var i = 1u; i < params.top_k; i++) { highest = max(highest, weights[i]); }
+        for (var i = 0u; i < params.top_k; i++) {
+            sum += select(exp(weights[i] - highest), sigmoid(weights[i]), params.sigmoid == 1u);
+        }
+    } else {
+        for (var i = 0u; i < params.experts; i++) { highest = max(highest, logits[logits_at + i]); }
+        for (var i = 0u; i < params.experts; i++) { sum += exp(logits[logits_at + i] - highest); }
     }
     for (var i = lane; i < params.top_k; i += LANES) {
         var weight = exp(weights[i] - highest) / sum;
         if params.sigmoid == 1u {
             weight = sigmoid(weights[i]) * params.scale;
-            if params.normed == 1u { weight /= sum + 1e-20; }
+            if params.normed == 1u { weight /= sum + params.epsilon; }
         }
         // A driver whose exp(NaN) is a number must not hide it.
         out[out_at + params.top_k + i] = select(weight, weights[i], is_nan(weights[i]));

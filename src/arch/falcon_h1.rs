@@ -103,7 +103,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let k = g.rope(names.value("k"), k, kv_heads, rotary);
         let (q, k) = (g.whole(q), g.whole(k));
         let scale = Attention::usual_scale(head);
-        let attended = attend(&mut g, &names, q, k, v, heads, kv_heads, head, scale);
+        let attended = attend(&mut g, &names, [q, k, v], (heads, kv_heads, head), scale, None);
         let out = names.matrix("self_attn.o_proj.weight", hidden, q_rows).scaled(attention_out);
         let out = g.matrix(names.value("attn_out"), vec![out]);
         let attended = g.linear(names.value("attn_out"), attended, out, None);

@@ -4,7 +4,7 @@
 
 use super::blocks::{
     Attention, Experts, HeadDefaults, LM_HEAD, Mamba2, Names, RotaryDefaults, Tie, attention_layers, expert_counts,
-    head_sizes, logits, rotary, swiglu,
+    head_sizes, logits, rotary, router, swiglu,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
@@ -53,15 +53,16 @@ impl Mixture {
         let mixture = Experts {
             experts,
             choice: ExpertChoice::of_all(top),
-            routing: Routing::Softmax,
-            router: names.matrix("block_sparse_moe.router.layer.weight", experts, hidden),
+            routing: Routing::Softmax { normed: true },
             bias: None,
             up: all("input", 2 * width, hidden),
             down: all("output", hidden, width),
             function: Function::Silu,
             gated: true,
         };
-        mixture.build(g, names, normed, normed)
+        let router_rows = names.matrix("block_sparse_moe.router.layer.weight", experts, hidden);
+        let logits = router(g, names, normed, vec![router_rows]);
+        mixture.build(g, names, g.whole(logits), normed)
     }
 }
 

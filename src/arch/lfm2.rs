@@ -1,21 +1,26 @@
-//! LFM2 and LFM2.5: short gated convolutions and attention with normed heads. Source: transformers'
-//! `lfm2`; the width of the feed-forward follows from three options in one dialect and is plain in the
-//! other.
+//! LFM2 and LFM2.5: short gated convolutions and attention with normed heads, and the same with experts behind the first
+//! layers. Source: transformers' `lfm2` and `lfm2_moe`; the width of the feed-forward follows from three options in one
+//! dialect of the former and is plain in the other.
 
 use super::blocks::{
-    self, Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, head_sizes, logits, rotary,
-    swiglu,
+    self, Attention, Experts, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, expert_counts,
+    gated_experts, head_sizes, logits, rotary, router, swiglu,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{Function, GraphBuilder, Part, StateKind};
+use super::{ArchError, ArchOptions, Config, ConfigError, Model, TensorShapes};
+use crate::graph::{ExpertChoice, Function, GraphBuilder, Part, Routing, StateKind, ValueId};
 
 /// Where a config says nothing.
 const ROTARY: RotaryDefaults = RotaryDefaults { theta: 1e6, partial: None, context: 128_000 };
 
+/// What `layer_types` calls a layer, and whether it is attention.
+const KINDS: [(&str, bool); 2] = [("conv", false), ("full_attention", true)];
+/// What keeps a sum of sigmoids of zero from being divided by; no option of the config.
+const ROUTING_EPS: f32 = 1e-6;
+
 /// Whether each layer is attention.
 fn attention_layers(config: &Config, layers: usize) -> Result<Vec<bool>, ArchError> {
-    if let Some(found) = blocks::attention_layers(config, layers, &[("conv", false), ("full_attention", true)])? {
+    if let Some(found) = blocks::attention_layers(config, layers, &KINDS)? {
         return Ok(found);
     }
     if config.get("full_attn_idxs").is_none() {
@@ -47,13 +52,87 @@ fn feed_forward(config: &Config) -> Result<usize, ArchError> {
     Ok(adjusted.ok_or_else(|| config.invalid("block_ffn_dim_multiplier", wanted()))?)
 }
 
-/// Builds the graph.
-pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+/// The experts in place of the feed-forward of all layers but the first.
+struct Mixture {
+    /// Layers in front, with a feed-forward.
+    dense: usize,
+    experts: usize,
+    /// Experts that a row chooses.
+    top: usize,
+    routing: Routing,
+    /// Whether a bias is added to what is compared.
+    biased: bool,
+    /// Inner width of an expert.
+    width: usize,
+}
+
+impl Mixture {
+    fn parse(config: &Config, layers: usize) -> Result<Self, ArchError> {
+        let dense = config.count_or("num_dense_layers", 2, LAYERS)?;
+        let [experts, top] =
+            expert_counts(config, "num_experts", "num_experts_per_tok", [32, 4], layers.saturating_sub(dense))?;
+        let routing = Routing::Sigmoid {
+            normed: config.flag_or("norm_topk_prob", true)?,
+            epsilon: ROUTING_EPS,
+            scale: config.positive_or("routed_scaling_factor", 1.0)? as f32,
+        };
+        let biased = config.flag_or("use_expert_bias", true)?;
+        let width = config.size_within_or("moe_intermediate_size", WIDTH, 1792)?;
+        Ok(Self { dense, experts, top, routing, biased, width })
+    }
+
+    fn build(
+        &self,
+        g: &mut GraphBuilder,
+        names: &Names,
+        tensors: Option<&TensorShapes>,
+        normed: ValueId,
+        hidden: usize,
+    ) -> ValueId {
+        let &Self { experts, top, routing, width, .. } = self;
+        let names_of = ["w1", "w3", "w2"];
+        let sizes = [experts, width, hidden];
+        let [up, down] = gated_experts(names, tensors, "feed_forward.experts.", names_of, false, sizes);
+        let mixture = Experts {
+            experts,
+            choice: ExpertChoice::of_all(top),
+            routing,
+            bias: self.biased.then(|| names.vector("feed_forward.expert_bias", experts)),
+            up,
+            down,
+            function: Function::Silu,
+            gated: true,
+        };
+        let logits = router(g, names, normed, vec![names.matrix("feed_forward.gate.weight", experts, hidden)]);
+        mixture.build(g, names, g.whole(logits), normed)
+    }
+}
+
+/// Builds `model_type: "lfm2"`.
+pub(super) fn lfm2(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
     config.expect("block_use_swiglu", &true.into())?;
+    build(config, tensors, feed_forward(config)?, None)
+}
+
+/// Builds `model_type: "lfm2_moe"`, which has one dialect.
+pub(super) fn lfm2_moe(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    if config.get("layer_types").is_none() {
+        return Err(ConfigError::Missing("layer_types".into()).into());
+    }
+    let mixture = Mixture::parse(config, config.size_within("num_hidden_layers", LAYERS)?)?;
+    build(config, tensors, config.size_within_or("intermediate_size", WIDTH, 7168)?, Some(mixture))
+}
+
+/// Builds the graph, with feed-forwards of `width` inner columns.
+fn build(
+    config: &Config,
+    tensors: Option<&TensorShapes>,
+    width: usize,
+    mixture: Option<Mixture>,
+) -> Result<Model, ArchError> {
     let (vocabulary, hidden) =
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
-    let width = feed_forward(config)?;
     let d_conv = at_least_two(config, "conv_L_cache", 3)?;
     let conv_bias = config.flag_or("conv_bias", false)?;
     let eps = config.positive_or("norm_eps", 1e-5)? as f32;
@@ -100,9 +179,14 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);
         let norm = g.vector(names.vector("ffn_norm.weight", hidden));
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
-        let gate_up = ["w1", "w3"].map(|w| names.matrix(&format!("feed_forward.{w}.weight"), width, hidden));
-        let down = names.matrix("feed_forward.w2.weight", hidden, width);
-        let ffn = swiglu(&mut g, &names, normed, width, gate_up.into(), down);
+        let ffn = match mixture.as_ref().filter(|mixture| layer >= mixture.dense) {
+            Some(mixture) => mixture.build(&mut g, &names, tensors, normed, hidden),
+            None => {
+                let gate_up = ["w1", "w3"].map(|w| names.matrix(&format!("feed_forward.{w}.weight"), width, hidden));
+                let down = names.matrix("feed_forward.w2.weight", hidden, width);
+                swiglu(&mut g, &names, normed, width, gate_up.into(), down)
+            }
+        };
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
     }
     // The final norm, despite its name.

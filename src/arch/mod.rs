@@ -128,16 +128,24 @@ type Build = fn(&Config, Option<&TensorShapes>, &ArchOptions) -> Result<Model, A
 /// Every family, by `model_type`.
 const FAMILIES: &[(&str, Build)] = &[
     ("falcon_h1", falcon_h1::build),
+    ("granite", llama::granite),
     ("granitemoehybrid", granite_hybrid::build),
     ("hymba", hymba::build),
-    ("lfm2", lfm2::build),
+    ("lfm2", lfm2::lfm2),
+    ("lfm2_moe", lfm2::lfm2_moe),
     ("llama", llama::llama),
+    ("mistral", llama::mistral),
     ("nemotron", nemotron::build),
     ("nemotron_h", nemotron_h::build),
     ("qwen2", llama::qwen2),
     ("qwen3", llama::qwen3),
-    ("qwen3_5", qwen3_5::build),
-    ("qwen3_5_text", qwen3_5::build),
+    ("qwen3_5", qwen3_5::qwen3_5),
+    ("qwen3_5_moe", qwen3_5::qwen3_5_moe),
+    ("qwen3_5_moe_text", qwen3_5::qwen3_5_moe),
+    ("qwen3_5_text", qwen3_5::qwen3_5),
+    ("qwen3_moe", llama::qwen3_moe),
+    ("qwen3_next", qwen3_5::qwen3_next),
+    ("smollm3", llama::smollm3),
 ];
 
 /// Families whose head may give scores.

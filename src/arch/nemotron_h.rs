@@ -4,7 +4,7 @@
 
 use super::blocks::{
     Attention, Experts, HeadDefaults, LM_HEAD, Mamba2, Names, Tie, at_least_two, expert_counts, head_sizes, logits,
-    squared_relu, time_step_limit,
+    router, squared_relu, time_step_limit,
 };
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
@@ -110,7 +110,7 @@ impl Mixture {
         Ok(Self {
             experts,
             choice: ExpertChoice { n_group, topk_group, top_k },
-            routing: Routing::Sigmoid { normed, scale },
+            routing: Routing::Sigmoid { normed, epsilon: 1e-20, scale },
             width: config.size_within_or("moe_intermediate_size", WIDTH, EXPERT_WIDTH)?,
             shared: config.size_within_or("moe_shared_expert_intermediate_size", WIDTH, EXPERT_WIDTH)?,
             latent,
@@ -134,14 +134,14 @@ impl Mixture {
             experts,
             choice: self.choice,
             routing: self.routing,
-            router: names.matrix("mixer.gate.weight", experts, hidden),
             bias: Some(names.vector("mixer.gate.e_score_correction_bias", experts)),
             up: of("up", self.width, inner),
             down: of("down", inner, self.width),
             function: Function::SquaredRelu,
             gated: false,
         };
-        let routed = mixture.build(g, names, normed, x);
+        let logits = router(g, names, normed, vec![names.matrix("mixer.gate.weight", experts, hidden)]);
+        let routed = mixture.build(g, names, g.whole(logits), x);
         let routed = self.latent.map_or(routed, |latent| project(g, "fc2_latent_proj", routed, hidden, latent));
         let up_down = [
             names.matrix("mixer.shared_experts.up_proj.weight", self.shared, hidden),

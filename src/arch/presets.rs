@@ -11,6 +11,7 @@ const PRESETS: &[(&str, Preset)] = &[
     ("granite-4.0-h-1b", granite_4_0_h_1b),
     ("hymba-1.5b", hymba_1_5b),
     ("lfm2-350m", lfm2_350m),
+    ("lfm2-8b-a1b", lfm2_8b_a1b),
     ("llama-3.2-1b", || llama_3_2(16, 2048, 32, 64)),
     ("llama-3.2-3b", || llama_3_2(28, 3072, 24, 128)),
     ("nemotron-3-nano-30b-a3b", nemotron_3_nano_30b),
@@ -20,7 +21,10 @@ const PRESETS: &[(&str, Preset)] = &[
     ("nemotron-h-56b", nemotron_h_56b),
     ("nemotron-h-8b", || nemotron_h(NEMOTRON_H_8B, 4096, 21504, 128, 64)),
     ("qwen2.5-1.5b", qwen2_5_1_5b),
+    ("qwen3-30b-a3b", qwen3_30b_a3b),
+    ("qwen3-next-80b-a3b", qwen3_next_80b_a3b),
     ("qwen3.5-0.8b", qwen3_5_0_8b),
+    ("qwen3.6-35b-a3b", qwen3_6_35b_a3b),
 ];
 
 /// The names that [`preset`] knows.
@@ -264,6 +268,36 @@ fn lfm2_350m() -> Value {
     })
 }
 
+/// LFM2-8B-A1B: 18 short convolutions, six attention layers, experts behind the first two.
+fn lfm2_8b_a1b() -> Value {
+    let layer = |i: usize| if [2, 6, 10, 14, 18, 21].contains(&i) { "full_attention" } else { "conv" };
+    json!({
+        "model_type": "lfm2_moe",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 65536,
+        "hidden_size": 2048,
+        "intermediate_size": 7168,
+        "num_hidden_layers": 24,
+        "layer_types": (0..24).map(layer).collect::<Vec<_>>(),
+        "num_dense_layers": 2,
+        "num_experts": 32,
+        "num_experts_per_tok": 4,
+        "moe_intermediate_size": 1792,
+        "norm_topk_prob": true,
+        "routed_scaling_factor": 1.0,
+        "use_expert_bias": true,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "conv_L_cache": 3,
+        "conv_bias": false,
+        "rope_theta": 1e6,
+        "norm_eps": 1e-5,
+        "max_position_embeddings": 128000,
+        "bos_token_id": 1,
+        "eos_token_id": 7,
+    })
+}
+
 /// Llama-3.2, dense.
 fn llama_3_2(layers: usize, hidden: usize, heads: usize, head: usize) -> Value {
     json!({
@@ -336,6 +370,68 @@ fn qwen3_5_0_8b() -> Value {
     })
 }
 
+/// Qwen3-30B-A3B: experts in every layer.
+fn qwen3_30b_a3b() -> Value {
+    json!({
+        "model_type": "qwen3_moe",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 151_936,
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 768,
+        "norm_topk_prob": true,
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 40_960,
+        "tie_word_embeddings": false,
+    })
+}
+
+/// Experts beside a shared one behind gated delta rules and gated attention, every fourth layer of which attends.
+fn qwen_hybrid(model_type: &str, vocabulary: usize, layers: usize, [experts, top]: [usize; 2]) -> Value {
+    json!({
+        "model_type": model_type,
+        "torch_dtype": "bfloat16",
+        "vocab_size": vocabulary,
+        "hidden_size": 2048,
+        "num_hidden_layers": layers,
+        "full_attention_interval": 4,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 32,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "linear_conv_kernel_dim": 4,
+        "num_experts": experts,
+        "num_experts_per_tok": top,
+        "moe_intermediate_size": 512,
+        "shared_expert_intermediate_size": 512,
+        "rope_theta": 1e7,
+        "partial_rotary_factor": 0.25,
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 262_144,
+        "tie_word_embeddings": false,
+    })
+}
+
+/// Qwen3.6-35B-A3B, its language model.
+fn qwen3_6_35b_a3b() -> Value {
+    qwen_hybrid("qwen3_5_moe_text", 248_320, 40, [256, 8])
+}
+
+/// Qwen3-Next-80B-A3B.
+fn qwen3_next_80b_a3b() -> Value {
+    qwen_hybrid("qwen3_next", 151_936, 48, [512, 10])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,11 +441,12 @@ mod tests {
     fn presets_have_the_published_number_of_parameters() {
         // Exact where the sum of the published shapes is known, else to the digits published; of Granite only the
         // shapes are, so that this holds the sum as it is.
-        let published: [(&str, u64, u64); 15] = [
+        let published: [(&str, u64, u64); 19] = [
             ("hymba-1.5b", 1_522_797_824, 0),
             ("llama-3.2-1b", 1_235_814_400, 0),
             ("llama-3.2-3b", 3_212_749_824, 0),
             ("lfm2-350m", 354_483_968, 0),
+            ("lfm2-8b-a1b", 8_339_930_560, 0),
             ("qwen2.5-1.5b", 1_540_000_000, 5_000_000),
             ("nemotron-h-8b", 8_100_000_000, 10_000_000),
             ("nemotron-h-4b", 4_490_000_000, 10_000_000),
@@ -359,6 +456,9 @@ mod tests {
             ("granite-4.0-h-1b", 1_460_000_000, 30_000_000),
             ("falcon-h1-1.5b", 1_554_859_392, 0),
             ("qwen3.5-0.8b", 752_393_024, 0),
+            ("qwen3.6-35b-a3b", 34_660_610_688, 0),
+            ("qwen3-30b-a3b", 30_532_122_624, 0),
+            ("qwen3-next-80b-a3b", 79_674_391_296, 0),
             ("nemotron-h-56b", 56_000_000_000, 500_000_000),
             ("nemotron-3-nano-30b-a3b", 31_600_000_000, 50_000_000),
         ];

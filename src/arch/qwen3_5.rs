@@ -1,28 +1,58 @@
-//! Qwen3.5's language model: three layers of the gated delta rule to one of gated attention, a feed-forward
-//! behind each. Source: transformers' `qwen3_5`. Gated delta networks: Yang, Kautz and Hatamizadeh 2024,
-//! arXiv 2412.06464.
+//! Qwen3.5's language model: three layers of the gated delta rule to one of gated attention, a feed-forward or experts
+//! behind each; and Qwen3-Next, which it descends from. Source: transformers' `qwen3_5`, `qwen3_5_moe` and `qwen3_next`.
+//! Gated delta networks: Yang, Kautz and Hatamizadeh 2024, arXiv 2412.06464.
 //!
 //! Released files hold a vision tower and heads for several tokens ahead, too. Neither changes what a text
 //! gives, and neither is loaded; multi-axis rotary positions of a text are one position three times.
 
 use super::blocks::{
-    self, Attention, GatedDelta, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, head_sizes, logits, rotary, swiglu,
+    self, Attention, GatedDelta, HeadDefaults, LM_HEAD, MixtureDefaults, Names, RotaryDefaults, RowOrder,
+    SoftmaxMixture, Tie, head_sizes, logits, rotary, sparse_layers, swiglu,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
-use crate::graph::{GraphBuilder, Map, Part};
+use crate::graph::{GraphBuilder, Map, Part, ValueId};
 
 /// Where a config says nothing.
 const ROTARY: RotaryDefaults = RotaryDefaults { theta: 10000.0, partial: Some(0.25), context: 32768 };
 
+/// What sets the families apart.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// A feed-forward behind every mixer.
+    Dense,
+    /// Experts in its place.
+    Experts,
+    /// Experts in some places, and another order of the mixers' rows.
+    Next,
+}
+
+impl Kind {
+    /// KV heads where a config says nothing.
+    fn kv_heads(self) -> usize {
+        if self == Self::Dense { 4 } else { 2 }
+    }
+
+    /// Sizes of the experts where a config says nothing.
+    fn mixture(self) -> Option<MixtureDefaults> {
+        let sizes = MixtureDefaults { counts: [256, 8], width: 512, shared: Some(512), normed: true, packed: true };
+        match self {
+            Self::Dense => None,
+            Self::Experts => Some(sizes),
+            Self::Next => Some(MixtureDefaults { counts: [512, 10], packed: false, ..sizes }),
+        }
+    }
+}
+
 /// The text model's own config: all of a text-only file, or the nested one of a file with a vision tower.
-fn text_config(config: &Config) -> Result<Config, ArchError> {
-    let Some(text) = config.nested("text_config") else { return Ok(config.clone()) };
-    text.expect("model_type", &"qwen3_5_text".into())?;
+fn text_config(config: &Config, kind: Kind) -> Result<Config, ArchError> {
+    let Some(text) = config.nested("text_config").filter(|_| kind != Kind::Next) else { return Ok(config.clone()) };
+    let name = if kind == Kind::Dense { "qwen3_5_text" } else { "qwen3_5_moe_text" };
+    text.expect("model_type", &name.into())?;
     Ok(text)
 }
 
-fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
+fn refuse_unsupported(config: &Config, kind: Kind) -> Result<(), ArchError> {
     config.expect("hidden_act", &"silu".into())?;
     config.expect("attention_bias", &false.into())?;
     config.expect("attn_output_gate", &true.into())?;
@@ -34,8 +64,19 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     if !["silu", "swish"].contains(&config.get("output_gate_type").and_then(|v| v.as_str()).unwrap_or("silu")) {
         return Err(config.unsupported("output_gate_type", "\"silu\"").into());
     }
-    for field in ["num_experts", "num_local_experts"] {
-        config.expect(field, &0.into())?;
+    match kind {
+        Kind::Dense => {
+            for field in ["num_experts", "num_local_experts"] {
+                config.expect(field, &0.into())?;
+            }
+        }
+        // transformers passes over these.
+        Kind::Experts => {
+            config.expect("norm_topk_prob", &true.into())?;
+            config.expect("decoder_sparse_step", &1.into())?;
+            config.expect("mlp_only_layers", &serde_json::json!([]))?;
+        }
+        Kind::Next => {}
     }
     if config.get("sliding_window").is_some() {
         return Err(config.unsupported("sliding_window", "null").into());
@@ -75,21 +116,87 @@ fn prefix(config: &Config, tensors: Option<&TensorShapes>) -> &'static str {
     }
 }
 
+/// Builds `model_type: "qwen3_5"` and `"qwen3_5_text"`.
+pub(super) fn qwen3_5(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    build(Kind::Dense, config, tensors)
+}
+
+/// Builds `model_type: "qwen3_5_moe"` and `"qwen3_5_moe_text"`.
+pub(super) fn qwen3_5_moe(
+    config: &Config,
+    tensors: Option<&TensorShapes>,
+    _: &ArchOptions,
+) -> Result<Model, ArchError> {
+    build(Kind::Experts, config, tensors)
+}
+
+/// Builds `model_type: "qwen3_next"`.
+pub(super) fn qwen3_next(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+    build(Kind::Next, config, tensors)
+}
+
+/// The feed-forwards of a model's layers: of this width, or experts.
+struct FeedForwards {
+    /// Inner width, where a layer has no experts.
+    width: usize,
+    mixture: Option<SoftmaxMixture>,
+    /// Whether each layer has experts.
+    sparse: Vec<bool>,
+}
+
+impl FeedForwards {
+    fn parse(config: &Config, kind: Kind, layers: usize) -> Result<Self, ArchError> {
+        let sparse = match kind {
+            Kind::Dense => vec![false; layers],
+            Kind::Experts => vec![true; layers],
+            Kind::Next => sparse_layers(config, layers)?,
+        };
+        let mixtures = sparse.iter().filter(|&&sparse| sparse).count();
+        let mixture = kind.mixture().filter(|_| mixtures > 0);
+        let width = match kind {
+            Kind::Dense => config.size_within("intermediate_size", WIDTH)?,
+            _ => config.size_within_or("intermediate_size", WIDTH, 5632)?,
+        };
+        let mixture = mixture.map(|defaults| SoftmaxMixture::parse(config, mixtures, &defaults)).transpose()?;
+        Ok(Self { width, mixture, sparse })
+    }
+
+    /// Appends that of a layer.
+    fn build(
+        &self,
+        g: &mut GraphBuilder,
+        names: &Names,
+        tensors: Option<&TensorShapes>,
+        normed: ValueId,
+        hidden: usize,
+    ) -> ValueId {
+        if let Some(mixture) = self.mixture.as_ref().filter(|_| self.sparse[names.layer]) {
+            return mixture.build(g, names, tensors, normed, hidden);
+        }
+        let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("mlp.{p}_proj.weight"), self.width, hidden));
+        let down = names.matrix("mlp.down_proj.weight", hidden, self.width);
+        swiglu(g, names, normed, self.width, gate_up.into(), down)
+    }
+}
+
 /// Builds the graph.
-pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
-    let config = &text_config(whole)?;
-    refuse_unsupported(config)?;
+fn build(kind: Kind, whole: &Config, tensors: Option<&TensorShapes>) -> Result<Model, ArchError> {
+    let config = &text_config(whole, kind)?;
+    refuse_unsupported(config, kind)?;
     let (vocabulary, hidden) =
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
-    let width = config.size_within("intermediate_size", WIDTH)?;
+    let feed_forwards = FeedForwards::parse(config, kind, layers)?;
     let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
     let sizes @ (heads, kv_heads, head) =
-        head_sizes(config, hidden, &["head_dim"], HeadDefaults { kv_heads: Some(4), head: Some(256) })?;
+        head_sizes(config, hidden, &["head_dim"], HeadDefaults { kv_heads: Some(kind.kv_heads()), head: Some(256) })?;
     let attention_layers = attention_layers(config, layers)?;
     let delta_net = match attention_layers.iter().all(|&a| a) {
         true => None,
-        false => Some(GatedDelta::parse(config, eps)?),
+        false => {
+            let rows = if kind == Kind::Next { RowOrder::ByKeyHead } else { RowOrder::Apart };
+            Some(GatedDelta::parse(config, eps, rows)?)
+        }
     };
     let prefix = prefix(whole, tensors);
 
@@ -130,9 +237,7 @@ pub(super) fn build(whole: &Config, tensors: Option<&TensorShapes>, _: &ArchOpti
 
         let weight = g.vector(norm("post_attention_layernorm.weight", hidden));
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), weight, eps);
-        let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("mlp.{p}_proj.weight"), width, hidden));
-        let down = names.matrix("mlp.down_proj.weight", hidden, width);
-        let ffn = swiglu(&mut g, &names, normed, width, gate_up.into(), down);
+        let ffn = feed_forwards.build(&mut g, &names, tensors, normed, hidden);
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
     }
     let norm = g.vector(Part::all(format!("{prefix}norm.weight"), &[hidden]).mapped(Map::AddOne));
@@ -190,6 +295,67 @@ mod tests {
         assert_eq!(build_of(&text(), None).expect("a model").placeholder_ids, []);
     }
 
+    /// The same with experts in place of the feed-forwards.
+    fn experts() -> Value {
+        let mut config = text();
+        for (field, value) in [
+            ("model_type", json!("qwen3_5_moe_text")),
+            ("num_experts", json!(6)),
+            ("num_experts_per_tok", json!(2)),
+            ("moe_intermediate_size", json!(10)),
+            ("shared_expert_intermediate_size", json!(14)),
+            ("mlp_only_layers", json!([])),
+        ] {
+            config[field] = value;
+        }
+        config
+    }
+
+    #[test]
+    fn experts_lie_in_one_tensor_or_in_one_each() {
+        let nested = json!({"model_type": "qwen3_5_moe", "text_config": experts()});
+        let layer = "model.language_model.layers.0.mlp.experts.";
+        let packed = ["gate_up_proj", "down_proj"].map(|name| format!("{layer}{name}"));
+        let apart = ["0.gate_proj", "0.down_proj"].map(|name| format!("{layer}{name}.weight"));
+        let of = |name: &String| TensorShapes::from([(name.clone(), vec![])]);
+        let embedding = "model.language_model.embed_tokens.weight".to_owned();
+        for (tensors, wanted, parts) in
+            [(None, &packed, 1), (Some(of(&packed[0])), &packed, 1), (Some(of(&apart[0])), &apart, 12)]
+        {
+            let tensors = tensors.map(|tensors| tensors.into_iter().chain(of(&embedding)).collect::<TensorShapes>());
+            let model = build_of(&nested, tensors.as_ref()).expect("a model");
+            let weight = |name: &str| {
+                let weight = model.graph.weights.iter().find(|weight| weight.name == format!("layers.0.{name}"));
+                weight.expect("a weight").clone()
+            };
+            let (up, down) = (weight("experts_up"), weight("experts_down"));
+            assert_eq!([&up.parts[0].tensor, &down.parts[0].tensor], [&wanted[0], &wanted[1]]);
+            assert_eq!(
+                (up.parts.len(), [up.rows, up.columns], [down.rows, down.columns]),
+                (parts, [120, 24], [144, 10])
+            );
+            // The gate of the shared expert stands below the router.
+            assert_eq!(weight("router").rows, 7);
+        }
+    }
+
+    #[test]
+    fn experts_that_the_reference_does_not_know_are_refused() {
+        for (field, value) in [
+            ("norm_topk_prob", json!(false)),
+            ("mlp_only_layers", json!([1])),
+            ("decoder_sparse_step", json!(2)),
+            ("num_experts", json!(0)),
+            ("num_experts_per_tok", json!(7)),
+            ("mtp_num_hidden_layers", json!(2)),
+        ] {
+            let mut config = experts();
+            config[field] = value;
+            let error = build_of(&config, None).expect_err(field).to_string();
+            assert!(error.contains(&format!("`{field}`")), "{error}");
+        }
+    }
+
     #[test]
     fn what_is_not_there_is_refused_by_name() {
         for (field, value) in [
@@ -211,13 +377,14 @@ mod tests {
             assert!(error.contains(&format!("`{field}`")), "{error}");
         }
         let mut config = text();
-        config["rope_parameters"]["rope_type"] = json!("longrope");
+        config["rope_parameters"]["rope_type"] = json!("su");
         let error = build_of(&config, None).expect_err("scaled").to_string();
-        assert!(error.contains("`rope_type` = \"longrope\""), "{error}");
+        assert!(error.contains("`rope_type` = \"su\""), "{error}");
         let mixture = json!({"model_type": "qwen3_5", "text_config": {"model_type": "qwen3_5_moe_text"}});
         let error = build_of(&mixture, None).expect_err("a mixture of experts").to_string();
         assert!(error.contains("qwen3_5_moe_text"), "{error}");
-        let error = build_of(&json!({"model_type": "qwen3_5_moe"}), None).expect_err("another family").to_string();
-        assert!(error.contains("`qwen3_5_moe`; supported:") && error.contains("qwen3_5"), "{error}");
+        let dense = json!({"model_type": "qwen3_5_moe", "text_config": text()});
+        let error = build_of(&dense, None).expect_err("no experts").to_string();
+        assert!(error.contains("qwen3_5_moe_text"), "{error}");
     }
 }

@@ -173,12 +173,18 @@ fn targets(checkpoint: &Checkpoint, graph: &Graph, storage: Storage) -> Result<V
         }
     }
     let target = |(name, info): (&String, &TensorInfo)| {
-        let own = if let Dtype::Quantised(format) = info.dtype { Some(WeightFormat::Quantised(format)) } else { None };
+        // As they lie in the file only where that is as they are.
+        let own = match info.dtype {
+            Dtype::Quantised(_) | Dtype::Scaled(_) => info.dtype.format(),
+            _ => info.packed.as_ref().and_then(|_| info.dtype.format()),
+        };
         let used = formats.get(name.as_str()).copied();
         let format = used.flatten().or(own);
         Target { name: name.clone(), info: info.clone(), format, used: used.is_some() }
     };
-    let mut targets: Vec<Target> = checkpoint.tensors().iter().map(target).collect();
+    // Types of a GGUF file that cannot be read have no name elsewhere.
+    let named = |(_, info): &(&String, &TensorInfo)| info.packed.is_none() || info.dtype.format().is_some();
+    let mut targets: Vec<Target> = checkpoint.tensors().iter().filter(named).map(target).collect();
     targets.sort_by(|a, b| (&a.info.file, a.info.range.start).cmp(&(&b.info.file, b.info.range.start)));
     Ok(targets)
 }
@@ -244,8 +250,7 @@ impl Target {
     }
 
     fn source_bytes(&self) -> u64 {
-        let planes = self.info.planes.iter().map(|plane| &plane.range);
-        planes.chain([&self.info.range]).map(|range| range.end - range.start).sum()
+        self.info.places().into_iter().map(|(_, range)| range.end - range.start).sum()
     }
 
     /// The tensors that stand for it in the file: one, or its planes.

@@ -43,6 +43,14 @@ pub enum CheckpointError {
         /// The fault, and the tensor.
         what: String,
     },
+    /// A GGUF file that contradicts itself, or holds something that is not read.
+    #[error("{file} cannot be read as GGUF: {what}")]
+    Gguf {
+        /// The file.
+        file: String,
+        /// The fault, and the tensor or the key.
+        what: String,
+    },
     /// Tensors that the model needs are not there.
     #[error(
         "the checkpoint lacks {count} of the tensors that its config.json calls for: {}; do config and weights belong together?",
@@ -80,7 +88,7 @@ pub enum CheckpointError {
     },
     /// A tensor whose numbers cannot be read.
     #[error(
-        "{file}: tensor `{tensor}` holds {dtype}; F32, F16, BF16 and F8_E4M3 can be read, and Selvedge's own quantised formats"
+        "{file}: tensor `{tensor}` holds {dtype}; F32, F16, BF16, F8_E4M3 and NVFP4 can be read, Selvedge's own quantised formats, and of GGUF Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K"
     )]
     Dtype {
         /// The tensor.
@@ -92,7 +100,7 @@ pub enum CheckpointError {
     },
     /// Weights quantised in a way that cannot be read.
     #[error(
-        "{file}: the weights are quantised as {method}; supported are `selvedge` (Selvedge's own formats) and `modelopt` with FP8; take the checkpoint that this one was made from, which can be quantised while it loads"
+        "{file}: the weights are quantised as {method}; supported are `selvedge` (Selvedge's own formats), and FP8 and NVFP4 of `modelopt`, `compressed-tensors` and `fp8`; take the checkpoint that this one was made from, which can be quantised while it loads"
     )]
     Quantisation {
         /// The config.

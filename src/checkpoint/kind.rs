@@ -1,6 +1,6 @@
 //! Files of kinds that are not read: a sentence about each, with advice.
 
-use super::{CheckpointError, Source, read_whole};
+use super::{CheckpointError, Source, gguf, read_whole};
 use crate::json;
 
 /// Names of files that an error lists.
@@ -8,11 +8,7 @@ const LISTED: usize = 4;
 /// Files that are asked for one by one where a place cannot list its files.
 const PROBED: [&str; 3] = ["adapter_config.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// Ends of the names of weights in other formats.
-const FORMATS: [(&str, &str); 8] = [
-    (
-        ".gguf",
-        "GGUF, llama.cpp's format, is not read: take the repository that it was made from, which can be quantised while it loads",
-    ),
+const FORMATS: [(&str, &str); 7] = [
     (".bin", PICKLE),
     (".pth", PICKLE),
     (".pt", PICKLE),
@@ -112,8 +108,8 @@ pub(super) fn of_bytes(bytes: &[u8]) -> Option<&'static str> {
     if starts(LFS) {
         return Some(POINTER);
     }
-    if starts(b"GGUF") {
-        return Some("it is a GGUF file under another name; take the repository that it was made from");
+    if starts(gguf::MAGIC) {
+        return Some("it is a GGUF file under another name; give it a name that ends in .gguf, and name that file");
     }
     if starts(b"PK\x03\x04") || starts(b"\x80\x02") {
         return Some("it is one of PyTorch's pickles under another name; take the model's safetensors");
@@ -141,7 +137,6 @@ mod tests {
     fn every_kind_of_folder_has_its_sentence() {
         for (names, said) in [
             (&["adapter_config.json", "adapter_model.safetensors"][..], "an adapter"),
-            (&["config.json", "Tiny-Q8_0.GGUF"], "`Tiny-Q8_0.GGUF` is there; GGUF"),
             (&["config.json", "pytorch_model-00002-of-00007.bin"], "pickles"),
             (&["params.json", "consolidated.00.pth"], "pickles"),
             (&["model.onnx"], "ONNX"),

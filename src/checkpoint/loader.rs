@@ -24,7 +24,7 @@ pub(super) const LISTED: usize = 5;
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightChoice {
-    /// As the checkpoint has them; f32 where the parts of a matrix differ.
+    /// As the checkpoint has them; where the parts of a matrix differ, f32, or q8 if all are quantised.
     #[default]
     Auto,
     /// 4 bytes a number.
@@ -54,9 +54,7 @@ impl WeightChoice {
         columns: usize,
         sources: impl IntoIterator<Item = WeightFormat>,
     ) -> WeightFormat {
-        let mut sources = sources.into_iter();
-        let first = sources.next().unwrap_or(WeightFormat::F32);
-        let common = if sources.all(|format| format == first) { first } else { WeightFormat::F32 };
+        let common = common(sources);
         let quantised = match (class, self) {
             (WeightClass::Vector, _) | (_, Self::F32) => return WeightFormat::F32,
             (_, Self::Auto) => return common,
@@ -74,6 +72,16 @@ impl WeightChoice {
             _ => WeightFormat::Q8,
         }
     }
+}
+
+/// The format that parts of a weight share, or one that holds them all: of quantised ones 8 bits.
+fn common(sources: impl IntoIterator<Item = WeightFormat>) -> WeightFormat {
+    let wider = |a: WeightFormat, b: WeightFormat| match (a, b) {
+        (a, b) if a == b => a,
+        (WeightFormat::Quantised(_), WeightFormat::Quantised(_)) => WeightFormat::Q8,
+        _ => WeightFormat::F32,
+    };
+    sources.into_iter().reduce(wider).unwrap_or(WeightFormat::F32)
 }
 
 /// Storage of weights: format and rounding.

@@ -8,12 +8,14 @@ mod base_names;
 mod convert;
 mod error;
 mod finite;
+pub mod gguf;
 mod kind;
 mod loader;
 mod numbers;
 mod planes;
 mod rows;
 pub mod safetensors;
+mod scaled;
 mod source;
 mod unread;
 
@@ -32,6 +34,7 @@ pub use convert::{COMPANIONS, ConvertOptions, FileSink, convert};
 pub use error::CheckpointError;
 pub use kind::CONVERSION_RECORD;
 pub use loader::{LoadProgress, LoadReport, Storage, WeightChoice, load, stored};
+pub use scaled::{Codes, Scaled};
 #[cfg(feature = "native")]
 pub use source::Folder;
 pub use source::{Memory, Source, SourceError};
@@ -69,6 +72,8 @@ pub enum Dtype {
     Bf16,
     /// 8 bits, 4 of them exponent, with one scale for the tensor (Model-Optimizer's FP8).
     F8E4m3,
+    /// 8 or 4 bits with several scales, as other quantisers write them.
+    Scaled(Scaled),
     /// Codes, with scales in a tensor beside it.
     Quantised(Quantised),
     /// One that cannot be read, by its name in the file. Refused only when the tensor is needed.
@@ -87,12 +92,14 @@ impl Dtype {
     }
 
     /// The format in which such numbers are stored by default; `None` when they cannot be
-    /// read. All but those of FP8, which their scale makes wider, go through unchanged.
+    /// read. All but those of FP8, which their scale makes wider, and of NVFP4 go through unchanged.
     pub fn format(&self) -> Option<WeightFormat> {
         match self {
             Self::F32 => Some(WeightFormat::F32),
             Self::F16 => Some(WeightFormat::F16),
             Self::Bf16 | Self::F8E4m3 => Some(WeightFormat::Bf16),
+            Self::Scaled(scaled) if scaled.codes == Codes::E4m3 => Some(WeightFormat::Bf16),
+            Self::Scaled(_) => Some(WeightFormat::Q8),
             Self::Quantised(format) => Some(WeightFormat::Quantised(*format)),
             Self::Other(_) => None,
         }
@@ -106,6 +113,7 @@ impl fmt::Display for Dtype {
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
             Self::F8E4m3 => "F8_E4M3",
+            Self::Scaled(scaled) => scaled.name(),
             Self::Quantised(format) => format.name(),
             Self::Other(name) => name,
         })
@@ -123,8 +131,11 @@ pub struct TensorInfo {
     pub file: String,
     /// Bytes of that file; as many as dtype and shape take, and inside the file. Of a quantised tensor, its codes.
     pub range: Range<u64>,
-    /// The scales and then the minimums of a quantised tensor; the scale of an FP8 one, if it has one.
+    /// The scales and then the minimums of a quantised tensor; the scale of an FP8 one, if it has one; of one with several,
+    /// the scales and then the factor of the whole, if it has one.
     pub planes: Vec<Plane>,
+    /// Storage in a GGUF file, whose rows lie otherwise than one after the other in `range`; `None` in other containers.
+    pub packed: Option<Box<gguf::Packed>>,
 }
 
 /// Place of numbers that belong to a tensor: scales, minimums.
@@ -141,13 +152,19 @@ pub struct Checkpoint {
     source: Box<dyn Source>,
     config: String,
     tensors: BTreeMap<String, TensorInfo>,
+    /// Small files that a GGUF file stands for, by name.
+    files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Checkpoint {
     /// Reads `config.json` and the headers of `model.safetensors`, or of the shards that
-    /// `model.safetensors.index.json` names.
+    /// `model.safetensors.index.json` names; or the heads of GGUF files, where one was named or they are all that is there.
     pub async fn open(source: impl Source + 'static) -> Result<Self, CheckpointError> {
         let source: Box<dyn Source> = Box::new(source);
+        if let Some(file) = gguf_file(&source).await? {
+            let gguf::Opened { config, files, tensors } = gguf::open(&source, &file).await?;
+            return Ok(Self { source, config, tensors, files });
+        }
         let config = read_config(&source).await?;
         let mut tensors = BTreeMap::new();
         if source.size(SINGLE).await?.is_some() {
@@ -160,7 +177,7 @@ impl Checkpoint {
         }
         planes::join(&config, &mut tensors, &source)?;
         base_names::complete(&mut tensors);
-        Ok(Self { source, config, tensors })
+        Ok(Self { source, config, tensors, files: BTreeMap::new() })
     }
 
     /// The text of `config.json`.
@@ -185,6 +202,9 @@ impl Checkpoint {
 
     /// A whole small file (`tokenizer.json` and the like); `None` when there is no such file.
     pub async fn file(&self, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+        if let Some(bytes) = self.files.get(name) {
+            return Ok(Some(bytes.clone()));
+        }
         Ok(read_whole(&self.source, name, largest(name)).await?.map(Cow::into_owned))
     }
 
@@ -194,8 +214,23 @@ impl Checkpoint {
     }
 }
 
-/// The text of `config.json`, which is all that a model without weights has.
+/// The GGUF file to read: the one that was named, or the only one beside no other weights.
+async fn gguf_file(source: &dyn Source) -> Result<Option<String>, CheckpointError> {
+    if source.gguf().is_none() {
+        for weights in [SINGLE, INDEX] {
+            if source.size(weights).await?.is_some() {
+                return Ok(None);
+            }
+        }
+    }
+    gguf::only(source)
+}
+
+/// The text of `config.json`, which is all that a model without weights has; of a GGUF file, what it would be.
 pub async fn read_config(source: &dyn Source) -> Result<String, CheckpointError> {
+    if let Some(file) = gguf_file(source).await? {
+        return gguf::read_config(source, &file).await;
+    }
     let Some(bytes) = read_whole(source, CONFIG, LARGEST_CONFIG).await? else {
         let found = kind::what_lies_there(source).await?;
         return Err(CheckpointError::NoConfig { place: source.describe(""), found });

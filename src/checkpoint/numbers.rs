@@ -53,7 +53,7 @@ impl Conversion {
 
     /// True if numbers go through unchanged when the formats are the same.
     pub fn is_verbatim(&self) -> bool {
-        self.map == Map::Identity && self.scale == 1.0 && self.from != Dtype::F8E4m3
+        self.map == Map::Identity && self.scale == 1.0 && !matches!(self.from, Dtype::F8E4m3 | Dtype::Scaled(_))
     }
 
     /// Factor of the checkpoint on all numbers of the tensor: 1 for all but FP8.
@@ -93,7 +93,7 @@ impl Conversion {
         {
             return self.rescale(*from, bytes, out);
         }
-        let quantised = |dtype: &Dtype| matches!(dtype, Dtype::Quantised(_));
+        let quantised = |dtype: &Dtype| matches!(dtype, Dtype::Quantised(_) | Dtype::Scaled(_));
         let by_rows = quantised(&self.from) || matches!(self.to, WeightFormat::Quantised(_));
         let width = if by_rows { self.columns } else { CHUNK };
         let (from, to) = (self.source_bytes(width), self.to.row_bytes(width));
@@ -136,6 +136,7 @@ impl Conversion {
     fn source_bytes(&self, columns: usize) -> usize {
         match &self.from {
             Dtype::F8E4m3 => columns,
+            Dtype::Scaled(scaled) => scaled.row_bytes(columns),
             dtype => dtype.format().map_or(0, |format| format.row_bytes(columns)),
         }
     }
@@ -179,6 +180,7 @@ impl Conversion {
                 }
             }
             Dtype::Quantised(format) => format.split(bytes, self.columns).decode(out),
+            Dtype::Scaled(scaled) => scaled.decode(bytes, out),
             // Refused before anything is converted.
             Dtype::Other(_) => out.fill(f32::NAN),
         }
@@ -187,7 +189,7 @@ impl Conversion {
 
 /// A number of FP8: sign, 4 bits of exponent with bias 7, 3 of mantissa. There are no infinities, and one NaN of
 /// each sign (Micikevicius et al., *FP8 Formats for Deep Learning*, 2022).
-fn e4m3(bits: u8) -> f32 {
+pub(super) fn e4m3(bits: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f32::from(bits & 7));
     let magnitude = match (exponent, bits & 7) {
         (15, 7) => f32::NAN,

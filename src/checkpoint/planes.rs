@@ -12,13 +12,14 @@
 //! and `"quantization_config": {"quant_method": "selvedge", ..}` in `config.json`.
 //!
 //! Model-Optimizer's FP8 has `X.weight` in F8_E4M3 and one F32 number, `X.weight_scale`, that it is to be multiplied
-//! with. Its `X.input_scale` is for arithmetic in FP8; activations are f32 here, and it is not needed.
+//! with. Its `X.input_scale` is for arithmetic in FP8; activations are f32 here, and it is not needed. Codes with several
+//! scales: [`scaled`].
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{CONFIG, CheckpointError, Dtype, Plane, Source, TensorInfo};
+use super::{CONFIG, CheckpointError, Dtype, Plane, Source, TensorInfo, scaled};
 use crate::formats::{GROUP, Quantised};
 use crate::json;
 
@@ -30,8 +31,6 @@ pub(super) const SCALES: &str = ".scales";
 pub(super) const MINIMUMS: &str = ".minimums";
 /// After the name of an FP8 tensor: its scale.
 pub(super) const FP8_SCALE: &str = "_scale";
-/// Suffix of the scales of an FP8 tensor in blocks, a format that is not read.
-const FP8_BLOCKS: &str = "_scale_inv";
 
 type Tensors = BTreeMap<String, TensorInfo>;
 
@@ -48,31 +47,45 @@ pub(super) fn join(config: &str, tensors: &mut Tensors, source: &dyn Source) -> 
     };
     let text = config.get("text_config").cloned().unwrap_or_default();
     let of_config = object(&config, "quantization_config").or_else(|| object(&text, "quantization_config"));
-    match &of_config {
-        Some(of_config) => match of_config.get("quant_method").and_then(Value::as_str) {
-            Some(METHOD) => return quantised(tensors, source).and_then(|()| fp8(tensors, source)),
-            Some("modelopt") => match of_config.get("quant_algo").and_then(Value::as_str) {
-                Some(algorithm) if !algorithm.eq_ignore_ascii_case("FP8") => {
-                    return Err(fail(format!("`modelopt` with `{algorithm}`")));
-                }
-                _ => {}
-            },
-            Some(other) => return Err(fail(format!("`{other}`"))),
-            None if object(&config, "quantization").is_some() => return Err(fail("MLX does".into())),
-            None if ["load_in_8bit", "load_in_4bit"].iter().any(|field| of_config.get(field).is_some()) => {
-                return Err(fail("`bitsandbytes`".into()));
+    let text_of = |field: &str| of_config.as_ref().and_then(|config| config.get(field)).and_then(Value::as_str);
+    match (&of_config, text_of("quant_method")) {
+        (Some(_), Some(METHOD)) => return quantised(tensors, source).and_then(|()| fp8(tensors, source)),
+        (Some(_), Some(method)) => {
+            let field = METHODS_READ.iter().find(|(name, _)| *name == method).map(|(_, field)| *field);
+            let field = field.ok_or_else(|| fail(format!("`{method}`")))?;
+            // Those of other numbers are told by their names. What is left over is told by its tensors.
+            if let Some(kind) = text_of(field).filter(|kind| !is_read(kind)) {
+                return Err(fail(format!("`{method}` with `{kind}`")));
             }
-            None => return Err(fail("something without `quant_method`".into())),
-        },
-        None if object(&config, "quantization").is_some() => return Err(fail("MLX does".into())),
-        None if object(&config, "compression_config").is_some() => return Err(fail("`compressed-tensors`".into())),
-        None => {}
+        }
+        (None, _) if object(&config, "quantization").is_some() => return Err(fail("MLX does".into())),
+        (None, _) if object(&config, "compression_config").is_some() => {
+            return Err(fail("`compressed-tensors`".into()));
+        }
+        (None, _) => {}
+        (Some(_), _) if object(&config, "quantization").is_some() => return Err(fail("MLX does".into())),
+        (Some(of), _) if ["load_in_8bit", "load_in_4bit"].iter().any(|field| of.get(field).is_some()) => {
+            return Err(fail("`bitsandbytes`".into()));
+        }
+        (Some(_), _) => return Err(fail("something without `quant_method`".into())),
     }
+    fp8(tensors, source)?;
     if let Some((name, method)) = tensors.keys().find_map(|name| Some((name, method_of(name)?))) {
         let fail = |method| CheckpointError::Quantisation { file: source.describe(&tensors[name].file), method };
         return Err(fail(format!("{method} does (tensor `{name}`)")));
     }
-    fp8(tensors, source)
+    Ok(())
+}
+
+/// Methods of FP8 and NVFP4, and the field that tells which numbers they use.
+const METHODS_READ: [(&str, &str); 4] =
+    [("modelopt", "quant_algo"), ("compressed-tensors", "format"), ("fp8", "fmt"), ("fbgemm_fp8", "fmt")];
+
+/// True for the names of FP8 and NVFP4, alone or mixed. AWQ scales what a matrix is multiplied with, too.
+fn is_read(kind: &str) -> bool {
+    let kind = kind.to_ascii_lowercase();
+    let known = ["fp8", "e4m3", "nvfp4", "float-quantized", "mixed"].iter().any(|name| kind.contains(name));
+    known && !kind.contains("awq")
 }
 
 /// Ends of the names of tensors by which weights quantised in other ways are known, where no config tells.
@@ -130,16 +143,19 @@ fn quantised(tensors: &mut Tensors, source: &dyn Source) -> Result<(), Checkpoin
     Ok(())
 }
 
-/// Joins FP8 tensors with their scales.
+/// Joins FP8 and NVFP4 tensors with their scales.
 fn fp8(tensors: &mut Tensors, source: &dyn Source) -> Result<(), CheckpointError> {
+    let place = |tensors: &Tensors, name: &str| {
+        tensors.get(name).map_or_else(|| source.describe(""), |info| source.describe(&info.file))
+    };
+    if let Err((tensor, what)) = scaled::join(tensors) {
+        return Err(CheckpointError::Planes { file: place(tensors, &tensor), tensor, what });
+    }
     let names: Vec<String> =
         tensors.iter().filter(|(_, info)| info.dtype == Dtype::F8E4m3).map(|(name, _)| name.clone()).collect();
     for name in names {
-        let file = tensors.get(&name).map_or_else(String::new, |info| source.describe(&info.file));
+        let file = place(tensors, &name);
         let fail = |what: String| CheckpointError::Planes { tensor: name.clone(), file, what };
-        if tensors.contains_key(&format!("{name}{FP8_BLOCKS}")) {
-            return Err(fail(format!("has scales of blocks (`{name}{FP8_BLOCKS}`); one scale a tensor can be read")));
-        }
         let Some(scale) = tensors.remove(&format!("{name}{FP8_SCALE}")) else { continue };
         if scale.dtype != Dtype::F32 || scale.shape.iter().product::<usize>() != 1 {
             let (dtype, shape) = (&scale.dtype, &scale.shape);

@@ -16,10 +16,22 @@ impl TensorInfo {
         }
     }
 
+    /// Bytes of files that it is made of, in order.
+    pub fn places(&self) -> Vec<(&str, Range<u64>)> {
+        match &self.packed {
+            Some(packed) => packed.places(self.columns()).collect(),
+            None => {
+                let planes = self.planes.iter().map(|plane| (plane.file.as_str(), plane.range.clone()));
+                std::iter::once((self.file.as_str(), self.range.clone())).chain(planes).collect()
+            }
+        }
+    }
+
     /// Bytes of a row as [`Checkpoint::rows`] gives it.
     pub fn row_bytes(&self) -> usize {
         match &self.dtype {
             Dtype::F8E4m3 => self.columns(),
+            Dtype::Scaled(scaled) => scaled.row_bytes(self.columns()),
             dtype => dtype.format().map_or(0, |format| format.row_bytes(self.columns())),
         }
     }
@@ -34,6 +46,12 @@ impl Checkpoint {
         info: &'a TensorInfo,
         rows: Range<usize>,
     ) -> Result<Cow<'a, [u8]>, CheckpointError> {
+        if let Some(packed) = &info.packed {
+            return self.packed_rows(tensor, info, packed, rows).await;
+        }
+        if let Dtype::Scaled(scaled) = &info.dtype {
+            return self.scaled_rows(tensor, info, scaled, rows).await;
+        }
         let Dtype::Quantised(format) = info.dtype else {
             let bytes = self.plane_rows(&info.file, &info.range, info.row_bytes(), &rows).await?;
             self.check_finite(tensor, info, rows.start * info.columns(), &bytes)?;
@@ -61,7 +79,7 @@ impl Checkpoint {
         Ok(Cow::Owned(all))
     }
 
-    async fn plane_rows<'a>(
+    pub(super) async fn plane_rows<'a>(
         &'a self,
         file: &'a str,
         range: &Range<u64>,
@@ -84,7 +102,7 @@ impl Checkpoint {
         }
     }
 
-    fn planes_fault(&self, tensor: &str, info: &TensorInfo, what: String) -> CheckpointError {
+    pub(super) fn planes_fault(&self, tensor: &str, info: &TensorInfo, what: String) -> CheckpointError {
         CheckpointError::Planes { tensor: tensor.to_owned(), file: self.describe(&info.file), what }
     }
 }

@@ -50,6 +50,11 @@ pub trait Source {
         vec![]
     }
 
+    /// The GGUF file that was named in the place of a folder, if one was.
+    fn gguf(&self) -> Option<&str> {
+        None
+    }
+
     /// Exactly the bytes of a range, or an error.
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> LocalBoxFuture<'a, Result<Cow<'a, [u8]>, SourceError>>;
 }
@@ -65,6 +70,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn list(&self) -> Vec<String> {
         (**self).list()
+    }
+
+    fn gguf(&self) -> Option<&str> {
+        (**self).gguf()
     }
 
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> LocalBoxFuture<'a, Result<Cow<'a, [u8]>, SourceError>> {
@@ -132,6 +141,7 @@ mod folder {
 
     use super::*;
     use crate::checkpoint::POOLING;
+    use crate::checkpoint::gguf::is_gguf;
 
     /// A folder's files, opened when they are first read. Names are those of files directly in the folder and
     /// [`POOLING`], so no name that a checkpoint mentions leads out of it.
@@ -142,19 +152,27 @@ mod folder {
     pub struct Folder {
         path: PathBuf,
         files: BTreeMap<String, OnceCell<(File, u64)>>,
+        gguf: Option<String>,
     }
 
     impl Folder {
-        /// Lists the folder; nothing is read yet.
+        /// Lists the folder, or that of a GGUF file; nothing is read yet.
         pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
-            let path = path.as_ref().to_path_buf();
-            let io = |e: std::io::Error| SourceError::Io { file: path.display().to_string(), message: e.to_string() };
+            let mut path = path.as_ref().to_path_buf();
+            let mut gguf = None;
             if path.is_file() {
-                let gguf = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
-                let more = if gguf { "; GGUF is not read, take the repository that it was made from" } else { "" };
-                let message = format!("is a file; a model is a folder with config.json and model.safetensors{more}");
-                return Err(SourceError::Io { file: path.display().to_string(), message });
+                gguf = path.file_name().and_then(|name| name.to_str()).filter(|name| is_gguf(name)).map(str::to_owned);
+                if gguf.is_none() {
+                    let message =
+                        "is a file; a model is a folder with config.json and model.safetensors, or a GGUF file";
+                    return Err(SourceError::Io { file: path.display().to_string(), message: message.into() });
+                }
+                path.pop();
+                if path.as_os_str().is_empty() {
+                    path.push(".");
+                }
             }
+            let io = |e: std::io::Error| SourceError::Io { file: path.display().to_string(), message: e.to_string() };
             let mut files = BTreeMap::new();
             for entry in std::fs::read_dir(&path).map_err(io)? {
                 let entry = entry.map_err(io)?;
@@ -167,7 +185,7 @@ mod folder {
             if path.join(POOLING).is_file() {
                 files.insert(POOLING.into(), OnceCell::new());
             }
-            Ok(Self { path, files })
+            Ok(Self { path, files, gguf })
         }
 
         /// A file and its size.
@@ -242,6 +260,10 @@ mod folder {
             within(&self.path, "", 2, &mut names);
             names.sort();
             names
+        }
+
+        fn gguf(&self) -> Option<&str> {
+            self.gguf.as_deref()
         }
 
         fn read<'a>(

@@ -10,12 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::loader::LISTED;
-use super::{Checkpoint, CheckpointError, Dtype, TensorInfo};
+use super::{Checkpoint, CheckpointError, Dtype, TensorInfo, gguf};
 use crate::graph::Graph;
 
 /// Ends of the names of tensors that are not needed. The tables of rotary embeddings are computed from the config;
-/// batches are counted in training alone; FP8's scales of inputs, keys and values are for arithmetic in FP8.
-const IDLE: [&str; 9] = [
+/// batches are counted in training alone; FP8's scales of inputs are for arithmetic in FP8.
+const IDLE: [&str; 8] = [
     "rotary_emb.inv_freq",
     "rotary_emb.original_inv_freq",
     "rotary_emb.cos_cached",
@@ -23,9 +23,11 @@ const IDLE: [&str; 9] = [
     "num_batches_tracked",
     "position_ids",
     ".input_scale",
-    ".k_scale",
-    ".v_scale",
+    ".input_global_scale",
 ];
+/// Ends of the names of scales for keys and values in FP8.
+const KV_SCALES: [&str; 3] = [".k_scale", ".v_scale", ".output_scale"];
+const KV_SCALE: &str = "scales for keys and values in FP8: they are kept in 16 or 32 bits here, which need none";
 /// Beginnings of the names of parts beside the text model.
 const ASIDE: [(&str, &str); 8] = [
     ("model.visual.", "a vision tower: pictures are not read"),
@@ -80,6 +82,9 @@ impl<'a> Read<'a> {
         let buffer = matches!(&info.dtype, Dtype::Other(dtype) if dtype == "BOOL" || dtype == "I64");
         if IDLE.iter().any(ends) || info.shape.contains(&0) {
             return Kind::Idle;
+        }
+        if KV_SCALES.iter().any(ends) {
+            return Kind::Aside(KV_SCALE);
         }
         if let Some((_, what)) = ASIDE.iter().find(|(begin, _)| name.starts_with(begin)) {
             return Kind::Aside(what);
@@ -172,5 +177,6 @@ pub fn notices(checkpoint: &Checkpoint, graph: &Graph) -> Vec<String> {
         let names = super::error::shorten(&others, count);
         notices.push(format!("{} of the checkpoint that the model does not read: {names}", tensors(count)));
     }
+    notices.extend(gguf::notices(checkpoint, graph));
     notices
 }

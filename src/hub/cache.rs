@@ -7,6 +7,7 @@
 //! models--owner--name/snapshots/COMMIT/NAME        a link to its blob
 //! models--owner--name/.no_exist/COMMIT/NAME        a file that the model does not have
 //! models--owner--name/.selvedge/verified/HASH      what a blob was like when it was last held to its hash (ours)
+//! models--owner--name/.selvedge/gguf/COMMIT/TAG    the GGUF file that the tag stood for among all of the hub's (ours)
 //! .locks/models--owner--name/HASH.lock             held while that blob is fetched
 //! ```
 
@@ -21,16 +22,20 @@ use serde::Deserialize;
 use super::files::{
     in_place, is_folder, length, make_folder, names, open_to_append, read_small, resolved, size_of, write_new,
 };
-use super::limits::{LARGEST_TEXT, LONGEST_NAME, MOST_SHARDS};
+use super::limits::{DEEPEST, LARGEST_TEXT, LONGEST_NAME, MOST_SHARDS};
 use super::redact::printable;
-use super::{HubError, MAIN, ModelName, is_commit};
+use super::{HubError, MAIN, ModelName, gguf, is_commit, is_path};
+use crate::checkpoint::gguf::{files_of, is_gguf};
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// Files of a model that are needed.
+/// Most bytes of the note of a GGUF file's path.
+const LONGEST_NOTE: u64 = 1024;
+
+/// Files of a model that are needed. A GGUF model is one thing: config, weights and tokenizer are in the same files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// `config.json`.
@@ -60,8 +65,10 @@ pub struct Cached {
     pub bytes: u64,
     /// When a file of it was last read or written, where the file system tells.
     pub last_used: Option<SystemTime>,
-    /// True if config and weights are all there.
+    /// True if a model is all there: config and weights, or a GGUF model.
     pub complete: bool,
+    /// GGUF models that are all there, by their tags.
+    pub gguf: Vec<String>,
     /// The folder with its files.
     pub path: PathBuf,
 }
@@ -76,11 +83,15 @@ impl Cache {
         &self.root
     }
 
-    /// The folder of a model's files at a revision, if what is needed of it is all there.
+    /// The folder of a model's files at a revision, or the first file of a GGUF model, if what is needed of it is all
+    /// there.
     pub fn find(&self, model: &ModelName, need: Need) -> Option<PathBuf> {
         let repo = self.repo(model.repo());
         let commit = repo.commit(model.revision())?;
-        repo.has(&commit, need).then(|| repo.snapshot(&commit))
+        if model.tag().is_none() && repo.has(&commit, need) {
+            return Some(repo.snapshot(&commit));
+        }
+        repo.gguf(&commit, model.tag()).map(|file| repo.snapshot(&commit).join(file))
     }
 
     /// Every model, at every commit of which something is there, by name.
@@ -237,6 +248,68 @@ impl Repo {
         there(CONFIG) && (need < Need::Weights || weights()) && (need < Need::All || tokenizer())
     }
 
+    /// The first file of the GGUF model that a tag stands for, if all its files are there: the one that it stood for among
+    /// all files of the hub, or the only one here whose whole tag it is.
+    fn gguf(&self, commit: &str, tag: Option<&str>) -> Option<String> {
+        let noted = read_small(&self.note_of_gguf(commit, tag), LONGEST_NOTE).ok();
+        let noted = noted.and_then(|note| String::from_utf8(note).ok()).filter(|path| is_path(path) && is_gguf(path));
+        let file = noted.or_else(|| {
+            let models = self.complete_ggufs(commit).ok()?;
+            let tag = tag?;
+            let mut found = gguf::matching(&models, tag);
+            found.retain(|model| is_gguf(tag) || gguf::tag(model).eq_ignore_ascii_case(tag));
+            if let [model] = found[..] { Some(model.clone()) } else { None }
+        })?;
+        self.has_all(commit, &file).then_some(file)
+    }
+
+    /// Remembers which of the hub's GGUF models a tag stands for, or which is the only one.
+    pub(super) fn set_gguf(&self, commit: &str, tag: Option<&str>, file: &str) -> Result<(), HubError> {
+        if tag.is_some_and(is_gguf) {
+            return Ok(());
+        }
+        in_place(&self.root, &self.note_of_gguf(commit, tag), |part| write_new(part, file))
+    }
+
+    fn note_of_gguf(&self, commit: &str, tag: Option<&str>) -> PathBuf {
+        let name = tag.map_or_else(|| "only".into(), |tag| format!("tag.{}", tag.to_ascii_lowercase()));
+        self.folder.join(".selvedge/gguf").join(commit).join(name)
+    }
+
+    fn has_all(&self, commit: &str, file: &str) -> bool {
+        files_of(file).iter().all(|file| self.place(commit, file).is_some())
+    }
+
+    /// First files of the GGUF models of which all files are there.
+    fn complete_ggufs(&self, commit: &str) -> Result<Vec<String>, HubError> {
+        let mut models = gguf::models(&self.files(commit)?);
+        models.retain(|model| self.has_all(commit, model));
+        Ok(models)
+    }
+
+    /// Paths of a snapshot's files, those in its folders included.
+    fn files(&self, commit: &str) -> Result<Vec<String>, HubError> {
+        let snapshot = self.snapshot(commit);
+        let (mut files, mut folders) = (vec![], vec![String::new()]);
+        while let Some(prefix) = folders.pop() {
+            for name in names(&snapshot.join(&prefix))? {
+                let path = format!("{prefix}{name}");
+                if is_folder(&snapshot.join(&path)) {
+                    folders.extend((prefix.matches('/').count() + 1 < DEEPEST).then(|| format!("{path}/")));
+                } else {
+                    files.push(path);
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// Makes the folder of a commit's files, by which `list` knows of a model that is being fetched.
+    pub(super) fn begin(&self, commit: &str) -> Result<(), HubError> {
+        make_folder(&self.root, &self.snapshot(commit))
+    }
+
     /// Puts a blob in its place in a snapshot.
     pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
         let blob = self.blob(etag);
@@ -288,19 +361,21 @@ impl Repo {
     fn cached(&self, repo: &str, commit: String, refs: &BTreeMap<String, Vec<String>>) -> Result<Cached, HubError> {
         let path = self.snapshot(&commit);
         let (mut bytes, mut last_used) = (0_u64, None);
-        for file in names(&path)? {
+        for file in self.files(&commit)? {
             let Some(Place::Blob { path, .. } | Place::Snapshot(path)) = self.place(&commit, &file) else { continue };
             let Ok(metadata) = fs::metadata(path) else { continue };
             bytes = metadata.len().saturating_add(bytes);
             // Some file systems do not note when files are read.
             last_used = last_used.max(metadata.accessed().ok()).max(metadata.modified().ok());
         }
+        let gguf = gguf::tags(&self.complete_ggufs(&commit)?);
         Ok(Cached {
             repo: repo.into(),
             refs: refs.get(&commit).cloned().unwrap_or_default(),
             bytes,
             last_used,
-            complete: self.has(&commit, Need::Weights),
+            complete: self.has(&commit, Need::Weights) || !gguf.is_empty(),
+            gguf,
             path,
             commit,
         })

@@ -10,7 +10,10 @@ use super::redact::Shown;
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Not the name of a model.
-    #[error("`{text}` is not a model's name on the hub, which is owner/name or owner/name@revision")]
+    #[error(
+        "`{text}` is not a model's name on the hub, which is owner/name or owner/name@revision, and of a GGUF file \
+         owner/name:Q4_K_M or owner/name:FILE.gguf"
+    )]
     Name {
         /// The text that was given.
         text: Shown,

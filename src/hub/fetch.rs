@@ -9,7 +9,8 @@ use super::download::{download, part_of};
 use super::files::length;
 use super::limits::LARGEST_TEXT;
 use super::redact::Shown;
-use super::{Hub, HubError, ModelName, Need};
+use super::{Hub, HubError, ModelName, Need, gguf};
+use crate::checkpoint::gguf::{files_of, is_gguf};
 
 /// Files that are fetched beside config and weights, where the model has them.
 const TEXT: [&str; 9] = [
@@ -23,6 +24,8 @@ const TEXT: [&str; 9] = [
     "1_Pooling/config.json",
     "modules.json",
 ];
+/// File beside a GGUF file that holds what it does not.
+const DEFAULTS: &str = "generation_config.json";
 
 /// Told while a model is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +67,10 @@ struct Missing {
 }
 
 impl Hub {
-    /// Fetches what is needed of a model and not yet in the cache; the folder with its files. The hub is asked
-    /// for the commit in any case, so that a branch that has moved on is fetched anew.
+    /// Fetches what is needed of a model and not yet in the cache; the folder with its files, or the first file of a GGUF
+    /// model. The hub is asked for the commit in any case, so that a branch that has moved on is fetched anew.
+    ///
+    /// A GGUF model is fetched where the name has a tag, or where there are no safetensors and only one GGUF model.
     pub fn fetch(
         &self,
         model: &ModelName,
@@ -77,6 +82,9 @@ impl Hub {
         }
         let listing = self.client.list(model, events)?;
         let job = Job { hub: self, model, repo: self.cache.repo(model.repo()), listing };
+        if let Some(file) = job.gguf(need)? {
+            return job.get_gguf(&file, need, events);
+        }
         if !job.exists(CONFIG) {
             return Err(job.lacks("there is no config.json; is it a model, and one for transformers?"));
         }
@@ -86,7 +94,7 @@ impl Hub {
             if !one_file && !job.exists(INDEX) {
                 return Err(job.lacks(
                     "there are no weights as safetensors, neither model.safetensors nor \
-                     model.safetensors.index.json; other formats are not read",
+                     model.safetensors.index.json, and no GGUF files; other formats are not read",
                 ));
             }
             files.extend((!one_file).then_some(INDEX));
@@ -120,6 +128,43 @@ impl Job<'_> {
         HubError::Model { model: self.model.to_string(), what: Shown::new(what) }
     }
 
+    /// The first file of the GGUF model that is meant, if one is.
+    fn gguf(&self, need: Need) -> Result<Option<String>, HubError> {
+        let models = gguf::models(&self.listing.files);
+        let tag = self.model.tag();
+        let safetensors = self.exists(SINGLE) || self.exists(INDEX);
+        if tag.is_none() {
+            // Whoever wants no more than the config should not have to wait for weights.
+            if models.is_empty() || safetensors || (need == Need::Config && self.exists(CONFIG)) {
+                return Ok(None);
+            }
+        }
+        let name = self.model.untagged();
+        if models.is_empty() && safetensors {
+            return Err(self.lacks(&format!("there is no model in a GGUF file, but safetensors, which are {name}")));
+        }
+        gguf::choose(&models, tag, &name).map(Some).map_err(|what| self.lacks(&what))
+    }
+
+    /// Fetches the files of a GGUF model.
+    fn get_gguf(&self, file: &str, need: Need, events: &mut dyn FnMut(FetchEvent)) -> Result<PathBuf, HubError> {
+        let mut files = files_of(file);
+        if let Some(part) = files.iter().find(|part| !self.exists(part)) {
+            return Err(self.lacks(&format!("{file} is one of {}, and the hub does not have {part}", files.len())));
+        }
+        let defaults =
+            file.rsplit_once('/').map_or_else(|| DEFAULTS.into(), |(folder, _)| format!("{folder}/{DEFAULTS}"));
+        if need >= Need::All && self.exists(&defaults) {
+            files.push(defaults);
+        }
+        let commit = &self.listing.commit;
+        self.repo.begin(commit)?;
+        self.get(&files, events)?;
+        self.repo.set_gguf(commit, self.model.tag(), file)?;
+        self.repo.set_commit(self.model.revision(), commit)?;
+        Ok(self.repo.snapshot(commit).join(file))
+    }
+
     fn shards(&self) -> Result<Vec<String>, HubError> {
         let index = self.repo.read(&self.listing.commit, INDEX)?;
         let shards = shards(&index).map_err(|what| self.lacks(&what))?;
@@ -142,7 +187,7 @@ impl Job<'_> {
             }
             let url = client.address(self.model, commit, file);
             let info = client.info(&url, file, events)?;
-            if !file.ends_with(".safetensors") && info.size > LARGEST_TEXT {
+            if !file.ends_with(".safetensors") && !is_gguf(file) && info.size > LARGEST_TEXT {
                 let size = info.size;
                 return Err(self.lacks(&format!("{file} has {size} bytes; more than {LARGEST_TEXT} are not read")));
             }

@@ -44,3 +44,5 @@ pub(super) const MOST_SHARDS: usize = 4096;
 /// Longest name of a file or of a part of a model's name; file systems allow 255 bytes, and working names of ours
 /// are longer than the file's.
 pub(super) const LONGEST_NAME: usize = 200;
+/// Most parts of a GGUF file's path within a model: its own name, and those of folders.
+pub(super) const DEEPEST: usize = 4;

@@ -18,6 +18,7 @@ mod download;
 mod error;
 mod fetch;
 mod files;
+mod gguf;
 mod limits;
 mod patience;
 mod redact;
@@ -26,6 +27,8 @@ mod verified;
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::checkpoint::gguf::is_gguf;
 
 pub use cache::{Cache, Cached, Need};
 pub use error::HubError;
@@ -67,11 +70,14 @@ impl Hub {
 /// The hub's default branch.
 const MAIN: &str = "main";
 
-/// A model's name on the hub: `owner/name`, or `owner/name@revision` with a branch, a tag or a commit.
+/// A model's name on the hub: `owner/name`, or `owner/name@revision` with a branch, a tag or a commit. Behind a colon, at
+/// the end, stands which of a repository's GGUF models is meant, as in llama.cpp and Ollama: `owner/name:Q4_K_M`, or the
+/// file's name, `owner/name@revision:model-Q4_K_M.gguf`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelName {
     repo: String,
     revision: String,
+    tag: Option<String>,
 }
 
 impl ModelName {
@@ -85,16 +91,30 @@ impl ModelName {
         &self.revision
     }
 
+    /// The type of a GGUF model's numbers (`Q4_K_M`), another whole part of its file's name, or that name.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The name of the repository, with its revision.
+    fn untagged(&self) -> String {
+        Self { tag: None, ..self.clone() }.to_string()
+    }
+
     /// The same model at another revision.
     pub fn at(self, revision: &str) -> Result<Self, HubError> {
-        format!("{}@{revision}", self.repo).parse()
+        let tag = self.tag.map_or_else(String::new, |tag| format!(":{tag}"));
+        format!("{}@{revision}{tag}", self.repo).parse()
     }
 }
 
 impl fmt::Display for ModelName {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.repo)?;
-        if self.revision == MAIN { Ok(()) } else { write!(f, "@{}", self.revision) }
+        if self.revision != MAIN {
+            write!(f, "@{}", self.revision)?;
+        }
+        self.tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
     }
 }
 
@@ -103,22 +123,32 @@ impl FromStr for ModelName {
 
     /// Takes only what can neither lead out of the cache's folder nor change the meaning of an address.
     fn from_str(text: &str) -> Result<Self, HubError> {
-        let (repo, revision) = text.split_once('@').unwrap_or((text, MAIN));
-        let plain = |part: &str| {
-            let allowed = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            let named = !part.is_empty() && part.len() <= limits::LONGEST_NAME;
-            allowed && named && !part.starts_with('.') && !part.contains("..")
-        };
+        let (name, tag) = text.split_once(':').map_or((text, None), |(name, tag)| (name, Some(tag)));
+        let (repo, revision) = name.split_once('@').unwrap_or((name, MAIN));
         let owner_and_name = repo.split('/').count() == 2;
         // In the cache, `--` stands for the slash between owner and name.
         let short = repo.len() <= limits::LONGEST_NAME && revision.len() <= 5 * limits::LONGEST_NAME;
         let sound =
-            owner_and_name && short && !repo.contains("--") && repo.split('/').chain(revision.split('/')).all(plain);
-        if !sound {
+            owner_and_name && short && !repo.contains("--") && repo.split('/').chain(revision.split('/')).all(is_plain);
+        // Files alone lie in folders.
+        let sound_tag = tag.is_none_or(|tag| is_path(tag) && (is_gguf(tag) || !tag.contains('/')));
+        if !sound || !sound_tag {
             return Err(HubError::Name { text: Shown::new(text) });
         }
-        Ok(Self { repo: repo.into(), revision: revision.into() })
+        Ok(Self { repo: repo.into(), revision: revision.into(), tag: tag.map(str::to_owned) })
     }
+}
+
+/// True for a name that can stand for a file or a folder, and for nothing else in a path or an address.
+fn is_plain(part: &str) -> bool {
+    let allowed = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let named = !part.is_empty() && part.len() <= limits::LONGEST_NAME;
+    allowed && named && !part.starts_with('.') && !part.contains("..")
+}
+
+/// True for the path of a file within a model that leads nowhere else.
+fn is_path(path: &str) -> bool {
+    path.split('/').count() <= limits::DEEPEST && path.split('/').all(is_plain)
 }
 
 /// True for the hash of a commit: 40 hexadecimal digits.
@@ -138,6 +168,15 @@ mod tests {
         let name = name.at("refs/pr/1").expect("a revision");
         assert_eq!((name.repo(), name.revision()), ("nvidia/Hymba-1.5B-Base", "refs/pr/1"));
         assert_eq!(name.to_string().parse::<ModelName>().expect("the same"), name);
+        assert_eq!(name.tag(), None);
+        for text in ["a/b:Q4_K_M", "a/b@refs/pr/1:UD-Q4_K_XL", "a/b:x.Q4_0.GGUF", "a/b@v1:BF16/x-00001-of-00002.gguf"] {
+            let name: ModelName = text.parse().expect("a name");
+            assert_eq!((name.to_string(), name.tag()), (text.to_owned(), text.split(':').nth(1)));
+            assert_eq!(
+                name.at("v2").expect("a revision").to_string(),
+                format!("a/b@v2:{}", &text[text.find(':').expect("one") + 1..])
+            );
+        }
     }
 
     #[test]
@@ -163,10 +202,25 @@ mod tests {
             "a/b%2f",
             "a--b/c",
             "a/b@c@d",
-            "a/b@c:d",
+            "a/b@c:d:e",
+            "a/b:",
+            "a/b:c@d",
+            "a/b:c/d",
+            "a/b:../x.gguf",
+            "a/b:/x.gguf",
+            "a/b:x//y.gguf",
+            "a/b:.x.gguf",
+            "a/b:.gguf",
+            "a/b:c\\d.gguf",
+            "a/b:c d",
+            "a/b:1/2/3/4/5/x.gguf",
+            "a:b/c",
+            "C:/b",
+            "C:\\b/c",
             "https://a/b",
             &format!("a/{}", "b".repeat(201)),
             &format!("a/b@{}", "c".repeat(201)),
+            &format!("a/b:{}", "c".repeat(201)),
             &format!("a/b@{}c", "c/".repeat(1000)),
             "a/b\u{1b}[2J",
         ] {

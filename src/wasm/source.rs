@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use futures::future::LocalBoxFuture;
-use js_sys::{Promise, Uint8Array};
+use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -27,6 +27,12 @@ extern "C" {
 
     #[wasm_bindgen(method, catch)]
     fn read(this: &PageSource, name: &str, start: f64, end: f64) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, getter)]
+    fn gguf(this: &PageSource) -> JsValue;
+
+    #[wasm_bindgen(method, getter)]
+    fn files(this: &PageSource) -> JsValue;
 }
 
 /// A value that the page threw, kept so that it can be thrown again unchanged.
@@ -48,13 +54,15 @@ impl Thrown {
 /// Asks the page.
 pub(super) struct Asking {
     page: PageSource,
+    gguf: Option<String>,
     thrown: Thrown,
 }
 
 impl Asking {
     /// `thrown` keeps what the page throws, which an error's text alone would lose.
     pub(super) fn new(page: PageSource, thrown: Thrown) -> Self {
-        Self { page, thrown }
+        let gguf = page.gguf().as_string();
+        Self { page, gguf, thrown }
     }
 
     fn fault(&self, file: &str, value: JsValue) -> SourceError {
@@ -88,6 +96,16 @@ impl Source for Asking {
             let wrong = || self.fault(file, JsValue::from_str("its size is neither a number nor null"));
             Ok(Some(bytes.ok_or_else(wrong)? as u64))
         })
+    }
+
+    fn list(&self) -> Vec<String> {
+        let files = self.page.files();
+        let names = files.dyn_ref::<Array>().map(|files| files.iter().filter_map(|name| name.as_string()).collect());
+        names.unwrap_or_default()
+    }
+
+    fn gguf(&self) -> Option<&str> {
+        self.gguf.as_deref()
     }
 
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> LocalBoxFuture<'a, Result<Cow<'a, [u8]>, SourceError>> {

@@ -214,6 +214,14 @@ fn pointwise(long: usize) -> Vec<OpCase> {
             cases.push(row_counts(long, Script::new("activation", detail, b, &[out]).scale(4.0)));
         }
     }
+    // A gate for several columns, in whole words or not, behind what is no whole word.
+    for (before, gates, span) in [(0, 1, 5), (13, 1, 96), (4, 1, 260), (3, 6, 36), (8, 4, 7), (1, 97, 2)] {
+        let mut b = GraphBuilder::new();
+        let (gate, x) = (input_behind(&mut b, "gate", before, gates), input_behind(&mut b, "x", 4, gates * span));
+        let out = b.gate("out", gate, x, Function::Sigmoid);
+        let detail = format!("{gates} for {span} columns each, from column {before}");
+        cases.push(row_counts(long, Script::new("gate", detail, b, &[out]).scale(4.0)));
+    }
     for (before, width, scale) in [(0, 5, 1.0), (13, 97, -0.25), (1, 256, 3.0), (4, 36, -0.25), (0, 260, 1.0)] {
         let mut b = GraphBuilder::new();
         let (x, y) = (input_behind(&mut b, "x", before, width), input_behind(&mut b, "y", 0, width));
@@ -493,15 +501,18 @@ fn gated_delta(long: usize) -> Vec<OpCase> {
 
 /// Routes, and the experts that they lead to.
 fn moe(long: usize) -> Vec<OpCase> {
-    let sigmoid = |normed, scale| Routing::Sigmoid { normed, scale };
+    let softmax = |normed| Routing::Softmax { normed };
+    let sigmoid = |normed, epsilon, scale| Routing::Sigmoid { normed, epsilon, scale };
     let mut cases = vec![];
     for format in FORMATS {
         // Width in and out, hidden, experts; `n_group`, `topk_group` and `top_k` of their choice.
         for (width, outputs, hidden, experts, [n_group, topk_group, top_k], routing, biased, function, gated) in [
-            (13, 13, 5, 4, [1, 1, 2], Routing::Softmax, false, Function::Silu, true),
-            (64, 48, 97, 12, [4, 2, 6], sigmoid(true, 2.5), true, Function::SquaredRelu, false),
-            (33, 40, 16, 7, [1, 1, 7], sigmoid(false, 1.0), true, Function::SquaredRelu, false),
-            (64, 64, 32, 10, [5, 5, 1], Routing::Softmax, false, Function::Silu, true),
+            (13, 13, 5, 4, [1, 1, 2], softmax(true), false, Function::Silu, true),
+            (64, 48, 97, 12, [4, 2, 6], sigmoid(true, 1e-20, 2.5), true, Function::SquaredRelu, false),
+            (33, 40, 16, 7, [1, 1, 7], sigmoid(false, 0.0, 1.0), true, Function::SquaredRelu, false),
+            (24, 20, 9, 8, [1, 1, 3], sigmoid(true, 0.25, 1.5), true, Function::Silu, true),
+            (24, 20, 9, 11, [1, 1, 3], softmax(false), false, Function::Silu, true),
+            (64, 64, 32, 10, [5, 5, 1], softmax(true), false, Function::Silu, true),
         ] {
             let mut b = GraphBuilder::new();
             let x = b.input("x", width);

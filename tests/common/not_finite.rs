@@ -238,9 +238,10 @@ fn same(a: f32, b: f32) -> bool {
 /// Experts are chosen, each once, whatever their logits are; weights then are not numbers either.
 pub fn experts(backend: &mut dyn Backend) {
     const EXPERTS: usize = 12;
-    let sigmoid = Routing::Sigmoid { normed: true, scale: 1.5 };
+    let sigmoid = Routing::Sigmoid { normed: true, epsilon: 1e-20, scale: 1.5 };
     let grouped = ExpertChoice { n_group: 4, topk_group: 2, top_k: 6 };
-    for (routing, choice) in [(Routing::Softmax, ExpertChoice::of_all(5)), (sigmoid, grouped)] {
+    let softmax = |normed| (Routing::Softmax { normed }, ExpertChoice::of_all(5));
+    for (routing, choice) in [softmax(true), softmax(false), (sigmoid, grouped)] {
         let top_k = choice.top_k;
         let mut b = GraphBuilder::new();
         let input = b.input("logits", EXPERTS);

@@ -52,6 +52,16 @@ const ODD_QWEN: &str = r#"{
     "tie_word_embeddings": true
 }"#;
 
+/// Qwen3.5's experts beside one with a gate, with nothing even.
+const ODD_QWEN_EXPERTS: &str = r#"{
+    "model_type": "qwen3_5_moe_text", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 3,
+    "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 12, "num_experts": 9, "num_experts_per_tok": 4,
+    "moe_intermediate_size": 19, "shared_expert_intermediate_size": 33,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 13, "linear_value_head_dim": 35,
+    "linear_conv_kernel_dim": 3, "full_attention_interval": 3, "max_position_embeddings": 512,
+    "rope_parameters": { "rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.5 }
+}"#;
+
 /// Nemotron-H's mixture of experts, in a width of its own.
 const ODD_EXPERTS: &str = r#"{
     "model_type": "nemotron_h", "vocab_size": 101, "hidden_size": 42, "hybrid_override_pattern": "ME*E-E",
@@ -226,6 +236,7 @@ fn blocks_in_turn_agree_with_the_references() {
         ("nemotron_h", golden("nemotron_h_bias")),
         ("lfm2", golden("lfm2_bias")),
         ("odd qwen3_5", ODD_QWEN.to_owned()),
+        ("odd qwen3_5_moe", ODD_QWEN_EXPERTS.to_owned()),
         ("odd experts", ODD_EXPERTS.to_owned()),
         ("odd granite", ODD_GRANITE.to_owned()),
     ]);
@@ -319,10 +330,11 @@ fn every_kind_of_block_decodes_in_few_kernels() {
     // What is counted: the kernels that another block of the kind adds. The budgets: ARCHITECTURE.md.
     let nemotron =
         |block: &str, count: usize| config(ODD_EXPERTS, "hybrid_override_pattern", block.repeat(count).into());
-    let qwen = |interval: usize, count: usize| {
-        let base = config(ODD_QWEN, "full_attention_interval", interval.into());
+    let hybrid = |base: &str, interval: usize, count: usize| {
+        let base = config(base, "full_attention_interval", interval.into());
         config(&base, "num_hidden_layers", count.into())
     };
+    let qwen = |interval: usize, count: usize| hybrid(ODD_QWEN, interval, count);
     let granite = |kind: &str, count: usize| {
         let base = config(ODD_GRANITE, "layer_types", vec![kind; count].into());
         config(&base, "num_hidden_layers", count.into())
@@ -334,7 +346,7 @@ fn every_kind_of_block_decodes_in_few_kernels() {
     };
     type Model<'a> = &'a dyn Fn(usize) -> String;
     let plain = |count: usize| config(&nemotron("E", count), "moe_latent_size", Value::Null);
-    let blocks: [(&str, Model<'_>, usize); 11] = [
+    let blocks: [(&str, Model<'_>, usize); 12] = [
         ("Mamba-2", &|n| nemotron("M", n), 4),
         ("attention without rotation", &|n| nemotron("*", n), 4),
         ("feed-forward, relu^2", &|n| nemotron("-", n), 2),
@@ -342,6 +354,7 @@ fn every_kind_of_block_decodes_in_few_kernels() {
         ("experts in a width of their own", &|n| nemotron("E", n), 10),
         ("gated delta, feed-forward", &|n| qwen(99, n), 4 + 2),
         ("gated attention with normed heads, feed-forward", &|n| qwen(1, n), 4 + 2),
+        ("gated delta, gated expert beside experts", &|n| hybrid(ODD_QWEN_EXPERTS, 99, n), 4 + 10),
         ("Mamba-2, feed-forward beside experts", &|n| granite("mamba", n), 4 + 8),
         ("attention, feed-forward beside experts", &|n| granite("attention", n), 4 + 8),
         ("short convolution, feed-forward", &|n| lfm2(false, n), 4 + 2),

@@ -10,6 +10,7 @@ mod support;
 mod every_driver;
 mod forms;
 mod fused;
+mod gguf;
 mod goldens;
 mod ops;
 mod quantise_on_device;

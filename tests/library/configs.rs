@@ -97,14 +97,19 @@ fn options_that_are_not_there_are_refused_with_those_that_are() {
         ("hymba-1.5b", "mlp_hidden_act", json!("gelu"), "silu"),
         ("lfm2-350m", "architectures", json!(["Lfm2ForTokenClassification"]), "ForCausalLM"),
         ("lfm2-350m", "layer_types", json!(vec!["mamba"; 16]), "conv, full_attention"),
+        ("lfm2-8b-a1b", "layer_types", json!(vec!["mamba"; 24]), "conv, full_attention"),
         ("llama-3.2-1b", "hidden_act", json!("gelu_pytorch_tanh"), "silu"),
-        ("llama-3.2-1b", "rope_scaling", json!({"rope_type": "longrope", "factor": 4.0}), "llama3"),
+        ("llama-3.2-1b", "rope_scaling", json!({"rope_type": "su", "factor": 4.0}), "llama3"),
         ("llama-3.2-1b", "architectures", json!(["LlamaForQuestionAnswering"]), "ForSequenceClassification"),
         ("nemotron-4-340b", "hidden_act", json!("silu"), "relu2"),
         ("nemotron-h-8b", "mlp_hidden_act", json!("gelu"), "relu2"),
         ("nemotron-3-nano-4b", "num_nextn_predict_layers", json!(2), "0"),
         ("qwen2.5-1.5b", "use_sliding_window", json!(true), "false"),
         ("qwen3.5-0.8b", "mtp_num_hidden_layers", json!(3), "0, 1"),
+        ("qwen3.6-35b-a3b", "mtp_num_hidden_layers", json!(3), "0, 1"),
+        ("qwen3.6-35b-a3b", "norm_topk_prob", json!(false), "true"),
+        ("qwen3-30b-a3b", "use_sliding_window", json!(true), "false"),
+        ("qwen3-next-80b-a3b", "hidden_act", json!("gelu"), "silu"),
     ];
     for (preset, field, value, supported) in refused {
         let mut config: Value = serde_json::from_str(&arch::preset(preset).expect("a preset")).expect("JSON");

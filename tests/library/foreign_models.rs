@@ -61,6 +61,39 @@ fn families() -> Vec<(Value, Defaults)> {
     let rotary = || -> Defaults { vec![("rope_theta", json!(10000.0), json!(500.0))] };
     let eps = |eps: f64| -> Defaults { vec![("rms_norm_eps", json!(eps), json!(0.1))] };
     let sliding = || -> Defaults { vec![("num_key_value_heads", json!(32), json!(8))] };
+    let lfm2 = |more: Defaults| -> Defaults {
+        let common: Defaults = vec![
+            ("max_position_embeddings", json!(128_000), json!(77)),
+            ("tie_word_embeddings", json!(true), json!(false)),
+            ("rope_theta", json!(1e6), json!(500.0)),
+            ("norm_eps", json!(1e-5), json!(0.1)),
+            ("num_key_value_heads", json!(8), json!(4)),
+            ("conv_L_cache", json!(3), json!(4)),
+            ("conv_bias", json!(false), json!(true)),
+        ];
+        [common, more].concat()
+    };
+    let gated_delta = || -> Defaults {
+        vec![
+            ("head_dim", json!(256), json!(32)),
+            ("partial_rotary_factor", json!(0.25), json!(0.5)),
+            ("full_attention_interval", json!(4), json!(2)),
+            ("linear_conv_kernel_dim", json!(4), json!(3)),
+            ("linear_key_head_dim", json!(128), json!(8)),
+            ("linear_value_head_dim", json!(128), json!(8)),
+            ("linear_num_key_heads", json!(16), json!(8)),
+            ("linear_num_value_heads", json!(32), json!(16)),
+        ]
+    };
+    let shared = |[experts, top]: [usize; 2]| -> Defaults {
+        vec![
+            ("num_key_value_heads", json!(2), json!(8)),
+            ("num_experts", json!(experts), json!(16)),
+            ("num_experts_per_tok", json!(top), json!(2)),
+            ("moe_intermediate_size", json!(512), json!(8)),
+            ("shared_expert_intermediate_size", json!(512), json!(8)),
+        ]
+    };
     vec![
         (
             base("llama", json!({})),
@@ -168,39 +201,81 @@ fn families() -> Vec<(Value, Defaults)> {
         ),
         (
             base("lfm2", json!({"layer_types": ["conv", "full_attention"]})),
-            vec![
-                ("max_position_embeddings", json!(128_000), json!(77)),
-                ("tie_word_embeddings", json!(true), json!(false)),
-                ("rope_theta", json!(1e6), json!(500.0)),
-                ("norm_eps", json!(1e-5), json!(0.1)),
-                ("num_key_value_heads", json!(8), json!(4)),
-                ("conv_L_cache", json!(3), json!(4)),
-                ("conv_bias", json!(false), json!(true)),
+            lfm2(vec![
                 ("block_auto_adjust_ff_dim", json!(true), json!(false)),
                 ("block_ffn_dim_multiplier", json!(1.0), json!(20.0)),
                 ("block_multiple_of", json!(256), json!(16)),
-            ],
+            ]),
         ),
         (base("lfm2", json!({})), vec![("full_attn_idxs", json!([0, 1]), json!([1]))]),
         (
+            with(
+                &base("lfm2_moe", json!({"layer_types": ["conv", "full_attention", "conv"]})),
+                "num_hidden_layers",
+                json!(3),
+            ),
+            lfm2(vec![
+                ("num_dense_layers", json!(2), json!(0)),
+                ("num_experts", json!(32), json!(8)),
+                ("num_experts_per_tok", json!(4), json!(2)),
+                ("moe_intermediate_size", json!(1792), json!(8)),
+                ("norm_topk_prob", json!(true), json!(false)),
+                ("routed_scaling_factor", json!(1.0), json!(2.5)),
+                ("use_expert_bias", json!(true), json!(false)),
+            ]),
+        ),
+        (
             with(&base("qwen3_5_text", json!({})), "num_hidden_layers", json!(4)),
+            [usual(32768), rotary(), eps(1e-6), gated_delta(), vec![("num_key_value_heads", json!(4), json!(8))]]
+                .concat(),
+        ),
+        (
+            with(&base("qwen3_5_moe_text", json!({})), "num_hidden_layers", json!(4)),
+            [usual(32768), rotary(), eps(1e-6), gated_delta(), shared([256, 8])].concat(),
+        ),
+        (
+            with(&base("qwen3_next", json!({})), "num_hidden_layers", json!(4)),
+            [
+                usual(32768),
+                rotary(),
+                eps(1e-6),
+                gated_delta(),
+                shared([512, 10]),
+                vec![
+                    ("norm_topk_prob", json!(true), json!(false)),
+                    ("decoder_sparse_step", json!(1), json!(2)),
+                    ("mlp_only_layers", json!([]), json!([0])),
+                ],
+            ]
+            .concat(),
+        ),
+        (
+            with(&base("qwen3_next", json!({"mlp_only_layers": [0]})), "intermediate_size", json!(null)),
+            vec![("intermediate_size", json!(5632), json!(8))],
+        ),
+        (
+            base("qwen3_moe", json!({})),
             [
                 usual(32768),
                 rotary(),
                 eps(1e-6),
                 vec![
                     ("num_key_value_heads", json!(4), json!(8)),
-                    ("head_dim", json!(256), json!(32)),
-                    ("partial_rotary_factor", json!(0.25), json!(0.5)),
-                    ("full_attention_interval", json!(4), json!(2)),
-                    ("linear_conv_kernel_dim", json!(4), json!(3)),
-                    ("linear_key_head_dim", json!(128), json!(8)),
-                    ("linear_value_head_dim", json!(128), json!(8)),
-                    ("linear_num_key_heads", json!(16), json!(8)),
-                    ("linear_num_value_heads", json!(32), json!(16)),
+                    ("head_dim", json!(4), json!(8)),
+                    ("num_experts", json!(128), json!(16)),
+                    ("num_local_experts", json!(128), json!(16)),
+                    ("num_experts_per_tok", json!(8), json!(2)),
+                    ("moe_intermediate_size", json!(768), json!(8)),
+                    ("norm_topk_prob", json!(false), json!(true)),
+                    ("decoder_sparse_step", json!(1), json!(2)),
+                    ("mlp_only_layers", json!([]), json!([0])),
                 ],
             ]
             .concat(),
+        ),
+        (
+            with(&base("qwen3_moe", json!({"mlp_only_layers": [0]})), "intermediate_size", json!(null)),
+            vec![("intermediate_size", json!(6144), json!(8))],
         ),
     ]
 }
@@ -411,7 +486,7 @@ fn harmless_tensors_are_passed_over_or_named() {
     let plain = logits(memory(&config, &tensors));
     let mut idle = tensors.clone();
     idle.insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), numbers(&[2], 1));
-    idle.insert("model.layers.0.self_attn.k_proj.k_scale".into(), numbers(&[1], 1));
+    idle.insert("model.layers.0.self_attn.q_proj.input_scale".into(), numbers(&[1], 1));
     idle.insert("model.norm.num_batches_tracked".into(), ("I64", vec![], vec![0; 8]));
     idle.insert("model.layers.0.nothing".into(), ("F32", vec![0, 4], vec![]));
     assert_eq!(logits(memory(&config, &idle)), plain);
@@ -422,6 +497,8 @@ fn harmless_tensors_are_passed_over_or_named() {
         named.insert(format!("value_head.{i}.weight"), numbers(&[1], i));
     }
     named.insert("model.step".into(), ("I64", vec![], vec![0; 8]));
+    named.insert("model.layers.0.self_attn.k_proj.k_scale".into(), numbers(&[1], 1));
+    named.insert("model.layers.0.self_attn.v_proj.v_scale".into(), numbers(&[1], 1));
     named.insert("model.visual.patch_embed.weight".into(), numbers(&[4], 1));
     named.insert("mtp.layers.0.mlp.up_proj.weight".into(), numbers(&[4], 1));
     named.insert("mtp.layers.7.mlp.up_proj.weight".into(), numbers(&[4], 1));
@@ -431,7 +508,8 @@ fn harmless_tensors_are_passed_over_or_named() {
     assert!(said(&["8 tensors", "`model.step`", "`value_head.0.weight`", "and 3 more"]), "{:?}", engine.notices());
     assert!(said(&["1 tensor ", "vision tower"]), "{:?}", engine.notices());
     assert!(said(&["2 tensors", "later tokens"]), "{:?}", engine.notices());
-    assert_eq!(engine.notices().len(), 3);
+    assert!(said(&["2 tensors", "keys and values in FP8"]), "{:?}", engine.notices());
+    assert_eq!(engine.notices().len(), 4);
 }
 
 #[test]
@@ -441,9 +519,13 @@ fn weights_quantised_by_others_are_named() {
     for (field, value, method) in [
         ("quantization", json!({"group_size": 64, "bits": 4}), "MLX"),
         ("quantization_config", json!({"quant_method": "awq"}), "`awq`"),
-        ("quantization_config", json!({"quant_method": "compressed-tensors"}), "`compressed-tensors`"),
+        (
+            "quantization_config",
+            json!({"quant_method": "compressed-tensors", "format": "pack-quantized"}),
+            "`pack-quantized`",
+        ),
         ("quantization_config", json!({"load_in_8bit": true}), "bitsandbytes"),
-        ("quantization_config", json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}), "NVFP4"),
+        ("quantization_config", json!({"quant_method": "modelopt", "quant_algo": "NVFP4_AWQ"}), "NVFP4_AWQ"),
         ("compression_config", json!({"format": "float-quantized"}), "compressed-tensors"),
     ] {
         let config = with(&config, field, value);
@@ -540,7 +622,11 @@ fn folders_and_files_of_other_kinds_are_told_apart() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 99\n".as_slice();
     let adapter = br#"{"peft_type": "LORA", "base_model_name_or_path": "them/base"}"#.as_slice();
     says(&[], &["no config.json", "no file is there"]);
-    says(&[("tiny.Q4_K_M.gguf", b"GGUF")], &["no config.json", "`tiny.Q4_K_M.gguf`", "GGUF"]);
+    says(&[("tiny.Q4_K_M.gguf", b"GGUF")], &["tiny.Q4_K_M.gguf", "is it complete?"]);
+    says(&[("tiny.gguf", pointer)], &["tiny.gguf", "git lfs pull"]);
+    says(&[("tiny.gguf", b"<html>")], &["tiny.gguf", "web page"]);
+    says(&[("a.gguf", b"GGUF"), ("b.gguf", b"GGUF")], &["2 GGUF models", "a.gguf, b.gguf"]);
+    says(&[("mmproj-a.gguf", b"GGUF")], &["no config.json"]);
     says(&[("config.json", b"{}"), ("pytorch_model.bin", b"PK")], &["no weights", "`pytorch_model.bin`", "pickles"]);
     says(&[("adapter_config.json", adapter), ("adapter_model.safetensors", b"")], &["adapter", "`them/base`"]);
     says(&[("config.json", b"{}"), ("model-00001-of-00001.safetensors", b"")], &["rename"]);
@@ -554,7 +640,7 @@ fn folders_and_files_of_other_kinds_are_told_apart() {
     says(&[("config.json", b"{}"), ("model.safetensors", b"<!DOCTYPE html><title>401</title>")], &["web page"]);
     says(&[("config.json", b"{}"), ("model.safetensors", b"GGUF\x03\0\0\0\0\0\0\0")], &["GGUF"]);
     says(&[("config.json", b"{}"), ("model.safetensors", &[0; 100])], &["zeros"]);
-    let file = folder.path().join("tiny.gguf");
+    let file = folder.path().join("tiny.bin");
     std::fs::write(&file, b"GGUF").expect("written");
     let error = error_of(&file);
     assert!(error.contains("is a file") && error.contains("GGUF"), "{error}");

@@ -12,10 +12,10 @@ use selvedge::graph::{RowBlock, WeightDesc, WeightId};
 use selvedge::state::{KvFormat, StateLayout};
 
 /// SplitMix64.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,11 +23,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 }
@@ -188,15 +188,16 @@ impl WeightSink for Null {
 }
 
 /// How far a model came.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reached {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reached {
     Nothing,
     Opened,
     Built,
     Loaded,
 }
 
-fn run(memory: Memory, choice: WeightChoice) -> Reached {
+/// Opens, builds and loads what lies in memory.
+pub fn run(memory: Memory, choice: WeightChoice) -> Reached {
     let Ok(checkpoint) = pollster::block_on(Checkpoint::open(memory)) else { return Reached::Nothing };
     let Ok(config) = Config::parse(checkpoint.config()) else { return Reached::Opened };
     let Ok(model) = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default()) else {

@@ -10,11 +10,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hash", &[]),
     ("formats", &[]),
     ("graph", &["formats"]),
-    ("hub", &[]),
     ("text", &["json"]),
     ("arch", &["graph", "json"]),
     ("state", &["constants", "graph", "hash"]),
     ("checkpoint", &["formats", "graph", "hash", "json"]),
+    // Names of GGUF files.
+    ("hub", &["checkpoint"]),
     ("backend", &["constants", "formats", "graph", "state"]),
     ("backend::cpu", &["constants", "formats", "graph", "state", "backend"]),
     // Devices know the CPU references: a self-test compares with them.

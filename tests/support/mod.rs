@@ -132,12 +132,14 @@ pub fn further_goldens() -> Option<Vec<PathBuf>> {
 
 /// Goldens of every family but Hymba that gives words: attention, short convolutions, Mamba-2, experts, the gated
 /// delta rule.
-pub const ATTENTION: [&str; 5] = ["granite_rope", "llama", "nemotron", "qwen2", "qwen3"];
+pub const ATTENTION: [&str; 8] =
+    ["granite", "granite_rope", "llama", "mistral", "nemotron", "qwen2", "qwen3", "smollm3"];
 pub const CONVOLUTIONS: [&str; 3] = ["lfm2", "lfm2_25", "lfm2_bias"];
 pub const MAMBA: [&str; 6] =
     ["falcon_h1", "falcon_h1_rms", "granite_h", "nemotron_h", "nemotron_h_bf16", "nemotron_h_bias"];
-pub const EXPERTS: [&str; 3] = ["granite_moe", "nemotron_h_latent", "nemotron_h_moe"];
-pub const GATED_DELTA: [&str; 2] = ["qwen3_5", "qwen3_5_gva"];
+pub const EXPERTS: [&str; 6] =
+    ["granite_moe", "lfm2_moe", "nemotron_h_latent", "nemotron_h_moe", "qwen3_moe", "qwen3_moe_all"];
+pub const GATED_DELTA: [&str; 5] = ["qwen3_5", "qwen3_5_gva", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"];
 /// Goldens of the models that give scores.
 pub const REWARDS: [&str; 4] = ["llama_reward", "nemotron_reward", "qwen2_reward", "qwen3_reward"];
 
@@ -150,7 +152,7 @@ pub fn families() -> impl Iterator<Item = &'static str> {
 /// ten. The norm behind the gated delta rule divides by numbers that may be small.
 pub fn tolerance(golden: &str) -> f32 {
     match golden {
-        name if name.starts_with("qwen3_5") => 8e-4,
+        name if name.starts_with("qwen3_5") || name.starts_with("qwen3_next") => 8e-4,
         name if ["lfm2", "llama", "qwen"].iter().any(|family| name.starts_with(family)) => 3e-4,
         _ => 2e-4,
     }

@@ -4,7 +4,8 @@
 
 Each case becomes a folder TO/CASE; `tests/goldens/README.md` says what is in it. With TO = tests/goldens this writes the
 folders of the repository anew. Needs transformers 5, torch and safetensors. A case has the first seed from its own on
-with which no greedy choice and no choice of experts is a close one: rounding decides neither.
+with which no greedy choice and no choice of experts is a close one, and no logit far from that in f64: rounding decides
+nothing.
 """
 
 import json
@@ -20,6 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 PROMPT, DECODED = 71, 12
 # Smallest distance of the two best logits, and of the last expert chosen and the first left out.
 LEAST_GAP, LEAST_MARGIN = 1e-2, 3e-4
+# Largest error of a logit in f32, so that rounding tells nothing about a port: a norm may divide by small numbers.
+MOST_ROUNDING = 2e-4
 # Different tokens among the decoded: a text that says one thing again and again tests little.
 LEAST_TOKENS = 4
 # Tokens of the texts that a model for sequence classification judges.
@@ -43,6 +46,7 @@ LLAMA3 = dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_fact
               original_max_position_embeddings=64)
 QWEN = dict(head_dim=16, linear_conv_kernel_dim=4, num_attention_heads=4,
             rope_parameters=dict(rope_type="default", rope_theta=1e7, partial_rotary_factor=0.25, mrope_interleaved=True, mrope_section=[1, 1, 0]))
+QWEN_EXPERTS = dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=14)
 VISION = dict(depth=1, hidden_size=16, intermediate_size=24, num_heads=2, num_position_embeddings=16, patch_size=4,
               temporal_patch_size=2, spatial_merge_size=2)
 # What Nemotron-4-340B-Reward judges, in its order.
@@ -65,8 +69,14 @@ WORDS = {
     "lfm2_bias": ("lfm2", dict(vocab_size=131, hidden_size=40, num_attention_heads=4, layer_types=["conv", "full_attention", "conv"],
                                conv_L_cache=4, conv_bias=True, intermediate_size=90, block_auto_adjust_ff_dim=True,
                                block_multiple_of=8, block_ffn_dim_multiplier=1.3)),
+    "lfm2_moe": ("lfm2_moe", dict(layer_types=["conv", "full_attention", "conv"], num_dense_layers=1, num_experts=7, num_experts_per_tok=3,
+                                  moe_intermediate_size=20, routed_scaling_factor=1.5)),
     "llama": ("llama", dict(num_hidden_layers=3, hidden_size=40, head_dim=14, num_attention_heads=8, rope_parameters=LLAMA3, tie_word_embeddings=True,
                             eos_token_id=[2, 5, 6])),
+    "granite": ("granite", dict(num_hidden_layers=3, embedding_multiplier=2.0, attention_multiplier=0.3, residual_multiplier=0.6,
+                                logits_scaling=1.5, rope_parameters=dict(rope_type="default", rope_theta=1e7))),
+    "mistral": ("mistral", dict(num_hidden_layers=3, head_dim=14, sliding_window=24)),
+    "smollm3": ("smollm3", dict(num_hidden_layers=4, tie_word_embeddings=True)),
     "nemotron": ("nemotron", dict(num_hidden_layers=3, head_dim=12, hidden_act="relu2",
                                   rope_parameters=dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5))),
     "nemotron_h": ("nemotron_h", dict(layers_block_type=["mamba", "mlp", "mamba", "attention", "mlp"], **NEMOTRON_H)),
@@ -89,6 +99,19 @@ WORDS = {
     "qwen3_5_gva": ("qwen3_5_text", dict(layer_types=["linear_attention", "full_attention", "linear_attention"],
                                          linear_num_key_heads=2, linear_num_value_heads=6, linear_key_head_dim=12,
                                          linear_value_head_dim=10, **QWEN)),
+    "qwen3_5_moe": ("qwen3_5_moe", dict(text_config=dict(layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2,
+                                                         linear_num_value_heads=4, linear_key_head_dim=12, linear_value_head_dim=10,
+                                                         shared_expert_intermediate_size=18, **QWEN_EXPERTS, **QWEN),
+                                        vision_config=VISION | dict(out_hidden_size=COMMON["hidden_size"]),
+                                        image_token_id=3, video_token_id=4, vision_start_token_id=5, vision_end_token_id=6)),
+    "qwen3_5_moe_text": ("qwen3_5_moe_text", dict(layer_types=["full_attention", "linear_attention"], linear_num_key_heads=3,
+                                                  linear_num_value_heads=3, linear_key_head_dim=8, linear_value_head_dim=12,
+                                                  shared_expert_intermediate_size=12, tie_word_embeddings=True, **QWEN_EXPERTS, **QWEN)),
+    "qwen3_moe": ("qwen3_moe", dict(num_hidden_layers=3, head_dim=14, mlp_only_layers=[1], norm_topk_prob=True, **QWEN_EXPERTS)),
+    "qwen3_moe_all": ("qwen3_moe", dict(num_hidden_layers=2, num_key_value_heads=3, decoder_sparse_step=2, **QWEN_EXPERTS)),
+    "qwen3_next": ("qwen3_next", dict(layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2,
+                                      linear_num_value_heads=6, linear_key_head_dim=12, linear_value_head_dim=10,
+                                      shared_expert_intermediate_size=18, **QWEN_EXPERTS, **QWEN)),
 }
 # Sizes of a published kind: several named labels, one, and transformers' own two.
 SCORES = {
@@ -119,7 +142,7 @@ def randomise(model):
             tensor.normal_(0.0, 1.6 * tensor.shape[-1] ** -0.5)
     # Added to the experts' scores, and no parameter.
     for name, tensor in model.named_buffers():
-        if name.endswith("e_score_correction_bias"):
+        if name.endswith(("e_score_correction_bias", "expert_bias")):
             tensor.normal_(0.0, 0.1)
 
 
@@ -134,7 +157,7 @@ def build(auto, model_type, settings):
     kinds = settings.get("layer_types") or settings.get("text_config", {}).get("layer_types")
     if kinds:
         settings.get("text_config", settings)["num_hidden_layers"] = len(kinds)
-    config = AutoConfig.for_model(model_type, **settings, attn_implementation="eager")
+    config = AutoConfig.for_model(model_type, **settings, attn_implementation="eager", experts_implementation="eager")
     model = auto.from_config(config, dtype=torch.float32).eval()
     randomise(model)
     # What is rounded is rounded before anything is computed.
@@ -158,7 +181,7 @@ def released(config):
         return config | dict(text_config=released(config["text_config"]))
     rope = config.pop("rope_parameters", None)
     kind = config["model_type"]
-    if rope and kind != "qwen3_5_text":
+    if rope and kind not in ("qwen3_5_text", "qwen3_5_moe_text"):
         config["rope_theta"] = rope.pop("rope_theta")
         if "partial_rotary_factor" in rope:
             config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
@@ -176,11 +199,17 @@ def released(config):
                        tie_embedding=config.pop("tie_word_embeddings", True))
     elif kind == "lfm2":
         config |= dict(layer_types=layers, block_ff_dim=config["intermediate_size"], tie_embedding=True)
-    elif kind == "qwen3_5_text":
+    elif kind == "lfm2_moe":
+        config |= dict(layer_types=layers)
+    elif kind in ("qwen3_5_text", "qwen3_5_moe_text"):
         config |= dict(layer_types=layers, attn_output_gate=True, mtp_num_hidden_layers=1, mtp_use_dedicated_embeddings=False)
-    elif kind in ("qwen2", "qwen3"):
+    elif kind == "qwen3_next":
+        config |= dict(layer_types=layers)
+    elif kind in ("qwen2", "qwen3", "qwen3_moe"):
         # A window that is not used.
         config |= dict(sliding_window=16, use_sliding_window=False, max_window_layers=config["num_hidden_layers"])
+        if "num_local_experts" in config:
+            config["num_experts"] = config.pop("num_local_experts")
     elif kind == "nemotron_h":
         letters = dict(linear_attention="M", mamba="M", mlp="-", full_attention="*", attention="*", moe="E")
         pattern = [letters[layer] for layer in config.pop("layers_block_type")]
@@ -242,8 +271,10 @@ def margin(model, ids):
         if count < scores.shape[-1]:
             closest.append((top[:, count - 1] - top[:, count]).min().item())
 
-    def judge(router, _inputs, output):
+    def judge(router, inputs, output):
         scores = output[0].flatten(0, -2)
+        if getattr(router, "use_expert_bias", False):
+            scores = scores.sigmoid() + inputs[1]
         if hasattr(router, "e_score_correction_bias"):
             # First the best groups by the sum of their two best, then experts of those.
             scores = scores.sigmoid() + router.e_score_correction_bias
@@ -285,15 +316,18 @@ def make(name, target):
         together = model(input_ids=torch.cat([ids, decoded["decode_tokens"][None]], 1), use_cache=False).logits[0]
         meta |= dict(smallest_gap=gap, smallest_routing_margin=margin(model, ids), logits_std=logits.std().item(),
                      with_and_without_cache=(together[PROMPT:] - decoded["decode_logits"]).abs().max().item())
+        meta["largest_rounding"] = (model.double()(input_ids=ids, use_cache=False).logits[0] - logits).abs().max().item()
+        model.float()
         golden = dict(input_ids=ids[0], logits=logits) | hidden | decoded
-        certain = gap >= LEAST_GAP and meta["smallest_routing_margin"] >= LEAST_MARGIN
+        certain = (gap >= LEAST_GAP and meta["smallest_routing_margin"] >= LEAST_MARGIN
+                   and meta["largest_rounding"] <= MOST_ROUNDING)
         if certain and len(set(decoded["decode_tokens"].tolist())) >= LEAST_TOKENS:
             break
         seed += 1
     target.mkdir(parents=True, exist_ok=True)
     save(model, dtype, target)
     if "text_config" in settings:
-        add_unread(target / "model.safetensors")
+        as_published(target / "model.safetensors")
     (target / "generation_config.json").unlink(missing_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in golden.items()}, target / "golden.safetensors")
     if meta.get("smallest_routing_margin") == float("inf"):
@@ -303,10 +337,17 @@ def make(name, target):
     print(f"{name:20} {size / 1e6:.2f} MB {meta}", flush=True)
 
 
-def add_unread(file):
-    """What published checkpoints have besides, and no language model reads: layers that predict one token more."""
+def as_published(file):
+    """Experts in one tensor, which `save_pretrained` takes apart; and what published checkpoints have besides, and no
+    language model reads: layers that predict one token more."""
     tensors = load_file(file)
     width = COMMON["hidden_size"]
+    layers = sorted({name.split("0.gate_proj")[0] for name in tensors if "experts.0.gate_proj" in name})
+    for layer in layers:
+        experts = range(sum(name.startswith(layer) and name.endswith("gate_proj.weight") for name in tensors))
+        gate, up, down = (torch.stack([tensors.pop(f"{layer}{expert}.{part}_proj.weight") for expert in experts])
+                          for part in ("gate", "up", "down"))
+        tensors |= {f"{layer}gate_up_proj": torch.cat([gate, up], 1), f"{layer}down_proj": down}
     tensors |= {"mtp.fc.weight": torch.randn(width, 2 * width), "mtp.norm.weight": torch.randn(width)}
     save_file(tensors, file, metadata=dict(format="pt"))
 

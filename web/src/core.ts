@@ -246,6 +246,8 @@ function polite(source: Source, signal: AbortSignal | undefined): Source {
     throwIfAborted(signal);
   };
   return {
+    gguf: source.gguf,
+    files: source.files,
     describe: (name) => source.describe(name),
     async size(name) {
       await between();

@@ -73,8 +73,7 @@ export class Engine extends StoreStatics implements EngineInterface, Replier, Em
   private constructor(reference: ModelReference, name: string, options: LoadOptions, core: Core, events: Emitter<EngineEvents>) {
     super();
     this.modelName = name;
-    // An address is relative to the page as it was: a page's own may change.
-    this.#reference = typeof reference === 'string' || reference instanceof URL ? name : reference;
+    this.#reference = reference;
     // Progress is reported for the first load only.
     const { onProgress: _progress, onNotice: _notice, signal: _signal, ...rest } = options;
     this.#options = rest;
@@ -97,8 +96,8 @@ export class Engine extends StoreStatics implements EngineInterface, Replier, Em
     if (remote) return remote;
     const events = new Emitter<EngineEvents>();
     if (options.onNotice) events.on('notice', options.onNotice);
-    const { core, name } = await loadCore(model, options, (notice) => events.emit('notice', notice));
-    return new Engine(model, name, options, core, events);
+    const { core, name, reference } = await loadCore(model, options, (notice) => events.emit('notice', notice));
+    return new Engine(reference, name, options, core, events);
   }
 
   /** Vectors of texts, of length 1. `embeddings.create` is for pages. */
@@ -320,7 +319,7 @@ async function loadCore(
   reference: ModelReference,
   options: LoadOptions,
   notice: (notice: Notice) => void,
-): Promise<{ core: Core; name: string }> {
+): Promise<{ core: Core; name: string; reference: ModelReference }> {
   throwIfAborted(options.signal);
   let at: Omit<LoadProgress, 'downloaded'> = { stage: 'runtime', done: 0, total: 0 };
   let model: OpenedModel | undefined;
@@ -349,7 +348,7 @@ async function loadCore(
     }
     for (const message of core.stats().notices) notice({ code: 'model', message });
     progress({ stage: 'ready', done: 0, total: 0 });
-    return { core, name: model.name };
+    return { core, name: model.name, reference: model.reference };
   } catch (error) {
     throw asSelvedgeError(error);
   } finally {

@@ -3,8 +3,9 @@
  * else on the CPU.
  */
 
+import { existsSync, readdirSync } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Engine as AnyEngine } from './engine.js';
 import type { EngineInterface, FallbackOptions, LoadOptions, ModelReference, Source } from './types.js';
@@ -21,7 +22,7 @@ export interface NodeLoadOptions extends LoadOptions {
 
 export const Engine = { load };
 
-/** Loads a model. A text that is the path of a folder means that folder. */
+/** Loads a model. A text that is the path of a folder or of a GGUF file means what lies there. */
 function load(model: ModelReference, options: NodeLoadOptions & FallbackOptions): Promise<EngineInterface>;
 function load(model: ModelReference, options?: NodeLoadOptions): Promise<AnyEngine>;
 async function load(
@@ -31,8 +32,8 @@ async function load(
   const { webgpu, ...rest } = options;
   if (rest.device !== 'cpu') await offerWebGpu(webgpu ?? []);
   const wasm = rest.wasm ?? (await readFile(fileURLToPath(new URL('../pkg/selvedge_bg.wasm', import.meta.url))));
-  const isFolder = typeof model === 'string' && (await stat(model).catch(() => undefined))?.isDirectory();
-  const source = isFolder ? folder(model) : model;
+  const isHere = typeof model === 'string' && (await stat(model).catch(() => undefined));
+  const source = !isHere ? model : isHere.isDirectory() ? folder(model) : { ...folder(dirname(model)), gguf: basename(model) };
   // There is no browser to keep what is downloaded.
   return AnyEngine.load(source, { store: false, ...rest, wasm });
 }
@@ -40,6 +41,7 @@ async function load(
 /** The files of a folder, read where they lie. */
 export function folder(path: string): Source {
   return {
+    files: existsSync(path) ? readdirSync(path) : [],
     describe: (name) => (name === '' ? path : join(path, name)),
     size: (name) => stat(join(path, name)).then(({ size }) => size, missing),
     async read(name, start, end) {

@@ -13,6 +13,13 @@ import type {
 
 /** Source of a model's bytes. Ranges, never whole files: a model may be larger than memory. */
 export interface Source {
+  /**
+   * Name of the GGUF file that is the model, or of the first one of its files. Without it the model is `config.json` and
+   * safetensors, or the only GGUF model among `files`.
+   */
+  readonly gguf?: string | undefined;
+  /** Names of the files, where they can be listed. */
+  readonly files?: readonly string[] | undefined;
   /** A file's full name for people: an address, a path. The empty name is the place itself. */
   describe(name: string): string;
   /** The length of a file in bytes; `null` when there is no such file. */
@@ -23,20 +30,24 @@ export interface Source {
 
 /**
  * Names a model:
- * - `"org/name"` or `"org/name@revision"`: on the hub;
- * - an absolute URL, or a path that begins with `/` or `.`: a folder of files on a server;
- * - `File[]` or `FileList`, as `<input type="file" webkitdirectory>` gives them;
+ * - `"org/name"` or `"org/name@revision"`: on the hub; behind either, `":TAG"` (as in `:Q4_K_M`) or `":FILE.gguf"` names a GGUF
+ *   model among others;
+ * - an absolute URL, or a path that begins with `/` or `.`: a folder of files on a server, or a file that ends with `.gguf`, and
+ *   perhaps a query;
+ * - a `File` (GGUF), or `File[]` or `FileList`, as `<input type="file" webkitdirectory>` gives them;
  * - a directory handle, as `showDirectoryPicker()` gives it;
  * - files in memory, by name;
  * - anything that is a {@link Source}.
  *
  * A model folder is what Hugging Face has: `config.json`, `tokenizer.json`, `tokenizer_config.json`, and
  * `model.safetensors` or its shards with `model.safetensors.index.json`; of a model for embeddings also
- * `1_Pooling/config.json`, which is read for the first embedding whose pooling is not given.
+ * `1_Pooling/config.json`, which is read for the first embedding whose pooling is not given. Of a GGUF model, one file (or
+ * `NAME-00001-of-0000N.gguf` and the others beside it) stands for all of them; only the ranges that are needed are read.
  */
 export type ModelReference =
   | string
   | URL
+  | File
   | ArrayLike<File>
   | FileSystemDirectoryHandle
   | ReadonlyMap<string, Uint8Array>

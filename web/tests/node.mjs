@@ -39,6 +39,27 @@ for (const device of ['gpu', 'cpu']) {
   });
 }
 
+test('a GGUF file, the folder of one, and files of several parts', async () => {
+  const ids = [1, 5, 3, 20, 7, 7, 0, 11];
+  const logits = async (model) => {
+    const engine = await Engine.load(model, { device: 'cpu' });
+    const logits = Array.from(await engine.tokens.logits(ids));
+    await engine.dispose();
+    return logits;
+  };
+  const at = (path) => logits(`${root}tests/goldens/${path}`);
+  const wanted = await at('gguf/llama/model.gguf');
+  // The converter computes wavelengths.
+  assert.ok(difference(await at('llama'), wanted) <= 1e-5);
+  assert.equal(difference(await at('gguf/llama'), wanted), 0);
+  const bytes = readFileSync(`${root}tests/goldens/gguf/llama/model.gguf`);
+  assert.equal(difference(await logits([new File([bytes], 'model.gguf')]), wanted), 0);
+  const types = 'gguf/types/';
+  assert.equal(difference(await at(`${types}split-00002-of-00002.gguf`), await at(`${types}f16.gguf`)), 0);
+  await assert.rejects(at(types), ({ message }) => /GGUF models; name one of them: bf16\.gguf/.test(message));
+  await assert.rejects(at(`${types}numbers.safetensors`), ({ message }) => /cannot be read as GGUF/.test(message));
+});
+
 test('the demo model answers as natively', async () => {
   const engine = await Engine.load(`${root}assets/demo`, { device: 'cpu' });
   const session = engine.session({ system: 'You are a helpful assistant.' });

@@ -232,6 +232,10 @@ describe('without WebGPU', () => {
     await shot(page, 'trouble');
 
     await page.getByRole('button', { name: 'Choose another model' }).click();
+    await page.locator('#gguf-files').setInputFiles(`${MODEL}../../tests/goldens/gguf/types/iq4_nl.gguf`);
+    await page.getByRole('alert').getByText('This model is of a kind that is not supported').waitFor();
+
+    await page.getByRole('button', { name: 'Choose another model' }).click();
     await page.locator('#folder-files').setInputFiles(MODEL);
     await page.locator('#model', { hasText: 'demo' }).waitFor();
     await ready(page);

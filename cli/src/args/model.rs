@@ -23,9 +23,10 @@ pub(crate) const LONGEST_CONTEXT: u64 = selvedge::eval::LONGEST_CONTEXT as u64;
 /// A model and the options of its load.
 #[derive(clap::Args)]
 pub(crate) struct ModelArgs {
-    /// Folder with config.json, model.safetensors (or shards) and tokenizer.json; or owner/name@revision on the hub
+    /// Folder with config.json, model.safetensors (or shards) and tokenizer.json, or a GGUF file; or
+    /// owner/name[@revision][:TAG] on the hub
     model: PathBuf,
-    /// Never ask the network: the model is a folder, or in the hub's cache
+    /// Never ask the network: the model is on this machine, or in the hub's cache
     #[arg(long)]
     offline: bool,
     #[command(flatten)]
@@ -97,7 +98,7 @@ impl ModelArgs {
         Self { model: model.to_owned(), offline: self.offline, load: LoadArgs { weights, ..self.load.clone() } }
     }
 
-    /// The model's folder, fetched if it has to be.
+    /// The model's folder or GGUF file, fetched if it has to be.
     pub(crate) fn folder(&self) -> Result<PathBuf, CommandError> {
         locate(&self.model, Need::All, self.offline)
     }

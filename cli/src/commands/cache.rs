@@ -25,13 +25,13 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// List the models with their revisions, sizes and times of last use
+    /// List the models with the tags of their GGUF files, their revisions, sizes and times of last use
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove a model with all its revisions
+    /// Remove a model with all its revisions, and all its GGUF files
     Remove {
         /// The model: owner/name
         model: String,
@@ -61,8 +61,10 @@ struct Line<'c> {
     bytes: u64,
     /// Seconds since 1970.
     last_used: Option<u64>,
-    /// True if config and weights are all there.
+    /// True if a model is all there: config and weights, or a GGUF model.
     complete: bool,
+    /// Tags of the GGUF models that are all there.
+    gguf: &'c [String],
     path: String,
 }
 
@@ -76,6 +78,7 @@ impl<'c> Line<'c> {
             bytes: cached.bytes,
             last_used: cached.last_used.and_then(seconds),
             complete: cached.complete,
+            gguf: &cached.gguf,
             path: cached.path.display().to_string(),
         }
     }
@@ -94,7 +97,7 @@ fn list(cache: &Cache, json: bool) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// For people: one line a revision.
+/// For people: one line a revision. Tags of GGUF models stand behind the name.
 fn table(models: &[Cached], now: SystemTime) -> String {
     let mut rows: Vec<[String; 4]> = vec![["model", "revision", "size", "last used"].map(str::to_owned)];
     for cached in models {
@@ -104,7 +107,9 @@ fn table(models: &[Cached], now: SystemTime) -> String {
         let state = if cached.complete { "" } else { ", incomplete" };
         let age = cached.last_used.and_then(|time| now.duration_since(time).ok());
         let used = age.map_or_else(|| "just now".into(), ago);
-        rows.push([cached.repo.clone(), revision, format!("{}{state}", HumanBytes(cached.bytes)), used]);
+        let tags = if cached.gguf.is_empty() { String::new() } else { format!(":{}", cached.gguf.join(" :")) };
+        let model = format!("{}{tags}", cached.repo);
+        rows.push([model, revision, format!("{}{state}", HumanBytes(cached.bytes)), used]);
     }
     if rows.len() == 1 {
         return String::new();
@@ -132,8 +137,9 @@ fn ago(age: Duration) -> String {
 
 fn remove(cache: &Cache, model: &str, yes: bool) -> Result<(), CommandError> {
     let name: ModelName = model.parse()?;
-    if model.contains('@') {
-        let all = format!("a model is removed with all its revisions: `selvedge cache remove {}`", name.repo());
+    if model.contains(['@', ':']) {
+        let all =
+            format!("a model is removed with all its revisions and files: `selvedge cache remove {}`", name.repo());
         return Err(CommandError::Misuse(all));
     }
     let bytes = HumanBytes(cache.size(name.repo())?);

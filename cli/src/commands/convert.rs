@@ -34,7 +34,7 @@ use target::TargetFolder;
 /// refused, unless --restart is given.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Folder with config.json and model.safetensors (or shards); or owner/name@revision on the hub
+    /// Folder with config.json and model.safetensors (or shards), or a GGUF file; or owner/name[@revision][:TAG] on the hub
     model: PathBuf,
     /// Folder to write
     out: PathBuf,
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Remove the files that an earlier conversion made in OUT, and start over
     #[arg(long)]
     restart: bool,
-    /// Never ask the network: the model is a folder, or in the hub's cache
+    /// Never ask the network: the model is on this machine, or in the hub's cache
     #[arg(long)]
     offline: bool,
 }

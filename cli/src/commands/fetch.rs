@@ -1,5 +1,7 @@
 //! `selvedge fetch`, and the search for a model's files that every command does.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,20 +12,24 @@ use crate::ctrl_c::ctrl_c_ends;
 use crate::error::CommandError;
 use crate::terminal::{self, status};
 use selvedge::arch;
+use selvedge::checkpoint::gguf::{first_of, is_gguf, is_model};
 use selvedge::hub::{FetchEvent, Hub, HubError, ModelName, Need, Settings};
 
-/// Fetch a model, or its missing files, from the Hugging Face hub, and print its folder.
+/// Fetch a model, or its missing files, from the Hugging Face hub, and print its folder, or its GGUF file.
+///
+/// `owner/name:Q4_K_M` is a GGUF model: of a repository's files, those whose name holds the tag. A model of several files
+/// is fetched whole, and the first file is printed. Without a tag, safetensors are fetched, or the only GGUF model.
 ///
 /// An interrupted download goes on where it ended. HF_TOKEN (or `hf auth login`), HF_HOME, HF_HUB_CACHE, HF_ENDPOINT
 /// and HF_HUB_OFFLINE have the same meaning as in Python's huggingface_hub, and the cache is the same.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The model: owner/name or owner/name@revision
+    /// The model: owner/name or owner/name@revision, for a GGUF file with :TAG or :FILE.gguf behind it
     model: String,
     /// Branch, tag or commit [default: main]
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// Never ask the network: print the folder if the model is in the cache, else fail
+    /// Never ask the network: print the place if the model is in the cache, else fail
     #[arg(long)]
     offline: bool,
 }
@@ -40,18 +46,21 @@ impl Args {
         }
         let hub = hub(self.offline);
         let found = hub.cache().find(&model, Need::Weights).filter(|_| hub.offline());
-        let folder = found.map_or_else(|| fetch(&hub, &model, Need::All), Ok)?;
-        terminal::print(&format!("{}\n", folder.display()))?;
+        let place = found.map_or_else(|| fetch(&hub, &model, Need::All), Ok)?;
+        terminal::print(&format!("{}\n", place.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The folder of a model: a folder itself, or a model's name on the hub, which is looked for in the cache and
-/// fetched, with a line on stderr, where it is not there.
+/// The place of a model: a folder or a GGUF file itself, or those of a model's name on the hub, which is looked for in the
+/// cache and fetched, with a line on stderr, where it is not there.
 pub(crate) fn locate(model: &Path, need: Need, offline: bool) -> Result<PathBuf, CommandError> {
     // A file is complained of by whoever opens it as a folder.
     if model.is_dir() || model.is_file() {
         return Ok(model.to_owned());
+    }
+    if let Some(missing) = missing_file(model) {
+        return Err(missing);
     }
     let Some(name) = model.to_str().and_then(|name| name.parse::<ModelName>().ok()) else {
         let named = model.display().to_string();
@@ -73,6 +82,26 @@ pub(crate) fn locate(model: &Path, need: Need, offline: bool) -> Result<PathBuf,
             other => other,
         }),
     }
+}
+
+/// Names of files that an error lists.
+const LISTED: usize = 8;
+
+/// The error of a GGUF file that is not in a folder which is there. Some models on the hub have such names too.
+fn missing_file(path: &Path) -> Option<CommandError> {
+    if !path.file_name()?.to_str().is_some_and(is_gguf) {
+        return None;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_model(name));
+    let there: BTreeSet<String> = names.map(|name| first_of(&name)).collect();
+    let mut there = Vec::from_iter(there);
+    let more = there.len().saturating_sub(LISTED);
+    there.truncate(LISTED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let there = if there.is_empty() { "no GGUF file".into() } else { there.join(", ") + &more };
+    Some(CommandError::NoFile { path: path.to_owned(), there })
 }
 
 fn hub(offline: bool) -> Hub {

@@ -1,5 +1,6 @@
 //! `selvedge inspect`: a model's layers, parameters and bytes, from its config alone where there are no weights.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,10 +27,10 @@ const PAPER_TOKENS: u64 = 8192;
 /// Show a model's layers, its parameters, and the bytes of its weights and of a sequence's state.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder with config.json, with or without weights; owner/name@revision on the hub, of which only the config is
-    /// fetched; or a preset (hymba-1.5b)
+    /// Folder with config.json, with or without weights, or a GGUF file; owner/name[@revision][:TAG] on the hub, of which
+    /// only the config is fetched, or the GGUF file; or a preset (hymba-1.5b)
     model: String,
-    /// Never ask the network: the model is a folder, a preset, or in the hub's cache
+    /// Never ask the network: the model is on this machine, a preset, or in the hub's cache
     #[arg(long)]
     offline: bool,
     /// Tokens of one sequence [default: the model's own context]
@@ -76,12 +77,22 @@ impl Args {
             None => promised_weights(&model, &config, self.weights)?,
         };
         let context = self.context.unwrap_or(model.context as u64);
-        Ok(Report::new(&model, weights, self.kv, context))
+        let types = checkpoint.as_ref().map_or_else(BTreeMap::new, gguf_types);
+        Ok(Report { gguf: types, ..Report::new(&model, weights, self.kv, context) })
     }
 }
 
 fn open(path: &Path) -> Result<Folder, CheckpointError> {
     Ok(Folder::open(path)?)
+}
+
+/// Number of tensors of each of ggml's types in a GGUF model; empty for others.
+fn gguf_types(checkpoint: &Checkpoint) -> BTreeMap<String, usize> {
+    let mut types = BTreeMap::new();
+    for packed in checkpoint.tensors().values().filter_map(|info| info.packed.as_deref()) {
+        *types.entry(packed.kind.to_string()).or_default() += 1;
+    }
+    types
 }
 
 /// Bytes of the weights of a model that has only a config, which says in what format they were published.
@@ -110,6 +121,8 @@ struct Report {
     layers: usize,
     /// Labels of a reward model; empty for all others.
     labels: Vec<String>,
+    /// Number of tensors of each type in GGUF files; empty for safetensors.
+    gguf: BTreeMap<String, usize>,
     context: u64,
     kv: &'static str,
     bytes: Bytes,
@@ -161,6 +174,7 @@ impl Report {
                 Head::CausalLm => vec![],
                 Head::Classification(labels) => labels.clone(),
             },
+            gguf: BTreeMap::new(),
             context,
             kv: match kv {
                 KvFormat::F32 => "f32",
@@ -223,6 +237,10 @@ impl fmt::Display for Report {
         writeln!(f, "{}: {} layers, {parameters} parameters", self.model_type, self.layers)?;
         if !self.labels.is_empty() {
             writeln!(f, "classification head, labels: {}", self.labels.join(", "))?;
+        }
+        if !self.gguf.is_empty() {
+            let types: Vec<String> = self.gguf.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            writeln!(f, "GGUF, tensors by type: {}", types.join(", "))?;
         }
         line(f, "weights", *weights)?;
         line(f, &format!("workspace of {PREFILL_ROWS} rows, before fusion"), *workspace)?;

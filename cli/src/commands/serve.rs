@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::error::CommandError;
 use crate::state_file::{self, StateFile};
 use crate::terminal::status;
 use selvedge::backend::BackendError;
+use selvedge::checkpoint::gguf::stem;
 use selvedge::checkpoint::{Checkpoint, Folder};
 use selvedge::demo_model;
 use selvedge::generate::scheduler::{Pooling, SchedulerOptions};
@@ -34,12 +35,12 @@ const DEMO: &str = "selvedge-demo";
 /// Serve a model with OpenAI's interface: many conversations in the same steps.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Model folder, or owner/name on the hub; without one the small model that the binary carries
+    /// Model folder or GGUF file, or owner/name[:TAG] on the hub; without one the small model that the binary carries
     model: Option<PathBuf>,
-    /// Never ask the network: the model is a folder, or in the hub's cache
+    /// Never ask the network: the model is on this machine, or in the hub's cache
     #[arg(long)]
     offline: bool,
-    /// Name of the model for clients [default: its folder's name]
+    /// Name of the model for clients [default: the name of its folder, or of its GGUF file without the end]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Another model, loaded when it is first asked for; may be given several times
@@ -166,10 +167,7 @@ impl Args {
     }
 
     fn first(&self) -> NamedModel {
-        let asked = self.model.as_ref().map_or_else(|| DEMO.into(), |model| model.display().to_string());
-        let last = asked.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-        let is_folder = self.model.as_ref().is_some_and(|model| model.is_dir());
-        let name = self.name.clone().unwrap_or(if is_folder { last } else { asked });
+        let name = self.name.clone().unwrap_or_else(|| self.model.as_deref().map_or_else(|| DEMO.into(), own_name));
         NamedModel { name, model: self.model.clone() }
     }
 
@@ -246,7 +244,7 @@ impl NamedModel {
             Some((name, model)) if !name.is_empty() && !model.is_empty() => {
                 Ok(Self { name: name.into(), model: Some(model.into()) })
             }
-            _ => Err("it must be a name and a model, NAME=FOLDER or NAME=owner/name".into()),
+            _ => Err("it must be a name and a model, NAME=FOLDER, NAME=FILE.gguf or NAME=owner/name[:TAG]".into()),
         }
     }
 }
@@ -304,7 +302,37 @@ impl Loader {
     }
 }
 
+/// Name of a model that was given none: that of its folder, of its GGUF file without the end, or on the hub.
+fn own_name(model: &Path) -> String {
+    let name = model.display().to_string();
+    let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    match model {
+        _ if model.is_dir() => last.to_owned(),
+        _ if model.is_file() => stem(last).to_owned(),
+        _ => name,
+    }
+}
+
 fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '?', '#']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_have_names_for_clients() {
+        let goldens = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/goldens/");
+        for (model, name) in [
+            ("falcon_h1", "falcon_h1"),
+            ("falcon_h1/", "falcon_h1"),
+            ("gguf/llama/model.gguf", "model"),
+            ("gguf/types/split-00002-of-00002.gguf", "split"),
+        ] {
+            assert_eq!(own_name(Path::new(&format!("{goldens}{model}"))), name);
+        }
+        assert_eq!(own_name(Path::new("owner/name:Q4_K_M")), "owner/name:Q4_K_M");
+    }
 }

@@ -239,7 +239,7 @@ fn folders_that_lie_are_refused_by_name() {
     assert!(said.contains("w.scales"), "{said}");
     for (method, named) in [
         (json!({"quant_method": "gptq"}), "`gptq`"),
-        (json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}), "`NVFP4`"),
+        (json!({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}), "`W4A8_AWQ`"),
         (json!({"bits": 4}), "quant_method"),
     ] {
         let said =
@@ -275,8 +275,11 @@ fn fp8_is_read_with_its_scale() {
     let largest = exact.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
     assert!(q8.iter().zip(&exact).all(|(a, b)| (a - b).abs() <= largest / 200.0));
     assert!(load(f32::NAN, WeightChoice::F32).map(|_| ()).expect_err("no scale").to_string().contains("`w`"));
-    let blocks = [("w", "F8_E4M3", &[2_usize, 34][..], codes.clone()), ("w_scale_inv", "F32", &[1, 1], scale(1.0))];
-    assert!(memory(&config, &blocks).map(|_| ()).expect_err("blocks").to_string().contains("w_scale_inv"));
+    // A block that holds the whole matrix is one scale too.
+    let block = [("w", "F8_E4M3", &[2_usize, 34][..], codes.clone()), ("w_scale_inv", "F32", &[1, 1], scale(0.25))];
+    let block = memory(&config, &block).expect("a block");
+    let block = self::load(&block, &one_matrix(), WeightChoice::F32).expect("FP8");
+    assert_eq!(numbers(&block.0[0]), exact);
 }
 
 #[test]

@@ -9,5 +9,6 @@ mod commands;
 mod convert;
 mod convert_folders;
 mod forms;
+mod gguf;
 mod outputs;
 mod state;

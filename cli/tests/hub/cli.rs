@@ -37,20 +37,20 @@ fn command(place: &Place, server: &Server, arguments: &[&str]) -> Command {
     command
 }
 
-fn selvedge(place: &Place, server: &Server, arguments: &[&str]) -> Output {
+pub fn selvedge(place: &Place, server: &Server, arguments: &[&str]) -> Output {
     command(place, server, arguments).output().expect("the binary runs")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
-fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
-fn failure(output: &Output) -> String {
+pub fn failure(output: &Output) -> String {
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(output.stdout.is_empty() && !message.contains("panicked"), "{message}");

@@ -330,7 +330,7 @@ fn models_that_cannot_be_read_are_told_before_anything_is_fetched() {
     let bare = |files: &[&str]| files.iter().fold(Repo::new(NAME, 'a'), |repo, file| repo.with(file, "{}"));
     for (repo, words) in [
         (bare(&["README.md"]), "no config.json"),
-        (bare(&["config.json", "pytorch_model.bin", "x.gguf"]), "no weights as safetensors"),
+        (bare(&["config.json", "pytorch_model.bin", "mmproj-F16.gguf"]), "no weights as safetensors"),
         (tiny().with("model.safetensors.index.json", index([FIRST, "gone.safetensors"])), "`gone.safetensors`"),
         (tiny().with("model.safetensors.index.json", "{}"), "is not an index"),
         (tiny().with("model.safetensors.index.json", r#"{"weight_map": {}}"#), "names no shards"),

@@ -2,6 +2,7 @@
 
 mod cli;
 mod failures;
+mod gguf;
 mod hostile;
 mod planted;
 mod server;

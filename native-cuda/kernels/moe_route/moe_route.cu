@@ -1,6 +1,7 @@
 // moe_route: the experts of a row, the best first, and their weights.
 //   score = logit, or sigmoid(logit); compared is score + bias, in the best groups only
-//   weights: the softmax over the chosen logits, or scale sigmoid(logit) / (sum over the chosen + 1e-20)
+//   weights: the softmax, over the chosen logits or all, or scale sigmoid(logit), divided by (sum over the chosen +
+//   epsilon) or not
 //
 // Tiling: a block a row. An expert's place is the number of those that beat it, which each thread counts for its
 // own experts: no sorting, and ties fall as the ids do. Groups are placed in the same way, by the sum of their two
@@ -17,7 +18,8 @@ struct MoeRouteParams {
     u32 n_group;
     u32 topk_group;
     u32 sigmoid;  // 1: weights are sigmoids, 0: a softmax
-    u32 normed;   // 1: sigmoids are divided by their sum
+    u32 normed;   // 1: weights are divided by the sum over the chosen; 0: sigmoids are not, a softmax is over all
+    float epsilon;  // added to the sum of sigmoids
     float scale;
 };
 
@@ -75,12 +77,16 @@ KERNEL(128, moe_route_f32, MoeRouteParams) {
         }
     }
     __syncthreads();
-    float highest = weights[0], sum = 0.0f;
-    for (u32 i = 1; i < top; i++) highest = fmaxf(highest, weights[i]);
-    for (u32 i = 0; i < top; i++) sum += p.sigmoid ? apply(3, weights[i]) : expf(weights[i] - highest);
+    // Summed over: the chosen, or all.
+    const bool chosen = p.sigmoid || p.normed;
+    const float* over = chosen ? weights : logits;
+    const u32 count = chosen ? top : experts;
+    float highest = over[0], sum = 0.0f;
+    for (u32 i = 1; i < count; i++) highest = fmaxf(highest, over[i]);
+    for (u32 i = 0; i < count; i++) sum += p.sigmoid ? apply(3, over[i]) : expf(over[i] - highest);
     for (u32 i = threadIdx.x; i < top; i += blockDim.x) {
         float weight = p.sigmoid ? apply(3, weights[i]) * p.scale : expf(weights[i] - highest) / sum;
-        if (p.sigmoid && p.normed) weight /= sum + 1e-20f;
+        if (p.sigmoid && p.normed) weight /= sum + p.epsilon;
         out[top + i] = weight;
     }
 }

@@ -6,7 +6,7 @@ parameters! {
     pub struct Gate {
         /// The step.
         pub step: Step,
-        /// As wide as `out`.
+        /// A column for each of `out`, or for each of equal runs of them.
         pub gate: View,
         /// As wide as `out`.
         pub x: View,

@@ -21,8 +21,10 @@ parameters! {
         pub topk_group: u32,
         /// 1: weights are sigmoids, 0: a softmax.
         pub sigmoid: u32,
-        /// 1: sigmoids are divided by their sum.
+        /// 1: the chosen ones' weights are divided by their sum; 0: sigmoids are not, a softmax is over all.
         pub normed: u32,
+        /// Added to the sum of sigmoids that is divided by.
+        pub epsilon: f32,
         /// Factor on sigmoids.
         pub scale: f32,
     }

@@ -12,6 +12,8 @@ pub(crate) struct Attention {
     pub head: usize,
     pub scale: f32,
     pub rotary: Option<RotaryId>,
+    /// Positions before a token that it sees; `None`: all.
+    pub window: Option<usize>,
     /// Rows of q, k and v, in this order, with whatever is folded into them.
     pub qkv: Vec<Part>,
     /// Their biases, or none.
@@ -45,6 +47,7 @@ impl Attention {
             head,
             scale: Self::usual_scale(head),
             rotary,
+            window: None,
             qkv: [("q", q_rows), ("k", kv_rows), ("v", kv_rows)].map(|(p, rows)| matrix(p, rows, hidden)).into(),
             qkv_bias: None,
             qk_norm: None,
@@ -79,7 +82,8 @@ impl Attention {
             let rotated_k = g.rope(names.value("k"), k, self.kv_heads, rotary);
             (q, k) = (g.whole(rotated_q), g.whole(rotated_k));
         }
-        let mut attended = attend(g, names, q, k, v, self.heads, self.kv_heads, self.head, self.scale);
+        let sizes = (self.heads, self.kv_heads, self.head);
+        let mut attended = attend(g, names, [q, k, v], sizes, self.scale, self.window);
         if gated {
             let gate = g.view(qkv, q_columns + 2 * kv_columns, q_columns);
             attended = g.gate(names.value("attn_gated"), gate, g.whole(attended), Function::Sigmoid);
@@ -89,22 +93,20 @@ impl Attention {
     }
 }
 
-/// Global attention of q over k and v, which are kept.
+/// Attention of q over k and v, which are kept: all of them, or those of so many positions before a token. Sizes are heads,
+/// KV heads and the width of a head.
 pub(crate) fn attend(
     g: &mut GraphBuilder,
     names: &Names,
-    q: View,
-    k: View,
-    v: View,
-    heads: usize,
-    kv_heads: usize,
-    head: usize,
+    [q, k, v]: [View; 3],
+    (heads, kv_heads, head): (usize, usize, usize),
     scale: f32,
+    window: Option<usize>,
 ) -> ValueId {
-    let spec = KvSpec { heads: kv_heads, key_width: head, value_width: head, pinned: 0, window: None };
+    let spec = KvSpec { heads: kv_heads, key_width: head, value_width: head, pinned: 0, window };
     let state = g.kv(names.layer, spec);
     let out = g.value(names.value("attn"), heads * head, Rows::All);
-    g.push(ops::Attention { q, k, v, state, heads, scale, window: None, decode_window: None, out });
+    g.push(ops::Attention { q, k, v, state, heads, scale, window, decode_window: window, out });
     g.push(ops::KvAppend { k, v, state });
     out
 }

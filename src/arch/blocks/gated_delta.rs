@@ -21,11 +21,22 @@ pub(crate) struct GatedDelta {
     value: usize,
     d_conv: usize,
     eps: f32,
+    rows: RowOrder,
+}
+
+/// The order of the rows of the projections in.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum RowOrder {
+    /// A tensor for q, k and v, one for z, one for beta and one for dt.
+    Apart,
+    /// Two tensors, one after the other the rows of every key head: its q, its k, its v and z of several value heads; and
+    /// beta and dt of these.
+    ByKeyHead,
 }
 
 impl GatedDelta {
     /// Reads the sizes under the names that Qwen3.5 uses.
-    pub fn parse(config: &Config, eps: f32) -> Result<Self, ArchError> {
+    pub fn parse(config: &Config, eps: f32, rows: RowOrder) -> Result<Self, ArchError> {
         let (key_heads, heads) =
             (config.size_or("linear_num_key_heads", 16)?, config.size_or("linear_num_value_heads", 32)?);
         if !heads.is_multiple_of(key_heads) {
@@ -38,6 +49,7 @@ impl GatedDelta {
             value: config.size_within_or("linear_value_head_dim", SMALL, 128)?,
             d_conv: at_least_two(config, "linear_conv_kernel_dim", 4)?,
             eps,
+            rows,
         };
         config.product("linear_num_key_heads", &[key_heads, net.key], WIDTH)?;
         config.product("linear_num_value_heads", &[heads, net.value], WIDTH)?;
@@ -61,13 +73,31 @@ impl GatedDelta {
         2 * self.keys() + self.values()
     }
 
+    /// Rows of q, k and v, then of z, of beta and of dt.
+    fn in_proj(&self, names: &Names, hidden: usize) -> Vec<Part> {
+        let Self { heads, key_heads, key, .. } = *self;
+        let matrix = |what: &str, rows| names.matrix(&format!("linear_attn.in_proj_{what}.weight"), rows, hidden);
+        if self.rows == RowOrder::Apart {
+            let parts = [("qkv", self.channels()), ("z", self.values()), ("b", heads), ("a", heads)];
+            return parts.map(|(what, rows)| matrix(what, rows)).into();
+        }
+        let (values, gates) = (self.values() / key_heads, heads / key_heads);
+        let (qkvz, ba) = (2 * (key + values), 2 * gates);
+        let of_heads = |what: &str, each: usize, first: usize, rows: usize| {
+            let tensor = matrix(what, key_heads * each);
+            (0..key_heads).map(move |head| tensor.clone().rows(head * each + first..head * each + first + rows))
+        };
+        let [q, k] = [0, key].map(|first| of_heads("qkvz", qkvz, first, key));
+        let [v, z] = [2 * key, 2 * key + values].map(|first| of_heads("qkvz", qkvz, first, values));
+        let [beta, dt] = [0, gates].map(|first| of_heads("ba", ba, first, gates));
+        q.chain(k).chain(v).chain(z).chain(beta).chain(dt).collect()
+    }
+
     /// Appends it, its projections included.
     pub fn build(&self, g: &mut GraphBuilder, names: &Names, normed: ValueId, hidden: usize) -> ValueId {
         let Self { heads, key_heads, eps, .. } = *self;
         let vector = |what: &str, length| names.vector(&format!("linear_attn.{what}"), length);
-        let matrix = |what: &str, rows| names.matrix(&format!("linear_attn.in_proj_{what}.weight"), rows, hidden);
-        let rows = [matrix("qkv", self.channels()), matrix("z", self.values()), matrix("b", heads), matrix("a", heads)];
-        let in_proj = g.matrix(names.value("in_proj"), rows.into());
+        let in_proj = g.matrix(names.value("in_proj"), self.in_proj(names, hidden));
         let projected = g.linear(names.value("in_proj"), normed, in_proj, None);
         let [qkv, z, beta, dt] = g.split(projected, [self.channels(), self.values(), heads, heads]);
 

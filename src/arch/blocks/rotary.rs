@@ -28,7 +28,7 @@ pub(crate) struct RotaryDefaults {
 }
 
 /// Forms that are implemented, for errors.
-const FORMS: &str = "\"default\", \"linear\", \"dynamic\", \"llama3\", \"yarn\", \"proportional\"";
+const FORMS: &str = "\"default\", \"linear\", \"dynamic\", \"llama3\", \"yarn\", \"proportional\", \"longrope\" with one list of factors";
 /// Keys of an object that holds one object for each kind of layer, for layers with full attention.
 const FULL_ATTENTION: [&str; 2] = ["full_attention", "attention"];
 
@@ -120,6 +120,7 @@ impl<'a> RotaryFields<'a> {
                 Ok((plain(rotated).into_iter().map(|f| f / factor).collect(), 1.0))
             }
             "llama3" => self.llama3(plain(rotated), longest).map(|table| (table, 1.0)),
+            "longrope" => self.factors(plain(rotated), longest),
             "yarn" => self.yarn(theta, plain(rotated), rotated, longest),
             "proportional" => {
                 let factor = self.own.positive_or("factor", 1.0)?;
@@ -149,6 +150,27 @@ impl<'a> RotaryFields<'a> {
             (1.0 - blend) * f / factor + blend * f
         };
         Ok(plain.into_iter().map(stretched).collect())
+    }
+
+    /// LongRoPE's form (Ding et al. 2024, arXiv 2402.13753), a factor on each wavelength, as far as it is the same for all
+    /// lengths: with two lists the frequencies would change with the length of the text.
+    fn factors(&self, plain: Vec<f64>, longest: f64) -> Result<(Vec<f64>, f64), ConfigError> {
+        let list = |field: &str| {
+            let numbers = self.own.numbers(field)?;
+            numbers.ok_or_else(|| ConfigError::Missing(format!("{}.{field}", self.place)))
+        };
+        let [short, long] = [list("short_factor")?, list("long_factor")?];
+        if short != long {
+            return Err(self.own.unsupported("long_factor", "the same numbers as in short_factor"));
+        }
+        if long.len() != plain.len() || !long.iter().all(|&factor| factor > 0.0 && factor.is_finite()) {
+            return Err(self.own.invalid("long_factor", format!("{} numbers above 0", plain.len())));
+        }
+        let original = self.original(longest)?;
+        let stretch = self.own.positive_or("factor", longest / original)?;
+        let usual = if stretch <= 1.0 { 1.0 } else { (1.0 + stretch.ln() / original.ln()).sqrt() };
+        let attention = self.own.positive_or("attention_factor", usual)?;
+        Ok((plain.into_iter().zip(long).map(|(f, factor)| f / factor).collect(), attention))
     }
 
     /// YaRN: as Llama 3's, but for a blend that is linear in the pair's index, and a factor on the rotated columns.
@@ -360,7 +382,15 @@ mod tests {
     #[test]
     fn what_is_not_implemented_or_not_clear_is_refused_by_name() {
         for (fields, name) in [
-            (json!({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}), "`rope_type` = \"longrope\""),
+            (json!({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}), "`rope_scaling.long_factor`"),
+            (
+                json!({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}}),
+                "`long_factor` = [2.0]",
+            ),
+            (
+                json!({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}}),
+                "must be 8 numbers",
+            ),
             (json!({"rope_scaling": {"type": "su"}}), "`type` = \"su\""),
             (json!({"rope_parameters": {"type": "mrope"}}), "`type` = \"mrope\""),
             (json!({"rope_parameters": {"rope_type": 3}}), "`rope_type`"),

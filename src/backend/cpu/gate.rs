@@ -1,4 +1,4 @@
-//! `out = function(gate) * x`. See [`ops::Gate`].
+//! Products with a gate for each column or for several. See [`ops::Gate`].
 
 use super::math;
 use super::program::{Operands, Run};
@@ -11,8 +11,10 @@ use crate::graph::ops;
 pub(super) struct Gate<'a> {
     /// Goes through the function.
     pub gate: Input<'a>,
-    /// As wide as the gate.
+    /// `span` columns for each gate.
     pub x: Input<'a>,
+    /// Columns that a gate is multiplied with.
+    pub span: usize,
     /// The function.
     pub function: Function,
 }
@@ -21,8 +23,8 @@ impl Gate<'_> {
     /// The formula.
     pub fn reference(&self, out: &mut Output<'_>) {
         for (r, out) in out.rows().enumerate() {
-            for ((out, &gate), &x) in out.iter_mut().zip(self.gate.row(r)).zip(self.x.row(r)) {
-                *out = self.function.apply(gate) * x;
+            for (c, (out, &x)) in out.iter_mut().zip(self.x.row(r)).enumerate() {
+                *out = self.function.apply(self.gate.row(r)[c / self.span]) * x;
             }
         }
     }
@@ -30,8 +32,14 @@ impl Gate<'_> {
     /// The same, rows on all threads.
     pub fn fast(&self, out: &mut Output<'_>) {
         out.fill(true, |r, out| {
-            out.copy_from_slice(self.gate.row(r));
-            math::apply(self.function, out);
+            if self.span == 1 {
+                out.copy_from_slice(self.gate.row(r));
+                math::apply(self.function, out);
+            } else {
+                for (out, &gate) in out.chunks_exact_mut(self.span).zip(self.gate.row(r)) {
+                    out.fill(self.function.apply(gate));
+                }
+            }
             out.iter_mut().zip(self.x.row(r)).for_each(|(out, x)| *out *= x);
         });
     }
@@ -39,12 +47,39 @@ impl Gate<'_> {
 
 impl Run for ops::Gate {
     fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
-        let gate = Gate { gate: step.input(self.gate), x: step.input(self.x), function: self.function };
+        let (gate, x) = (step.input(self.gate), step.input(self.x));
+        let gate = Gate { gate, x, span: self.span(), function: self.function };
         if step.fast {
             gate.fast(out);
         } else {
             gate.reference(out);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_is_for_one_column_or_for_several() {
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        for (gates, wanted) in [
+            (&[1.0, 2.0, 3.0, -1.0, -2.0, -3.0][..], [1.0, 4.0, 9.0, -4.0, -10.0, -18.0]),
+            (&[2.0, -1.0], [2.0, 4.0, 6.0, -4.0, -5.0, -6.0]),
+            (&[0.5], [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]),
+        ] {
+            let gate = Gate {
+                gate: Input::new(gates, gates.len(), 0, gates.len()),
+                x: Input::new(&x, 6, 0, 6),
+                span: 6 / gates.len(),
+                function: Function::Identity,
+            };
+            let mut out = [[0.0; 6]; 2];
+            gate.reference(&mut Output::new(&mut out[0], 6, 6, 1));
+            gate.fast(&mut Output::new(&mut out[1], 6, 6, 1));
+            assert_eq!(out, [wanted; 2]);
+        }
     }
 }

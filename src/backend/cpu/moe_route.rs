@@ -30,15 +30,15 @@ impl MoeRoute<'_> {
                 (*id, *weight) = (expert as f32, logits[expert]);
             }
             match self.routing {
-                Routing::Softmax => {
-                    let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    weights.iter_mut().for_each(|w| *w = (*w - largest).exp());
-                    let sum: f32 = weights.iter().sum();
-                    weights.iter_mut().for_each(|w| *w /= sum);
+                Routing::Softmax { normed } => {
+                    let over: &[f32] = if normed { weights } else { logits };
+                    let largest = over.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let sum: f32 = over.iter().map(|logit| (logit - largest).exp()).sum();
+                    weights.iter_mut().for_each(|w| *w = (*w - largest).exp() / sum);
                 }
-                Routing::Sigmoid { normed, scale } => {
+                Routing::Sigmoid { normed, epsilon, scale } => {
                     weights.iter_mut().for_each(|w| *w = Function::Sigmoid.apply(*w));
-                    let sum = if normed { weights.iter().sum::<f32>() + 1e-20 } else { 1.0 };
+                    let sum = if normed { weights.iter().sum::<f32>() + epsilon } else { 1.0 };
                     weights.iter_mut().for_each(|w| *w = *w / sum * scale);
                 }
             }
@@ -49,7 +49,10 @@ impl MoeRoute<'_> {
     fn choose(&self, logits: &[f32]) -> Vec<usize> {
         let ExpertChoice { n_group, topk_group, top_k } = self.choice;
         let score = |(expert, &logit): (usize, &f32)| {
-            let score = if self.routing == Routing::Softmax { logit } else { Function::Sigmoid.apply(logit) };
+            let score = match self.routing {
+                Routing::Softmax { .. } => logit,
+                Routing::Sigmoid { .. } => Function::Sigmoid.apply(logit),
+            };
             let score = score + self.bias.map_or(0.0, |bias| bias[expert]);
             // What is not a number is chosen, so that it is not hidden.
             if score.is_nan() { FURTHEST } else { score.clamp(-FURTHEST, FURTHEST) }
@@ -102,30 +105,37 @@ mod tests {
     }
 
     #[test]
-    fn the_softmax_is_over_the_chosen_ones() {
+    fn the_softmax_is_over_the_chosen_ones_or_over_all() {
         let ln = f32::ln;
-        let got = route(&[ln(1.0), ln(6.0), ln(2.0), ln(6.0)], None, Routing::Softmax, [1, 1, 3]);
-        let wanted = [1.0, 3.0, 2.0, 6.0 / 14.0, 6.0 / 14.0, 2.0 / 14.0];
-        assert!(got.iter().zip(wanted).all(|(got, wanted)| (got - wanted).abs() < 1e-6), "{got:?}");
+        for (normed, sum) in [(true, 14.0), (false, 15.0)] {
+            let got = route(&[ln(1.0), ln(6.0), ln(2.0), ln(6.0)], None, Routing::Softmax { normed }, [1, 1, 3]);
+            let wanted = [1.0, 3.0, 2.0, 6.0 / sum, 6.0 / sum, 2.0 / sum];
+            assert!(got.iter().zip(wanted).all(|(got, wanted)| (got - wanted).abs() < 1e-6), "{got:?}");
+        }
     }
 
     #[test]
     fn a_bias_changes_the_choice_and_not_the_weights() {
         let (logits, bias) = ([0.0, 3.0, -1.0, 1.0], [0.0, -1.0, 1.0, 0.0]);
-        let got = route(&logits, Some(&bias), Routing::Sigmoid { normed: false, scale: 2.0 }, [1, 1, 2]);
+        let sigmoids = |normed, epsilon| Routing::Sigmoid { normed, epsilon, scale: 2.0 };
+        let got = route(&logits, Some(&bias), sigmoids(false, 0.0), [1, 1, 2]);
         let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
         assert_eq!(got, [2.0, 3.0, 2.0 * sigmoid(-1.0), 2.0 * sigmoid(1.0)]);
-        let normed = route(&logits, Some(&bias), Routing::Sigmoid { normed: true, scale: 2.0 }, [1, 1, 2]);
-        assert!((normed[2] + normed[3] - 2.0).abs() < 1e-6, "{normed:?}");
+        let sum = sigmoid(-1.0) + sigmoid(1.0);
+        for epsilon in [1e-20, 0.5] {
+            let normed = route(&logits, Some(&bias), sigmoids(true, epsilon), [1, 1, 2]);
+            let wanted = 2.0 * sum / (sum + epsilon);
+            assert!((normed[2] + normed[3] - wanted).abs() < 1e-6, "{normed:?}");
+        }
     }
 
     #[test]
     fn only_the_best_groups_are_looked_at() {
         // Group 1 holds the best expert, group 2 the best pair.
         let logits = [0.5, 0.4, 0.3, 3.0, -9.0, -9.0, 1.5, 1.4, -9.0];
-        let got = route(&logits, None, Routing::Softmax, [3, 1, 2]);
+        let got = route(&logits, None, Routing::Softmax { normed: true }, [3, 1, 2]);
         assert_eq!(got[..2], [6.0, 7.0]);
-        let got = route(&logits, None, Routing::Softmax, [3, 2, 3]);
+        let got = route(&logits, None, Routing::Softmax { normed: true }, [3, 2, 3]);
         assert_eq!(got[..3], [6.0, 7.0, 0.0]);
     }
 }

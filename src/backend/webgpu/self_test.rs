@@ -251,7 +251,7 @@ fn third_layer(g: &mut GraphBuilder, stream: ValueId) -> ValueId {
     let router = weight(g, "router", Matrix, experts, WIDTH);
     let logits = g.linear("linear (router)", normed, router, None);
     let bias = weight(g, "router bias", Vector, experts, 1);
-    let routing = Routing::Sigmoid { normed: true, scale: 0.5 };
+    let routing = Routing::Sigmoid { normed: true, epsilon: 1e-20, scale: 0.5 };
     let routes = g.moe_route(
         "moe_route",
         g.whole(logits),

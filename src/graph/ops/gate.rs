@@ -1,13 +1,15 @@
 //! Products with a gate.
 
 use super::{Function, Primitive};
-use crate::graph::checks::equal;
+use crate::graph::checks::{divides, equal};
 use crate::graph::{Graph, GraphBuilder, ValueId, View};
 
-/// `out = function(gate) * x`. Shazeer 2020, arXiv 2002.05202. Without `x` it is an [`Activation`](super::Activation).
+/// `out[c] = function(gate[c / (width / gates)]) * x[c]`: a gate for each column where there are as many (Shazeer 2020,
+/// arXiv 2002.05202), else one for as many equal runs of columns, be they heads or the whole row. Without `x` it is an
+/// [`Activation`](super::Activation).
 #[derive(Clone, Debug)]
 pub struct Gate {
-    /// `[width]`
+    /// `[gates]`, a divisor of `width`.
     pub gate: View,
     /// `[width]`
     pub x: View,
@@ -15,6 +17,13 @@ pub struct Gate {
     pub function: Function,
     /// `[width]`
     pub out: ValueId,
+}
+
+impl Gate {
+    /// Columns that a gate is multiplied with.
+    pub fn span(&self) -> usize {
+        self.x.width / self.gate.width
+    }
 }
 
 impl Primitive for Gate {
@@ -29,7 +38,7 @@ impl Primitive for Gate {
     }
 
     fn check(&self, graph: &Graph) -> Result<(), String> {
-        equal("width of the gate", self.gate.width, self.x.width)?;
+        divides("gates", self.gate.width, self.x.width)?;
         equal("width of the result", graph.width(self.out), self.x.width)
     }
 }

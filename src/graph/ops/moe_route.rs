@@ -7,13 +7,19 @@ use crate::graph::{Graph, GraphBuilder, ValueId, View, WeightId};
 /// The way from a row's logits to the weights of its chosen experts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Routing {
-    /// The softmax over the logits of the chosen ones. Shazeer et al. 2017, arXiv 1701.06538.
-    Softmax,
-    /// `sigmoid(logit) * scale`, divided by the sum of the chosen ones' sigmoids (plus 1e-20) if `normed`.
+    /// The softmax: over the logits of the chosen ones if `normed`, else over all. Shazeer et al. 2017, arXiv
+    /// 1701.06538.
+    Softmax {
+        /// Whether the weights of a row add up to 1.
+        normed: bool,
+    },
+    /// `sigmoid(logit) * scale`, divided by the sum of the chosen ones' sigmoids (plus `epsilon`) if `normed`.
     /// DeepSeek-AI 2024, arXiv 2412.19437.
     Sigmoid {
         /// Whether to divide.
         normed: bool,
+        /// Added to the sum that is divided by.
+        epsilon: f32,
         /// Factor on every weight.
         scale: f32,
     },

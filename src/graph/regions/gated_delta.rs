@@ -56,7 +56,7 @@ impl GatedDeltaMixer {
         let keys = all_of(rule.q, q_norm.out) && all_of(rule.k, k_norm.out);
         wired("the delta rule", keys && rule.v.value == conv.out)?;
         wired("the norm of heads", all_of(norm.x, rule.out) && norm.groups == rule.heads)?;
-        wired("the gate", all_of(gate.x, norm.out))?;
+        wired("the gate", all_of(gate.x, norm.out) && gate.span() == 1)?;
         uses.own_memory(rule.state, &[rule.index])?;
         uses.inner(conv.out, &[q_norm.index, k_norm.index, rule.index])?;
         uses.inner(q_norm.out, &[rule.index])?;

@@ -14,7 +14,7 @@ export interface Trouble {
 const WORDS: Record<ErrorCode, [title: string, advice: string]> = {
   'not-found': [
     'There is no such model',
-    'Check the name or the address, and that the folder holds config.json and model.safetensors.',
+    'Check the name or the address, and that the folder holds config.json and model.safetensors, or a GGUF file.',
   ],
   network: ['The download did not get through', 'Check the connection and try again: what has arrived is kept.'],
   'unsupported-model': [

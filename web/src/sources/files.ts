@@ -36,6 +36,7 @@ export function filesOfList(list: readonly File[]): Files {
 
 export function filesSource(place: string, byName: Files): Source {
   return {
+    files: [...byName.keys()],
     describe: (name) => (name === '' ? `the folder ${place}` : `${place}/${name}`),
     size: async (name) => byName.get(name)?.size ?? null,
     async read(name, start, end) {

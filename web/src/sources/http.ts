@@ -24,6 +24,8 @@ export interface Found {
 
 /** Origin of files on the network. */
 export interface Origin {
+  /** The GGUF file that is the model, where one was named. */
+  readonly gguf?: string | undefined;
   describe(name: string): string;
   /** Looks for a file; `null` when there is none. `stored`: there is one in the store, so little patience is needed. */
   find(name: string, stored: boolean): Promise<Found | null>;
@@ -43,6 +45,9 @@ export interface Piece {
 export interface HttpOptions {
   readonly signal?: AbortSignal | undefined;
   readonly headers?: Record<string, string>;
+  readonly gguf?: string | undefined;
+  /** Ends every address. */
+  readonly query?: string;
   /** Told how many bytes came. */
   readonly came: (bytes: number) => void;
 }
@@ -64,12 +69,14 @@ const SILENCE = 30_000;
 class Interrupted extends Error {}
 
 export class HttpOrigin implements Origin {
+  readonly gguf: string | undefined;
   readonly #base: string;
   readonly #options: HttpOptions;
 
   constructor(base: string, options: HttpOptions) {
     this.#base = base;
     this.#options = options;
+    this.gguf = options.gguf;
   }
 
   describe(name: string): string {
@@ -139,13 +146,13 @@ export class HttpOrigin implements Origin {
   }
 
   async #request(name: string, range: string | null, method = 'GET'): Promise<Response> {
-    const { signal, headers } = this.#options;
+    const { signal, headers, query = '' } = this.#options;
     // A slash in any other name is escaped: none that a checkpoint mentions leads out of its folder.
     const path = name === POOLING ? name : encodeURIComponent(name);
     const silence = new AbortController();
     const timer = setTimeout(() => silence.abort(), SILENCE);
     try {
-      return await fetch(this.#base + path, {
+      return await fetch(this.#base + path + query, {
         method,
         headers: range === null ? { ...headers } : { ...headers, range },
         // The store keeps what is worth keeping, with checks that the browser's cache does not make.

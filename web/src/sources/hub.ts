@@ -10,43 +10,67 @@ const HUB = 'https://huggingface.co';
 export interface HubName {
   readonly model: string;
   readonly revision: string;
+  /** Of a GGUF model: a tag such as `Q4_K_M`, or its file. */
+  readonly tag: string | undefined;
 }
 
-/** `org/name` or `org/name@revision`; `undefined` for anything else. */
+/** `org/name`, `org/name@revision`, each of them with `:TAG` or `:FILE.gguf`; `undefined` for anything else. */
 export function parseHubName(text: string): HubName | undefined {
-  const [, model, revision] = /^([\w-][\w.-]*\/[\w-][\w.-]*)(?:@([\w./-]+))?$/.exec(text) ?? [];
-  return model === undefined ? undefined : { model, revision: revision ?? 'main' };
+  const [, model, revision = 'main', tag] = /^([\w-][\w.-]*\/[\w-][\w.-]*)(?:@([\w./-]+))?(?::([^#]+))?$/.exec(text) ?? [];
+  return model === undefined ? undefined : { model, revision, tag };
 }
 
-/** Asks the hub which commit a name means. Without a network, the stored one. */
+/** The GGUF file that a name means, the first one of several files; `undefined` where it means a folder. */
+function ggufOf({ model, tag }: HubName, files: readonly string[]): string | undefined {
+  const models = files.filter((file) => /^(?!.*(mmproj|imatrix))(?!.*-(?!00001)\d{5}-of-\d{5}\.).*\.gguf$/i.test(file));
+  const isFolder = !models.length || files.some((file) => /^model\.safetensors(\.index\.json)?$/.test(file));
+  if (tag === undefined && isFolder) return undefined;
+  // Each of them has the tag `gguf`.
+  const wanted = (tag ?? 'gguf').replace(/-\d{5}(-of-\d{5}\.gguf)$/i, '-00001$1');
+  const parts = (text: string) => `-${text.toLowerCase().replace(/[./]/g, '-')}-`;
+  const found = models.includes(wanted) ? [wanted] : models.filter((file) => parts(file).includes(parts(wanted)));
+  // A mixture of its maker's own has the mark in its tag.
+  const plain = found.filter((file) => !parts(file).includes(`-ud${parts(wanted)}`));
+  if (found.length === 1 || plain.length === 1) return plain[0] ?? found[0];
+  const tags = models.map((file) => /([^-./]+)(-\d{5}-of-\d{5})?\.gguf$/i.exec(file)?.[1]);
+  const named = [...new Set(tag !== undefined && found.length > 0 ? found : tags)].join(', ') || 'none is there';
+  const count = `${found.length || 'no'} GGUF models${tag === undefined ? '' : ` of the tag \`${tag}\``}`;
+  throw new SelvedgeError('not-found', `${model} has ${count}; name one as ${model}:TAG or ${model}:FILE.gguf: ${named}`);
+}
+
+/** Asks the hub which commit and which of its files a name means. Without a network, the stored ones. */
 export async function hubOrigin(
-  { model, revision }: HubName,
+  name: HubName,
   options: LoadOptions,
   store: ModelStore | undefined,
   came: (bytes: number) => void,
 ): Promise<Origin> {
+  const { model, revision } = name;
   const hub = (options.hub ?? HUB).replace(/\/+$/, '');
   const headers: Record<string, string> = options.token ? { authorization: `Bearer ${options.token}` } : {};
   const { signal } = options;
-  const commit = await askCommit();
-  const http = new HttpOrigin(`${hub}/${model}/resolve/${encodeURIComponent(commit)}/`, { signal, headers, came });
-  return new CommitOrigin(http, commit, store);
+  const [commit, path = ''] = await ask();
+  const [folder, gguf] = [path.split('/').slice(0, -1), path.split('/').at(-1) || undefined];
+  const base = [hub, model, 'resolve', ...[commit, ...folder].map(encodeURIComponent), ''].join('/');
+  return new CommitOrigin(new HttpOrigin(base, { signal, headers, came }), commit, store, gguf);
 
-  async function askCommit(): Promise<string> {
+  /** The commit, and the path of a GGUF file. */
+  async function ask(): Promise<[commit: string, path?: string | undefined]> {
     const url = `${hub}/api/models/${model}/revision/${encodeURIComponent(revision)}`;
     let response: Response;
     try {
       response = await fetch(url, { headers, signal: signal ?? null });
     } catch (error) {
       signal?.throwIfAborted();
-      if (store?.revision !== undefined) return store.revision;
+      if (store?.revision !== undefined) return [store.revision, store.gguf];
       throw new SelvedgeError('network', `${hub} cannot be reached (${error})`, { cause: error });
     }
     if (response.ok) {
-      const { sha } = (await response.json()) as { sha?: unknown };
+      const { sha, siblings = [] } = (await response.json()) as { sha?: unknown; siblings?: { rfilename: string }[] };
       if (typeof sha === 'string') {
-        store?.setRevision(sha);
-        return sha;
+        const path = ggufOf(name, siblings.map(({ rfilename }) => rfilename));
+        store?.setRevision(sha, path);
+        return [sha, path];
       }
       throw new SelvedgeError('network', `${url}: the hub's answer has no \`sha\``);
     }
@@ -54,7 +78,7 @@ export async function hubOrigin(
       const hint = options.token ? 'or the token has no access to it' : 'or it needs a `token`';
       throw new SelvedgeError('not-found', `there is no ${model} (revision ${revision}) on ${hub}, ${hint}`);
     }
-    if (store?.revision !== undefined) return store.revision;
+    if (store?.revision !== undefined) return [store.revision, store.gguf];
     throw new SelvedgeError('network', `${url}: the hub answers ${response.status} ${response.statusText}`.trim());
   }
 }
@@ -65,6 +89,7 @@ class CommitOrigin implements Origin {
     readonly http: HttpOrigin,
     readonly commit: string,
     readonly store: ModelStore | undefined,
+    readonly gguf: string | undefined,
   ) {}
 
   describe(name: string): string {

@@ -14,6 +14,7 @@ const HELD = 10;
 const AHEAD = 2;
 
 export class RemoteSource implements Source {
+  readonly gguf: string | undefined;
   readonly #origin: Origin;
   readonly #store: ModelStore | undefined;
   readonly #notice: (notice: Notice) => void;
@@ -25,6 +26,7 @@ export class RemoteSource implements Source {
   readonly #swept = new Map<string, Promise<Blob[]>>();
 
   constructor(origin: Origin, store: ModelStore | undefined, notice: (notice: Notice) => void) {
+    this.gguf = origin.gguf;
     this.#origin = origin;
     this.#store = store;
     this.#notice = notice;
@@ -80,6 +82,7 @@ export class RemoteSource implements Source {
       return value;
     };
     return {
+      gguf: this.gguf,
       describe: (name) => this.describe(name),
       size: async (name) => go(await this.size(name)),
       read: async (name, start, end) => go(await this.read(name, start, end)),

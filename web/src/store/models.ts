@@ -46,6 +46,8 @@ interface Manifest {
   name: string;
   /** The commit, for models of the hub. */
   revision?: string;
+  /** Path of the GGUF file there that was chosen by its tag. */
+  gguf?: string | undefined;
   /** Of a quantised model: what the original's files were, and whether all of it is here. */
   origin?: Identities;
   complete?: boolean;
@@ -168,13 +170,17 @@ export class ModelStore {
     return this.#manifest.revision;
   }
 
+  get gguf(): string | undefined {
+    return this.#manifest.gguf;
+  }
+
   /** Says which commit the files are of now. What another one lacked, this one may have. */
-  setRevision(revision: string): void {
+  setRevision(revision: string, gguf?: string): void {
     const { files } = this.#manifest;
     for (const [name, file] of Object.entries(files)) {
       if (file === null && revision !== this.#manifest.revision) delete files[name];
     }
-    this.#manifest.revision = revision;
+    Object.assign(this.#manifest, { revision, gguf });
   }
 
   /** True while chunks can be stored; false after a first failure. */

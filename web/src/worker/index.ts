@@ -34,7 +34,7 @@ import type {
   StoredSessionOptions,
   TokenInterface,
 } from '../types.js';
-import { PAGE_SOURCE, type Calls, type SourceCall, type ToPage, type ToWorker } from './protocol.js';
+import type { Calls, SourceCall, ToPage, ToWorker } from './protocol.js';
 
 export { SelvedgeError, type ErrorCode } from '../errors.js';
 export type * from '../openai.js';
@@ -88,7 +88,9 @@ export class WorkerEngine extends StoreStatics implements EngineInterface, Repli
     if (remote) return remote;
     const { worker: own, onProgress, onNotice, signal, ...rest } = withoutServer(options);
     if (signal?.aborted) throw aborted(signal);
-    const [sent, source] = isSource(model) ? [PAGE_SOURCE, model] : [sendable(model), undefined];
+    const source = isSource(model) ? model : undefined;
+    const page = source && { place: source.describe(''), gguf: source.gguf, files: source.files };
+    const sent = source ? undefined : sendable(model);
     const worker = own ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'selvedge' });
     const line = new Line(worker, source);
     if (onNotice) line.events.on('notice', onNotice);
@@ -97,7 +99,7 @@ export class WorkerEngine extends StoreStatics implements EngineInterface, Repli
     try {
       const absolute = typeof rest.wasm === 'string' || rest.wasm instanceof URL;
       const wasm = absolute ? { wasm: new URL(String(rest.wasm), document.baseURI).href } : {};
-      const { name } = await line.call('load', { model: sent, options: { ...rest, ...wasm } }, signal, (message) => {
+      const { name } = await line.call('load', { model: sent, page, options: { ...rest, ...wasm } }, signal, (message) => {
         if (message.type !== 'progress') return;
         try {
           onProgress?.(message.progress);

@@ -16,17 +16,18 @@ import type {
   Remembered,
   ReplyPart,
   ReplyResult,
+  Source,
 } from '../types.js';
 
 /** Options that can be sent. */
 export type SentLoadOptions = Omit<LoadOptions, 'onProgress' | 'onNotice' | 'signal'>;
 
-/** A source of the page's own, asked through messages. */
-export const PAGE_SOURCE = 'the source of the page';
+/** What is known at once of a source that only the page can read. */
+export type PageSource = Pick<Source, 'gguf' | 'files'> & { place: string };
 
 /** Calls of the page: what each takes, and what it gives in the end. */
 export interface Calls {
-  load: { takes: { model: ModelReference; options: SentLoadOptions }; gives: { name: string } };
+  load: { takes: { model: ModelReference | undefined; page: PageSource | undefined; options: SentLoadOptions }; gives: { name: string } };
   reply: {
     takes: { messages: readonly Message[]; options: Omit<GenerateOptions, 'signal'>; conversation: Conversation | undefined };
     gives: ReplyResult;
@@ -48,7 +49,7 @@ export interface Calls {
 
 /** Calls of the worker: of a source that only the page can read. */
 export interface SourceCall {
-  method: 'describe' | 'size' | 'read';
+  method: 'size' | 'read';
   args: [string] | [string, number, number];
 }
 

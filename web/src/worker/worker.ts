@@ -3,7 +3,7 @@
 import { Engine } from '../engine.js';
 import { SelvedgeError, asSelvedgeError } from '../errors.js';
 import type { Source } from '../types.js';
-import { PAGE_SOURCE, type Calls, type SentError, type SourceCall, type ToPage, type ToWorker } from './protocol.js';
+import type { Calls, PageSource, SentError, SourceCall, ToPage, ToWorker } from './protocol.js';
 
 /** The worker's global object, which is not among the types of a page. */
 interface Scope {
@@ -27,8 +27,8 @@ type Methods = {
 };
 
 const methods: Methods = {
-  async load({ model, options }, id, signal) {
-    engine = await Engine.load(model === PAGE_SOURCE ? await pageSource() : model, {
+  async load({ model, page, options }, id, signal) {
+    engine = await Engine.load(model ?? pageSource(page!), {
       ...options,
       signal,
       onProgress: (progress) => scope.postMessage({ type: 'progress', id, progress }),
@@ -87,10 +87,10 @@ async function serve(call: ToWorker & { type: 'call' }): Promise<void> {
   }
 }
 
-/** A source that the page reads. Its names are asked for once: the module wants them at once. */
-async function pageSource(): Promise<Source> {
-  const place = await ask<string>({ method: 'describe', args: [''] });
+/** A source that the page reads. */
+function pageSource({ place, ...rest }: PageSource): Source {
   return {
+    ...rest,
     describe: (name) => (name === '' ? place : `${place}/${name}`),
     size: (name) => ask({ method: 'size', args: [name] }),
     read: (name, start, end) => ask({ method: 'read', args: [name, start, end] }),

@@ -72,10 +72,10 @@ impl Thinking {
 /// the exit code at the end is then 1.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Folder with config.json, model.safetensors (or shards), tokenizer.json and a chat template; or
-    /// owner/name@revision on the hub
+    /// Folder with config.json, model.safetensors (or shards), tokenizer.json and a chat template, or a GGUF file; or
+    /// owner/name[@revision][:TAG] on the hub
     model: Option<PathBuf>,
-    /// Never ask the network: the model is a folder, or in the hub's cache
+    /// Never ask the network: the model is on this machine, or in the hub's cache
     #[arg(long)]
     offline: bool,
     #[command(flatten)]
@@ -116,7 +116,8 @@ impl Args {
         };
         // What is wrong with the template shows before gigabytes are read.
         let template = chat_template(&checkpoint).await?;
-        let template = template.ok_or_else(|| CommandError::NoTemplate(checkpoint.describe("")))?;
+        let place = || folder.as_ref().map_or_else(|| checkpoint.describe(""), |folder| folder.display().to_string());
+        let template = template.ok_or_else(|| CommandError::NoTemplate(place()))?;
         let opening = opening(&template, &self.system)?;
         let inputs: Vec<&Path> = folder.as_deref().into_iter().collect();
         let session = self.session.map(|path| SessionFile::open(path, &inputs)).transpose()?;

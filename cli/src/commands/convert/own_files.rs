@@ -1,6 +1,7 @@
 //! The model's folder as a conversion reads it: without links that would bring a file from elsewhere into the result.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use futures::future::{LocalBoxFuture, ready};
 use selvedge::checkpoint::{COMPANIONS, Folder, Source, SourceError};
 
-use crate::part_file::kind;
+use crate::part_file::{self, kind};
 
 /// A folder without those small files (tokenizer, licence, …) that are not regular files of its own.
 pub(super) struct OwnFiles {
@@ -19,10 +20,11 @@ pub(super) struct OwnFiles {
 impl OwnFiles {
     /// Opens the folder; `notice` is called for every file that is left out.
     pub(super) fn open(path: &Path, mut notice: impl FnMut(&str)) -> Result<Self, SourceError> {
+        let place = if path.is_file() { part_file::folder(path) } else { path };
         let folder = Folder::open(path)?;
         let mut left_out = vec![];
         for name in COMPANIONS {
-            if let Some(what) = not_own(path, name) {
+            if let Some(what) = not_own(place, name) {
                 notice(&format!("{}: {what} and is not copied; put the file itself there", folder.describe(name)));
                 left_out.push(name);
             }
@@ -49,7 +51,10 @@ fn not_own(folder: &Path, name: &str) -> Option<String> {
 /// The folder itself and, of a snapshot in the hub's cache, the folder of the files that it consists of.
 fn own_roots(folder: &Path) -> Vec<PathBuf> {
     let Ok(real) = folder.canonicalize() else { return vec![] };
-    let snapshots = real.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"));
+    // GGUF files may lie in a folder of the snapshot, whose name is a commit.
+    let is_commit = |name: &OsStr| name.len() == 40 && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit);
+    let snapshot = real.ancestors().find(|folder| folder.file_name().is_some_and(is_commit)).unwrap_or(&real);
+    let snapshots = snapshot.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"));
     let blobs = snapshots.and_then(Path::parent).map(|repo| repo.join("blobs"));
     [real].into_iter().chain(blobs).collect()
 }
@@ -61,6 +66,14 @@ impl Source for OwnFiles {
 
     fn size<'a>(&'a self, file: &'a str) -> LocalBoxFuture<'a, Result<Option<u64>, SourceError>> {
         if self.left_out.contains(&file) { Box::pin(ready(Ok(None))) } else { self.folder.size(file) }
+    }
+
+    fn list(&self) -> Vec<String> {
+        self.folder.list()
+    }
+
+    fn gguf(&self) -> Option<&str> {
+        self.folder.gguf()
     }
 
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> LocalBoxFuture<'a, Result<Cow<'a, [u8]>, SourceError>> {

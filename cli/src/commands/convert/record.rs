@@ -146,10 +146,9 @@ impl Source {
         let mut ranges: BTreeMap<&str, Vec<Range<u64>>> = BTreeMap::new();
         for (name, info) in checkpoint.tensors() {
             table.update(format!("{name:?} {} {:?}", info.dtype, info.shape));
-            let planes = info.planes.iter().map(|plane| (&plane.file, &plane.range));
-            for (file, range) in [(&info.file, &info.range)].into_iter().chain(planes) {
+            for (file, range) in info.places() {
                 table.update(format!(" {file:?} {range:?}\n"));
-                ranges.entry(file).or_default().push(range.clone());
+                ranges.entry(file).or_default().push(range);
             }
         }
         let total: u64 = ranges.values().flatten().map(|range| range.end - range.start).sum();

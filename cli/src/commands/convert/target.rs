@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::record::{LARGEST, RECORD, Record, Written, hexadecimal};
 use crate::commands::fetch::say;
 use crate::error::CommandError;
-use crate::part_file::{PartFile, is_model_file, is_part, is_same, kind};
+use crate::part_file::{PartFile, folder, is_model_file, is_part, is_same, kind};
 
 /// Held as long as a conversion is at work, removed when it is finished. The system frees it when the program ends.
 const LOCK: &str = ".selvedge-convert.lock";
@@ -270,8 +270,11 @@ fn foreign(name: &str, kind: &str) -> io::Error {
     ))
 }
 
-/// Refuses a target that is the source or lies in it.
+/// Refuses a target that is the source or lies in it; or is the folder of a source that is a file, which may well lie beside
+/// the target.
 fn check_apart(path: &Path, source: &Path) -> Result<(), CommandError> {
+    let is_file = source.is_file();
+    let source = if is_file { folder(source) } else { source };
     let source = source.canonicalize().map_err(CommandError::file(source))?;
     let absolute = std::path::absolute(path).map_err(CommandError::file(path))?;
     // As much of the path as is there; the rest is names of new folders.
@@ -280,7 +283,7 @@ fn check_apart(path: &Path, source: &Path) -> Result<(), CommandError> {
         Some(real) if real == source && absolute.exists() => {
             Err(CommandError::Misuse("OUT is the model's own folder; name another".into()))
         }
-        Some(real) if real.starts_with(&source) => {
+        Some(real) if !is_file && real.starts_with(&source) => {
             Err(CommandError::Misuse("OUT lies in the model's folder; name one outside of it".into()))
         }
         _ => Ok(()),

@@ -11,9 +11,9 @@ use crate::graph::ops::MoeRoute;
 impl Lowering<'_> {
     pub(super) fn moe_route(&self, op: &MoeRoute) -> Result<Launch> {
         let (count, rows) = self.rows(op.out);
-        let (sigmoid, normed, scale) = match op.routing {
-            Routing::Softmax => (0, 0, 1.0),
-            Routing::Sigmoid { normed, scale } => (1, u32::from(normed), scale),
+        let (sigmoid, normed, epsilon, scale) = match op.routing {
+            Routing::Softmax { normed } => (0, u32::from(normed), 0.0, 1.0),
+            Routing::Sigmoid { normed, epsilon, scale } => (1, u32::from(normed), epsilon, scale),
         };
         let kernel = kernels::MoeRoute {
             step: self.step,
@@ -25,6 +25,7 @@ impl Lowering<'_> {
             topk_group: op.choice.topk_group as u32,
             sigmoid,
             normed,
+            epsilon,
             scale,
         };
         Ok(kernel.launch(self.device, rows)?)

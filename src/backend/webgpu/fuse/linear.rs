@@ -104,7 +104,7 @@ impl<'a> Fusion<'a> {
     fn made_input(&self, linear: usize, maker: usize) -> Option<Input<'a>> {
         let (uses, graph) = (&self.uses, self.uses.graph());
         match &graph.ops[maker] {
-            Op::Gate(_) => uses.node(maker).map(Input::Gate),
+            Op::Gate(gate) if gate.span() == 1 => uses.node(maker).map(Input::Gate),
             Op::Activation(_) => uses.node(maker).map(Input::Activation),
             Op::Add(_) => {
                 let add: Node<'_, Add> = uses.node(maker)?;

@@ -10,10 +10,19 @@ impl Lowering<'_> {
         let (first, gate_pitch, gate_offset) = self.source(op.gate)?;
         let (x, x_pitch, x_offset) = self.source(op.x)?;
         let to = self.place(op.out)?;
-        let counts = [op.x.width as u32, gate_pitch, gate_offset, x_pitch, x_offset, to.pitch as u32];
-        let (read, [width, gate_pitch, gate_offset, x_pitch, x_offset, out_pitch]) = in_words(counts);
+        let (width, out_pitch, span) = (op.x.width as u32, to.pitch as u32, op.span() as u32);
+        // A gate of several columns is one number, however these are read.
+        let (gates, read, [width, x_pitch, x_offset, out_pitch, gate_pitch, gate_offset], span) = if span == 1 {
+            let (read, counts) = in_words([width, x_pitch, x_offset, out_pitch, gate_pitch, gate_offset]);
+            ("each", read, counts, 1)
+        } else {
+            let (read, [width, x_pitch, x_offset, out_pitch, span]) =
+                in_words([width, x_pitch, x_offset, out_pitch, span]);
+            ("spread", read, [width, x_pitch, x_offset, out_pitch, gate_pitch, gate_offset], span)
+        };
         let params = params::Gate {
             width,
+            span,
             gate_pitch,
             gate_offset,
             x_pitch,
@@ -23,6 +32,6 @@ impl Lowering<'_> {
             outputs: outputs(to.rows),
         };
         let buffers = gate::Buffers { gate: &first, x: &x, out: &to.buffer };
-        self.dispatch("gate", &gate::shader(read), &params, buffers, self.elements(to.rows, width as usize))
+        self.dispatch("gate", &gate::shader(gates, read), &params, buffers, self.elements(to.rows, width as usize))
     }
 }

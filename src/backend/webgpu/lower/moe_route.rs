@@ -21,9 +21,9 @@ impl Lowering<'_> {
         check_experts(op.logits.width)?;
         let (logits, logits_pitch, logits_offset) = self.source(op.logits)?;
         let to = self.place(op.out)?;
-        let (sigmoid, normed, scale) = match op.routing {
-            Routing::Softmax => (0, 0, 1.0),
-            Routing::Sigmoid { normed, scale } => (1, u32::from(normed), scale),
+        let (sigmoid, normed, epsilon, scale) = match op.routing {
+            Routing::Softmax { normed } => (0, u32::from(normed), 0.0, 1.0),
+            Routing::Sigmoid { normed, epsilon, scale } => (1, u32::from(normed), epsilon, scale),
         };
         let params = params::MoeRoute {
             experts: op.logits.width as u32,
@@ -37,6 +37,7 @@ impl Lowering<'_> {
             sigmoid,
             normed,
             outputs: outputs(to.rows),
+            epsilon,
             scale,
         };
         let vectors = self.vectors.clone();

@@ -1,5 +1,5 @@
-// Which model: the one that comes with the page, those the browser has kept, or another from the hub, an address or a
-// folder on disk.
+// Which model: the one that comes with the page, those the browser has kept, or another from the hub, an address, a
+// folder or a GGUF file on disk.
 
 import type { StoredModel } from 'selvedge';
 import { h } from '../dom';
@@ -16,7 +16,7 @@ export interface PickerEvents {
   remove(name: string): Promise<void>;
 }
 
-const HUB_NAME = /^[\w.-]+\/[\w.-]+(@[\w./-]+)?$/;
+const HUB_NAME = /^[\w.-]+\/[\w.-]+(@[\w./-]+)?(:[^#:]+)?$/;
 
 export class Picker {
   readonly element: HTMLDialogElement;
@@ -28,34 +28,34 @@ export class Picker {
 
   constructor(events: PickerEvents) {
     this.#events = events;
-    const files = h('input', { type: 'file', webkitdirectory: true, hidden: true, id: 'folder-files' });
-    files.addEventListener('change', () => {
-      const list = [...(files.files ?? [])];
-      files.value = '';
-      if (list.length > 0) this.#choose({ kind: 'folder', name: folderOf(list), files: list });
-    });
+    const files = this.#files('folder-files', { webkitdirectory: true });
+    const gguf = this.#files('gguf-files', { multiple: true, accept: '.gguf' });
     this.element = dialog(
       'picker',
       'Choose a model',
       this.#here,
       this.#ask('hub', 'text', 'From the Hugging Face hub', 'owner/name', (name) =>
-        HUB_NAME.test(name) ? { kind: 'hub', name } : 'Write it as owner/name, as the hub does.',
+        HUB_NAME.test(name)
+          ? { kind: 'hub', name }
+          : 'Write it as owner/name, as the hub does. owner/name:Q4_K_M is one of its GGUF models.',
       ),
       this.#ask('address', 'text', 'From an address', 'https://example.org/models/one/', (url) =>
         /^https?:\/\/./.test(url) && URL.canParse(url)
           ? { kind: 'address', url }
-          : 'Write the address of a folder, beginning with https://',
+          : 'Write the address of a folder or of a GGUF file, beginning with https://',
       ),
       h(
         'section',
         { class: 'ask' },
         h('h3', {}, 'From this computer'),
         h('button', { type: 'button', click: () => void this.#folder(files) }, icon('folder'), 'Choose a folder'),
+        h('button', { type: 'button', click: () => gguf.click() }, icon('folder'), 'Choose a GGUF file'),
         files,
+        gguf,
         h(
           'p',
           { class: 'hint' },
-          'The folder with config.json, tokenizer.json and model.safetensors. Nothing is uploaded.',
+          'The folder with config.json, tokenizer.json and model.safetensors, or a GGUF file. Nothing is uploaded.',
         ),
       ),
       h(
@@ -168,6 +168,17 @@ export class Picker {
     );
   }
 
+  /** An input of files, which are a model. */
+  #files(id: string, more: Record<string, string | boolean>): HTMLInputElement {
+    const files = h('input', { type: 'file', hidden: true, id, ...more });
+    files.addEventListener('change', () => {
+      const list = [...(files.files ?? [])];
+      files.value = '';
+      if (list.length > 0) this.#choose({ kind: 'folder', name: placeOf(list), files: list });
+    });
+    return files;
+  }
+
   async #folder(files: HTMLInputElement): Promise<void> {
     if (!('showDirectoryPicker' in window)) return files.click();
     try {
@@ -194,8 +205,9 @@ function inWords({ bytes: here, total, weights }: StoredModel): string {
   return weights === undefined ? size : `${size} ${WEIGHTS[weights] ?? weights}`;
 }
 
-function folderOf(files: File[]): string {
-  return files[0]?.webkitRelativePath.split('/')[0] || 'a folder';
+/** A folder, or the first one of its files. */
+function placeOf([file]: File[]): string {
+  return file?.webkitRelativePath.split('/')[0] || file?.name || 'a folder';
 }
 
 function select(

@@ -1,0 +1,453 @@
+//! `config.json` of a model in a GGUF file, as transformers writes it for the same model, from the file's metadata.
+//!
+//! Sizes come from the metadata; what its keys do not tell (tied heads, biases, a norm) from the tensors that are there.
+//! Factors that llama.cpp's converter folds into the weights (Falcon-H1's) are 1. Source: llama.cpp's converter, one class an
+//! architecture.
+
+use serde_json::{Value as Json, json};
+
+use super::head::{Metadata, Tensor};
+
+/// An architecture by its name in files; what llama.cpp calls it, and how it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Llama,
+    Qwen2,
+    Qwen3,
+    Qwen35,
+    Lfm2,
+    NemotronH,
+    Granite,
+    FalconH1,
+}
+
+/// Every architecture that is read, by `general.architecture`.
+const ARCHITECTURES: [(&str, Family); 15] = [
+    ("falcon-h1", Family::FalconH1),
+    ("granite", Family::Granite),
+    ("granitehybrid", Family::Granite),
+    ("granitemoe", Family::Granite),
+    ("lfm2", Family::Lfm2),
+    ("lfm2moe", Family::Lfm2),
+    ("llama", Family::Llama),
+    ("nemotron_h", Family::NemotronH),
+    ("nemotron_h_moe", Family::NemotronH),
+    ("qwen2", Family::Qwen2),
+    ("qwen3", Family::Qwen3),
+    ("qwen35", Family::Qwen35),
+    ("qwen35moe", Family::Qwen35),
+    ("qwen3moe", Family::Qwen3),
+    // llama.cpp takes every fourth layer to be without positions, as all published ones are.
+    ("smollm3", Family::Llama),
+];
+
+/// The names of the architectures that are read.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    ARCHITECTURES.iter().map(|(name, _)| *name)
+}
+
+/// Sizes by which tensors are put back in order.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sizes {
+    pub family: Family,
+    /// Layers that are run; those behind them look ahead.
+    pub layers: usize,
+    /// Heads of q and of k, where rows were reordered for a rotation of neighbours.
+    pub rotated_pairs: Option<(usize, usize)>,
+    /// Rows of q, of k and of v, where they may lie in one tensor.
+    pub qkv: [usize; 3],
+    /// Gated delta rule: key heads, value heads, columns of a key head and of a value head.
+    pub delta: [usize; 4],
+    /// Experts of a layer.
+    pub experts: usize,
+}
+
+/// The metadata of an architecture, and its tensors.
+struct Reader<'a> {
+    metadata: &'a Metadata,
+    arch: &'a str,
+    tensors: &'a [&'a Tensor],
+    layers: usize,
+}
+
+type Result<T> = std::result::Result<T, String>;
+
+/// The config, and the sizes. `rope_factors` are the numbers of `rope_freqs.weight`. Faults are sentences.
+pub(super) fn config(metadata: &Metadata, tensors: &[&Tensor], rope_factors: Option<&[f32]>) -> Result<(Json, Sizes)> {
+    let arch = metadata.text("general.architecture")?.ok_or("it has no `general.architecture`; is it a model?")?;
+    let Some(&(_, family)) = ARCHITECTURES.iter().find(|(name, _)| *name == arch) else {
+        let known: Vec<&str> = architectures().collect();
+        return Err(format!("its architecture is `{arch}`; those that are read: {}", known.join(", ")));
+    };
+    let mut reader = Reader { metadata, arch, tensors, layers: 0 };
+    let ahead = reader.count("nextn_predict_layers")?.unwrap_or(0);
+    let blocks = reader.needed("block_count")?;
+    reader.layers = blocks.checked_sub(ahead).filter(|&layers| layers > 0 && layers <= 1 << 12).ok_or_else(|| {
+        format!("`{arch}.block_count` is {blocks}, of which {ahead} look ahead: no number of layers that can be read")
+    })?;
+    reader.build(family, rope_factors)
+}
+
+impl Reader<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.arch)
+    }
+
+    fn count(&self, name: &str) -> Result<Option<usize>> {
+        self.metadata.count(&self.key(name))
+    }
+
+    fn needed(&self, name: &str) -> Result<usize> {
+        self.count(name)?.filter(|&n| n > 0).ok_or_else(|| format!("`{}` is missing or 0", self.key(name)))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>> {
+        self.metadata.number(&self.key(name))
+    }
+
+    /// A count for each layer.
+    fn each(&self, name: &str) -> Result<Option<Vec<usize>>> {
+        let found = self.metadata.per_layer(&self.key(name), self.layers)?;
+        Ok(found.map(|mut each| {
+            each.truncate(self.layers);
+            each
+        }))
+    }
+
+    /// The one count of all layers that have one; 0 where none has.
+    fn same(&self, name: &str) -> Result<Option<usize>> {
+        let Some(each) = self.each(name)? else { return Ok(None) };
+        let mut others = each.iter().copied().filter(|&n| n > 0);
+        let first = others.next().unwrap_or(0);
+        match others.find(|&n| n != first) {
+            Some(other) => Err(format!(
+                "`{}` is {first} in some layers and {other} in others; one size for all is read",
+                self.key(name)
+            )),
+            None => Ok(Some(first)),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|tensor| tensor.name == name).copied()
+    }
+
+    /// True if a layer has such a tensor.
+    fn any(&self, name: &str) -> bool {
+        (0..self.layers).any(|layer| self.tensor(&format!("blk.{layer}.{name}")).is_some())
+    }
+
+    /// True if such a layer is there for every one of which `of` is true.
+    fn kinds<'k>(&self, of: &[bool], yes: &'k str, no: &'k str) -> Vec<&'k str> {
+        of.iter().map(|&of| if of { yes } else { no }).collect()
+    }
+
+    /// Rotary fields as `rope_parameters`.
+    fn rope(&self, factors: Option<&[f32]>, head: usize, partial: bool) -> Result<Json> {
+        let theta = self.number("rope.freq_base")?.unwrap_or(10000.0);
+        let mut fields = json!({ "rope_type": "default", "rope_theta": theta });
+        let rotated = self.count("rope.dimension_count")?.filter(|&n| n > 0).unwrap_or(head);
+        if partial {
+            fields["partial_rotary_factor"] = json!(rotated as f64 / head as f64);
+        } else if rotated != head {
+            return Err(format!(
+                "`{}` is {rotated}, but a head has {head} columns; whole heads are rotated",
+                self.key("rope.dimension_count")
+            ));
+        }
+        let kind = self.metadata.text(&self.key("rope.scaling.type"))?.unwrap_or("none");
+        let factor = self.number("rope.scaling.factor")?;
+        let original = self.count("rope.scaling.original_context_length")?;
+        match (kind, factors) {
+            ("none", None) => {}
+            // transformers' name for factors on wavelengths that are given one by one.
+            ("none", Some(factors)) => {
+                fields["rope_type"] = json!("longrope");
+                fields["short_factor"] = json!(factors);
+                fields["long_factor"] = json!(factors);
+                fields["attention_factor"] = json!(1.0);
+            }
+            ("linear", None) => {
+                fields["rope_type"] = json!("linear");
+                fields["factor"] = json!(factor.unwrap_or(1.0));
+            }
+            ("yarn", None) => {
+                fields["rope_type"] = json!("yarn");
+                fields["factor"] = json!(factor.unwrap_or(1.0));
+                for (name, key) in [
+                    ("attention_factor", "rope.scaling.yarn_attn_factor"),
+                    ("beta_fast", "rope.scaling.yarn_beta_fast"),
+                    ("beta_slow", "rope.scaling.yarn_beta_slow"),
+                ] {
+                    if let Some(value) = self.number(key)? {
+                        fields[name] = json!(value);
+                    }
+                }
+            }
+            _ => {
+                return Err(format!(
+                    "`{}` is `{kind}`; `none`, `linear` and `yarn` are read, and factors without them",
+                    self.key("rope.scaling.type")
+                ));
+            }
+        }
+        if let Some(original) = original {
+            fields["original_max_position_embeddings"] = json!(original);
+        }
+        Ok(fields)
+    }
+
+    fn build(&self, family: Family, rope_factors: Option<&[f32]>) -> Result<(Json, Sizes)> {
+        let layers = self.layers;
+        let hidden = self.needed("embedding_length")?;
+        let embeddings =
+            self.tensor("token_embd.weight").ok_or("it has no tensor `token_embd.weight`; is it a whole model?")?;
+        let heads = self
+            .same("attention.head_count")?
+            .filter(|&n| n > 0)
+            .ok_or_else(|| format!("`{}` is missing or 0", self.key("attention.head_count")))?;
+        let kv_heads = self.same("attention.head_count_kv")?.filter(|&n| n > 0).unwrap_or(heads);
+        let head = self.count("attention.key_length")?.filter(|&n| n > 0).unwrap_or(hidden / heads);
+        let value = self.count("attention.value_length")?.filter(|&n| n > 0).unwrap_or(head);
+        if value != head {
+            return Err(format!("keys have {head} columns and values {value}; the same number is read"));
+        }
+        let eps = self.number("attention.layer_norm_rms_epsilon")?;
+        let eps = eps.or(self.number("attention.layer_norm_epsilon")?);
+        let eps = eps.ok_or_else(|| format!("`{}` is missing", self.key("attention.layer_norm_rms_epsilon")))?;
+        let width = self.same("feed_forward_length")?;
+        let mut sizes = Sizes {
+            family,
+            layers,
+            rotated_pairs: None,
+            qkv: [heads * head, kv_heads * head, kv_heads * head],
+            delta: [0; 4],
+            experts: self.count("expert_count")?.unwrap_or(0),
+        };
+        let mut config = json!({
+            "vocab_size": embeddings.shape.first(),
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": kv_heads,
+            "head_dim": head,
+            "rms_norm_eps": eps,
+            "tie_word_embeddings": self.tensor("output.weight").is_none(),
+            "attention_bias": family != Family::Qwen2 && self.any("attn_q.bias"),
+            "mlp_bias": self.any("ffn_up.bias"),
+        });
+        let mut set = |fields: Json| {
+            if let (Some(config), Json::Object(fields)) = (config.as_object_mut(), fields) {
+                config.extend(fields);
+            }
+        };
+        for (field, key) in [("intermediate_size", width), ("max_position_embeddings", self.count("context_length")?)] {
+            if let Some(size) = key.filter(|&n| n > 0) {
+                set(json!({ field: size }));
+            }
+        }
+        for (field, key) in
+            [("bos_token_id", "tokenizer.ggml.bos_token_id"), ("eos_token_id", "tokenizer.ggml.eos_token_id")]
+        {
+            if let Some(id) = self.metadata.count(key)? {
+                set(json!({ field: id }));
+            }
+        }
+        let attends =
+            self.each("attention.head_count_kv")?.map(|each| each.into_iter().map(|n| n > 0).collect::<Vec<_>>());
+        let attends = attends.unwrap_or_else(|| vec![true; layers]);
+        // The other two families with experts have names of their own for all that is said of them.
+        let named = matches!(family, Family::NemotronH | Family::Granite);
+        let mixture = !named && self.arch.ends_with("moe");
+        match sizes.experts {
+            0 => {}
+            _ if named => {}
+            _ if mixture => set(self.experts()?),
+            experts => {
+                return Err(format!(
+                    "`{}` is {experts}: experts are not read of `{}`",
+                    self.key("expert_count"),
+                    self.arch
+                ));
+            }
+        }
+        match family {
+            Family::Llama | Family::Qwen2 | Family::Qwen3 => {
+                let model_type = if mixture { "qwen3_moe" } else { self.arch };
+                set(
+                    json!({ "model_type": model_type, "hidden_act": "silu", "rope_parameters": self.rope(rope_factors, head, false)? }),
+                );
+                sizes.rotated_pairs = (family == Family::Llama).then_some((heads, kv_heads));
+            }
+            Family::Qwen35 => {
+                let recurrent = match self.each("attention.recurrent_layers")? {
+                    Some(each) => each.into_iter().map(|n| n > 0).collect(),
+                    None => {
+                        let interval = self.count("full_attention_interval")?.filter(|&n| n > 0).unwrap_or(4);
+                        (1..=layers).map(|layer| !layer.is_multiple_of(interval)).collect::<Vec<_>>()
+                    }
+                };
+                let (keys, values) = (self.needed("ssm.group_count")?, self.needed("ssm.time_step_rank")?);
+                let (key, value) = (self.needed("ssm.state_size")?, self.part("ssm.inner_size", "ssm.time_step_rank")?);
+                if !values.is_multiple_of(keys) {
+                    return Err(format!(
+                        "`{}` is {keys}, no divisor of the {values} value heads",
+                        self.key("ssm.group_count")
+                    ));
+                }
+                sizes.delta = [keys, values, key, value];
+                // Of every head the gate's rows lie beside the query's.
+                sizes.qkv[0] *= 2;
+                set(json!({
+                    "model_type": if mixture { "qwen3_5_moe_text" } else { "qwen3_5_text" }, "hidden_act": "silu", "attn_output_gate": true,
+                    "layer_types": self.kinds(&recurrent, "linear_attention", "full_attention"),
+                    "linear_num_key_heads": keys, "linear_num_value_heads": values, "linear_key_head_dim": key,
+                    "linear_value_head_dim": value, "linear_conv_kernel_dim": self.needed("ssm.conv_kernel")?,
+                    "rope_parameters": self.rope(rope_factors, head, true)?,
+                }));
+            }
+            Family::Lfm2 => {
+                if mixture {
+                    set(json!({ "num_dense_layers": self.count("leading_dense_block_count")?.unwrap_or(0) }));
+                }
+                set(json!({
+                    "model_type": if mixture { "lfm2_moe" } else { "lfm2" }, "layer_types": self.kinds(&attends, "full_attention", "conv"),
+                    "conv_L_cache": self.needed("shortconv.l_cache")?, "conv_bias": self.any("shortconv.conv.bias"),
+                    "block_auto_adjust_ff_dim": false, "norm_eps": eps,
+                    "tie_embedding": self.tensor("output.weight").is_none(),
+                    "rope_parameters": self.rope(rope_factors, head, false)?,
+                }));
+            }
+            Family::NemotronH => set(self.nemotron_h(&attends, eps)?),
+            Family::Granite => {
+                let rotated = self.arch != "granitehybrid"
+                    || self.metadata.flag(&self.key("rope.scaling.finetuned"))? == Some(true);
+                sizes.rotated_pairs = rotated.then_some((heads, kv_heads));
+                set(self.granite(&attends, head, rotated, rope_factors)?);
+            }
+            Family::FalconH1 => {
+                set(self.mamba(false)?);
+                set(json!({
+                    "model_type": "falcon_h1", "hidden_act": "silu", "mamba_d_ssm": self.needed("ssm.inner_size")?,
+                    "mamba_rms_norm": self.any("ssm_norm.weight"), "mamba_norm_before_gate": false,
+                    "projectors_bias": self.any("ssm_out.bias"), "rope_parameters": self.rope(rope_factors, head, false)?,
+                }));
+            }
+        }
+        Ok((config, sizes))
+    }
+
+    /// A size divided by another, without a rest.
+    fn part(&self, whole: &str, by: &str) -> Result<usize> {
+        let (whole_size, by_size) = (self.needed(whole)?, self.needed(by)?);
+        match whole_size.is_multiple_of(by_size) {
+            true => Ok(whole_size / by_size),
+            false => Err(format!("`{}` is {by_size}, no divisor of `{whole}`, {whole_size}", self.key(by))),
+        }
+    }
+
+    /// Mamba-2's sizes under the names of Falcon-H1 and Granite, or under Nemotron-H's.
+    fn mamba(&self, nemotron: bool) -> Result<Json> {
+        let (heads, groups) = (self.needed("ssm.time_step_rank")?, self.needed("ssm.group_count")?);
+        let (head, states) = (self.part("ssm.inner_size", "ssm.time_step_rank")?, self.needed("ssm.state_size")?);
+        let (kernel, bias, projected) =
+            (self.needed("ssm.conv_kernel")?, self.any("ssm_conv1d.bias"), self.any("ssm_in.bias"));
+        Ok(match nemotron {
+            true => json!({
+                "mamba_num_heads": heads, "mamba_head_dim": head, "n_groups": groups, "ssm_state_size": states,
+                "conv_kernel": kernel, "use_conv_bias": bias, "use_bias": projected, "mamba_hidden_act": "silu",
+            }),
+            false => json!({
+                "mamba_n_heads": heads, "mamba_d_head": head, "mamba_n_groups": groups, "mamba_d_state": states,
+                "mamba_d_conv": kernel, "mamba_conv_bias": bias, "mamba_proj_bias": projected,
+            }),
+        })
+    }
+
+    /// Sizes of the experts under the names of Qwen and LFM2.
+    fn experts(&self) -> Result<Json> {
+        let mut config = json!({
+            "num_experts": self.needed("expert_count")?, "num_experts_per_tok": self.needed("expert_used_count")?,
+            "moe_intermediate_size": self.needed("expert_feed_forward_length")?, "norm_topk_prob": true,
+        });
+        if let Some(shared) = self.count("expert_shared_feed_forward_length")?.filter(|&n| n > 0) {
+            config["shared_expert_intermediate_size"] = json!(shared);
+        }
+        Ok(config)
+    }
+
+    fn nemotron_h(&self, attends: &[bool], eps: f64) -> Result<Json> {
+        let feeds = self.each("feed_forward_length")?.unwrap_or_else(|| vec![0; self.layers]);
+        let experts = |layer: usize| self.tensor(&format!("blk.{layer}.ffn_gate_inp.weight")).is_some();
+        let block = |layer: usize| match (attends[layer], feeds[layer] > 0) {
+            (_, true) if experts(layer) => 'E',
+            (_, true) => '-',
+            (true, _) => '*',
+            _ => 'M',
+        };
+        let pattern: String = (0..self.layers).map(block).collect();
+        let mut config = json!({
+            "model_type": "nemotron_h", "hybrid_override_pattern": pattern, "layer_norm_epsilon": eps, "mlp_hidden_act": "relu2",
+        });
+        let mut set = |fields: Json| {
+            if let (Some(config), Json::Object(fields)) = (config.as_object_mut(), fields) {
+                config.extend(fields);
+            }
+        };
+        set(self.mamba(true)?);
+        if pattern.contains('E') {
+            let flag = |name: &str| self.metadata.flag(&self.key(name));
+            set(json!({
+                "n_routed_experts": self.needed("expert_count")?, "num_experts_per_tok": self.same("expert_used_count")?,
+                "moe_intermediate_size": self.needed("expert_feed_forward_length")?,
+                "moe_shared_expert_intermediate_size": self.needed("expert_shared_feed_forward_length")?,
+                "n_shared_experts": self.count("expert_shared_count")?.unwrap_or(1),
+                "norm_topk_prob": flag("expert_weights_norm")?.unwrap_or(true),
+                "routed_scaling_factor": self.number("expert_weights_scale")?.unwrap_or(1.0),
+                "n_group": self.count("expert_group_count")?.filter(|&n| n > 0).unwrap_or(1),
+                "topk_group": self.count("expert_group_used_count")?.filter(|&n| n > 0).unwrap_or(1),
+            }));
+            if let Some(latent) = self.count("moe_latent_size")?.filter(|&n| n > 0) {
+                set(json!({ "moe_latent_size": latent }));
+            }
+        }
+        Ok(config)
+    }
+
+    fn granite(&self, attends: &[bool], head: usize, rotated: bool, rope_factors: Option<&[f32]>) -> Result<Json> {
+        let attention = self.number("attention.scale")?.filter(|&scale| scale != 0.0);
+        let one = |name: &str| self.number(name).map(|found| found.unwrap_or(1.0));
+        let mut config = json!({
+            "model_type": "granitemoehybrid", "hidden_act": "silu",
+            "layer_types": self.kinds(attends, "attention", "mamba"),
+            "position_embedding_type": if rotated { "rope" } else { "nope" },
+            "attention_multiplier": attention.unwrap_or(1.0 / (head as f64).sqrt()),
+            "embedding_multiplier": one("embedding_scale")?, "residual_multiplier": one("residual_scale")?,
+            "logits_scaling": one("logit_scale")?, "num_local_experts": 0, "num_experts_per_tok": 0,
+            "shared_intermediate_size": self.same("feed_forward_length")?,
+        });
+        let mut set = |fields: Json| {
+            if let (Some(config), Json::Object(fields)) = (config.as_object_mut(), fields) {
+                config.extend(fields);
+            }
+        };
+        if self.any("ffn_gate_exps.weight") {
+            if !self.any("ffn_gate_shexp.weight") {
+                return Err("its layers have experts and none that all tokens share; such a Granite is not read".into());
+            }
+            set(json!({
+                "num_local_experts": self.needed("expert_count")?, "num_experts_per_tok": self.needed("expert_used_count")?,
+                "shared_intermediate_size": self.needed("expert_shared_feed_forward_length")?,
+            }));
+        }
+        if rotated {
+            set(json!({ "rope_parameters": self.rope(rope_factors, head, false)? }));
+        }
+        if attends.iter().any(|&attends| !attends) {
+            let (inner, hidden) = (self.needed("ssm.inner_size")?, self.needed("embedding_length")?);
+            set(self.mamba(false)?);
+            set(json!({ "mamba_expand": inner as f64 / hidden as f64 }));
+        }
+        Ok(config)
+    }
+}
