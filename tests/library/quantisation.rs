@@ -8,6 +8,7 @@ use crate::support::{Golden, Place, demo, families, wait};
 use selvedge::checkpoint::{Checkpoint, WeightChoice};
 use selvedge::eval::{Perplexity, perplexity};
 use selvedge::formats::Rounding;
+use selvedge::graph::Op;
 use selvedge::runtime::{Engine, EngineOptions};
 
 const SETTINGS: [(WeightChoice, Rounding); 8] = [
@@ -113,8 +114,13 @@ fn every_family_stays_near_itself() {
                 100.0 * found.top1_agreement()
             );
             // Random weights, of widths where a group is half a row, say little of trained ones: no more is asked
-            // than that 8 bits are near and 4 not lost.
-            let most = if weights == WeightChoice::Q8 { 5e-2 } else { 2.0 };
+            // than that 8 bits are near and 4 not lost. Rounding may choose other experts, which makes a row another.
+            let routed = reference.model().graph.ops.iter().any(|op| matches!(op, Op::MoeRoute(_)));
+            let most = match (weights, routed) {
+                (WeightChoice::Q8, false) => 5e-2,
+                (WeightChoice::Q8, true) => 2e-1,
+                _ => 2.0,
+            };
             assert!(found.mean_kl() >= 0.0 && found.mean_kl() < most, "{family} {weights:?}: {}", found.mean_kl());
         }
     }
