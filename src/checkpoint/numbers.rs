@@ -120,7 +120,7 @@ impl Conversion {
     fn rescale(&self, format: Quantised, bytes: &[u8], out: &mut [u8]) -> Result<(), Overflow> {
         out.copy_from_slice(bytes);
         let [codes, ..] = format.planes(self.columns);
-        for (row, planes) in out.chunks_exact_mut(format.row_bytes(self.columns)).enumerate() {
+        for (row, planes) in out.chunks_exact_mut(format.row_bytes(self.columns).max(1)).enumerate() {
             for half in planes[codes..].chunks_exact_mut(2) {
                 let value = f16::from_le_bytes([half[0], half[1]]).to_f32() * self.scale;
                 let scaled = f16::from_f32(value);

@@ -148,9 +148,7 @@ fn fp8(tensors: &mut Tensors, source: &dyn Source) -> Result<(), CheckpointError
     let place = |tensors: &Tensors, name: &str| {
         tensors.get(name).map_or_else(|| source.describe(""), |info| source.describe(&info.file))
     };
-    if let Err((tensor, what)) = scaled::join(tensors) {
-        return Err(CheckpointError::Planes { file: place(tensors, &tensor), tensor, what });
-    }
+    scaled::join(tensors, source)?;
     let names: Vec<String> =
         tensors.iter().filter(|(_, info)| info.dtype == Dtype::F8E4m3).map(|(name, _)| name.clone()).collect();
     for name in names {

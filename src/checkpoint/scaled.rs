@@ -19,7 +19,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::numbers::e4m3;
-use super::{Checkpoint, CheckpointError, Dtype, Plane, TensorInfo};
+use super::{Checkpoint, CheckpointError, Dtype, Plane, Source, TensorInfo};
 
 /// What codes stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +101,8 @@ fn e2m1(bits: u8) -> f32 {
 
 type Tensors = BTreeMap<String, TensorInfo>;
 
-/// Joins codes with their scales. FP8 with one scale in F32 is left to [`planes`](super::planes). Faults are sentences about
-/// the tensor that they name.
-pub(super) fn join(tensors: &mut Tensors) -> Result<(), (String, String)> {
+/// Joins codes with their scales. FP8 with one scale in F32 is left to [`planes`](super::planes).
+pub(super) fn join(tensors: &mut Tensors, source: &dyn Source) -> Result<(), CheckpointError> {
     let codes = |(name, info): (&String, &TensorInfo)| {
         let packed = name.ends_with(PACKED) && is_bytes(&info.dtype);
         let found = info.dtype == Dtype::F8E4m3 || packed || is_bytes(&info.dtype) && info.shape.len() > 1;
@@ -119,7 +118,8 @@ pub(super) fn join(tensors: &mut Tensors) -> Result<(), (String, String)> {
         if alone && tensors[&name].dtype == Dtype::F8E4m3 {
             continue;
         }
-        let fail = |what: String| (name.clone(), what);
+        let file = source.describe(&tensors[&name].file);
+        let fail = |what: String| CheckpointError::Planes { tensor: name.clone(), file: file.clone(), what };
         let global =
             GLOBAL.iter().find_map(|(end, divides)| Some((tensors.remove(&format!("{base}{end}"))?, *divides)));
         let (Some(mut info), Some(scales)) = (tensors.remove(&name), tensors.remove(&scale_name)) else { continue };

@@ -176,7 +176,8 @@ fn what_cannot_be_read_is_named() {
         (find("general.architecture") + 20, &[77, 0, 0, 0], &["`general.architecture`", "type 77"]),
         (find("llama.block_count"), b"llama.block_kount", &["`llama.block_count` is missing"]),
         (tensor, &[9, 0, 0, 0], &["`blk.0.attn_q.weight`", "9 dimensions"]),
-        (tensor + 4, &[255; 8], &["`blk.0.attn_q.weight`", "impossible"]),
+        (tensor + 4, &[255; 8], &["`blk.0.attn_q.weight`", "no tensor that can be read"]),
+        (tensor + 4, &[0; 8], &["`blk.0.attn_q.weight`", "no tensor that can be read"]),
         (tensor + 20, &[12, 0, 0, 0], &["`blk.0.attn_q.weight`", "Q4_K", "blocks of 256"]),
         (tensor + 24, &[1, 0, 0, 0], &["`blk.0.attn_q.weight`", "alignment"]),
         (tensor + 24, &[0, 0, 0, 0, 0, 0, 0, 127], &["`blk.0.attn_q.weight`", "is it complete?"]),
@@ -193,6 +194,64 @@ fn what_cannot_be_read_is_named() {
     other[at..at + 5].copy_from_slice(b"gemma");
     let error = alone(other).map(|_| ()).expect_err("another family");
     assert!(error.contains("`gemma`") && error.contains("llama") && error.contains("qwen35"), "{error}");
+}
+
+/// A file with one more value in its metadata: type and bytes as the format has them.
+fn with_key(file: &str, key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut more = [text(key), kind.to_le_bytes().to_vec(), value.to_vec()].concat();
+    // Data begins on a border of 32 bytes: a text fills up to the next one.
+    let filler = 32 - (more.len() + 8 + 1 + 4 + 8) % 32;
+    more.extend([text("x"), 8_u32.to_le_bytes().to_vec(), text(&" ".repeat(filler))].concat());
+    let mut file = bytes(file);
+    let count = u64::from_le_bytes(*file[16..].first_chunk().expect("a count")) + 2;
+    file[16..24].copy_from_slice(&count.to_le_bytes());
+    file.splice(24..24, more);
+    file
+}
+
+#[test]
+fn metadata_that_would_change_the_result_is_read_or_refused() {
+    for (file, key, kind, value, words) in [
+        ("llama/model.gguf", "llama.attention.causal", 7, &[0][..], &["looks ahead"][..]),
+        (
+            "qwen2/model.gguf",
+            "qwen2.attention.sliding_window",
+            4,
+            &[16, 0, 0, 0],
+            &["`qwen2.attention.sliding_window`"],
+        ),
+        ("qwen2/model.gguf", "qwen2.expert_count", 4, &[255; 4], &["`qwen2.expert_count`", "at most"]),
+        ("qwen2/model.gguf", "qwen2.expert_count", 4, &[4, 0, 0, 0], &["experts are not read of `qwen2`"]),
+        ("qwen2/model.gguf", "qwen2.attention.value_length", 4, &[9, 0, 0, 0], &["keys have", "9"]),
+        ("qwen2/model.gguf", "qwen2.attention.value_length", 4, &[0, 0, 0, 2], &["at most"]),
+        ("qwen2/model.gguf", "qwen2.rope.scaling.type", 8, &[2, 0, 0, 0, 0, 0, 0, 0, b's', b'u'], &["`su`", "yarn"]),
+        ("qwen2/model.gguf", "qwen2.rope.scaling.attn_factor", 6, &[0, 0, 0, 64], &["attn_factor` is 2"]),
+        ("qwen2/model.gguf", "qwen2.block_count", 4, &[1, 0, 0, 0], &["twice"]),
+        ("qwen2/model.gguf", "general.alignment", 4, &[3, 0, 0, 0], &["power of two"]),
+    ] {
+        let error = alone(with_key(file, key, kind, value)).map(|_| ()).expect_err(key);
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+    }
+    // A factor of the older kind, which says no form.
+    let linear = with_key("qwen2/model.gguf", "qwen2.rope.scale_linear", 6, &4.0_f32.to_le_bytes());
+    let config = alone(linear).expect("a model").config().to_owned();
+    assert!(config.contains(r#""rope_type": "linear""#) && config.contains(r#""factor": 4.0"#), "{config}");
+    // What was there before is still read so.
+    let plain = alone(with_key("qwen2/model.gguf", "qwen2.attention.causal", 7, &[1])).expect("a model");
+    assert_eq!(plain.config(), open("qwen2/model.gguf").config());
+
+    // Fewer layers than the file holds.
+    let mut fewer = bytes("llama/model.gguf");
+    let key = b"llama.block_count";
+    let at = fewer.windows(key.len()).position(|window| window == key).expect("the key") + key.len() + 4;
+    fewer[at..at + 4].copy_from_slice(&2_u32.to_le_bytes());
+    let checkpoint = alone(fewer).expect("it opens");
+    let config = Config::parse(checkpoint.config()).expect("a config");
+    let model = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default()).expect("a model");
+    let error =
+        checkpoint::stored(&checkpoint, &model.graph, WeightChoice::Auto).expect_err("a third layer").to_string();
+    assert!(error.contains("lies in layer 2") && error.contains("is 1"), "{error}");
 }
 
 /// A folder in memory.

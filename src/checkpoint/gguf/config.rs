@@ -4,11 +4,13 @@
 //! Factors that llama.cpp's converter folds into the weights (Falcon-H1's) are 1. Source: llama.cpp's converter, one class an
 //! architecture.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value as Json, json};
 
 use super::head::{Metadata, Tensor};
 
-/// An architecture by its name in files; what llama.cpp calls it, and how it is read.
+/// Architectures that are read in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Llama,
@@ -22,11 +24,10 @@ pub(super) enum Family {
 }
 
 /// Every architecture that is read, by `general.architecture`.
-const ARCHITECTURES: [(&str, Family); 15] = [
+const ARCHITECTURES: [(&str, Family); 14] = [
     ("falcon-h1", Family::FalconH1),
     ("granite", Family::Granite),
     ("granitehybrid", Family::Granite),
-    ("granitemoe", Family::Granite),
     ("lfm2", Family::Lfm2),
     ("lfm2moe", Family::Lfm2),
     ("llama", Family::Llama),
@@ -50,8 +51,10 @@ pub fn architectures() -> impl Iterator<Item = &'static str> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sizes {
     pub family: Family,
-    /// Layers that are run; those behind them look ahead.
+    /// Layers that are run.
     pub layers: usize,
+    /// Layers behind them, which look ahead.
+    pub ahead: usize,
     /// Heads of q and of k, where rows were reordered for a rotation of neighbours.
     pub rotated_pairs: Option<(usize, usize)>,
     /// Rows of q, of k and of v, where they may lie in one tensor.
@@ -66,11 +69,17 @@ pub(super) struct Sizes {
 struct Reader<'a> {
     metadata: &'a Metadata,
     arch: &'a str,
-    tensors: &'a [&'a Tensor],
+    tensors: BTreeMap<&'a str, &'a Tensor>,
     layers: usize,
+    ahead: usize,
 }
 
 type Result<T> = std::result::Result<T, String>;
+
+/// Largest size in the metadata, and most columns of all heads.
+const LARGEST: usize = 1 << 24;
+/// Most experts of a layer.
+const MOST_EXPERTS: usize = 1 << 16;
 
 /// The config, and the sizes. `rope_factors` are the numbers of `rope_freqs.weight`. Faults are sentences.
 pub(super) fn config(metadata: &Metadata, tensors: &[&Tensor], rope_factors: Option<&[f32]>) -> Result<(Json, Sizes)> {
@@ -79,8 +88,10 @@ pub(super) fn config(metadata: &Metadata, tensors: &[&Tensor], rope_factors: Opt
         let known: Vec<&str> = architectures().collect();
         return Err(format!("its architecture is `{arch}`; those that are read: {}", known.join(", ")));
     };
-    let mut reader = Reader { metadata, arch, tensors, layers: 0 };
+    let tensors = tensors.iter().map(|&tensor| (tensor.name.as_str(), tensor)).collect();
+    let mut reader = Reader { metadata, arch, tensors, layers: 0, ahead: 0 };
     let ahead = reader.count("nextn_predict_layers")?.unwrap_or(0);
+    reader.ahead = ahead;
     let blocks = reader.needed("block_count")?;
     reader.layers = blocks.checked_sub(ahead).filter(|&layers| layers > 0 && layers <= 1 << 12).ok_or_else(|| {
         format!("`{arch}.block_count` is {blocks}, of which {ahead} look ahead: no number of layers that can be read")
@@ -93,8 +104,12 @@ impl Reader<'_> {
         format!("{}.{name}", self.arch)
     }
 
+    /// A size. Those of published models are far below the largest.
     fn count(&self, name: &str) -> Result<Option<usize>> {
-        self.metadata.count(&self.key(name))
+        match self.metadata.count(&self.key(name))? {
+            Some(size) if size > LARGEST => Err(format!("`{}` is {size}; at most {LARGEST} is read", self.key(name))),
+            size => Ok(size),
+        }
     }
 
     fn needed(&self, name: &str) -> Result<usize> {
@@ -108,6 +123,9 @@ impl Reader<'_> {
     /// A count for each layer.
     fn each(&self, name: &str) -> Result<Option<Vec<usize>>> {
         let found = self.metadata.per_layer(&self.key(name), self.layers)?;
+        if let Some(size) = found.iter().flatten().find(|&&size| size > LARGEST) {
+            return Err(format!("`{}` is {size}; at most {LARGEST} is read", self.key(name)));
+        }
         Ok(found.map(|mut each| {
             each.truncate(self.layers);
             each
@@ -129,7 +147,7 @@ impl Reader<'_> {
     }
 
     fn tensor(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.iter().find(|tensor| tensor.name == name).copied()
+        self.tensors.get(name).copied()
     }
 
     /// True if a layer has such a tensor.
@@ -137,7 +155,7 @@ impl Reader<'_> {
         (0..self.layers).any(|layer| self.tensor(&format!("blk.{layer}.{name}")).is_some())
     }
 
-    /// True if such a layer is there for every one of which `of` is true.
+    /// A name for each layer, by whether `of` is true of it.
     fn kinds<'k>(&self, of: &[bool], yes: &'k str, no: &'k str) -> Vec<&'k str> {
         of.iter().map(|&of| if of { yes } else { no }).collect()
     }
@@ -155,8 +173,13 @@ impl Reader<'_> {
                 self.key("rope.dimension_count")
             ));
         }
-        let kind = self.metadata.text(&self.key("rope.scaling.type"))?.unwrap_or("none");
-        let factor = self.number("rope.scaling.factor")?;
+        // Older files have a factor alone, under the one name or the other.
+        let factor = self.number("rope.scaling.factor")?.or(self.number("rope.scale_linear")?).filter(|&f| f != 0.0);
+        let unnamed = if factor.is_some_and(|factor| factor != 1.0) { "linear" } else { "none" };
+        let kind = self.metadata.text(&self.key("rope.scaling.type"))?.unwrap_or(unnamed);
+        if let Some(scale) = self.number("rope.scaling.attn_factor")?.filter(|&scale| scale != 1.0) {
+            return Err(format!("`{}` is {scale}; 1 is read", self.key("rope.scaling.attn_factor")));
+        }
         let original = self.count("rope.scaling.original_context_length")?;
         match (kind, factors) {
             ("none", None) => {}
@@ -216,13 +239,35 @@ impl Reader<'_> {
         let eps = eps.or(self.number("attention.layer_norm_epsilon")?);
         let eps = eps.ok_or_else(|| format!("`{}` is missing", self.key("attention.layer_norm_rms_epsilon")))?;
         let width = self.same("feed_forward_length")?;
+        let product = |what: &str, a: usize, b: usize| {
+            let product = (a as u64) * (b as u64);
+            let fault = || format!("{what} have {a} times {b} columns; at most {LARGEST} are read");
+            if product > LARGEST as u64 { Err(fault()) } else { Ok(product as usize) }
+        };
+        let (q_rows, kv_rows) = (product("heads", heads, head)?, product("heads", kv_heads, head)?);
+        if self.metadata.flag(&self.key("attention.causal"))? == Some(false) {
+            return Err("its attention looks ahead, which is not read".into());
+        }
+        let context = self.count("context_length")?;
+        let window = self.count("attention.sliding_window")?.filter(|&window| window > 0);
+        if let Some(window) = window.filter(|&window| context.is_none_or(|context| window < context)) {
+            return Err(format!(
+                "`{}` is {window}; windows are not read of GGUF",
+                self.key("attention.sliding_window")
+            ));
+        }
+        let experts = self.count("expert_count")?.unwrap_or(0);
+        if experts > MOST_EXPERTS {
+            return Err(format!("`{}` is {experts}; at most {MOST_EXPERTS} are read", self.key("expert_count")));
+        }
         let mut sizes = Sizes {
             family,
             layers,
+            ahead: self.ahead,
             rotated_pairs: None,
-            qkv: [heads * head, kv_heads * head, kv_heads * head],
+            qkv: [q_rows, kv_rows, kv_rows],
             delta: [0; 4],
-            experts: self.count("expert_count")?.unwrap_or(0),
+            experts,
         };
         let mut config = json!({
             "vocab_size": embeddings.shape.first(),
@@ -241,7 +286,7 @@ impl Reader<'_> {
                 config.extend(fields);
             }
         };
-        for (field, key) in [("intermediate_size", width), ("max_position_embeddings", self.count("context_length")?)] {
+        for (field, key) in [("intermediate_size", width), ("max_position_embeddings", context)] {
             if let Some(size) = key.filter(|&n| n > 0) {
                 set(json!({ field: size }));
             }
@@ -256,7 +301,7 @@ impl Reader<'_> {
         let attends =
             self.each("attention.head_count_kv")?.map(|each| each.into_iter().map(|n| n > 0).collect::<Vec<_>>());
         let attends = attends.unwrap_or_else(|| vec![true; layers]);
-        // The other two families with experts have names of their own for all that is said of them.
+        // Two families have names of their own for all that is said of their experts.
         let named = matches!(family, Family::NemotronH | Family::Granite);
         let mixture = !named && self.arch.ends_with("moe");
         match sizes.experts {
@@ -296,6 +341,8 @@ impl Reader<'_> {
                     ));
                 }
                 sizes.delta = [keys, values, key, value];
+                product("key heads", keys, key)?;
+                product("value heads", values, value)?;
                 // Of every head the gate's rows lie beside the query's.
                 sizes.qkv[0] *= 2;
                 set(json!({
@@ -320,8 +367,7 @@ impl Reader<'_> {
             }
             Family::NemotronH => set(self.nemotron_h(&attends, eps)?),
             Family::Granite => {
-                let rotated = self.arch != "granitehybrid"
-                    || self.metadata.flag(&self.key("rope.scaling.finetuned"))? == Some(true);
+                let rotated = self.metadata.flag(&self.key("rope.scaling.finetuned"))?.unwrap_or(true);
                 sizes.rotated_pairs = rotated.then_some((heads, kv_heads));
                 set(self.granite(&attends, head, rotated, rope_factors)?);
             }

@@ -6,6 +6,8 @@ const END: &str = ".gguf";
 const VISION: &str = "mmproj";
 /// Part of the names of importance matrices, which hold no model, and of models that were made with one.
 const IMATRIX: &str = "imatrix";
+/// Beginning of the names of layers that look ahead, apart from their model.
+const AHEAD: &str = "mtp-";
 /// Most files of a model.
 pub(super) const MOST_FILES: usize = 1000;
 
@@ -15,10 +17,13 @@ pub fn is_gguf(name: &str) -> bool {
 }
 
 /// True if a path is by its name that of a GGUF file with a text model, or with a part of one: neither a vision tower
-/// nor an importance matrix.
+/// nor an importance matrix, nor layers that look ahead.
 pub fn is_model(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
-    is_gguf(&name) && !name.contains(VISION) && (!name.contains(IMATRIX) || type_of(&name).is_some())
+    is_gguf(&name)
+        && !name.contains(VISION)
+        && !name.starts_with(AHEAD)
+        && (!name.contains(IMATRIX) || type_of(&name).is_some())
 }
 
 /// Number and count of a file of several, and what stands before them: `name-00002-of-00003.gguf`.

@@ -24,8 +24,11 @@ const LONGEST: u64 = 1 << 28;
 const DIMENSIONS: u32 = 4;
 /// Longest name of a tensor or key, in bytes.
 const LONGEST_NAME: u64 = 1 << 16;
-/// Longest list of numbers or flags. Lists of texts are bounded by their bytes.
-const LONGEST_LIST: u64 = 1 << 24;
+/// Most values of all lists together. Those of published models, with 256k tokens and as many merges, have a million.
+const MOST_VALUES: u64 = 1 << 24;
+/// Most numbers of a tensor, and of a row.
+const MOST_NUMBERS: u64 = 1 << 48;
+const WIDEST: u64 = 1 << 28;
 
 /// A value of the metadata.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +98,7 @@ impl Metadata {
         match self.get(key) {
             None => Ok(None),
             Some(&Value::Integer(value)) if (0..1 << 32).contains(&value) => Ok(Some(value as usize)),
-            Some(other) => Err(format!("`{key}` is {other}, must be an integer of at least 0")),
+            Some(other) => Err(format!("`{key}` is {other}, must be an integer from 0 to 4294967295")),
         }
     }
 
@@ -233,6 +236,8 @@ pub(super) async fn read(source: &dyn Source, file: &str) -> Result<Head, Checkp
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Values of lists so far.
+    values: u64,
 }
 
 impl<'a> Cursor<'a> {
@@ -288,7 +293,7 @@ fn width(kind: u32) -> Option<u64> {
 
 /// Parses and checks a head; `size` is the length of the file.
 fn parse(bytes: &[u8], size: u64) -> Result<Head, Fault> {
-    let mut cursor = Cursor { bytes, at: 0 };
+    let mut cursor = Cursor { bytes, at: 0, values: 0 };
     if cursor.take(4)? != MAGIC {
         let what = kind::of_bytes(&bytes[..bytes.len().min(FIRST_LINE)]);
         return Err(Fault::Wrong(what.unwrap_or("it does not begin with `GGUF`").into()));
@@ -361,8 +366,10 @@ fn scalar(cursor: &mut Cursor, key: &str, kind: u32) -> Result<Value, Fault> {
 
 fn list(cursor: &mut Cursor, key: &str, size: u64) -> Result<Value, Fault> {
     let (kind, count) = (cursor.u32()?, cursor.u64()?);
+    cursor.values = cursor.values.saturating_add(count);
+    let values = cursor.values;
     let most = |each: u64| match count.checked_mul(each) {
-        Some(bytes) if bytes <= size && count <= LONGEST_LIST => Ok(()),
+        Some(bytes) if bytes <= size && values <= MOST_VALUES => Ok(()),
         _ => {
             Err(Fault::Wrong(format!("`{key}` is a list of {count}, more than its {size} bytes hold or than is read")))
         }
@@ -380,7 +387,7 @@ fn list(cursor: &mut Cursor, key: &str, size: u64) -> Result<Value, Fault> {
             };
             most(width)?;
             let bytes = cursor.take(width * count)?;
-            let mut inner = Cursor { bytes, at: 0 };
+            let mut inner = Cursor { bytes, at: 0, values: 0 };
             let values = (0..count).map(|_| scalar(&mut inner, key, kind));
             let integer = |value| if let Value::Integer(value) = value { value } else { 0 };
             let number = |value| if let Value::Number(value) = value { value as f32 } else { 0.0 };
@@ -424,6 +431,11 @@ impl Entry {
         if offset % alignment != 0 {
             return Err(fail(format!("its offset {offset} is no multiple of the alignment {alignment}")));
         }
+        let numbers = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(n));
+        let numbers = numbers.filter(|&numbers| numbers > 0 && numbers <= MOST_NUMBERS && !shape.is_empty());
+        let Some(product) = numbers.filter(|_| shape.last().is_none_or(|&columns| columns <= WIDEST)) else {
+            return Err(fail(format!("shape {shape:?} is that of no tensor that can be read")));
+        };
         let bytes = match kind.block() {
             Some((numbers, bytes)) => {
                 let columns = shape.last().copied().unwrap_or(1);
@@ -432,8 +444,7 @@ impl Entry {
                         "{kind} {shape:?} has rows of {columns} numbers, which are no blocks of {numbers}"
                     )));
                 }
-                let product = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(n));
-                product.and_then(|product| (product / numbers as u64).checked_mul(bytes as u64))
+                (product / numbers as u64).checked_mul(bytes as u64)
             }
             None => Some(0),
         };
@@ -445,8 +456,10 @@ impl Entry {
                 "{kind} {shape:?} takes {wanted} from offset {offset}, more than its file's {size}; is it complete?"
             )));
         };
-        let shape: Result<Vec<usize>, _> = shape.iter().map(|&n| usize::try_from(n)).collect();
-        let shape = shape.map_err(|_| fail("a dimension too large for this machine".to_owned()))?;
+        if usize::try_from(product).is_err() {
+            return Err(fail(format!("shape {shape:?} is too large for this machine")));
+        }
+        let shape = shape.iter().map(|&n| n as usize).collect();
         Ok(Tensor { name, shape, kind, range: start..end })
     }
 }

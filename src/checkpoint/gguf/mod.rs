@@ -93,7 +93,8 @@ async fn heads(source: &dyn Source, file: &str) -> Result<Vec<(String, Head)>, C
                 "it is one of {files} files, and `{name}` is not there; is the download complete?"
             )));
         }
-        let head = head::read(source, &name).await?;
+        // The first file tells of the model.
+        let head = Head { metadata: Metadata::default(), ..head::read(source, &name).await? };
         heads.push((name, head));
     }
     let found = heads.iter().map(|(_, head)| head.tensors.len()).sum::<usize>();

@@ -6,7 +6,8 @@
 //! | ordered value heads by their place within a key head (qwen35) | put back |
 //! | stored `-exp(A_log)`, and `1 + w` of norms (qwen35) | undone |
 //! | squeezed the kernels of convolutions, shaped decays and norms anew | shapes as they were |
-//! | taken gate and up apart (granite), stacked experts (nemotron_h) | one tensor; one an expert |
+//! | taken gate and up apart (granite), or joined q, k and v | one tensor; three |
+//! | stacked the experts of a layer (qwen, lfm2, nemotron_h) | a tensor for each expert |
 //!
 //! Source: llama.cpp's converter (`conversion/*.py`) and its table of names (`gguf-py`, `constants.py`).
 
@@ -64,7 +65,7 @@ pub(super) fn tensors(sizes: &Sizes, found: &BTreeMap<&str, Placed>) -> Result<B
             }
             continue;
         };
-        if layer >= sizes.layers {
+        if (sizes.layers..sizes.layers + sizes.ahead).contains(&layer) {
             put(format!("mtp.layers.{layer}.{rest}"), sizes.info(&[(file, tensor)], Form::Same)?)?;
             continue;
         }
@@ -116,17 +117,18 @@ fn outside(family: Family, name: &str) -> Option<(String, Form)> {
         Family::FalconH1 => "final_layernorm",
         _ => "norm",
     };
-    let (new, form) = match name {
-        "rope_freqs.weight" => return None,
-        "output.weight" => ("lm_head.weight".to_owned(), Form::Same),
-        "token_embd.weight" if family == Family::NemotronH => (format!("{root}embeddings.weight"), Form::Same),
-        "token_embd.weight" => (format!("{root}embed_tokens.weight"), Form::Same),
-        "token_embd_norm.weight" if family == Family::Lfm2 => (format!("{root}embedding_norm.weight"), Form::Same),
-        "output_norm.weight" if family == Family::Qwen35 => (format!("{root}{norm}.weight"), Form::AddedOne),
-        "output_norm.weight" => (format!("{root}{norm}.weight"), Form::Same),
-        other => (other.to_owned(), Form::Same),
+    let (stem, end) = name.rsplit_once('.').unwrap_or((name, ""));
+    let (new, form) = match (stem, family) {
+        ("rope_freqs", _) => return None,
+        ("output", _) => ("lm_head".to_owned(), Form::Same),
+        ("token_embd", Family::NemotronH) => (format!("{root}embeddings"), Form::Same),
+        ("token_embd", _) => (format!("{root}embed_tokens"), Form::Same),
+        ("token_embd_norm", Family::Lfm2) => (format!("{root}embedding_norm"), Form::Same),
+        ("output_norm", Family::Qwen35) => (format!("{root}{norm}"), Form::AddedOne),
+        ("output_norm", _) => (format!("{root}{norm}"), Form::Same),
+        _ => return Some((name.to_owned(), Form::Same)),
     };
-    Some((new, form))
+    Some((format!("{new}.{end}"), form))
 }
 
 /// Tensors that are one in one of the two and several in the other.
@@ -135,7 +137,7 @@ enum Joined {
     First(&'static str, &'static str),
     /// The other one.
     Second,
-    /// One a expert: the name before the expert's number and behind it.
+    /// One an expert: the name before the expert's number and behind it.
     Each(&'static str, &'static str),
     /// q, k and v, with this end.
     Apart(&'static str),
@@ -153,10 +155,9 @@ fn joined(family: Family, rest: &str) -> Option<Joined> {
         (Family::Granite, "ffn_up.weight" | "ffn_up_shexp.weight" | "ffn_up_exps.weight") => Joined::Second,
         (Family::NemotronH, "ffn_up_exps.weight") => Joined::Each("mixer.experts", "up_proj.weight"),
         (Family::NemotronH, "ffn_down_exps.weight") => Joined::Each("mixer.experts", "down_proj.weight"),
-        (Family::Qwen3 | Family::Qwen35, "ffn_gate_exps.weight") => {
-            Joined::First("mlp.experts.gate_up_proj", "ffn_up_exps.weight")
-        }
-        (Family::Qwen3 | Family::Qwen35, "ffn_up_exps.weight") => Joined::Second,
+        (Family::Qwen3 | Family::Qwen35, "ffn_gate_exps.weight") => Joined::Each("mlp.experts", "gate_proj.weight"),
+        (Family::Qwen3 | Family::Qwen35, "ffn_up_exps.weight") => Joined::Each("mlp.experts", "up_proj.weight"),
+        (Family::Qwen3 | Family::Qwen35, "ffn_down_exps.weight") => Joined::Each("mlp.experts", "down_proj.weight"),
         (Family::Lfm2, "ffn_gate_exps.weight") => Joined::Each("feed_forward.experts", "w1.weight"),
         (Family::Lfm2, "ffn_down_exps.weight") => Joined::Each("feed_forward.experts", "w2.weight"),
         (Family::Lfm2, "ffn_up_exps.weight") => Joined::Each("feed_forward.experts", "w3.weight"),
@@ -242,8 +243,6 @@ impl Sizes {
                 (named(&format!("feed_forward.{}_proj", &stem[4..])), Form::Same)
             }
             (_, "ffn_gate_inp") => (named("mlp.gate"), Form::Same),
-            (_, "ffn_down_exps") => ("mlp.experts.down_proj".into(), Form::Same),
-            (_, "ffn_gate_up_exps") => ("mlp.experts.gate_up_proj".into(), Form::Same),
             (_, "ffn_gate_inp_shexp") => (named("mlp.shared_expert_gate"), Form::Row),
             (_, "ffn_gate_shexp" | "ffn_up_shexp" | "ffn_down_shexp") => {
                 (named(&format!("mlp.shared_expert.{}_proj", &stem[4..stem.len() - 6])), Form::Same)
@@ -264,6 +263,11 @@ impl Sizes {
                 "is {} {:?}, and `{}` {} {:?}: one tensor is made of both, so they must be alike",
                 tensor.kind, tensor.shape, other.name, other.kind, other.shape
             )));
+        }
+        let stacked = tensor.shape.len() == 3 && tensor.shape[0] == self.experts;
+        if parts.len() > 1 && tensor.shape.len() != 2 && !stacked {
+            let shape = &tensor.shape;
+            return Err(fail(format!("has shape {shape:?}, must be a matrix or a stack of {} experts", self.experts)));
         }
         let flat = tensor.shape.len() < 2 || matches!(form, Form::Vector | Form::Decay);
         let row = matches!(form, Form::Row);

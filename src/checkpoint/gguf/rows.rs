@@ -146,7 +146,7 @@ impl Checkpoint {
         let stored = self.stored_rows(packed, columns, &rows).await?;
         let mut bytes = match info.dtype {
             Dtype::Quantised(_) => Cow::Owned(packed.kind.unpack(&stored, columns).ok_or_else(|| {
-                self.planes_fault(tensor, info, format!("has a scale in rows {rows:?} that is no finite number"))
+                self.planes_fault(tensor, info, format!("has a scale in rows {rows:?} that is no finite number in f16"))
             })?),
             _ => stored,
         };

@@ -118,7 +118,8 @@ impl GgmlType {
         let row_bytes = format.row_bytes(columns);
         let mut out = vec![0; rows.len() / self.row_bytes(columns).max(1) * row_bytes];
         let mut decoded = vec![0.0; columns];
-        for (row, out) in rows.chunks_exact(self.row_bytes(columns).max(1)).zip(out.chunks_exact_mut(row_bytes)) {
+        for (row, out) in rows.chunks_exact(self.row_bytes(columns).max(1)).zip(out.chunks_exact_mut(row_bytes.max(1)))
+        {
             if self.is_rounded() {
                 for (block, decoded) in row.chunks_exact(bytes).zip(decoded.chunks_exact_mut(numbers)) {
                     self.decode(block, decoded);

@@ -22,7 +22,7 @@ export function parseHubName(text: string): HubName | undefined {
 
 /** The GGUF file that a name means, the first one of several files; `undefined` where it means a folder. */
 function ggufOf({ model, tag }: HubName, files: readonly string[]): string | undefined {
-  const models = files.filter((file) => /^(?!.*(mmproj|imatrix))(?!.*-(?!00001)\d{5}-of-\d{5}\.).*\.gguf$/i.test(file));
+  const models = files.filter((file) => /^(?!.*(mmproj|imatrix))(?!(.*\/)?mtp-)(?!.*-(?!00001)\d{5}-of-\d{5}\.).*\.gguf$/i.test(file));
   const isFolder = !models.length || files.some((file) => /^model\.safetensors(\.index\.json)?$/.test(file));
   if (tag === undefined && isFolder) return undefined;
   // Each of them has the tag `gguf`.
