@@ -382,7 +382,8 @@ test('a quantised model that cannot be stored is quantised on its way', async ()
   });
   assert.equal(result.text, kept.text);
   assert.match(result.notices.join(), /no-store/);
-  assert.deepEqual(result.stored, []);
+  // The forms of kernels that were measured are no part of a model.
+  assert.deepEqual(result.stored.filter(({ path }) => !path.startsWith('/forms/')), []);
 });
 
 test('a conversion that is stopped goes on, or begins anew, and ends well', async () => {
