@@ -24,7 +24,7 @@ pub(crate) const LONGEST_CONTEXT: u64 = selvedge::eval::LONGEST_CONTEXT as u64;
 #[derive(clap::Args)]
 pub(crate) struct ModelArgs {
     /// Folder with config.json, model.safetensors (or shards) and tokenizer.json, or a GGUF file; or
-    /// owner/name[@revision][:TAG] on the hub
+    /// owner/name@revision:TAG on the hub
     model: PathBuf,
     /// Never ask the network: the model is on this machine, or in the hub's cache
     #[arg(long)]

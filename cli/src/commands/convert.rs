@@ -34,7 +34,7 @@ use target::TargetFolder;
 /// refused, unless --restart is given.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Folder with config.json and model.safetensors (or shards), or a GGUF file; or owner/name[@revision][:TAG] on the hub
+    /// Folder with config.json and model.safetensors (or shards), or a GGUF file; or owner/name@revision:TAG on the hub
     model: PathBuf,
     /// Folder to write
     out: PathBuf,

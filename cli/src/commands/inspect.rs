@@ -27,7 +27,7 @@ const PAPER_TOKENS: u64 = 8192;
 /// Show a model's layers, its parameters, and the bytes of its weights and of a sequence's state.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder with config.json, with or without weights, or a GGUF file; owner/name[@revision][:TAG] on the hub, of which
+    /// Folder with config.json, with or without weights, or a GGUF file; owner/name@revision:TAG on the hub, of which
     /// only the config is fetched, or the GGUF file; or a preset (hymba-1.5b)
     model: String,
     /// Never ask the network: the model is on this machine, a preset, or in the hub's cache

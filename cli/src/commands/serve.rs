@@ -35,7 +35,7 @@ const DEMO: &str = "selvedge-demo";
 /// Serve a model with OpenAI's interface: many conversations in the same steps.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Model folder or GGUF file, or owner/name[:TAG] on the hub; without one the small model that the binary carries
+    /// Model folder or GGUF file, or owner/name:TAG on the hub; without one the small model that the binary carries
     model: Option<PathBuf>,
     /// Never ask the network: the model is on this machine, or in the hub's cache
     #[arg(long)]

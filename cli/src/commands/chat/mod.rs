@@ -73,7 +73,7 @@ impl Thinking {
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Folder with config.json, model.safetensors (or shards), tokenizer.json and a chat template, or a GGUF file; or
-    /// owner/name[@revision][:TAG] on the hub
+    /// owner/name@revision:TAG on the hub
     model: Option<PathBuf>,
     /// Never ask the network: the model is on this machine, or in the hub's cache
     #[arg(long)]
