@@ -101,6 +101,9 @@ fn sentence(names: &[String], base: Option<&str>) -> String {
     if listed.is_empty() { "no file is there".into() } else { format!("what is there: {}", listed.join(", ")) }
 }
 
+/// First bytes of a file, by which its kind is known.
+pub(super) const FIRST: usize = 64;
+
 /// Kind of a file by its first bytes, if it is known and no safetensors file.
 pub(super) fn of_bytes(bytes: &[u8]) -> Option<&'static str> {
     let text = bytes.trim_ascii_start();

@@ -145,17 +145,14 @@ fn quantised(tensors: &mut Tensors, source: &dyn Source) -> Result<(), Checkpoin
 
 /// Joins FP8 and NVFP4 tensors with their scales.
 fn fp8(tensors: &mut Tensors, source: &dyn Source) -> Result<(), CheckpointError> {
-    let place = |tensors: &Tensors, name: &str| {
-        tensors.get(name).map_or_else(|| source.describe(""), |info| source.describe(&info.file))
-    };
     scaled::join(tensors, source)?;
     let names: Vec<String> =
         tensors.iter().filter(|(_, info)| info.dtype == Dtype::F8E4m3).map(|(name, _)| name.clone()).collect();
     for name in names {
-        let file = place(tensors, &name);
+        let file = tensors.get(&name).map_or_else(String::new, |info| source.describe(&info.file));
         let fail = |what: String| CheckpointError::Planes { tensor: name.clone(), file, what };
         let Some(scale) = tensors.remove(&format!("{name}{FP8_SCALE}")) else { continue };
-        if scale.dtype != Dtype::F32 || scale.shape.iter().product::<usize>() != 1 {
+        if !scaled::is_one_f32(&scale) {
             let (dtype, shape) = (&scale.dtype, &scale.shape);
             return Err(fail(format!("has the scale {shape:?} in {dtype}; it should be one number in F32")));
         }

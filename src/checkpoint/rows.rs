@@ -90,11 +90,16 @@ impl Checkpoint {
         Ok(self.source.read(file, at(rows.start)..at(rows.end)).await?)
     }
 
+    /// One number in F32, a scale of a whole tensor.
+    pub(super) async fn number(&self, file: &str, range: &Range<u64>) -> Result<f32, CheckpointError> {
+        let bytes = self.source.read(file, range.clone()).await?;
+        Ok(bytes.first_chunk().map_or(f32::NAN, |bytes| f32::from_le_bytes(*bytes)))
+    }
+
     /// Scale of an FP8 tensor; 1 for any other.
     pub(super) async fn fp8_scale(&self, tensor: &str, info: &TensorInfo) -> Result<f32, CheckpointError> {
         let (Dtype::F8E4m3, Some(Plane { file, range })) = (&info.dtype, info.planes.first()) else { return Ok(1.0) };
-        let bytes = self.source.read(file, range.clone()).await?;
-        let scale = bytes.first_chunk().map_or(f32::NAN, |bytes| f32::from_le_bytes(*bytes));
+        let scale = self.number(file, range).await?;
         if scale.is_finite() {
             Ok(scale)
         } else {

@@ -16,8 +16,6 @@ use super::{CheckpointError, Dtype, Source, TensorInfo, kind};
 
 /// Longest header that is read, as the format's own readers have it.
 const LONGEST_HEADER: u64 = 100_000_000;
-/// Bytes by which files of other kinds are known.
-const FIRST: u64 = 64;
 
 /// The beginning of a file whose header has this text: the data begins behind it, on an 8-byte boundary.
 pub fn head(mut header: String) -> Vec<u8> {
@@ -37,7 +35,7 @@ pub(super) async fn read_header(source: &dyn Source, file: &str) -> Result<Vec<(
     let length = u64::from_le_bytes(length);
     let data = length.saturating_add(8);
     if length == 0 || length > LONGEST_HEADER || data > size {
-        let first = source.read(file, 0..size.min(FIRST)).await?;
+        let first = source.read(file, 0..size.min(kind::FIRST as u64)).await?;
         if let Some(what) = kind::of_bytes(&first) {
             return Err(fail(what.into()));
         }

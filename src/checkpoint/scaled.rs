@@ -176,7 +176,7 @@ fn is_bytes(dtype: &Dtype) -> bool {
     matches!(dtype, Dtype::Other(name) if name == "U8")
 }
 
-fn is_one_f32(info: &TensorInfo) -> bool {
+pub(super) fn is_one_f32(info: &TensorInfo) -> bool {
     info.dtype == Dtype::F32 && info.shape.iter().product::<usize>() == 1
 }
 
@@ -195,7 +195,10 @@ fn block(size: usize, count: usize) -> Option<usize> {
     if count == 1 && size > 0 {
         return Some(size);
     }
-    let block = size.checked_div(count)?.max(size.div_ceil(count)).checked_next_power_of_two()?;
+    if count == 0 {
+        return None;
+    }
+    let block = size.div_ceil(count).checked_next_power_of_two()?;
     (size.div_ceil(block) == count).then_some(block)
 }
 
@@ -223,14 +226,15 @@ impl Checkpoint {
             });
         }
         let Plane { file, range } = &info.planes[0];
-        let scale_bytes = scaled.scale.format().map_or(1, |format| format.row_bytes(1));
-        let scale_bytes = if *scaled.scale == Dtype::F8E4m3 { 1 } else { scale_bytes };
+        let scale_bytes = match &*scaled.scale {
+            Dtype::F8E4m3 => 1,
+            dtype => dtype.format().map_or(1, |format| format.row_bytes(1)),
+        };
         let lines = rows.start / scaled.rows..rows.end.div_ceil(scaled.rows);
         let scales = self.plane_rows(file, range, across * scale_bytes, &lines).await?;
         let factor = match info.planes.get(1) {
             Some(Plane { file, range }) => {
-                let bytes = self.source.read(file, range.clone()).await?;
-                let factor = bytes.first_chunk().map_or(f32::NAN, |bytes| f32::from_le_bytes(*bytes));
+                let factor = self.number(file, range).await?;
                 if scaled.divides { 1.0 / factor } else { factor }
             }
             None => 1.0,

@@ -161,7 +161,8 @@ pub(super) fn refuse_needed(checkpoint: &Checkpoint, graph: &Graph) -> Result<()
 /// Sentences about the tensors that a model does not read and can do without.
 pub fn notices(checkpoint: &Checkpoint, graph: &Graph) -> Vec<String> {
     let (mut asides, mut others) = (BTreeMap::<&str, usize>::new(), vec![]);
-    for (name, kind) in Read::of(graph).missed(checkpoint) {
+    let read = Read::of(graph);
+    for (name, kind) in read.missed(checkpoint) {
         match kind {
             Kind::Aside(what) => *asides.entry(what).or_default() += 1,
             Kind::Other => others.push(name.to_owned()),
@@ -177,6 +178,6 @@ pub fn notices(checkpoint: &Checkpoint, graph: &Graph) -> Vec<String> {
         let names = super::error::shorten(&others, count);
         notices.push(format!("{} of the checkpoint that the model does not read: {names}", tensors(count)));
     }
-    notices.extend(gguf::notices(checkpoint, graph));
+    notices.extend(gguf::notice(checkpoint, &read.names));
     notices
 }

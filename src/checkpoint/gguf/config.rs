@@ -99,6 +99,13 @@ pub(super) fn config(metadata: &Metadata, tensors: &[&Tensor], rope_factors: Opt
     reader.build(family, rope_factors)
 }
 
+/// Adds fields to an object.
+fn extend(config: &mut Json, fields: Json) {
+    if let (Some(config), Json::Object(fields)) = (config.as_object_mut(), fields) {
+        config.extend(fields);
+    }
+}
+
 impl Reader<'_> {
     fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.arch)
@@ -281,11 +288,7 @@ impl Reader<'_> {
             "attention_bias": family != Family::Qwen2 && self.any("attn_q.bias"),
             "mlp_bias": self.any("ffn_up.bias"),
         });
-        let mut set = |fields: Json| {
-            if let (Some(config), Json::Object(fields)) = (config.as_object_mut(), fields) {
-                config.extend(fields);
-            }
-        };
+        let mut set = |fields: Json| extend(&mut config, fields);
         for (field, key) in [("intermediate_size", width), ("max_position_embeddings", context)] {
             if let Some(size) = key.filter(|&n| n > 0) {
                 set(json!({ field: size }));
@@ -435,11 +438,7 @@ impl Reader<'_> {
         let mut config = json!({
             "model_type": "nemotron_h", "hybrid_override_pattern": pattern, "layer_norm_epsilon": eps, "mlp_hidden_act": "relu2",
         });
-        let mut set = |fields: Json| {
-            if let (Some(config), Json::Object(fields)) = (config.as_object_mut(), fields) {
-                config.extend(fields);
-            }
-        };
+        let mut set = |fields: Json| extend(&mut config, fields);
         set(self.mamba(true)?);
         if pattern.contains('E') {
             let flag = |name: &str| self.metadata.flag(&self.key(name));
@@ -472,11 +471,7 @@ impl Reader<'_> {
             "logits_scaling": one("logit_scale")?, "num_local_experts": 0, "num_experts_per_tok": 0,
             "shared_intermediate_size": self.same("feed_forward_length")?,
         });
-        let mut set = |fields: Json| {
-            if let (Some(config), Json::Object(fields)) = (config.as_object_mut(), fields) {
-                config.extend(fields);
-            }
-        };
+        let mut set = |fields: Json| extend(&mut config, fields);
         if self.any("ffn_gate_exps.weight") {
             if !self.any("ffn_gate_shexp.weight") {
                 return Err("its layers have experts and none that all tokens share; such a Granite is not read".into());

@@ -16,8 +16,6 @@ use crate::checkpoint::{CheckpointError, Source, SourceError, kind};
 pub(crate) const MAGIC: &[u8] = b"GGUF";
 /// Bytes of the head read at first; more where it is longer.
 const FIRST: u64 = 1 << 20;
-/// Bytes by which files of other kinds are known.
-const FIRST_LINE: usize = 64;
 /// Most bytes of a head. Those of published models, with 256k tokens, have up to 20 MB.
 const LONGEST: u64 = 1 << 28;
 /// Most dimensions of a tensor.
@@ -295,7 +293,7 @@ fn width(kind: u32) -> Option<u64> {
 fn parse(bytes: &[u8], size: u64) -> Result<Head, Fault> {
     let mut cursor = Cursor { bytes, at: 0, values: 0 };
     if cursor.take(4)? != MAGIC {
-        let what = kind::of_bytes(&bytes[..bytes.len().min(FIRST_LINE)]);
+        let what = kind::of_bytes(&bytes[..bytes.len().min(kind::FIRST)]);
         return Err(Fault::Wrong(what.unwrap_or("it does not begin with `GGUF`").into()));
     }
     match cursor.u32()? {

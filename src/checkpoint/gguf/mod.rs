@@ -21,8 +21,7 @@ mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checkpoint, CheckpointError, Source, TensorInfo};
-use crate::graph::Graph;
+use super::{Checkpoint, CheckpointError, Dtype, Source, TensorInfo};
 
 pub use config::architectures;
 use file_names::{MOST_FILES, numbered, split};
@@ -108,7 +107,7 @@ async fn heads(source: &dyn Source, file: &str) -> Result<Vec<(String, Head)>, C
 async fn rope_factors(source: &dyn Source, file: &str, tensor: &Tensor) -> Result<Vec<f32>, CheckpointError> {
     let fail = |what: String| CheckpointError::Gguf { file: source.describe(file), what };
     let bytes = tensor.range.end - tensor.range.start;
-    if tensor.kind.to_string() != "F32" || bytes > 4 * MOST_FACTORS {
+    if tensor.kind.dtype() != Dtype::F32 || bytes > 4 * MOST_FACTORS {
         return Err(fail(format!(
             "tensor `{}` is {} {:?}, must be a few numbers in F32",
             tensor.name, tensor.kind, tensor.shape
@@ -154,10 +153,8 @@ pub(super) async fn open(source: &dyn Source, file: &str) -> Result<Opened, Chec
     Ok(Opened { config, files, tensors })
 }
 
-/// Sentences about tensors whose numbers are rounded again.
-pub(super) fn notices(checkpoint: &Checkpoint, graph: &Graph) -> Option<String> {
-    let used: BTreeSet<&str> =
-        graph.weights.iter().flat_map(|weight| &weight.parts).map(|part| part.tensor.as_str()).collect();
+/// A sentence about those of the tensors that are read whose numbers are rounded again.
+pub(super) fn notice(checkpoint: &Checkpoint, used: &BTreeSet<&str>) -> Option<String> {
     let packed = used.iter().filter_map(|name| checkpoint.tensor(name)?.packed.as_deref());
     let kinds: Vec<GgmlType> = packed.map(|packed| packed.kind).filter(|kind| kind.is_rounded()).collect();
     let names: BTreeSet<String> = kinds.iter().map(ToString::to_string).collect();
