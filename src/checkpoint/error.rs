@@ -74,6 +74,14 @@ pub enum CheckpointError {
         /// Kind of the first one, and advice.
         why: String,
     },
+    /// An adapter that cannot be merged into the checkpoint.
+    #[error("{place}: {what}")]
+    Adapter {
+        /// The adapter's folder or file.
+        place: String,
+        /// The fault, and advice.
+        what: String,
+    },
     /// A tensor of another shape than the config promises.
     #[error("{file}: tensor `{tensor}` has shape {got:?}, config.json calls for {wanted:?}")]
     Shape {

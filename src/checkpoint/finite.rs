@@ -41,7 +41,7 @@ fn find(dtype: &Dtype, bytes: &[u8]) -> Option<(usize, f32)> {
         Dtype::Bf16 => search(bytes, |b| u16::from_le_bytes(b) << 1 >= 0xff00, |b| bf16::from_le_bytes(b).to_f32()),
         // It has no infinities.
         Dtype::F8E4m3 => search(bytes, |[b]: [u8; 1]| b << 1 == 0xfe, |_| f32::NAN),
-        Dtype::Quantised(_) | Dtype::Scaled(_) | Dtype::Other(_) => None,
+        Dtype::Quantised(_) | Dtype::Scaled(_) | Dtype::Merged(_) | Dtype::Other(_) => None,
     }
 }
 

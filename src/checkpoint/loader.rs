@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::numbers::{Conversion, Overflow};
-use super::{Checkpoint, CheckpointError, TensorInfo, unread};
+use super::{Checkpoint, CheckpointError, LISTED, TensorInfo, unread};
 use crate::graph::{
     Graph, NotQuantised, Part, RowBlock, SinkError, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId,
     WeightRecipe, WeightSink,
@@ -14,9 +14,6 @@ use crate::hash::{Hash, Hasher};
 
 /// Bytes read or written at once, unless a single row is larger: what a browser's heap is planned for.
 pub(super) const BLOCK: usize = 16 << 20;
-
-/// Names that an error about missing tensors lists.
-pub(super) const LISTED: usize = 5;
 
 /// Storage format of matrices. Vectors are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

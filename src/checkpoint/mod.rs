@@ -4,6 +4,7 @@
 //! applies a graph's weight recipes and hands rows, block by block, to a [`WeightSink`] (a backend).
 //! Headers are read when a checkpoint is opened, rows when they are loaded, and never a whole file.
 
+pub mod adapter;
 mod base_names;
 mod convert;
 mod error;
@@ -51,6 +52,9 @@ const LARGEST_CONFIG: u64 = 1 << 20;
 /// Largest index of shards, in bytes.
 const LARGEST_INDEX: u64 = 1 << 26;
 
+/// Names that an error about tensors lists.
+const LISTED: usize = 5;
+
 /// Bytes of the largest small file of a name. Published tokenizers have up to 35 MB, templates 20 kB, configs with
 /// added tokens 2 MB.
 fn largest(name: &str) -> u64 {
@@ -76,6 +80,8 @@ pub enum Dtype {
     Scaled(Scaled),
     /// Codes, with scales in a tensor beside it.
     Quantised(Quantised),
+    /// Those of a tensor that an adapter changes, in f32; stored by default in the base's format.
+    Merged(WeightFormat),
     /// One that cannot be read, by its name in the file. Refused only when the tensor is needed.
     Other(String),
 }
@@ -101,6 +107,7 @@ impl Dtype {
             Self::Scaled(scaled) if scaled.codes == Codes::E4m3 => Some(WeightFormat::Bf16),
             Self::Scaled(_) => Some(WeightFormat::Q8),
             Self::Quantised(format) => Some(WeightFormat::Quantised(*format)),
+            Self::Merged(format) => Some(*format),
             Self::Other(_) => None,
         }
     }
@@ -115,6 +122,7 @@ impl fmt::Display for Dtype {
             Self::F8E4m3 => "F8_E4M3",
             Self::Scaled(scaled) => scaled.name(),
             Self::Quantised(format) => format.name(),
+            Self::Merged(format) => return write!(f, "{} with an adapter", format.name()),
             Self::Other(name) => name,
         })
     }
@@ -136,6 +144,8 @@ pub struct TensorInfo {
     pub planes: Vec<Plane>,
     /// Storage in a GGUF file, whose rows lie otherwise than one after the other in `range`; `None` in other containers.
     pub packed: Option<Box<gguf::Packed>>,
+    /// The adapter that changes it, and the tensor without it.
+    pub merged: Option<Box<adapter::Merged>>,
 }
 
 /// Place of numbers that belong to a tensor: scales, minimums.
@@ -154,6 +164,8 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, TensorInfo>,
     /// Small files that a GGUF file stands for, by name.
     files: BTreeMap<String, Vec<u8>>,
+    /// Files of the adapters that are merged into it, in order.
+    adapters: Vec<Box<dyn Source>>,
 }
 
 impl Checkpoint {
@@ -163,7 +175,7 @@ impl Checkpoint {
         let source: Box<dyn Source> = Box::new(source);
         if let Some(file) = gguf_file(&source).await? {
             let gguf::Opened { config, files, tensors } = gguf::open(&source, &file).await?;
-            return Ok(Self { source, config, tensors, files });
+            return Ok(Self { source, config, tensors, files, adapters: vec![] });
         }
         let config = read_config(&source).await?;
         let mut tensors = BTreeMap::new();
@@ -177,7 +189,7 @@ impl Checkpoint {
         }
         planes::join(&config, &mut tensors, &source)?;
         base_names::complete(&mut tensors);
-        Ok(Self { source, config, tensors, files: BTreeMap::new() })
+        Ok(Self { source, config, tensors, files: BTreeMap::new(), adapters: vec![] })
     }
 
     /// The text of `config.json`.

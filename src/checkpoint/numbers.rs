@@ -46,6 +46,19 @@ impl Conversion {
         Ok(Self { from, to, columns: info.columns(), map: Map::Identity, scale: 1.0, fp8_scale, rounding })
     }
 
+    /// That of single numbers of 16 or 32 bits to f32.
+    pub fn plain(from: Dtype) -> Self {
+        let (to, rounding) = (WeightFormat::F32, Rounding::default());
+        Self { from, to, columns: 1, map: Map::Identity, scale: 1.0, fp8_scale: 1.0, rounding }
+    }
+
+    /// Numbers in f32.
+    pub fn decoded(&self, bytes: &[u8]) -> Vec<f32> {
+        let mut numbers = vec![0.0; bytes.len() / self.source_bytes(1).max(1)];
+        self.decode(bytes, &mut numbers);
+        numbers
+    }
+
     /// The same with what a part of a weight does to its numbers.
     pub fn of_part(self, part: &Part) -> Self {
         Self { map: part.map, scale: part.scale, ..self }
@@ -53,7 +66,9 @@ impl Conversion {
 
     /// True if numbers go through unchanged when the formats are the same.
     pub fn is_verbatim(&self) -> bool {
-        self.map == Map::Identity && self.scale == 1.0 && !matches!(self.from, Dtype::F8E4m3 | Dtype::Scaled(_))
+        self.map == Map::Identity
+            && self.scale == 1.0
+            && !matches!(self.from, Dtype::F8E4m3 | Dtype::Scaled(_) | Dtype::Merged(_))
     }
 
     /// Factor of the checkpoint on all numbers of the tensor: 1 for all but FP8.
@@ -64,7 +79,7 @@ impl Conversion {
     /// Format and factor of numbers of 16 or 32 bits that are only scaled and quantised; `None` for others.
     pub fn of_many_bits(&self) -> Option<(WeightFormat, f32)> {
         let from = match self.from {
-            Dtype::F32 => WeightFormat::F32,
+            Dtype::F32 | Dtype::Merged(_) => WeightFormat::F32,
             Dtype::F16 => WeightFormat::F16,
             Dtype::Bf16 => WeightFormat::Bf16,
             _ => return None,
@@ -136,6 +151,7 @@ impl Conversion {
     fn source_bytes(&self, columns: usize) -> usize {
         match &self.from {
             Dtype::F8E4m3 => columns,
+            Dtype::Merged(_) => 4 * columns,
             Dtype::Scaled(scaled) => scaled.row_bytes(columns),
             dtype => dtype.format().map_or(0, |format| format.row_bytes(columns)),
         }
@@ -160,7 +176,7 @@ impl Conversion {
     fn decode(&self, bytes: &[u8], out: &mut [f32]) {
         let pair = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
         match &self.from {
-            Dtype::F32 => {
+            Dtype::F32 | Dtype::Merged(_) => {
                 for (x, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
                     *x = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
                 }

@@ -31,6 +31,7 @@ impl TensorInfo {
     pub fn row_bytes(&self) -> usize {
         match &self.dtype {
             Dtype::F8E4m3 => self.columns(),
+            Dtype::Merged(_) => 4 * self.columns(),
             Dtype::Scaled(scaled) => scaled.row_bytes(self.columns()),
             dtype => dtype.format().map_or(0, |format| format.row_bytes(self.columns())),
         }
@@ -46,6 +47,9 @@ impl Checkpoint {
         info: &'a TensorInfo,
         rows: Range<usize>,
     ) -> Result<Cow<'a, [u8]>, CheckpointError> {
+        if let Some(merged) = &info.merged {
+            return self.merged_rows(tensor, merged, rows).await;
+        }
         if let Some(packed) = &info.packed {
             return self.packed_rows(tensor, info, packed, rows).await;
         }

@@ -118,7 +118,15 @@ impl Entry {
         let shape: Result<Vec<usize>, _> = shape.iter().map(|&n| usize::try_from(n)).collect();
         let shape = shape.map_err(|_| "a dimension too large for this machine".to_owned())?;
         let range = Range { start, end };
-        Ok(TensorInfo { dtype: Dtype::named(dtype), shape, file: file.into(), range, planes: vec![], packed: None })
+        Ok(TensorInfo {
+            dtype: Dtype::named(dtype),
+            shape,
+            file: file.into(),
+            range,
+            planes: vec![],
+            packed: None,
+            merged: None,
+        })
     }
 }
 

@@ -9,8 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::loader::LISTED;
-use super::{Checkpoint, CheckpointError, Dtype, TensorInfo, gguf};
+use super::{Checkpoint, CheckpointError, Dtype, LISTED, TensorInfo, gguf};
 use crate::graph::Graph;
 
 /// Ends of the names of tensors that are not needed. The tables of rotary embeddings are computed from the config;

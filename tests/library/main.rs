@@ -7,6 +7,7 @@ mod common;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapters;
 mod auto_weights;
 mod checkpoint;
 mod configs;

@@ -11,7 +11,7 @@ use crate::error::CommandError;
 use crate::terminal::status;
 use selvedge::arch::{self, HymbaWindow};
 use selvedge::backend::{Backend, DEFAULT_KV_FORMAT};
-use selvedge::checkpoint::{self, Checkpoint, Folder, LoadProgress, WeightChoice};
+use selvedge::checkpoint::{self, Checkpoint, Folder, LoadProgress, Source, WeightChoice};
 use selvedge::formats::Rounding;
 use selvedge::hub::Need;
 use selvedge::runtime::{Engine, EngineOptions, Purpose};
@@ -62,6 +62,9 @@ pub(crate) struct LoadArgs {
     /// when these shapes were first loaded here]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     forms: Vec<FormArg>,
+    /// LoRA adapter to merge into the model while it is loaded: a folder of PEFT; several are merged in this order
+    #[arg(long, value_name = "FOLDER")]
+    lora: Vec<PathBuf>,
     /// Of `bench` alone.
     #[arg(skip)]
     pub(crate) profile: bool,
@@ -93,9 +96,10 @@ impl ModelArgs {
         Ok(Engine::load_random(&config, backend, options).await?)
     }
 
-    /// Another model, loaded in the same way but for the format of its matrices.
+    /// Another model, loaded in the same way but for the format of its matrices, and without adapters.
     pub(crate) fn other(&self, model: &Path, weights: WeightChoice) -> Self {
-        Self { model: model.to_owned(), offline: self.offline, load: LoadArgs { weights, ..self.load.clone() } }
+        let load = LoadArgs { weights, lora: vec![], ..self.load.clone() };
+        Self { model: model.to_owned(), offline: self.offline, load }
     }
 
     /// The model's folder or GGUF file, fetched if it has to be.
@@ -109,7 +113,7 @@ impl ModelArgs {
 
     /// Opens the folder.
     pub(crate) async fn checkpoint(&self) -> Result<Checkpoint, CommandError> {
-        Ok(Checkpoint::open(self.open(Need::All)?).await?)
+        self.load.checkpoint(self.open(Need::All)?).await
     }
 
     /// Opens the device and loads the opened folder onto it.
@@ -137,6 +141,11 @@ impl LoadArgs {
     async fn open(&self) -> Result<Box<dyn Backend>, CommandError> {
         let (adapter, forms) = (self.adapter.as_deref(), &self.forms);
         device::open(self.device, GpuArgs { adapter, forms, profile: self.profile }).await
+    }
+
+    /// Opens a model of files, with the adapters merged into it.
+    pub(crate) async fn checkpoint(&self, files: impl Source + 'static) -> Result<Checkpoint, CommandError> {
+        with_adapters(Checkpoint::open(files).await?, &self.lora).await
     }
 
     /// Opens the device and loads a checkpoint onto it, with room for several sequences.
@@ -186,6 +195,14 @@ impl LoadArgs {
         }
         Ok(engine)
     }
+}
+
+/// A checkpoint with the adapters of these folders merged into it, in order.
+pub(crate) async fn with_adapters(mut checkpoint: Checkpoint, folders: &[PathBuf]) -> Result<Checkpoint, CommandError> {
+    for folder in folders {
+        checkpoint = checkpoint.with_adapter(Folder::open(folder)?).await?;
+    }
+    Ok(checkpoint)
 }
 
 /// Shown only where stderr is a terminal.

@@ -12,7 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::fetch::locate;
-use crate::args::model::loading_style;
+use crate::args::model::{loading_style, with_adapters};
 use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
 use crate::terminal::status;
@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// Remove the files that an earlier conversion made in OUT, and start over
     #[arg(long)]
     restart: bool,
+    /// LoRA adapter to merge into the model: a folder of PEFT; several are merged in this order
+    #[arg(long, value_name = "FOLDER")]
+    lora: Vec<PathBuf>,
     /// Never ask the network: the model is on this machine, or in the hub's cache
     #[arg(long)]
     offline: bool,
@@ -69,13 +72,14 @@ impl Args {
         on_ctrl_c(move || pressed.cancel())?;
         let folder = locate(&self.model, Need::All, self.offline)?;
         let checkpoint = pollster::block_on(Checkpoint::open(OwnFiles::open(&folder, |line| status!("{line}"))?))?;
+        let checkpoint = pollster::block_on(with_adapters(checkpoint, &self.lora))?;
         let config = Config::parse(checkpoint.config())?;
         let model = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default())?;
         let storage = Storage { choice: self.weights, rounding: self.rounding };
         let options = ConvertOptions { storage, shard: self.shard << 20 };
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(loading_style("converting"));
-        let record = pollster::block_on(Record::new(&checkpoint, &Folder::open(&folder)?, &options))?;
+        let record = pollster::block_on(Record::new(&checkpoint, &Folder::open(&folder)?, &self.lora, &options))?;
         let mut target = TargetFolder::open(&self.out, &folder, record, self.restart, bar.clone())?;
         let mut progress = |progress: LoadProgress| {
             bar.set_length(progress.total);

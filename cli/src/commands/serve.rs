@@ -19,8 +19,8 @@ use crate::error::CommandError;
 use crate::state_file::{self, StateFile};
 use crate::terminal::status;
 use selvedge::backend::BackendError;
+use selvedge::checkpoint::Folder;
 use selvedge::checkpoint::gguf::stem;
-use selvedge::checkpoint::{Checkpoint, Folder};
 use selvedge::demo_model;
 use selvedge::generate::scheduler::{Pooling, SchedulerOptions};
 use selvedge::generate::{Chat, Recommended, chat_template};
@@ -272,8 +272,8 @@ impl Loader {
         let NamedModel { name, model } = model;
         let folder = model.as_ref().map(|model| locate(model, Need::All, self.offline)).transpose()?;
         let checkpoint = match &folder {
-            Some(folder) => Checkpoint::open(Folder::open(folder)?).await?,
-            None => Checkpoint::open(demo_model::files()).await?,
+            Some(folder) => self.load.checkpoint(Folder::open(folder)?).await?,
+            None => self.load.checkpoint(demo_model::files()).await?,
         };
         let template = chat_template(&checkpoint).await?;
         let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());

@@ -402,6 +402,7 @@ fn finish(file: &str, tensor: &Tensor, shape: Vec<usize>, packed: Packed) -> Res
         range: tensor.range.clone(),
         planes: vec![],
         packed: Some(Box::new(packed)),
+        merged: None,
     };
     if let Some(packed) = &info.packed {
         packed.check(&info.dtype, info.columns()).map_err(|what| format!("tensor `{}` {what}", tensor.name))?;

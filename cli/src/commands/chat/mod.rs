@@ -20,7 +20,7 @@ use crate::args::sampling::SamplingArgs;
 use crate::error::CommandError;
 use crate::session_file::SessionFile;
 use crate::terminal::status;
-use selvedge::checkpoint::{Checkpoint, Folder};
+use selvedge::checkpoint::Folder;
 use selvedge::demo_model;
 use selvedge::generate::{Chat, Recommended, chat_template};
 use selvedge::hub::Need;
@@ -111,8 +111,8 @@ impl Args {
     async fn talk(self) -> Result<ExitCode, CommandError> {
         let folder = self.model.as_ref().map(|model| locate(model, Need::All, self.offline)).transpose()?;
         let checkpoint = match &folder {
-            Some(folder) => Checkpoint::open(Folder::open(folder)?).await?,
-            None => Checkpoint::open(demo_model::files()).await?,
+            Some(folder) => self.load.checkpoint(Folder::open(folder)?).await?,
+            None => self.load.checkpoint(demo_model::files()).await?,
         };
         // What is wrong with the template shows before gigabytes are read.
         let template = chat_template(&checkpoint).await?;

@@ -1,9 +1,12 @@
 //! Record of a conversion, kept in the folder that it fills: source, options, and the files that are finished.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
-use selvedge::checkpoint::{Checkpoint, ConvertOptions, SourceError};
+use selvedge::checkpoint::{Checkpoint, ConvertOptions, SourceError, adapter};
 use selvedge::formats::ROUNDING_VERSION;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -47,6 +50,9 @@ struct Source {
     tensors: String,
     /// Files of weights.
     files: BTreeMap<String, Weights>,
+    /// SHA-256 of each adapter that is merged, in order.
+    #[serde(default)]
+    adapters: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +77,7 @@ impl Record {
     pub(super) async fn new(
         checkpoint: &Checkpoint,
         files: &dyn selvedge::checkpoint::Source,
+        adapters: &[PathBuf],
         options: &ConvertOptions,
     ) -> Result<Self, SourceError> {
         let options = Options {
@@ -79,7 +86,10 @@ impl Record {
             shard: options.shard,
             quantiser: ROUNDING_VERSION,
         };
-        let source = Source::of(checkpoint, files).await?;
+        let mut source = Source::of(checkpoint, files).await?;
+        for folder in adapters {
+            source.adapters.push(hash_of(folder)?);
+        }
         Ok(Self { version: VERSION, source, options, files: BTreeMap::new() })
     }
 
@@ -127,6 +137,7 @@ impl Record {
         let other = names.into_iter().filter(|name| before.files.get(*name) != now.files.get(*name));
         let other: Vec<&str> = other.map(String::as_str).collect();
         match other.as_slice() {
+            [] if before.adapters != now.adapters => found.push("other adapters are merged".into()),
             [] if before.tensors != now.tensors => found.push("the source's tensors lie otherwise".into()),
             [] => {}
             [name] => found.push(format!("the source's {name} holds other weights")),
@@ -168,8 +179,25 @@ impl Source {
             weights.insert(file.to_owned(), Weights { size, sha256: hexadecimal(hash) });
         }
         let config = hexadecimal(Sha256::new_with_prefix(checkpoint.config()));
-        Ok(Self { config, tensors: hexadecimal(table), files: weights })
+        Ok(Self { config, tensors: hexadecimal(table), files: weights, adapters: vec![] })
     }
+}
+
+/// Hash of an adapter's files.
+fn hash_of(folder: &Path) -> Result<String, SourceError> {
+    let mut hash = Sha256::new();
+    for name in [adapter::CONFIG, adapter::WEIGHTS] {
+        let path = folder.join(name);
+        let fault = |error: io::Error| SourceError::Io { file: path.display().to_string(), message: error.to_string() };
+        let (mut file, mut block) = (File::open(&path).map_err(fault)?, vec![0; BLOCK]);
+        loop {
+            match file.read(&mut block).map_err(fault)? {
+                0 => break,
+                length => hash.update(&block[..length]),
+            }
+        }
+    }
+    Ok(hexadecimal(hash))
 }
 
 /// Beginning, middle and end of a range, or all of a short one.
@@ -194,7 +222,8 @@ mod tests {
     #[test]
     fn a_record_with_the_old_name_of_a_rounding_is_the_same_record() {
         let record = |rounding: &str| {
-            let source = Source { config: String::new(), tensors: String::new(), files: BTreeMap::new() };
+            let source =
+                Source { config: String::new(), tensors: String::new(), files: BTreeMap::new(), adapters: vec![] };
             let options = Options { weights: "q4".into(), rounding: rounding.into(), shard: 1, quantiser: 1 };
             Record { version: VERSION, source, options, files: BTreeMap::new() }
         };

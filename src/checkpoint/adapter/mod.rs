@@ -1,0 +1,314 @@
+//! LoRA adapters in PEFT's layout, merged into the tensors of a checkpoint while they are read.
+//!
+//! An adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`. Its tensors are named after the modules
+//! of the base model, behind `base_model.model.`:
+//!
+//! | tensor | shape | effect on the base |
+//! |---|---|---|
+//! | `M.lora_A.weight`, `M.lora_B.weight` | `[r, inputs]`, `[outputs, r]` | `W + s * B A` |
+//! | `M.lora_embedding_A`, `M.lora_embedding_B` | `[r, tokens]`, `[hidden, r]` | `W + s * (B A)^T` |
+//! | `M.lora_magnitude_vector` | `[outputs]` | DoRA: rows of the sum, scaled to these lengths |
+//! | `M.lora_B.bias` | `[outputs]` | `b + s * bias` |
+//! | any other name of the base | that of the base | replaced (`modules_to_save`, `bias`) |
+//!
+//! where `s` is `lora_alpha / r`, with `use_rslora` `lora_alpha / sqrt(r)`. Sums are made in f32 and then stored as the base
+//! is; of a quantised base, sums are quantised again. Nothing is left of an adapter once a model is loaded: it costs no time
+//! in a step. Sources: *LoRA* (Hu et al. 2021), *DoRA* (Liu et al. 2024, eq. 5), *rsLoRA* (Kalajdzievski 2023); names as PEFT
+//! 0.21 writes them.
+
+mod config;
+mod merge;
+
+use std::collections::BTreeMap;
+
+use super::error::shorten;
+use super::{Checkpoint, CheckpointError, Dtype, LISTED, Source, TensorInfo, read_whole, safetensors};
+use config::AdapterConfig;
+pub use merge::Merged;
+use merge::{Change, Factors};
+
+/// Name of an adapter's config.
+pub const CONFIG: &str = "adapter_config.json";
+/// Name of an adapter's tensors.
+pub const WEIGHTS: &str = "adapter_model.safetensors";
+
+/// Largest `adapter_config.json`, in bytes. Real ones take kilobytes.
+const LARGEST_CONFIG: u64 = 1 << 20;
+/// In front of the names of the base's modules.
+const PREFIX: &str = "base_model.model.";
+/// First components of names that some ways of loading a model have and others have not.
+const WRAPPERS: [&str; 4] = ["model.", "language_model.", "backbone.", "base_model."];
+/// Ends of the names of embeddings, and of heads beside them.
+const EMBEDDINGS: [&str; 2] = ["embed_tokens.weight", "embeddings.weight"];
+const HEADS: [&str; 2] = ["lm_head.weight", "score.weight"];
+/// Components that PEFT's wrappers add to names of tensors.
+const INNER: [&str; 4] = [".base_layer", ".modules_to_save", ".original_module", ".default"];
+
+/// Part of a module's adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    A,
+    B,
+    EmbeddingA,
+    EmbeddingB,
+    Magnitude,
+    Bias,
+}
+
+/// Ends of names, and the part of an adapter that a tensor of such a name is.
+const ROLES: [(&str, Role); 8] = [
+    (".lora_A.weight", Role::A),
+    (".lora_B.weight", Role::B),
+    (".lora_embedding_A", Role::EmbeddingA),
+    (".lora_embedding_B", Role::EmbeddingB),
+    (".lora_magnitude_vector", Role::Magnitude),
+    (".lora_magnitude_vector.weight", Role::Magnitude),
+    (".lora_B.bias", Role::Bias),
+    (".lora_B", Role::B),
+];
+
+/// Tensors of the adapter of one module.
+#[derive(Default)]
+struct Module {
+    low_rank: Option<(TensorInfo, bool)>,
+    up: Option<(TensorInfo, bool)>,
+    magnitude: Option<TensorInfo>,
+    bias: Option<TensorInfo>,
+}
+
+impl Checkpoint {
+    /// The same checkpoint with an adapter merged into it, after those that were merged before.
+    ///
+    /// Errors: files that are missing or damaged; an adapter of another kind than LoRA, or with an option that merging
+    /// cannot honour; tensors that the checkpoint lacks, or has in other shapes: an adapter of another model.
+    pub async fn with_adapter(mut self, source: impl Source + 'static) -> Result<Self, CheckpointError> {
+        let source: Box<dyn Source> = Box::new(source);
+        let fault = |what: String| CheckpointError::Adapter { place: source.describe(""), what };
+        let Some(text) = read_whole(&source, CONFIG, LARGEST_CONFIG).await? else {
+            return Err(fault(format!(
+                "there is no {CONFIG}; an adapter is a folder with {CONFIG} and {WEIGHTS}, as PEFT's `save_pretrained` writes it"
+            )));
+        };
+        let config = AdapterConfig::parse(&text).map_err(|what| fault(format!("{CONFIG} {what}")))?;
+        if source.size(WEIGHTS).await?.is_none() {
+            let pickle = source.size("adapter_model.bin").await?.is_some();
+            let advice = if pickle {
+                "; adapter_model.bin is there, a pickle, which runs what it says when it is read: load the adapter with PEFT and `save_pretrained` it"
+            } else {
+                "; is the download complete?"
+            };
+            return Err(fault(format!("there is no {WEIGHTS}{advice}")));
+        }
+        let tensors = safetensors::read_header(&source, WEIGHTS).await?;
+        if tensors.is_empty() {
+            return Err(fault(format!("{WEIGHTS} holds no tensors")));
+        }
+        let changes = changes(&config, tensors, &self).map_err(fault)?;
+        let adapter = self.adapters.len();
+        for (name, change) in changes {
+            let Some(base) = self.tensors.remove(&name) else { continue };
+            self.tensors.insert(name, Merged::join(adapter, base, change));
+        }
+        self.adapters.push(source);
+        Ok(self)
+    }
+
+    /// How many adapters are merged into it.
+    pub fn adapters(&self) -> usize {
+        self.adapters.len()
+    }
+}
+
+/// What an adapter does to the tensors of a checkpoint, in order: what is replaced first.
+fn changes(
+    config: &AdapterConfig,
+    tensors: Vec<(String, TensorInfo)>,
+    base: &Checkpoint,
+) -> Result<Vec<(String, Change)>, String> {
+    let names = Names::of(base);
+    let (mut modules, mut changes, mut strangers) = (BTreeMap::<String, Module>::new(), vec![], vec![]);
+    for (name, info) in tensors {
+        if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
+            return Err(format!("tensor `{name}` holds {}; F32, F16 and BF16 are read", info.dtype));
+        }
+        let plain = plain(&name);
+        if let Some((module, role)) = role(&plain) {
+            modules.entry(module.to_owned()).or_default().put(role, info);
+        } else if let Some(found) = names.find(&plain) {
+            same_shape(&name, &info.shape, &base.tensors()[found].shape)?;
+            changes.push((found.to_owned(), Change::Replaced(info)));
+        } else {
+            strangers.push(name);
+        }
+    }
+    for (module, parts) in modules {
+        let weight = format!("{module}.weight");
+        let Some(found) = names.find(&weight) else {
+            strangers.push(weight);
+            continue;
+        };
+        let target = &base.tensors()[found].shape;
+        if let Some(bias) = &parts.bias {
+            let name = format!("{module}.bias");
+            let Some(found) = names.find(&name) else {
+                return Err(format!("`{module}.lora_B.bias` is added to `{name}`, which the model does not have"));
+            };
+            same_shape(&name, &bias.shape, &base.tensors()[found].shape)?;
+            let (scale, bias) = (config.scale(&module, parts.rank()?)?, bias.clone());
+            changes.push((found.to_owned(), Change::Added { values: bias, scale }));
+        }
+        let factors = parts.factors(&module, config, target)?;
+        changes.push((found.to_owned(), Change::LowRank(factors)));
+    }
+    if strangers.is_empty() {
+        return match changes.iter().find(|(name, _)| EMBEDDINGS.iter().any(|end| name.ends_with(end))) {
+            Some((name, _)) if !config.ties && names.is_tied() => Err(format!(
+                "`{name}` is changed, which is the head of this model too; the training changed one of the two, and merging changes both: train with PEFT's `ensure_weight_tying`, or a base whose head is a tensor of its own"
+            )),
+            _ => Ok(changes),
+        };
+    }
+    let count = strangers.len();
+    strangers.truncate(LISTED);
+    let listed = shorten(&strangers, count);
+    let of = config.base.as_ref().map_or_else(String::new, |base| format!(", which is for `{base}`"));
+    Err(format!("the model has no tensor for {listed} of this adapter{of}: is it an adapter of this model?"))
+}
+
+impl Module {
+    fn put(&mut self, role: Role, info: TensorInfo) {
+        match role {
+            Role::A => self.low_rank = Some((info, false)),
+            Role::B => self.up = Some((info, false)),
+            Role::EmbeddingA => self.low_rank = Some((info, true)),
+            Role::EmbeddingB => self.up = Some((info, true)),
+            Role::Magnitude => self.magnitude = Some(info),
+            Role::Bias => self.bias = Some(info),
+        }
+    }
+
+    fn rank(&self) -> Result<usize, String> {
+        let rank = self.low_rank.as_ref().and_then(|(a, _)| a.shape.first()).copied();
+        rank.filter(|&rank| rank > 0).ok_or_else(|| "has a module with `lora_B` and without `lora_A`".into())
+    }
+
+    /// Checks the factors against each other and against the shape of the weight that they change.
+    fn factors(self, module: &str, config: &AdapterConfig, target: &[usize]) -> Result<Factors, String> {
+        let rank = self.rank().map_err(|_| format!("`{module}` has no `lora_A`"))?;
+        let scale = config.scale(module, rank)?;
+        let (Some((a, of_embedding)), Some((b, as_well))) = (self.low_rank, self.up) else {
+            return Err(format!("`{module}` has no `lora_B`"));
+        };
+        let [height, width] = match *target {
+            [rows, columns] => [rows, columns],
+            _ => [0, 0],
+        };
+        let [down, up] = if of_embedding { [height, width] } else { [width, height] };
+        if of_embedding != as_well || a.shape != [rank, down] || b.shape != [up, rank] {
+            return Err(format!(
+                "the factors of `{module}` have shapes {:?} and {:?}, its weight in the model has {target:?}: is it an adapter of this model?",
+                a.shape, b.shape
+            ));
+        }
+        if config.dora != self.magnitude.is_some() {
+            return Err(match config.dora {
+                true => format!("{CONFIG} says DoRA, but `{module}` has no `lora_magnitude_vector`"),
+                false => format!("`{module}` has a `lora_magnitude_vector`, but {CONFIG} does not say DoRA"),
+            });
+        }
+        if let Some(magnitude) = &self.magnitude
+            && (of_embedding || magnitude.shape.iter().product::<usize>() != height)
+        {
+            let shape = &magnitude.shape;
+            return Err(format!(
+                "`{module}` has magnitudes {shape:?} for a weight {target:?}; DoRA is merged in matrices of linear layers"
+            ));
+        }
+        Ok(Factors { a, b, rank, of_embedding, scale, magnitude: self.magnitude })
+    }
+}
+
+/// A tensor's name as the base has it.
+fn plain(name: &str) -> String {
+    let mut plain = name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+    for inner in INNER {
+        while let Some(at) = plain.find(&format!("{inner}.")) {
+            plain.replace_range(at..at + inner.len(), "");
+        }
+        if let Some(short) = plain.strip_suffix(inner) {
+            plain.truncate(short.len());
+        }
+    }
+    plain
+}
+
+/// Module and part of a tensor of LoRA's.
+fn role(name: &str) -> Option<(&str, Role)> {
+    ROLES.iter().find_map(|(end, role)| Some((name.strip_suffix(end)?, *role)))
+}
+
+fn same_shape(name: &str, got: &[usize], wanted: &[usize]) -> Result<(), String> {
+    let flat = |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+    if flat(got) == flat(wanted) {
+        return Ok(());
+    }
+    Err(format!("`{name}` has shape {got:?}, in the model it has {wanted:?}: is it an adapter of this model?"))
+}
+
+/// Names of a base, with and without the components that wrap a model.
+struct Names<'a> {
+    exact: &'a BTreeMap<String, TensorInfo>,
+    /// `None`: several names are the same without their wrappers.
+    short: BTreeMap<&'a str, Option<&'a str>>,
+}
+
+impl<'a> Names<'a> {
+    fn of(base: &'a Checkpoint) -> Self {
+        let mut short = BTreeMap::new();
+        for name in base.tensors().keys() {
+            short.entry(unwrapped(name)).and_modify(|found| *found = None).or_insert(Some(name.as_str()));
+        }
+        Self { exact: base.tensors(), short }
+    }
+
+    /// True if the embedding is the head too.
+    fn is_tied(&self) -> bool {
+        !self.exact.keys().any(|name| HEADS.iter().any(|end| name.ends_with(end)))
+    }
+
+    fn find(&self, name: &str) -> Option<&'a str> {
+        let exact = self.exact.get_key_value(name).map(|(name, _)| name.as_str());
+        exact.or_else(|| self.short.get(unwrapped(name)).copied().flatten())
+    }
+}
+
+fn unwrapped(mut name: &str) -> &str {
+    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
+        name = rest;
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_base() {
+        for (name, wanted) in [
+            ("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", "model.layers.0.mlp.up_proj.lora_A.weight"),
+            ("base_model.model.lm_head.modules_to_save.default.weight", "lm_head.weight"),
+            ("base_model.model.score.modules_to_save.weight", "score.weight"),
+            ("base_model.model.model.embed_tokens.base_layer.weight", "model.embed_tokens.weight"),
+            ("base_model.model.q.lora_B.default.weight", "q.lora_B.weight"),
+            ("base_model.model.e.lora_embedding_A.default", "e.lora_embedding_A"),
+            ("model.default_scale", "model.default_scale"),
+        ] {
+            assert_eq!(plain(name), wanted);
+        }
+        assert_eq!(role("a.q.lora_A.weight"), Some(("a.q", Role::A)));
+        assert_eq!(role("a.q.lora_magnitude_vector.weight"), Some(("a.q", Role::Magnitude)));
+        assert_eq!(role("a.q.weight"), None);
+        assert_eq!(unwrapped("model.language_model.layers.3.q"), unwrapped("backbone.layers.3.q"));
+    }
+}
