@@ -15,6 +15,9 @@ fn engine(error: &EngineError) -> Option<String> {
         EngineError::NotFinite { .. } => "the option is `--weights f32`",
         EngineError::ContextFull { .. } => "the option is `--context N`",
         EngineError::Checkpoint(CheckpointError::Quantisation { .. }) => "the option is `--weights q4`",
+        EngineError::Checkpoint(CheckpointError::NoConfig { found, .. }) if found.contains("an adapter") => {
+            "`MODEL --lora FOLDER`"
+        }
         _ => return None,
     };
     Some(hint.to_owned())
@@ -59,6 +62,8 @@ mod tests {
         assert!(!overflow(KvFormat::F32, WeightChoice::F32).contains("--"));
         let quantised = CheckpointError::Quantisation { file: "config.json".into(), method: "`gptq`".into() };
         assert!(engine_message(&quantised.into()).contains("--weights q4"));
+        let adapter = CheckpointError::NoConfig { place: "a".into(), found: "; an adapter (LoRA) is there".into() };
+        assert!(engine_message(&adapter.into()).contains("--lora FOLDER"));
         let missing = HubError::NotCached { repo: "a/b".into(), cache: "cache".into() };
         assert!(hub_message(&missing).contains("`selvedge cache list`"));
     }

@@ -55,7 +55,7 @@ fn sentence(names: &[String], base: Option<&str>) -> String {
     if is("adapter_config.json") || here().any(|name| name.starts_with("adapter_model.")) {
         let base = base.map_or_else(|| "another model".to_owned(), |base| format!("`{base}`"));
         return format!(
-            "an adapter (LoRA or one of its kin) for {base} is there: merge it into that model with PEFT's `merge_and_unload`, and `save_pretrained` the result"
+            "an adapter (LoRA or one of its kin) for {base} is there: load that model, and merge this into it meanwhile"
         );
     }
     if is(CONVERSION_RECORD) {

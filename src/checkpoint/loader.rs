@@ -21,7 +21,7 @@ pub(super) const BLOCK: usize = 16 << 20;
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightChoice {
-    /// As the checkpoint has them; where the parts of a matrix differ, f32, or q8 if all are quantised.
+    /// As the checkpoint has them; where the parts of a matrix differ, f32, or q8 if all are quantised, or bf16 beside FP8.
     #[default]
     Auto,
     /// 4 bytes a number.
@@ -63,7 +63,9 @@ impl WeightChoice {
         };
         match class {
             // Sixteen bits: those that it has, if it has no more.
-            WeightClass::HighPrecision if common == WeightFormat::Bf16 => WeightFormat::Bf16,
+            WeightClass::HighPrecision if matches!(common, WeightFormat::Bf16 | WeightFormat::FP8) => {
+                WeightFormat::Bf16
+            }
             WeightClass::HighPrecision => WeightFormat::F16,
             WeightClass::Matrix if quantised.holds(columns) => WeightFormat::Quantised(quantised),
             _ => WeightFormat::Q8,
@@ -71,10 +73,12 @@ impl WeightChoice {
     }
 }
 
-/// The format that parts of a weight share, or one that holds them all: of quantised ones 8 bits.
+/// The format that parts of a weight share, or one that holds them all: of quantised ones 8 bits, beside FP8 16.
 fn common(sources: impl IntoIterator<Item = WeightFormat>) -> WeightFormat {
     let wider = |a: WeightFormat, b: WeightFormat| match (a, b) {
         (a, b) if a == b => a,
+        (WeightFormat::FP8, WeightFormat::Bf16 | WeightFormat::Quantised(_))
+        | (WeightFormat::Bf16 | WeightFormat::Quantised(_), WeightFormat::FP8) => WeightFormat::Bf16,
         (WeightFormat::Quantised(_), WeightFormat::Quantised(_)) => WeightFormat::Q8,
         _ => WeightFormat::F32,
     };
@@ -88,11 +92,27 @@ pub struct Storage {
     pub choice: WeightChoice,
     /// Choice of scales where numbers are quantised.
     pub rounding: Rounding,
+    /// FP8 is stored in 16 bits where `choice` leaves it as it is: for devices that take no codes.
+    pub widens_fp8: bool,
 }
 
 impl From<WeightChoice> for Storage {
     fn from(choice: WeightChoice) -> Self {
-        Self { choice, rounding: Rounding::default() }
+        Self { choice, rounding: Rounding::default(), widens_fp8: false }
+    }
+}
+
+impl Storage {
+    fn format(
+        self,
+        class: WeightClass,
+        columns: usize,
+        sources: impl IntoIterator<Item = WeightFormat>,
+    ) -> WeightFormat {
+        match self.choice.format(class, columns, sources) {
+            WeightFormat::FP8 if self.widens_fp8 => WeightFormat::Bf16,
+            format => format,
+        }
     }
 }
 
@@ -126,8 +146,9 @@ pub struct LoadReport {
 pub fn stored(
     checkpoint: &Checkpoint,
     graph: &Graph,
-    choice: WeightChoice,
+    storage: impl Into<Storage>,
 ) -> Result<Vec<WeightDesc>, CheckpointError> {
+    let storage = storage.into();
     unread::refuse_adapters(checkpoint)?;
     let parts = || graph.weights.iter().flat_map(|weight| &weight.parts);
     let missing: BTreeSet<&str> =
@@ -136,16 +157,12 @@ pub fn stored(
         let names = missing.iter().take(LISTED).map(|&name| name.to_owned()).collect();
         return Err(CheckpointError::Missing { names, count: missing.len() });
     }
-    let stored = graph.weights.iter().map(|recipe| describe(checkpoint, recipe, choice)).collect::<Result<_, _>>()?;
+    let stored = graph.weights.iter().map(|recipe| describe(checkpoint, recipe, storage)).collect::<Result<_, _>>()?;
     unread::refuse_needed(checkpoint, graph)?;
     Ok(stored)
 }
 
-fn describe(
-    checkpoint: &Checkpoint,
-    recipe: &WeightRecipe,
-    choice: WeightChoice,
-) -> Result<WeightDesc, CheckpointError> {
+fn describe(checkpoint: &Checkpoint, recipe: &WeightRecipe, storage: Storage) -> Result<WeightDesc, CheckpointError> {
     let mut formats = Vec::with_capacity(recipe.parts.len());
     let mut rows = 0;
     for part in &recipe.parts {
@@ -173,7 +190,7 @@ fn describe(
         let what = format!("its parts have {rows} rows, it has {}", recipe.rows);
         return Err(CheckpointError::Recipe { weight: recipe.name.clone(), what });
     }
-    let format = choice.format(recipe.class, recipe.columns, formats);
+    let format = storage.format(recipe.class, recipe.columns, formats);
     Ok(WeightDesc {
         name: recipe.name.clone(),
         rows: recipe.rows,
@@ -205,8 +222,8 @@ pub async fn load<E: From<NotQuantised> + Into<SinkError> + 'static>(
     sink: &mut dyn WeightSink<Error = E>,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadReport, CheckpointError> {
-    let Storage { choice, rounding } = storage.into();
-    let descs = stored(checkpoint, graph, choice)?;
+    let storage = storage.into();
+    let (rounding, descs) = (storage.rounding, stored(checkpoint, graph, storage)?);
     let mut total = 0;
     for part in graph.weights.iter().flat_map(|weight| &weight.parts) {
         total += part.rows.len() as u64 * find(checkpoint, part)?.0.row_bytes() as u64;

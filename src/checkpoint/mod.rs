@@ -97,13 +97,15 @@ impl Dtype {
         }
     }
 
-    /// The format in which such numbers are stored by default; `None` when they cannot be
-    /// read. All but those of FP8, which their scale makes wider, and of NVFP4 go through unchanged.
+    /// The format in which such numbers are stored by default; `None` when they cannot be read. They go through unchanged, but
+    /// for NVFP4, and for FP8 with a scale for fewer columns than a group has.
     pub fn format(&self) -> Option<WeightFormat> {
         match self {
             Self::F32 => Some(WeightFormat::F32),
             Self::F16 => Some(WeightFormat::F16),
-            Self::Bf16 | Self::F8E4m3 => Some(WeightFormat::Bf16),
+            Self::Bf16 => Some(WeightFormat::Bf16),
+            Self::F8E4m3 => Some(WeightFormat::FP8),
+            Self::Scaled(scaled) if scaled.is_grouped() => Some(WeightFormat::FP8),
             Self::Scaled(scaled) if scaled.codes == Codes::E4m3 => Some(WeightFormat::Bf16),
             Self::Scaled(_) => Some(WeightFormat::Q8),
             Self::Quantised(format) => Some(WeightFormat::Quantised(*format)),

@@ -18,8 +18,8 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::numbers::e4m3;
 use super::{Checkpoint, CheckpointError, Dtype, Plane, Source, TensorInfo};
+use crate::formats::{GROUP, e4m3};
 
 /// What codes stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Scaled {
     pub columns: usize,
     /// Rows that share a scale.
     pub rows: usize,
+    /// True if all columns of a row do.
+    whole_rows: bool,
     /// Dtype of the scales.
     scale: Box<Dtype>,
     /// True if the factor of the whole tensor is a divisor.
@@ -74,6 +76,17 @@ impl Scaled {
             Codes::E4m3 => "F8_E4M3",
             Codes::E2m1 => "NVFP4",
         }
+    }
+
+    /// True if these are FP8 whose groups of [`GROUP`] columns have one scale each.
+    pub(super) fn is_grouped(&self) -> bool {
+        self.codes == Codes::E4m3 && (self.whole_rows || self.columns.is_multiple_of(GROUP))
+    }
+
+    /// The scale of a column of a row.
+    pub(super) fn scale(&self, row: &[u8], columns: usize, column: usize) -> f32 {
+        let scales = row[self.code_bytes(columns)..].as_chunks::<4>().0;
+        scales.get(column / self.columns.max(1)).map_or(f32::NAN, |scale| f32::from_le_bytes(*scale))
     }
 
     /// The numbers of a row.
@@ -164,6 +177,7 @@ pub(super) fn join(tensors: &mut Tensors, source: &dyn Source) -> Result<(), Che
             codes,
             columns: block_columns,
             rows: block_rows,
+            whole_rows: block_columns == columns,
             scale: Box::new(scales.dtype),
             divides,
         });

@@ -141,7 +141,7 @@ pub(super) fn refuse_adapters(checkpoint: &Checkpoint) -> Result<(), CheckpointE
     if names.is_empty() {
         return Ok(());
     }
-    let why = "belongs to an adapter (LoRA or one of its kin); merge it into the model with PEFT's `merge_and_unload` and save that";
+    let why = "belongs to an adapter (LoRA or one of its kin), which lies in a folder of its own beside a model: PEFT's `save_pretrained` writes it so, and its `merge_and_unload` makes one model of both";
     Err(refuse(checkpoint, names, why.into()))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::arch::{self, ArchOptions, Config};
 use crate::backend::Backend;
-use crate::formats::Quantised;
+use crate::formats::{Quantised, Rounding};
 use crate::graph::{Map, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
 use crate::runtime::{Engine, EngineError, EngineOptions};
 
@@ -59,6 +59,14 @@ fn noise(format: WeightFormat, rows: usize, columns: usize, scale: f32, negative
         WeightFormat::F32 => numbers.flat_map(f32::to_le_bytes).collect(),
         WeightFormat::F16 => numbers.flat_map(|x| half::f16::from_f32(x).to_le_bytes()).collect(),
         WeightFormat::Bf16 => numbers.flat_map(|x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+        WeightFormat::FP8 => {
+            let mut bytes = vec![0; rows * format.row_bytes(columns)];
+            for row in bytes.chunks_exact_mut(format.row_bytes(columns).max(1)) {
+                let numbers: Vec<f32> = numbers.by_ref().take(columns).collect();
+                format.encode(&numbers, Rounding::Absmax, row);
+            }
+            bytes
+        }
         // Codes as they come; scales with which they reach from -scale to scale.
         WeightFormat::Quantised(format) => {
             let [codes, scales, minimums] = format.planes(columns);

@@ -8,15 +8,22 @@
 //! | `q8` | `scale * code` | -128 ... 127, a byte each | 8.5 |
 //! | `q4` | `scale * (code - 8)` | 0 ... 15, two a byte | 4.5 |
 //! | `q4m` | `scale * code + minimum` | 0 ... 15, two a byte | 5 |
+//! | `fp8` | `scale * code / 256` | FP8 ([`e4m3`]), a byte each | 8.5 |
+//!
+//! `fp8` is for checkpoints in FP8, whose codes go through unchanged; nothing else is rounded to it. Their scales are small:
+//! 1/448 of the largest number; 256 times that is in f16's normal range for all that weights are.
 //!
 //! Of the two codes in a byte, the lower four bits are the first. A 4-bit row has an even number of columns.
 //! A row's bytes are its planes one after the other: the codes, the scales, the minimums. In files every plane
 //! is a tensor of its own (see [`checkpoint`](crate::checkpoint)). Backends pack both into what they read fastest.
 
+mod fp8;
 mod round;
 
 use half::f16;
 
+pub(crate) use fp8::nearest_e4m3;
+pub use fp8::{FP8_DIVISOR, e4m3};
 pub(crate) use round::TRIED;
 pub use round::{ROUNDING_VERSION, Rounding, quantise_row};
 
@@ -32,29 +39,37 @@ pub enum Quantised {
     Q4,
     /// 4 bits, a scale and a minimum.
     Q4m,
+    /// FP8 and a scale.
+    Fp8,
 }
 
 impl Quantised {
-    /// `q8`, `q4`, `q4m`
+    /// `q8`, `q4`, `q4m`, `fp8`
     pub fn name(self) -> &'static str {
         match self {
             Self::Q8 => "q8",
             Self::Q4 => "q4",
             Self::Q4m => "q4m",
+            Self::Fp8 => "fp8",
         }
     }
 
     /// True if a row can have so many columns.
     pub fn holds(self, columns: usize) -> bool {
-        self == Self::Q8 || columns.is_multiple_of(2)
+        self.code_bits() == 8 || columns.is_multiple_of(2)
+    }
+
+    /// Bits of a code.
+    pub fn code_bits(self) -> usize {
+        match self {
+            Self::Q8 | Self::Fp8 => 8,
+            Self::Q4 | Self::Q4m => 4,
+        }
     }
 
     /// Bytes of the codes of a row.
     pub fn code_bytes(self, columns: usize) -> usize {
-        match self {
-            Self::Q8 => columns,
-            Self::Q4 | Self::Q4m => columns / 2,
-        }
+        columns * self.code_bits() / 8
     }
 
     /// True if groups have a minimum.
@@ -86,7 +101,7 @@ impl Quantised {
 #[derive(Clone, Copy, Debug)]
 pub struct QuantisedRow<'a> {
     format: Quantised,
-    /// A byte for every number of `q8`, for every two of the others.
+    /// A byte for every number of `q8` and `fp8`, for every two of the others.
     pub codes: &'a [u8],
     /// An f16 for every group.
     pub scales: &'a [u8],
@@ -95,8 +110,8 @@ pub struct QuantisedRow<'a> {
 }
 
 impl QuantisedRow<'_> {
-    /// Factor and addend of a group: a number is `factor * code + addend`, where the codes of `q8` have a sign and
-    /// the others have none.
+    /// Factor and addend of a group: a number is `factor * code + addend`, where the codes of `q8` and `fp8` have a
+    /// sign and the others have none.
     #[inline(always)]
     pub fn group(&self, group: usize) -> (f32, f32) {
         self.group_with(group, f16::to_f32)
@@ -109,6 +124,7 @@ impl QuantisedRow<'_> {
         let scale = half(self.scales);
         match self.format {
             Quantised::Q8 => (scale, 0.0),
+            Quantised::Fp8 => (scale / FP8_DIVISOR, 0.0),
             Quantised::Q4 => (scale, -8.0 * scale),
             Quantised::Q4m => (scale, half(self.minimums)),
         }
@@ -119,6 +135,7 @@ impl QuantisedRow<'_> {
     fn code(&self, column: usize) -> f32 {
         match self.format {
             Quantised::Q8 => f32::from(self.codes[column] as i8),
+            Quantised::Fp8 => e4m3(self.codes[column]),
             Quantised::Q4 | Quantised::Q4m => f32::from(self.codes[column / 2] >> (4 * (column % 2)) & 15),
         }
     }

@@ -10,7 +10,7 @@
 
 use half::f16;
 
-use super::{GROUP, Quantised};
+use super::{FP8_DIVISOR, GROUP, Quantised, nearest_e4m3};
 
 /// Choice of the scale (and the minimum) of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -60,6 +60,7 @@ pub fn quantise_row(numbers: &[f32], format: Quantised, rounding: Rounding, out:
         let weights: &[f32; GROUP] = weights.try_into().unwrap_or(&[1.0; GROUP]);
         let fit = match (format, rounding) {
             (Quantised::Q8, _) => symmetric(&x, largest(&x) / 127.0, -127.0, 127.0),
+            (Quantised::Fp8, _) => fp8(&x),
             (Quantised::Q4, Rounding::Absmax) => symmetric(&x, largest(&x) / 7.0, -8.0, 7.0),
             (Quantised::Q4, Rounding::MseSearch) => search_symmetric(&x, weights),
             (Quantised::Q4m, Rounding::Absmax) => affine(&x, extent(&x)),
@@ -74,6 +75,11 @@ pub fn quantise_row(numbers: &[f32], format: Quantised, rounding: Rounding, out:
             Quantised::Q8 => {
                 for (code, q) in codes[g * GROUP..].iter_mut().zip(&fit.codes[..numbers.len()]) {
                     *code = *q as i8 as u8;
+                }
+            }
+            Quantised::Fp8 => {
+                for (code, q) in codes[g * GROUP..].iter_mut().zip(&fit.codes[..numbers.len()]) {
+                    *code = nearest_e4m3(*q);
                 }
             }
             Quantised::Q4 | Quantised::Q4m => {
@@ -104,6 +110,13 @@ struct Fit {
     codes: [f32; GROUP],
     scale: f16,
     minimum: f16,
+}
+
+/// FP8 with the scale that makes the largest number 448.
+fn fp8(x: &[f32; GROUP]) -> Fit {
+    let scale = f16::from_f32(largest(x) * (FP8_DIVISOR / 448.0));
+    let inverse = if scale == f16::ZERO { 0.0 } else { FP8_DIVISOR / scale.to_f32() };
+    Fit { codes: x.map(|x| x * inverse), scale, minimum: f16::ZERO }
 }
 
 /// The integer nearest to a number below 2^22, by the rounding of an addition: unlike `f32::round` it becomes one

@@ -26,8 +26,10 @@ impl WeightFormat {
     pub const Q4: Self = Self::Quantised(Quantised::Q4);
     /// `q4m`
     pub const Q4M: Self = Self::Quantised(Quantised::Q4m);
+    /// `fp8`
+    pub const FP8: Self = Self::Quantised(Quantised::Fp8);
     /// Every one.
-    pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::Q4, Self::Q4M];
+    pub const ALL: [Self; 7] = [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::Q4, Self::Q4M, Self::FP8];
 
     /// Bytes of a row of so many numbers, as it passes from a checkpoint to a backend.
     pub fn row_bytes(self, columns: usize) -> usize {
@@ -61,7 +63,7 @@ impl WeightFormat {
         }
     }
 
-    /// `f32`, `f16`, `bf16`, `q8`, `q4`, `q4m`
+    /// `f32`, `f16`, `bf16`, `q8`, `q4`, `q4m`, `fp8`
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",

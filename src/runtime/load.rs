@@ -90,7 +90,9 @@ impl Engine {
             let memory = options.budget.or(backend.info().memory);
             options.weights = memory_estimate::fitting(checkpoint, &model, &layout, memory)?;
         }
-        let descs = checkpoint::stored(checkpoint, &model.graph, options.weights)?;
+        let (choice, rounding) = (options.weights, options.rounding);
+        let storage = Storage { choice, rounding, widens_fp8: !backend.takes_quantised() };
+        let descs = checkpoint::stored(checkpoint, &model.graph, storage)?;
         memory_estimate::check(&model, &descs, &layout, backend.info(), options.left.or(options.budget))?;
         let mut notices = checkpoint::notices(checkpoint, &model.graph);
         // Small files first: what is wrong with them shows before gigabytes are read.
@@ -100,7 +102,6 @@ impl Engine {
         let (stop_token_ids, more) = read_stop_token_ids(checkpoint, &model).await?;
 
         let sink: &mut dyn WeightSink<Error = BackendError> = &mut *backend;
-        let storage = Storage { choice: options.weights, rounding: options.rounding };
         let report = checkpoint::load(checkpoint, &model.graph, storage, sink, options.progress).await?;
         let fingerprint = Fingerprint {
             architecture: model.model_type.clone(),

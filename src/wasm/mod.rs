@@ -120,8 +120,8 @@ struct Inner {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a model. `request` is JSON; `progress` is called with a stage, bytes done, bytes in all and a tensor's
-    /// name. What the source throws is thrown again as it was.
+    /// Loads a model, with the adapters of its source merged into it. `request` is JSON; `progress` is called with a stage, bytes done, bytes in
+    /// all and a tensor's name. What a source throws is thrown again as it was.
     pub async fn load(
         source: PageSource,
         request: String,
@@ -224,7 +224,11 @@ async fn load(
         );
     };
     report("open", 0, 0, "");
-    let checkpoint = Checkpoint::open(source).await?;
+    let adapters = source.adapters();
+    let mut checkpoint = Checkpoint::open(source).await?;
+    for adapter in adapters {
+        checkpoint = checkpoint.with_adapter(adapter).await?;
+    }
     let template = chat_template(&checkpoint).await?;
     let recommended = Recommended::from_file(checkpoint.file("generation_config.json").await?.as_deref());
     report("device", 0, 0, "");

@@ -33,6 +33,10 @@ extern "C" {
 
     #[wasm_bindgen(method, getter)]
     fn files(this: &PageSource) -> JsValue;
+
+    /// Sources of adapters, each with `adapter_config.json` and `adapter_model.safetensors`; only of a source that is loaded.
+    #[wasm_bindgen(method, getter)]
+    fn adapters(this: &PageSource) -> JsValue;
 }
 
 /// A value that the page threw, kept so that it can be thrown again unchanged.
@@ -63,6 +67,13 @@ impl Asking {
     pub(super) fn new(page: PageSource, thrown: Thrown) -> Self {
         let gguf = page.gguf().as_string();
         Self { page, gguf, thrown }
+    }
+
+    /// The adapters that are to be merged into the model.
+    pub(super) fn adapters(&self) -> Vec<Self> {
+        let list = self.page.adapters();
+        let adapters = list.dyn_ref::<Array>().map(|list| list.to_vec()).unwrap_or_default();
+        adapters.into_iter().map(|page| Self::new(page.unchecked_into(), self.thrown.clone())).collect()
     }
 
     fn fault(&self, file: &str, value: JsValue) -> SourceError {

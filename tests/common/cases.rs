@@ -10,7 +10,7 @@ use selvedge::state::{KvFormat, Sampler};
 
 use super::{OpCase, Script};
 
-const FORMATS: [WeightFormat; 6] = WeightFormat::ALL;
+const FORMATS: [WeightFormat; 7] = WeightFormat::ALL;
 const FUNCTIONS: [Function; 4] = [Function::Identity, Function::Silu, Function::SquaredRelu, Function::Sigmoid];
 
 /// Every case of the table.

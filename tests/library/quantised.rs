@@ -4,7 +4,7 @@ use crate::support::{bell, squared_error};
 use proptest::prelude::*;
 use selvedge::formats::{GROUP, Quantised, Rounding, quantise_row};
 
-const FORMATS: [Quantised; 3] = [Quantised::Q8, Quantised::Q4, Quantised::Q4m];
+const FORMATS: [Quantised; 4] = [Quantised::Q8, Quantised::Q4, Quantised::Q4m, Quantised::Fp8];
 
 fn round_trip(numbers: &[f32], format: Quantised, rounding: Rounding) -> Vec<f32> {
     let mut bytes = vec![0xa5; format.row_bytes(numbers.len())];
@@ -38,6 +38,8 @@ proptest! {
                     Quantised::Q8 => most / 127.0,
                     Quantised::Q4 => most / 7.0,
                     Quantised::Q4m => spread / 15.0,
+                    // Three bits behind the first, of the largest numbers.
+                    Quantised::Fp8 => most / 14.0,
                 };
                 // f16 counts in steps of 2^-24 where numbers are tiny.
                 let slack = most / 1024.0 + 16.0 * 2f32.powi(-24) * if format == Quantised::Q8 { 8.0 } else { 1.0 };

@@ -4,7 +4,9 @@ use half::bf16;
 use serde_json::{Value, json};
 
 use crate::support::{cpu, files, folder, read, wait};
-use selvedge::checkpoint::{Checkpoint, LoadProgress, Memory, WeightChoice};
+use selvedge::arch::{self, ArchOptions, Config};
+use selvedge::checkpoint::{self, Checkpoint, LoadProgress, Memory, Storage, WeightChoice};
+use selvedge::graph::{WeightClass, WeightFormat};
 use selvedge::runtime::{Engine, EngineOptions};
 
 /// A tensor of a file: name, dtype, shape, bytes.
@@ -179,6 +181,16 @@ fn logits(memory: Memory, choice: WeightChoice) -> Vec<f32> {
     read(&mut engine, slot, &[1, 5, 9, 2, 7, 3], 4)
 }
 
+/// Formats of the matrices as they are stored by default.
+fn formats(memory: Memory, widens_fp8: bool) -> Vec<WeightFormat> {
+    let checkpoint = wait(Checkpoint::open(memory)).unwrap_or_else(|error| panic!("{error}"));
+    let config = Config::parse(checkpoint.config()).expect("a config");
+    let model = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default()).expect("a model");
+    let storage = Storage { widens_fp8, ..Storage::default() };
+    let descs = checkpoint::stored(&checkpoint, &model.graph, storage).expect("weights");
+    descs.iter().filter(|desc| desc.class == WeightClass::Matrix).map(|desc| desc.format).collect()
+}
+
 #[test]
 fn every_spelling_means_its_numbers() {
     let mut seen = 0;
@@ -196,11 +208,15 @@ fn every_spelling_means_its_numbers() {
             assert!(off <= 1e-4, "{what}: {off}");
             seen += 1;
         }
-        // As they are stored by default, every number within what bf16 and 8 bits hold.
+        // As they are stored by default, FP8's codes are what they were and scales within f16, NVFP4 within 8 bits.
         let [scaled, plain] = spelled("falcon_h1_rms", spelling, Value::Null);
+        let kept = formats(scaled.clone(), false).contains(&WeightFormat::FP8);
+        assert_eq!(kept, !what.contains("NVFP4"), "{what}");
+        let wide = formats(scaled.clone(), true);
+        assert!(!wide.contains(&WeightFormat::FP8) && (!kept || wide.contains(&WeightFormat::Bf16)), "{what}");
         let (got, wanted) = (logits(scaled, WeightChoice::Auto), logits(plain, WeightChoice::F32));
         let off = got.iter().zip(&wanted).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
-        assert!(off < 0.3, "{what}: {off}");
+        assert!(off < if kept { 0.01 } else { 0.3 }, "{what}: {off}");
     }
     assert_eq!(seen, 4 * SPELLINGS.len());
 }

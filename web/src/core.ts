@@ -124,7 +124,7 @@ export class Core {
   }
 
   static async load(
-    source: Source,
+    sources: readonly Source[],
     options: LoadOptions,
     progress: (progress: Omit<LoadProgress, 'downloaded'>) => void,
     notice: (notice: Notice) => void,
@@ -149,7 +149,8 @@ export class Core {
     const forms = place.device === 'gpu' && options.store !== false
       ? await StateFolder.open('forms').catch(() => undefined)
       : undefined;
-    const load = () => WasmEngine.load(polite(source, options.signal), JSON.stringify(request), told, forms);
+    const [model, ...adapters] = sources.map((source) => polite(source, options.signal));
+    const load = () => WasmEngine.load({ ...model!, adapters }, JSON.stringify(request), told, forms);
     const [engine, opened] = await withDevice(device, load).catch((error: unknown) => {
       throw asSelvedgeError(error);
     });

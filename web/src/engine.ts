@@ -323,9 +323,11 @@ async function loadCore(
   throwIfAborted(options.signal);
   let at: Omit<LoadProgress, 'downloaded'> = { stage: 'runtime', done: 0, total: 0 };
   let model: OpenedModel | undefined;
+  const adapters: OpenedModel[] = [];
+  const opened = () => (model ? [model, ...adapters] : []);
   const tell = () => {
     try {
-      options.onProgress?.({ ...at, downloaded: model?.downloaded() ?? 0 });
+      options.onProgress?.({ ...at, downloaded: opened().reduce((sum, { downloaded }) => sum + downloaded(), 0) });
     } catch (error) {
       reportError(error);
     }
@@ -337,14 +339,17 @@ async function loadCore(
   };
   try {
     model = await openModel(reference, options, notice, tell);
+    for (const adapter of options.lora ?? []) {
+      adapters.push(await openModel(adapter, { ...options, weights: 'auto' }, notice, tell));
+    }
     let core: Core;
     try {
-      core = await loadOpened(model, options, progress, notice);
+      core = await loadOpened(opened(), options, progress, notice);
     } catch (error) {
       if (!(error instanceof DamagedError)) throw error;
       notice({ code: 'repaired', message: `${error.message}: the model is fetched and quantised again` });
       await model.packed?.store.clear();
-      core = await loadOpened(model, options, progress, notice);
+      core = await loadOpened(opened(), options, progress, notice);
     }
     for (const message of core.stats().notices) notice({ code: 'model', message });
     progress({ stage: 'ready', done: 0, total: 0 });
@@ -352,19 +357,20 @@ async function loadCore(
   } catch (error) {
     throw asSelvedgeError(error);
   } finally {
-    await model?.close();
+    await Promise.all(opened().map((model) => model.close()));
   }
 }
 
-/** Puts an opened model on a device; one that is wanted quantised, from the store where that can be. */
+/** Puts an opened model on a device, with its adapters; one that is wanted quantised, from the store where that can be. */
 async function loadOpened(
-  model: OpenedModel,
+  [model, ...adapters]: readonly OpenedModel[],
   options: LoadOptions,
   progress: (progress: Omit<LoadProgress, 'downloaded'>) => void,
   notice: (notice: Notice) => void,
 ): Promise<Core> {
-  const { packed, source } = model;
-  if (!packed) return Core.load(source, options, progress, notice);
+  const sources = [model!, ...adapters].map(({ source }) => source);
+  const packed = adapters.length > 0 ? undefined : model!.packed;
+  if (!packed) return Core.load(sources, options, progress, notice);
   progress({ stage: 'runtime', done: 0, total: 0 });
   await startRuntime(options.wasm);
   let reached = 0;
@@ -373,11 +379,11 @@ async function loadOpened(
     progress(at);
   };
   const stored = await packedSource(packed.original, packed.store, options, told);
-  if (!stored) return Core.load(source, options, progress, notice);
+  if (!stored) return Core.load(sources, options, progress, notice);
   // Bytes of the original were counted; reading what is stored is quick.
   const after = (at: Omit<LoadProgress, 'downloaded'>) =>
     progress(reached > 0 && at.stage === 'weights' ? { ...at, done: reached, total: reached } : at);
-  return Core.load(stored, { ...options, weights: 'auto' }, after, notice);
+  return Core.load([stored], { ...options, weights: 'auto' }, after, notice);
 }
 
 /** Token ids and what is added to their logits. */

@@ -150,6 +150,11 @@ export interface LoadOptions {
    * computes wrongly is an error and not gibberish; true by default. Takes moments on a real GPU.
    */
   readonly selfTest?: boolean;
+  /**
+   * LoRA adapters, each a folder as PEFT writes it, that are merged into the model while it is loaded, in this order. Of a model
+   * that is wanted quantised, the sum is quantised, and not kept. In a worker none can be a {@link Source}.
+   */
+  readonly lora?: readonly ModelReference[];
   /** For Hymba: which keys windowed layers see, as in training (the default) or as the official `generate()`. */
   readonly hymbaWindow?: 'training' | 'generate';
   /** The WebAssembly module, where it does not lie beside the package's JavaScript: its address, bytes or module. */

@@ -37,6 +37,7 @@ const LIBRARY: [&str; 2] = ["--test", "library"];
 const ENGINE: &str = "web/tests/engine.mjs";
 const STORE: &str = "web/tests/store.mjs";
 const GGUF: &str = "web/tests/gguf.mjs";
+const LORA: &str = "web/tests/lora.mjs";
 const POOLING: &str = "web/tests/pooling.mjs";
 const SESSIONS: &str = "web/tests/sessions.mjs";
 const NODE: &str = "web/tests/node.mjs";
@@ -124,7 +125,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     });
     report.stage("the package, the browser's store and the page in Chromium", |tally| {
         web::page()?;
-        let tests = node_tests(&node, &[ENGINE, STORE, GGUF, POOLING, SESSIONS, PAGE, CONVERSATIONS], 15);
+        let tests = node_tests(&node, &[ENGINE, STORE, GGUF, LORA, POOLING, SESSIONS, PAGE, CONVERSATIONS], 15);
         count(tier(tests).env("CHROMIUM", &browser), tally)
     });
     report.stage("the package over the server, and Vercel's AI SDK", |tally| {

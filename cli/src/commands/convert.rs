@@ -75,7 +75,7 @@ impl Args {
         let checkpoint = pollster::block_on(with_adapters(checkpoint, &self.lora))?;
         let config = Config::parse(checkpoint.config())?;
         let model = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default())?;
-        let storage = Storage { choice: self.weights, rounding: self.rounding };
+        let storage = Storage { rounding: self.rounding, ..self.weights.into() };
         let options = ConvertOptions { storage, shard: self.shard << 20 };
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(loading_style("converting"));

@@ -10,5 +10,7 @@ mod convert;
 mod convert_folders;
 mod forms;
 mod gguf;
+mod lora;
 mod outputs;
+mod score;
 mod state;

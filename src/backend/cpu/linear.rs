@@ -55,8 +55,8 @@ impl Linear<'_> {
             Numbers::Quantised(format, bytes) => {
                 let stored = Grouped { format: *format, bytes, columns };
                 match self.integers {
-                    Some(integers) => self.fast_in_integers(integers, stored, out),
-                    None => self.fast_with(stored, out),
+                    Some(integers) if *format != Quantised::Fp8 => self.fast_in_integers(integers, stored, out),
+                    _ => self.fast_with(stored, out),
                 }
             }
         }
@@ -191,10 +191,11 @@ impl<'a> Grouped<'a> {
         let (factor, addend) = row.group_with(group, Number::widen);
         let (factor, addend) = (V::splat(factor), V::splat(addend));
         let mut numbers = [V::splat(0.0); GROUP / LANES];
-        if self.format == Quantised::Q8 {
+        if self.format.code_bits() == 8 {
             let codes = row.codes[group * GROUP..][..GROUP].as_chunks().0;
             for i in 0..numbers.len() {
-                numbers[i] = V::load_i8(&codes[i]).mul(factor);
+                let code = if self.format == Quantised::Q8 { V::load_i8(&codes[i]) } else { V::load_e4m3(&codes[i]) };
+                numbers[i] = code.mul(factor);
             }
         } else {
             let codes = row.codes[group * GROUP / 2..][..GROUP / 2].as_chunks().0;

@@ -10,7 +10,7 @@
 //!
 //! | format | codes: four bytes of each row a word | scales |
 //! |---|---|---|
-//! | `q8` | a word for every four columns | a word for every two groups: f16 `[group, row]` |
+//! | `q8`, `fp8` | a word for every four columns | a word for every two groups: f16 `[group, row]` |
 //! | `q4` | a word for every eight columns | the same |
 //! | `q4m` | a word for every eight columns | a word for every group: f16 `[scale or minimum, row]` |
 //!

@@ -25,8 +25,9 @@ pub(super) struct Quantiser {
 impl Quantiser {
     /// Sends rows of a block up, and enqueues the kernels that write them into the segments they lie in.
     pub fn run(&mut self, gpu: &Gpu, packing: Packing, segments: &[Segment], block: &SourceBlock<'_>) -> Result<()> {
-        let WeightFormat::Quantised(format) = packing.format else {
-            return Err(BackendError::Misuse("only quantised weights are quantised".into()));
+        let format = match packing.format {
+            WeightFormat::Quantised(format) if format != Quantised::Fp8 => format,
+            _ => return Err(BackendError::Misuse("weights are quantised to q8, q4 and q4m alone".into())),
         };
         let source = self.upload(gpu, block.bytes)?;
         let groups = packing.columns.div_ceil(GROUP);

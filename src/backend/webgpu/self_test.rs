@@ -289,12 +289,13 @@ fn format(index: usize, recipe: &WeightRecipe) -> WeightFormat {
 }
 
 /// Moves numbers to where a quantised format holds them exactly, so that there is one way to round them: multiples
-/// of 1/8 or 1/128, and in every group the largest code (and the least, where there are minimums).
+/// of 1/8 or 1/128, and in every group the largest code (and the least, where there are minimums). FP8 is not rounded to here.
 fn snap(numbers: &mut [f32], columns: usize, format: Quantised) {
     let (low, high) = match format {
         Quantised::Q8 => (-127.0, 127.0),
         Quantised::Q4 => (-7.0, 7.0),
         Quantised::Q4m => (-8.0, 7.0),
+        Quantised::Fp8 => return,
     };
     let step = if format == Quantised::Q8 { 128.0 } else { 8.0 };
     for group in numbers.chunks_mut(columns).flat_map(|row| row.chunks_mut(GROUP)) {
@@ -321,7 +322,7 @@ async fn upload(backend: &mut dyn Backend, graph: &Graph) -> Result<()> {
             format.encode(numbers, Rounding::Absmax, row);
         }
         backend.create_weight(id, &WeightDesc { name, rows, columns, format, class })?;
-        if backend.quantises() && matches!(format, WeightFormat::Quantised(_)) {
+        if backend.quantises() && matches!(format, WeightFormat::Quantised(format) if format != Quantised::Fp8) {
             let (bytes, format) = (bytemuck::cast_slice(&numbers), WeightFormat::F32);
             let block = SourceBlock { first: 0, bytes, format, scale: 1.0, rounding: Rounding::MseSearch };
             backend.quantise_weight(id, block).await?;

@@ -50,7 +50,9 @@ pub(super) struct Factors {
 impl Merged {
     /// The base's tensor with a change. Its dtype tells the format that it is stored in by default, that of the base.
     pub(super) fn join(adapter: usize, base: TensorInfo, change: Change) -> TensorInfo {
-        let format = base.dtype.format();
+        // Sums are not on FP8's grid.
+        let format =
+            base.dtype.format().map(|format| if format == WeightFormat::FP8 { WeightFormat::Bf16 } else { format });
         TensorInfo {
             dtype: format.map_or_else(|| base.dtype.clone(), Dtype::Merged),
             shape: base.shape.clone(),
@@ -151,11 +153,15 @@ impl Checkpoint {
         let change = |(row, numbers): (usize, &mut [f32])| {
             for (k, &factor) in left.row(row).iter().enumerate() {
                 let factor = factor * scale;
-                numbers.iter_mut().zip(right.row(k)).for_each(|(x, y)| *x += factor * y);
+                for (x, y) in numbers.iter_mut().zip(right.row(k)) {
+                    *x += factor * y;
+                }
             }
             if let Some(lengths) = &lengths {
                 let norm = numbers.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt() as f32;
-                numbers.iter_mut().for_each(|x| *x *= lengths[row] / norm);
+                for x in numbers.iter_mut() {
+                    *x *= lengths[row] / norm;
+                }
             }
         };
         #[cfg(feature = "native")]

@@ -99,7 +99,7 @@ export class WorkerEngine extends StoreStatics implements EngineInterface, Repli
     try {
       const absolute = typeof rest.wasm === 'string' || rest.wasm instanceof URL;
       const wasm = absolute ? { wasm: new URL(String(rest.wasm), document.baseURI).href } : {};
-      const { name } = await line.call('load', { model: sent, page, options: { ...rest, ...wasm } }, signal, (message) => {
+      const { name } = await line.call('load', { model: sent, page, options: { ...rest, ...wasm, ...(rest.lora && { lora: rest.lora.map(sendable) }) } }, signal, (message) => {
         if (message.type !== 'progress') return;
         try {
           onProgress?.(message.progress);
@@ -254,6 +254,7 @@ function isSource(model: ModelReference): model is Source {
 /** The same in a form that can be sent; paths are relative to the page, not to the worker's script. */
 function sendable(model: ModelReference): ModelReference {
   if (model instanceof URL) return model.href;
+  if (isSource(model)) throw new SelvedgeError('bad-request', 'an adapter that is a Source cannot go into a worker');
   if (typeof model === 'string') return /^\.{0,2}\//.test(model) ? new URL(model, document.baseURI).href : model;
   return 'length' in model && model.length !== undefined ? Array.from(model as ArrayLike<File>) : model;
 }

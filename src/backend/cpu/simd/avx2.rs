@@ -58,6 +58,22 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn load_e4m3(from: &[u8; LANES]) -> Self {
+        // As `Portable` has it. SAFETY: see `Avx2`; 8 bytes are there, and need no alignment.
+        Self(unsafe {
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.as_ptr().cast()));
+            let of_magnitude = _mm256_and_si256(bytes, _mm256_set1_epi32(0x7f));
+            let bits = _mm256_slli_epi32::<20>(_mm256_add_epi32(of_magnitude, _mm256_set1_epi32(120 << 3)));
+            let magnitude = _mm256_castsi256_ps(bits);
+            let small = _mm256_sub_ps(_mm256_add_ps(magnitude, magnitude), _mm256_set1_ps(1.0 / 64.0));
+            let is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(8), of_magnitude);
+            let magnitude = _mm256_blendv_ps(magnitude, small, _mm256_castsi256_ps(is_small));
+            let sign = _mm256_slli_epi32::<24>(_mm256_and_si256(bytes, _mm256_set1_epi32(0x80)));
+            _mm256_or_ps(magnitude, _mm256_castsi256_ps(sign))
+        })
+    }
+
+    #[inline(always)]
     fn load_u4(from: &[u8; LANES / 2]) -> Self {
         // SAFETY: see `Avx2`.
         Self(unsafe {

@@ -35,6 +35,8 @@ pub(super) trait Lanes: Copy {
     fn load_bf16(from: &[bf16; LANES]) -> Self;
     /// Eight bytes with a sign.
     fn load_i8(from: &[u8; LANES]) -> Self;
+    /// Numbers of FP8, none of them NaN.
+    fn load_e4m3(from: &[u8; LANES]) -> Self;
     /// Eight times four bits without a sign, the lower ones of a byte first.
     fn load_u4(from: &[u8; LANES / 2]) -> Self;
     /// Eight to memory.
@@ -284,6 +286,7 @@ impl Pointwise for ExpBelow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::e4m3;
 
     /// What every implementation of [`Lanes`] must do.
     struct Check;
@@ -323,6 +326,8 @@ mod tests {
             for byte in 0..=u8::MAX {
                 let bytes: [u8; LANES] = std::array::from_fn(|i| byte.wrapping_add(29 * i as u8));
                 assert_eq!(of(V::load_i8(&bytes)), bytes.map(|b| f32::from(b as i8)));
+                let finite = bytes.map(|b| if b & 0x7f == 0x7f { b ^ 1 } else { b });
+                assert_eq!(of(V::load_e4m3(&finite)), finite.map(e4m3));
                 let halves: [u8; LANES / 2] = std::array::from_fn(|i| bytes[i]);
                 let wanted = std::array::from_fn(|i| f32::from(halves[i / 2] >> (4 * (i % 2)) & 15));
                 assert_eq!(of(V::load_u4(&halves)), wanted);

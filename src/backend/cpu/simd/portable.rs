@@ -42,6 +42,17 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn load_e4m3(from: &[u8; LANES]) -> Self {
+        // Bits of the magnitude at those of an f32 of 120 more in its exponent; numbers without an exponent have one that is
+        // not theirs, 2^-7, and half their mantissa.
+        Self(from.map(|byte| {
+            let magnitude = f32::from_bits((u32::from(byte & 0x7f) + (120 << 3)) << 20);
+            let magnitude = if byte & 0x78 == 0 { 2.0 * magnitude - 1.0 / 64.0 } else { magnitude };
+            f32::from_bits(magnitude.to_bits() | u32::from(byte & 0x80) << 24)
+        }))
+    }
+
+    #[inline(always)]
     fn load_u4(from: &[u8; LANES / 2]) -> Self {
         let word = u32::from_le_bytes(*from);
         Self(std::array::from_fn(|i| ((word >> (4 * i)) & 15) as f32))

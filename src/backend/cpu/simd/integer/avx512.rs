@@ -113,7 +113,7 @@ pub(super) fn wide(weight: &QuantisedRows<'_>, at: usize, x: &Rounded, out: &mut
     let places = unsafe { _mm512_loadu_si512(places.as_ptr().cast()) };
     let offset = match format {
         Quantised::Q8 => 128,
-        Quantised::Q4 | Quantised::Q4m => i32::from(super::offset(format)),
+        _ => i32::from(super::offset(format)),
     };
     let low = _mm512_set1_epi8(15);
     let mut sums = vec![_mm512_setzero_ps(); out.len()];

@@ -1,4 +1,4 @@
-// A matrix in 8 bits: scale * code, a scale for every 32 columns of a row.
+// A matrix in codes of 8 bits: scale * code, a scale for every 32 columns of a row.
 // `weight`: a record for every quad (four rows), in words of 16 bytes. First the codes: a word holds four columns
 // of the four rows, a component a row, the first column lowest. Then the scales in f16: a word holds those of two
 // groups. So a lane's word serves four outputs, and lanes that follow one another read words that do, of weights
@@ -9,10 +9,6 @@ fn record_words(chunks: u32) -> u32 { return 2u * chunks + (chunks + 7u) / 8u; }
 fn codes_at(quad: u32, chunks: u32, chunk: u32) -> u32 { return quad * record_words(chunks) + 2u * chunk; }
 fn scales_at(quad: u32, chunks: u32, chunk: u32) -> u32 {
     return quad * record_words(chunks) + 2u * chunks + chunk / 8u;
-}
-
-fn unpack_codes(codes: u32) -> vec4<f32> {
-    return vec4<f32>((vec4(bitcast<i32>(codes)) << vec4(24u, 16u, 8u, 0u)) >> vec4(24u));
 }
 
 fn unpack_scales(scales: vec4<u32>, chunk: u32) -> vec4<f32> {

@@ -1,4 +1,4 @@
-// A second matrix, as shared/weight_q8.wgsl has the first.
+// A second matrix, as shared/weight_bytes.wgsl has the first.
 @group(0) @binding(3) var<storage, read> second_weight: array<vec4<u32>>;
 
 fn load_second_quad(quad: u32, chunks: u32, chunk: u32) -> Quad {
