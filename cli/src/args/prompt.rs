@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use crate::error::CommandError;
 use selvedge::runtime::{Engine, EngineError};
 
-/// A text or token ids.
+/// A text or token ids; a command that needs one of them has a group of both that is required.
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct Prompt {
     /// Text of the prompt
     #[arg(long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]

@@ -25,6 +25,7 @@ const DEFAULT_MAX_TOKENS: usize = 256;
 
 /// Continue a prompt; without further options always by the most probable token.
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["text", "tokens"]))]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
