@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
-use super::{Graph, Op, ValueId, Variant};
+use super::{Graph, Op, StateId, ValueId, Variant};
 
 /// An op of a known kind, and where it stands in its graph.
 #[derive(Debug)]
@@ -30,20 +30,24 @@ impl<T> Deref for Node<'_, T> {
     }
 }
 
-/// The maker and the readers of every value of a graph.
+/// The maker and the readers of every value of a graph, and the ops of every state.
 pub struct Uses<'a> {
     graph: &'a Graph,
     makers: BTreeMap<ValueId, usize>,
     readers: BTreeMap<ValueId, Vec<usize>>,
+    holders: BTreeMap<StateId, Vec<usize>>,
 }
 
 impl<'a> Uses<'a> {
     /// Goes through a graph once.
     pub fn new(graph: &'a Graph) -> Self {
-        let mut uses = Self { graph, makers: BTreeMap::new(), readers: BTreeMap::new() };
+        let mut uses = Self { graph, makers: BTreeMap::new(), readers: BTreeMap::new(), holders: BTreeMap::new() };
         for (index, op) in graph.ops.iter().enumerate() {
             for view in op.reads() {
                 uses.readers.entry(view.value).or_default().push(index);
+            }
+            if let Some(state) = op.state() {
+                uses.holders.entry(state).or_default().push(index);
             }
             if let Some(out) = op.writes() {
                 uses.makers.insert(out, index);
@@ -72,6 +76,11 @@ impl<'a> Uses<'a> {
     /// Index of the op that makes a value; `None` for an input.
     pub fn maker(&self, value: ValueId) -> Option<usize> {
         self.makers.get(&value).copied()
+    }
+
+    /// Indices of the ops that read or change a state.
+    pub fn holders(&self, state: StateId) -> &[usize] {
+        self.holders.get(&state).map_or(&[], Vec::as_slice)
     }
 
     /// The op that makes a value, where it is of this kind.

@@ -70,5 +70,5 @@ test('an adapter of another model, and none at all', async () => {
   assert.match(other.message ?? '', /is it an adapter of this model\?/);
   const nothing = await logits({ lora: ['/goldens/nowhere'], store: false });
   assert.match(nothing.message ?? '', /there is no adapter_config\.json/);
-  assert.ok([other, nothing].every(({ code }) => code === 'bad-model'), JSON.stringify([other.code, nothing.code]));
+  assert.ok([other, nothing].every(({ code }) => code === 'corrupt-weights'), JSON.stringify([other.code, nothing.code]));
 });

@@ -11,7 +11,7 @@ pub use mamba1::{Mamba1Mixer, Mamba1Ops, Mamba1Spec};
 pub use mamba2::{Mamba2Mixer, Mamba2Ops, Mamba2Spec};
 
 use super::ops::{Conv, ConvAppend};
-use super::{Graph, GraphBuilder, Node, Op, OpId, StateId, Uses, ValueId, Variant, View};
+use super::{Graph, GraphBuilder, Node, OpId, StateId, Uses, ValueId, Variant, View};
 
 /// A block of ops with a name, and the part that each of them plays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,11 +71,10 @@ impl<'a> Uses<'a> {
 
     /// Refuses a memory of a region that other ops touch too.
     fn own_memory(&self, state: StateId, owners: &[usize]) -> Result<(), String> {
-        let touches = |&(index, op): &(usize, &Op)| op.state() == Some(state) && !owners.contains(&index);
-        match self.graph().ops.iter().enumerate().find(touches) {
+        match self.holders(state).iter().find(|&index| !owners.contains(index)) {
             None => Ok(()),
-            Some((index, op)) => {
-                let name = &self.graph().state(state).name;
+            Some(&index) => {
+                let (name, op) = (&self.graph().state(state).name, &self.graph().ops[index]);
                 Err(format!("its memory `{name}` is touched by op {index} ({}) outside of it", op.name()))
             }
         }
