@@ -543,7 +543,7 @@ impl Reader<'_> {
             }));
             match (shared, attends.contains(&false) || !rotated) {
                 (true, _) => {
-                    set(json!({ "shared_intermediate_size": self.needed("expert_shared_feed_forward_length")? }))
+                    set(json!({ "shared_intermediate_size": self.needed("expert_shared_feed_forward_length")? }));
                 }
                 (false, false) => set(json!({ "model_type": "granitemoe" })),
                 (false, true) => {
