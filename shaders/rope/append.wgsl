@@ -20,6 +20,8 @@ struct Params {
     pinned: u32,
     ring: u32,          // rows of a slot's ring; 0: pages
     pages_per_slot: u32,
+    beta: f32,          // of the queries' growth; 0: there is none
+    original: u32,      // positions of the context behind which it begins, at least 1
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;              // [slots, pages_per_slot]
@@ -53,8 +55,9 @@ fn main(
     let begin = row * params.pitch;
     if pair < params.query_pairs {
         let at = begin + params.query_offset;
-        queries[row * params.query_pitch + 2u * pair] = rotated(at, 2u * pair, entry.z);
-        queries[row * params.query_pitch + 2u * pair + 1u] = rotated(at, 2u * pair + 1u, entry.z);
+        let growth = growth_at(entry.z);
+        queries[row * params.query_pitch + 2u * pair] = rotated(at, 2u * pair, entry.z) * growth;
+        queries[row * params.query_pitch + 2u * pair + 1u] = rotated(at, 2u * pair + 1u, entry.z) * growth;
         return;
     }
     pair -= params.query_pairs;

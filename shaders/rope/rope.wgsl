@@ -1,5 +1,5 @@
 // rope: rotates the first 2 * pairs columns of every head by the angle of the row's position; column j
-// is paired with j + pairs. The other columns pass through.
+// is paired with j + pairs. The other columns pass through. All are multiplied by the growth at the position.
 //
 // Tiling: one invocation an element. cos and sin come from a table made on the host in f64: WGSL
 // promises no accuracy for large arguments. Source: Su et al. 2021, half-split pairing.
@@ -10,6 +10,8 @@ struct Params {
     x_pitch: u32,
     x_offset: u32,
     out_pitch: u32,
+    beta: f32,          // of the growth; 0: there is none
+    original: u32,      // positions of the context behind which it begins, at least 1
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> x: array<f32>;                  // [rows, x_pitch]
@@ -37,5 +39,5 @@ fn main(
             value = value * angle.x + x[begin - params.pairs] * angle.y;
         }
     }
-    out[row * params.out_pitch + column] = value;
+    out[row * params.out_pitch + column] = value * growth_at(row_at(row).z);
 }

@@ -75,6 +75,15 @@ impl Config {
         Self { root: Value::Object(serde_json::Map::new()) }
     }
 
+    /// The config with a value for a field that is missing or `null`.
+    pub(super) fn with_default(&self, field: &str, value: Value) -> Self {
+        let mut root = self.root.clone();
+        if self.get(field).is_none() {
+            root[field] = value;
+        }
+        Self { root }
+    }
+
     /// Whether a field is there, be it `null`.
     pub fn has(&self, field: &str) -> bool {
         self.root.get(field).is_some()

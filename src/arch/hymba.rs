@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::blocks::{LM_HEAD, Mamba1, Names, RotaryFields, Tie, logits};
+use super::blocks::{LM_HEAD, Mamba1, Mamba1Sizes, Names, RotaryFields, Tie, logits};
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, HymbaWindow, Model, TensorShapes};
 use crate::graph::ops::{Attention, KvAppend};
@@ -20,10 +20,7 @@ struct Sizes {
     kv_heads: usize,
     key: usize,
     value: usize,
-    d_inner: usize,
-    d_state: usize,
-    d_conv: usize,
-    dt_rank: usize,
+    mamba: Mamba1Sizes,
     feed_forward: usize,
     meta: usize,
     window: usize,
@@ -46,18 +43,11 @@ impl Sizes {
             let wanted = format!("such that hidden_size {hidden} gives heads of an even width up to {SMALL}");
             return Err(config.invalid("num_attention_heads", wanted).into());
         }
-        let d_inner = config.expanded("mamba_expand", hidden, 2.0, WIDTH)?;
+        let mamba @ Mamba1Sizes { d_inner, .. } = Mamba1Sizes::parse(config, hidden)?;
         if !d_inner.is_multiple_of(heads) {
             let wanted = format!("a factor that gives each of the {heads} heads an integer width");
             return Err(config.invalid("mamba_expand", wanted).into());
         }
-        let d_state = config.size_within_or("mamba_d_state", SMALL, 16)?;
-        let d_conv = config.size_within_or("mamba_d_conv", SMALL, 4)?;
-        if d_conv < 2 {
-            return Err(config.invalid("mamba_d_conv", "at least 2").into());
-        }
-        config.product("mamba_d_state", &[d_inner, d_state], WIDTH << 8)?;
-        config.product("mamba_d_conv", &[d_inner, d_conv], WIDTH << 8)?;
         Ok(Self {
             vocabulary: config.size_within("vocab_size", VOCABULARY)?,
             hidden,
@@ -66,13 +56,7 @@ impl Sizes {
             kv_heads,
             key,
             value: d_inner / heads,
-            d_inner,
-            d_state,
-            d_conv,
-            dt_rank: match config.get("mamba_dt_rank").filter(|rank| rank.as_str() != Some("auto")) {
-                Some(_) => config.size_within("mamba_dt_rank", WIDTH)?,
-                None => hidden.div_ceil(16),
-            },
+            mamba,
             feed_forward: config.size_within("intermediate_size", WIDTH)?,
             meta: config.count_or("num_memory_tokens", 0, SMALL)?,
             window: config.size("sliding_window")?,
@@ -186,6 +170,7 @@ pub(super) fn build(
 ) -> Result<Model, ArchError> {
     refuse_unsupported(config)?;
     let s = Sizes::parse(config)?;
+    let Mamba1Sizes { d_inner, d_state, d_conv, dt_rank } = s.mamba;
     let mut global = vec![false; s.layers];
     for layer in config.indices("global_attn_idx")? {
         *global
@@ -218,10 +203,10 @@ pub(super) fn build(
 
         let norm = g.vector(Part::all(tensor("input_layernorm.weight"), &[s.hidden]));
         let normed = g.rms_norm(name("in_norm"), g.whole(hidden), norm, s.eps);
-        let rows = s.hidden + k_columns + v_columns + 2 * s.d_inner;
+        let rows = s.hidden + k_columns + v_columns + 2 * d_inner;
         let in_proj = g.matrix(name("in_proj"), vec![Part::all(tensor("mamba.in_proj.weight"), &[rows, s.hidden])]);
         let projected = g.linear(name("in_proj"), normed, in_proj, None);
-        let [q, k, v, x, z] = g.split(projected, [s.hidden, k_columns, v_columns, s.d_inner, s.d_inner]);
+        let [q, k, v, x, z] = g.split(projected, [s.hidden, k_columns, v_columns, d_inner, d_inner]);
 
         // Attention heads.
         let q = g.rope(name("q"), q, s.heads, rotary);
@@ -236,7 +221,7 @@ pub(super) fn build(
         let (state, k, v) = (kv.state, kv.k, kv.v);
         let append = kv.last_reader == layer;
         debug_assert_eq!(kv.last_reader, last_reader);
-        let out = g.value(name("attn"), s.d_inner, crate::graph::Rows::All);
+        let out = g.value(name("attn"), d_inner, crate::graph::Rows::All);
         g.push(Attention {
             q: g.whole(q),
             k,
@@ -256,19 +241,17 @@ pub(super) fn build(
         // State-space heads.
         let mamba = |what: &str, shape: &[usize]| Part::all(tensor(&format!("mamba.{what}")), shape);
         let mixer = Mamba1 {
-            d_inner: s.d_inner,
-            d_state: s.d_state,
-            d_conv: s.d_conv,
-            conv: mamba("conv1d.weight", &[s.d_inner, 1, s.d_conv]),
-            conv_bias: mamba("conv1d.bias", &[s.d_inner]),
-            x_proj: mamba("x_proj.0.weight", &[s.dt_rank + 2 * s.d_state, s.d_inner]),
-            norms: [("dt", s.dt_rank), ("B", s.d_state), ("C", s.d_state)]
+            sizes: s.mamba,
+            conv: mamba("conv1d.weight", &[d_inner, 1, d_conv]),
+            conv_bias: Some(mamba("conv1d.bias", &[d_inner])),
+            x_proj: mamba("x_proj.0.weight", &[s.mamba.selected(), d_inner]),
+            norms: [("dt", dt_rank), ("B", d_state), ("C", d_state)]
                 .map(|(of, width)| mamba(&format!("{of}_layernorm.weight"), &[width])),
             eps: s.eps,
-            dt_proj: mamba("dt_proj.0.weight", &[s.d_inner, s.dt_rank]),
-            dt_bias: mamba("dt_proj.0.bias", &[s.d_inner]),
-            a: mamba("A_log.0", &[s.d_inner, s.d_state]).mapped(Map::NegExp),
-            d: mamba("D.0", &[s.d_inner]),
+            dt_proj: mamba("dt_proj.0.weight", &[d_inner, dt_rank]),
+            dt_bias: mamba("dt_proj.0.bias", &[d_inner]),
+            a: mamba("A_log.0", &[d_inner, d_state]).mapped(Map::NegExp),
+            d: mamba("D.0", &[d_inner]),
         };
         let names = Names { layer, prefix: format!("model.layers.{layer}.") };
         let y = mixer.build(&mut g, &names, x, z);
@@ -276,7 +259,7 @@ pub(super) fn build(
         // Fusion: the mean of the two normed branches.
         let fusion = |g: &mut GraphBuilder, branch: usize, what: &str, x| {
             let tensor = tensor(&format!("mamba.pre_avg_layernorm{branch}.weight"));
-            let half = Part::all(tensor, &[s.d_inner]).scaled(0.5);
+            let half = Part::all(tensor, &[d_inner]).scaled(0.5);
             let weight = g.weight(WeightRecipe::new(name(what), WeightClass::Vector, vec![half]));
             g.rms_norm(name(what), g.whole(x), weight, s.eps)
         };
@@ -284,7 +267,7 @@ pub(super) fn build(
         let y = fusion(&mut g, 2, "ssm_norm", y);
         let fused = g.add(name("fused"), g.whole(attention), g.whole(y), 1.0);
         let out_proj =
-            g.matrix(name("out_proj"), vec![Part::all(tensor("mamba.out_proj.weight"), &[s.hidden, s.d_inner])]);
+            g.matrix(name("out_proj"), vec![Part::all(tensor("mamba.out_proj.weight"), &[s.hidden, d_inner])]);
         let mixed = g.linear(name("out_proj"), fused, out_proj, None);
         let residual = g.add(name("mixed"), g.whole(hidden), g.whole(mixed), 1.0);
 

@@ -3,12 +3,12 @@
 //! dialect of the former and is plain in the other.
 
 use super::blocks::{
-    self, Attention, Experts, HeadDefaults, LM_HEAD, Names, RotaryDefaults, Tie, at_least_two, expert_counts,
+    self, Attention, Experts, HeadDefaults, LM_HEAD, Names, RotaryDefaults, ShortConv, Tie, expert_counts,
     gated_experts, head_sizes, logits, rotary, router, swiglu,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, ConfigError, Model, TensorShapes};
-use crate::graph::{ExpertChoice, Function, GraphBuilder, Part, Routing, StateKind, ValueId};
+use crate::graph::{ExpertChoice, Function, GraphBuilder, Part, Routing, ValueId};
 
 /// Where a config says nothing.
 const ROTARY: RotaryDefaults = RotaryDefaults { theta: 1e6, partial: None, context: 128_000 };
@@ -133,8 +133,7 @@ fn build(
     let (vocabulary, hidden) =
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
-    let d_conv = at_least_two(config, "conv_L_cache", 3)?;
-    let conv_bias = config.flag_or("conv_bias", false)?;
+    let conv = ShortConv::parse(config, 3)?;
     let eps = config.positive_or("norm_eps", 1e-5)? as f32;
     let sizes @ (heads, _, head) =
         head_sizes(config, hidden, &["head_dim"], HeadDefaults { kv_heads: Some(8), head: None })?;
@@ -160,21 +159,7 @@ fn build(
             };
             attention.build(&mut g, &names, normed)
         } else {
-            let in_proj =
-                g.matrix(names.value("in_proj"), vec![names.matrix("conv.in_proj.weight", 3 * hidden, hidden)]);
-            let bias = conv_bias.then(|| g.vector(names.vector("conv.in_proj.bias", 3 * hidden)));
-            let projected = g.linear(names.value("in_proj"), normed, in_proj, bias);
-            let [b, c, x] = g.split(projected, [hidden, hidden, hidden]);
-            let gated = g.gate(names.value("conv_in"), b, x, Function::Identity);
-            let columns = g.state(names.value("conv"), layer, StateKind::Conv { channels: hidden, d_conv });
-            let kernel = g.vector(Part::all(names.tensor("conv.conv.weight"), &[hidden, 1, d_conv]));
-            let bias = conv_bias.then(|| g.vector(names.vector("conv.conv.bias", hidden)));
-            let gated = g.whole(gated);
-            let convolved = g.conv(names.value("convolved"), gated, kernel, bias, columns, Function::Identity);
-            let gated = g.gate(names.value("conv_out"), c, g.whole(convolved), Function::Identity);
-            let out = g.matrix(names.value("out_proj"), vec![names.matrix("conv.out_proj.weight", hidden, hidden)]);
-            let bias = conv_bias.then(|| g.vector(names.vector("conv.out_proj.bias", hidden)));
-            g.linear(names.value("out_proj"), gated, out, bias)
+            conv.build(&mut g, &names, normed, hidden)
         };
         let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);
         let norm = g.vector(names.vector("ffn_norm.weight", hidden));

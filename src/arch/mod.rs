@@ -1,11 +1,14 @@
 //! Model families: `config.json` -> [`Graph`]. One file a family, no kernels in it.
 
+mod bamba;
 mod blocks;
 mod config;
 mod falcon_h1;
 mod granite_hybrid;
 mod hymba;
+mod jamba;
 mod lfm2;
+mod lfm3;
 mod llama;
 mod nemotron;
 mod nemotron_h;
@@ -15,6 +18,7 @@ mod qwen3_5;
 use std::collections::BTreeMap;
 
 use crate::graph::{Graph, GraphError};
+use llama::Kind;
 
 pub use blocks::Head;
 pub use config::{Config, ConfigError};
@@ -127,25 +131,32 @@ type Build = fn(&Config, Option<&TensorShapes>, &ArchOptions) -> Result<Model, A
 
 /// Every family, by `model_type`.
 const FAMILIES: &[(&str, Build)] = &[
+    ("bamba", bamba::build),
     ("falcon_h1", falcon_h1::build),
-    ("granite", llama::granite),
-    ("granitemoehybrid", granite_hybrid::build),
+    ("granite", |config, tensors, _| llama::build(Kind::Granite, config, tensors)),
+    ("granitemoe", |config, tensors, _| granite_hybrid::build(granite_hybrid::Kind::Experts, config, tensors)),
+    ("granitemoehybrid", |config, tensors, _| granite_hybrid::build(granite_hybrid::Kind::Hybrid, config, tensors)),
+    ("granitemoeshared", |config, tensors, _| granite_hybrid::build(granite_hybrid::Kind::Shared, config, tensors)),
     ("hymba", hymba::build),
+    ("jamba", jamba::build),
     ("lfm2", lfm2::lfm2),
     ("lfm2_moe", lfm2::lfm2_moe),
-    ("llama", llama::llama),
-    ("mistral", llama::mistral),
+    ("lfm3", lfm3::build),
+    ("llama", |config, tensors, _| llama::build(Kind::Llama, config, tensors)),
+    ("ministral3", |config, tensors, _| llama::build(Kind::Ministral3, config, tensors)),
+    ("mistral", |config, tensors, _| llama::build(Kind::Mistral, config, tensors)),
+    ("mistral3", |config, tensors, _| llama::mistral3(config, tensors)),
     ("nemotron", nemotron::build),
     ("nemotron_h", nemotron_h::build),
-    ("qwen2", llama::qwen2),
-    ("qwen3", llama::qwen3),
+    ("qwen2", |config, tensors, _| llama::build(Kind::Qwen2, config, tensors)),
+    ("qwen3", |config, tensors, _| llama::build(Kind::Qwen3, config, tensors)),
     ("qwen3_5", qwen3_5::qwen3_5),
     ("qwen3_5_moe", qwen3_5::qwen3_5_moe),
     ("qwen3_5_moe_text", qwen3_5::qwen3_5_moe),
     ("qwen3_5_text", qwen3_5::qwen3_5),
-    ("qwen3_moe", llama::qwen3_moe),
+    ("qwen3_moe", |config, tensors, _| llama::build(Kind::Qwen3Moe, config, tensors)),
     ("qwen3_next", qwen3_5::qwen3_next),
-    ("smollm3", llama::smollm3),
+    ("smollm3", |config, tensors, _| llama::build(Kind::SmolLm3, config, tensors)),
 ];
 
 /// Families whose head may give scores.

@@ -6,14 +6,19 @@ use serde_json::{Value, json};
 type Preset = fn() -> Value;
 
 const PRESETS: &[(&str, Preset)] = &[
+    ("bamba-9b", bamba_9b),
     ("falcon-h1-0.5b", falcon_h1_0_5b),
     ("falcon-h1-1.5b", falcon_h1_1_5b),
     ("granite-4.0-h-1b", granite_4_0_h_1b),
     ("hymba-1.5b", hymba_1_5b),
+    ("jamba-v0.1", jamba_v0_1),
     ("lfm2-350m", lfm2_350m),
     ("lfm2-8b-a1b", lfm2_8b_a1b),
+    ("lfm3-1.7b", lfm3_1_7b),
     ("llama-3.2-1b", || llama_3_2(16, 2048, 32, 64)),
     ("llama-3.2-3b", || llama_3_2(28, 3072, 24, 128)),
+    ("ministral-3-3b", || ministral_3(26, 3072, 9216, true)),
+    ("ministral-3-8b", || ministral_3(34, 4096, 14336, false)),
     ("nemotron-3-nano-30b-a3b", nemotron_3_nano_30b),
     ("nemotron-3-nano-4b", nemotron_3_nano_4b),
     ("nemotron-4-340b", nemotron_4_340b),
@@ -298,6 +303,127 @@ fn lfm2_8b_a1b() -> Value {
     })
 }
 
+/// LFM3-1.7B: 13 short convolutions, 5 layers that attend within a window, 6 that attend to all.
+fn lfm3_1_7b() -> Value {
+    let layer = |i: usize| match i % 4 {
+        2 => "full_attention",
+        0 if i > 0 => "sliding_attention",
+        _ => "conv",
+    };
+    json!({
+        "model_type": "lfm3",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 128_000,
+        "hidden_size": 2048,
+        "intermediate_size": 7680,
+        "num_hidden_layers": 24,
+        "layer_types": (0..24).map(layer).collect::<Vec<_>>(),
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "sliding_window": 256,
+        "conv_L_cache": 7,
+        "conv_bias": false,
+        "use_sandwich_norm": true,
+        "use_attention_gate": true,
+        "rope_parameters": {
+            "sliding_attention": { "rope_type": "default", "rope_theta": 1e4 },
+            "full_attention": { "rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.5 },
+        },
+        "norm_eps": 1e-5,
+        "max_position_embeddings": 128_000,
+        "tie_word_embeddings": true,
+        "bos_token_id": 124_894,
+        "eos_token_id": 124_900,
+    })
+}
+
+/// Bamba-9B: attention in 3 of 32 layers.
+fn bamba_9b() -> Value {
+    json!({
+        "model_type": "bamba",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 128_256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "attn_layer_indices": [9, 18, 27],
+        "attn_rotary_emb": 64,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "mamba_expand": 2,
+        "mamba_n_heads": 128,
+        "mamba_d_head": 64,
+        "mamba_n_groups": 1,
+        "mamba_d_state": 128,
+        "mamba_d_conv": 4,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 262_144,
+        "tie_word_embeddings": false,
+    })
+}
+
+/// Jamba-v0.1 (arXiv 2403.19887): attention in 4 of 32 layers, experts behind every second.
+fn jamba_v0_1() -> Value {
+    json!({
+        "model_type": "jamba",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 65536,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "attn_layer_period": 8,
+        "attn_layer_offset": 4,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+        "num_experts": 16,
+        "num_experts_per_tok": 2,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "mamba_expand": 2,
+        "mamba_d_state": 16,
+        "mamba_d_conv": 4,
+        "mamba_dt_rank": 256,
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 262_144,
+        "tie_word_embeddings": false,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    })
+}
+
+/// Ministral 3, its language model.
+fn ministral_3(layers: usize, hidden: usize, width: usize, tied: bool) -> Value {
+    json!({
+        "model_type": "ministral3",
+        "torch_dtype": "bfloat16",
+        "vocab_size": 131_072,
+        "hidden_size": hidden,
+        "intermediate_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1e6,
+            "factor": 16.0,
+            "original_max_position_embeddings": 16384,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.1,
+        },
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 262_144,
+        "tie_word_embeddings": tied,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    })
+}
+
 /// Llama-3.2, dense.
 fn llama_3_2(layers: usize, hidden: usize, heads: usize, head: usize) -> Value {
     json!({
@@ -441,12 +567,17 @@ mod tests {
     fn presets_have_the_published_number_of_parameters() {
         // Exact where the sum of the published shapes is known, else to the digits published; of Granite only the
         // shapes are, so that this holds the sum as it is.
-        let published: [(&str, u64, u64); 19] = [
+        let published: [(&str, u64, u64); 24] = [
             ("hymba-1.5b", 1_522_797_824, 0),
             ("llama-3.2-1b", 1_235_814_400, 0),
             ("llama-3.2-3b", 3_212_749_824, 0),
             ("lfm2-350m", 354_483_968, 0),
             ("lfm2-8b-a1b", 8_339_930_560, 0),
+            ("lfm3-1.7b", 1_700_000_000, 50_000_000),
+            ("bamba-9b", 9_780_000_000, 5_000_000),
+            ("jamba-v0.1", 51_570_323_328, 0),
+            ("ministral-3-3b", 3_400_000_000, 50_000_000),
+            ("ministral-3-8b", 8_400_000_000, 100_000_000),
             ("qwen2.5-1.5b", 1_540_000_000, 5_000_000),
             ("nemotron-h-8b", 8_100_000_000, 10_000_000),
             ("nemotron-h-4b", 4_490_000_000, 10_000_000),

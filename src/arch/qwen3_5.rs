@@ -194,7 +194,13 @@ fn build(kind: Kind, whole: &Config, tensors: Option<&TensorShapes>) -> Result<M
     let delta_net = match attention_layers.iter().all(|&a| a) {
         true => None,
         false => {
-            let rows = if kind == Kind::Next { RowOrder::ByKeyHead } else { RowOrder::Apart };
+            let apart =
+                |tensors: &TensorShapes| tensors.keys().any(|name| name.ends_with("linear_attn.in_proj_qkv.weight"));
+            let rows = match kind {
+                Kind::Next if tensors.is_some_and(apart) => RowOrder::PartlyByKeyHead,
+                Kind::Next => RowOrder::ByKeyHead,
+                Kind::Dense | Kind::Experts => RowOrder::Apart,
+            };
             Some(GatedDelta::parse(config, eps, rows)?)
         }
     };

@@ -14,7 +14,7 @@ use crate::graph::Graph;
 
 /// Ends of the names of tensors that are not needed. The tables of rotary embeddings are computed from the config;
 /// batches are counted in training alone; FP8's scales of inputs are for arithmetic in FP8.
-const IDLE: [&str; 8] = [
+const IDLE: [&str; 9] = [
     "rotary_emb.inv_freq",
     "rotary_emb.original_inv_freq",
     "rotary_emb.cos_cached",
@@ -22,6 +22,7 @@ const IDLE: [&str; 8] = [
     "num_batches_tracked",
     "position_ids",
     ".input_scale",
+    ".activation_scale",
     ".input_global_scale",
 ];
 /// Ends of the names of scales for keys and values in FP8.

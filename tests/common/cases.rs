@@ -1,7 +1,7 @@
 //! The table: every op, every storage format, odd shapes.
 
 use selvedge::backend::Outputs;
-use selvedge::graph::ops::{Attention, GatedDelta, KvAppend, SelectiveScan, SsdScan};
+use selvedge::graph::ops::{Attention, GatedDelta, Growth, KvAppend, SelectiveScan, SsdScan};
 use selvedge::graph::{
     ExpertChoice, Function, GraphBuilder, KvSpec, Map, NormKind, Part, Rotary, Routing, Rows, StateKind, ValueId, View,
     WeightFormat, WeightId,
@@ -288,6 +288,11 @@ fn rope(long: usize) -> Vec<OpCase> {
         let detail = format!("{heads} heads of {head}, {rotated} rotated, base {base}");
         cases.push(row_counts(long, Script::new("rope", detail, b, &[out])));
     }
+    let mut b = GraphBuilder::new();
+    let x = input_behind(&mut b, "x", 3, 2 * 12);
+    let rotary = b.rotary(Rotary::from_base(1e4, 8));
+    let out = b.rope_growing("out", x, 2, rotary, Some(Growth { beta: 0.4, original: 5 }));
+    cases.push(row_counts(long, Script::new("rope", "2 heads of 12, 8 rotated, growing", b, &[out])));
     cases
 }
 

@@ -62,6 +62,29 @@ const ODD_QWEN_EXPERTS: &str = r#"{
     "rope_parameters": { "rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.5 }
 }"#;
 
+/// Jamba with nothing even: Mamba-1 in a layer of its own, experts of five.
+const ODD_JAMBA: &str = r#"{
+    "model_type": "jamba", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 4, "num_attention_heads": 7,
+    "num_key_value_heads": 1, "intermediate_size": 21, "attn_layer_period": 3, "attn_layer_offset": 2,
+    "num_experts": 5, "num_experts_per_tok": 3, "mamba_d_state": 5, "mamba_d_conv": 3, "mamba_proj_bias": true,
+    "max_position_embeddings": 512
+}"#;
+
+/// LFM3 with nothing even: a gate for each head, norms behind every block, a window that wraps within a few tokens.
+const ODD_LFM3: &str = r#"{
+    "model_type": "lfm3", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 4, "num_attention_heads": 3,
+    "num_key_value_heads": 1, "head_dim": 10, "intermediate_size": 51, "sliding_window": 9, "conv_L_cache": 5,
+    "layer_types": ["conv", "full_attention", "sliding_attention", "conv"], "max_position_embeddings": 512
+}"#;
+
+/// Ministral 3 whose queries grow within a few tokens.
+const ODD_MINISTRAL: &str = r#"{
+    "model_type": "ministral3", "vocab_size": 101, "hidden_size": 42, "num_hidden_layers": 3, "num_attention_heads": 3,
+    "num_key_value_heads": 1, "head_dim": 10, "intermediate_size": 51, "max_position_embeddings": 512,
+    "rope_parameters": { "rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 4,
+        "llama_4_scaling_beta": 0.4 }
+}"#;
+
 /// Nemotron-H's mixture of experts, in a width of its own.
 const ODD_EXPERTS: &str = r#"{
     "model_type": "nemotron_h", "vocab_size": 101, "hidden_size": 42, "hybrid_override_pattern": "ME*E-E",
@@ -239,6 +262,9 @@ fn blocks_in_turn_agree_with_the_references() {
         ("odd qwen3_5_moe", ODD_QWEN_EXPERTS.to_owned()),
         ("odd experts", ODD_EXPERTS.to_owned()),
         ("odd granite", ODD_GRANITE.to_owned()),
+        ("odd jamba", ODD_JAMBA.to_owned()),
+        ("odd lfm3", ODD_LFM3.to_owned()),
+        ("odd ministral3", ODD_MINISTRAL.to_owned()),
     ]);
 }
 
@@ -346,7 +372,13 @@ fn every_kind_of_block_decodes_in_few_kernels() {
     };
     type Model<'a> = &'a dyn Fn(usize) -> String;
     let plain = |count: usize| config(&nemotron("E", count), "moe_latent_size", Value::Null);
-    let blocks: [(&str, Model<'_>, usize); 12] = [
+    let lfm3 = |kind: &str, count: usize| {
+        let base = config(ODD_LFM3, "layer_types", vec![kind; count].into());
+        config(&base, "num_hidden_layers", count.into())
+    };
+    let of_layers = |base: &str, count: usize| config(base, "num_hidden_layers", count.into());
+    let jamba = |count: usize| of_layers(&config(ODD_JAMBA, "num_experts", 1.into()), count);
+    let blocks: [(&str, Model<'_>, usize); 16] = [
         ("Mamba-2", &|n| nemotron("M", n), 4),
         ("attention without rotation", &|n| nemotron("*", n), 4),
         ("feed-forward, relu^2", &|n| nemotron("-", n), 2),
@@ -359,6 +391,10 @@ fn every_kind_of_block_decodes_in_few_kernels() {
         ("attention, feed-forward beside experts", &|n| granite("attention", n), 4 + 8),
         ("short convolution, feed-forward", &|n| lfm2(false, n), 4 + 2),
         ("attention with normed heads, feed-forward", &|n| lfm2(true, n), 4 + 2),
+        ("attention with growing queries, feed-forward", &|n| of_layers(ODD_MINISTRAL, n), 4 + 2),
+        ("Mamba-1, feed-forward", &jamba, 4 + 2),
+        ("short convolution, feed-forward, norms behind", &|n| lfm3("conv", n), 4 + 2 + 2),
+        ("attention with a gate a head, feed-forward, norms behind", &|n| lfm3("full_attention", n), 5 + 2 + 2),
     ];
     let mut over = vec![];
     for (what, model, budget) in blocks {

@@ -14,6 +14,7 @@ mod configs;
 mod cpu;
 #[cfg(feature = "native-cuda")]
 mod cuda;
+mod defaults;
 mod demo_model;
 mod device_memory;
 mod engine;

@@ -132,13 +132,22 @@ pub fn further_goldens() -> Option<Vec<PathBuf>> {
 
 /// Goldens of every family but Hymba that gives words: attention, short convolutions, Mamba-2, experts, the gated
 /// delta rule.
-pub const ATTENTION: [&str; 8] =
-    ["granite", "granite_rope", "llama", "mistral", "nemotron", "qwen2", "qwen3", "smollm3"];
-pub const CONVOLUTIONS: [&str; 3] = ["lfm2", "lfm2_25", "lfm2_bias"];
-pub const MAMBA: [&str; 6] =
-    ["falcon_h1", "falcon_h1_rms", "granite_h", "nemotron_h", "nemotron_h_bf16", "nemotron_h_bias"];
-pub const EXPERTS: [&str; 6] =
-    ["granite_moe", "lfm2_moe", "nemotron_h_latent", "nemotron_h_moe", "qwen3_moe", "qwen3_moe_all"];
+pub const ATTENTION: [&str; 10] =
+    ["granite", "granite_rope", "llama", "ministral3", "mistral", "mistral3", "nemotron", "qwen2", "qwen3", "smollm3"];
+pub const CONVOLUTIONS: [&str; 4] = ["lfm2", "lfm2_25", "lfm2_bias", "lfm3"];
+pub const MAMBA: [&str; 7] =
+    ["bamba", "falcon_h1", "falcon_h1_rms", "granite_h", "nemotron_h", "nemotron_h_bf16", "nemotron_h_bias"];
+pub const EXPERTS: [&str; 9] = [
+    "granite_moe",
+    "granitemoe",
+    "granitemoeshared",
+    "jamba",
+    "lfm2_moe",
+    "nemotron_h_latent",
+    "nemotron_h_moe",
+    "qwen3_moe",
+    "qwen3_moe_all",
+];
 pub const GATED_DELTA: [&str; 5] = ["qwen3_5", "qwen3_5_gva", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"];
 /// Goldens of the models that give scores.
 pub const REWARDS: [&str; 4] = ["llama_reward", "nemotron_reward", "qwen2_reward", "qwen3_reward"];

@@ -49,6 +49,9 @@ QWEN = dict(head_dim=16, linear_conv_kernel_dim=4, num_attention_heads=4,
 QWEN_EXPERTS = dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=14)
 VISION = dict(depth=1, hidden_size=16, intermediate_size=24, num_heads=2, num_position_embeddings=16, patch_size=4,
               temporal_patch_size=2, spatial_merge_size=2)
+# Stretched, and queries that grow behind every 16 positions.
+MINISTRAL = dict(rope_type="yarn", rope_theta=1e6, factor=8.0, original_max_position_embeddings=16, beta_fast=32.0, beta_slow=1.0,
+                 mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)
 # What Nemotron-4-340B-Reward judges, in its order.
 LABELS = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
 
@@ -112,6 +115,20 @@ WORDS = {
     "qwen3_next": ("qwen3_next", dict(layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2,
                                       linear_num_value_heads=6, linear_key_head_dim=12, linear_value_head_dim=10,
                                       shared_expert_intermediate_size=18, **QWEN_EXPERTS, **QWEN)),
+    "ministral3": ("ministral3", dict(num_hidden_layers=3, head_dim=14, rope_parameters=MINISTRAL)),
+    "mistral3": ("mistral3", dict(text_config=dict(model_type="ministral3", num_hidden_layers=2, head_dim=12, sliding_window=24,
+                                                   tie_word_embeddings=True, rope_parameters=MINISTRAL),
+                                  vision_config=dict(model_type="pixtral", hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+                                                     num_attention_heads=2, head_dim=8, image_size=32, patch_size=16),
+                                  image_token_index=3, tie_word_embeddings=True)),
+    "bamba": ("bamba", dict(num_hidden_layers=3, attn_layer_indices=[1], num_attention_heads=3, num_key_value_heads=1, **MAMBA)),
+    "jamba": ("jamba", dict(num_hidden_layers=4, hidden_size=32, attn_layer_period=3, attn_layer_offset=1, num_attention_heads=4, num_key_value_heads=2,
+                            intermediate_size=20, num_experts=6, num_experts_per_tok=3, mamba_d_state=10)),
+    "granitemoe": ("granitemoe", dict(num_hidden_layers=2, num_local_experts=6, num_experts_per_tok=3, intermediate_size=20,
+                                      embedding_multiplier=2.0, attention_multiplier=0.3, residual_multiplier=0.6, logits_scaling=1.5)),
+    "granitemoeshared": ("granitemoeshared", dict(num_hidden_layers=2, num_local_experts=5, num_experts_per_tok=2, intermediate_size=14,
+                                                  shared_intermediate_size=22, attention_multiplier=0.3, tie_word_embeddings=True)),
+    "lfm3": ("lfm3", dict(layer_types=["conv", "sliding_attention", "full_attention", "conv"], head_dim=12, sliding_window=24, conv_L_cache=5)),
 }
 # Sizes of a published kind: several named labels, one, and transformers' own two.
 SCORES = {
@@ -181,13 +198,13 @@ def released(config):
         return config | dict(text_config=released(config["text_config"]))
     rope = config.pop("rope_parameters", None)
     kind = config["model_type"]
-    if rope and kind not in ("qwen3_5_text", "qwen3_5_moe_text"):
+    if rope and kind not in ("qwen3_5_text", "qwen3_5_moe_text", "ministral3", "lfm3"):
         config["rope_theta"] = rope.pop("rope_theta")
         if "partial_rotary_factor" in rope:
             config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
         config["rope_scaling"] = None if rope["rope_type"] == "default" else rope
     elif rope:
-        config["rope_parameters"] = rope
+        config["rope_parameters"] = rope | (dict(type=rope["rope_type"]) if kind == "ministral3" else {})
     layers = config.pop("layer_types", None)
     if kind == "granitemoehybrid":
         config["layer_types"] = ["attention" if "attention" in layer and "linear" not in layer else "mamba" for layer in layers]
@@ -199,7 +216,7 @@ def released(config):
                        tie_embedding=config.pop("tie_word_embeddings", True))
     elif kind == "lfm2":
         config |= dict(layer_types=layers, block_ff_dim=config["intermediate_size"], tie_embedding=True)
-    elif kind == "lfm2_moe":
+    elif kind in ("lfm2_moe", "lfm3"):
         config |= dict(layer_types=layers)
     elif kind in ("qwen3_5_text", "qwen3_5_moe_text"):
         config |= dict(layer_types=layers, attn_output_gate=True, mtp_num_hidden_layers=1, mtp_use_dedicated_embeddings=False)
@@ -246,11 +263,13 @@ def decode(model, ids):
     """Greedy tokens, the logits after each, the smallest gap between two best, and what the cache holds in the end."""
     step = model(input_ids=ids, use_cache=True)
     tokens, rows, gaps = [], [], []
-    for _ in range(DECODED):
+    for position in range(ids.shape[1], ids.shape[1] + DECODED):
         top = step.logits[0, -1].topk(2)
         gaps.append((top.values[0] - top.values[1]).item())
         tokens.append(top.indices[:1])
-        step = model(input_ids=tokens[-1][None], past_key_values=step.past_key_values, use_cache=True)
+        # Bamba's model counts from 0 in every call that names no positions; `generate` names them.
+        places = dict(position_ids=torch.tensor([[position]])) if model.config.model_type == "bamba" else {}
+        step = model(input_ids=tokens[-1][None], past_key_values=step.past_key_values, use_cache=True, **places)
         rows.append(step.logits[0, -1])
     golden = {"decode_tokens": torch.cat(tokens), "decode_logits": torch.stack(rows)}
     for index, layer in enumerate(step.past_key_values.layers):
@@ -326,7 +345,7 @@ def make(name, target):
         seed += 1
     target.mkdir(parents=True, exist_ok=True)
     save(model, dtype, target)
-    if "text_config" in settings:
+    if model_type.startswith("qwen") and "text_config" in settings:
         as_published(target / "model.safetensors")
     (target / "generation_config.json").unlink(missing_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in golden.items()}, target / "golden.safetensors")

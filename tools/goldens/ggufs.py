@@ -44,6 +44,9 @@ SOURCES = {
     "qwen35moe": (9151, "qwen3_5_moe_text", SMALL | QWEN | families.QWEN_EXPERTS | dict(
         layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=4,
         linear_key_head_dim=8, linear_value_head_dim=8, shared_expert_intermediate_size=18)),
+    "qwen3next": (9171, "qwen3_next", SMALL | QWEN | families.QWEN_EXPERTS | dict(
+        layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=6,
+        linear_key_head_dim=8, linear_value_head_dim=8, shared_expert_intermediate_size=18)),
     # A file has no factor on the experts' sum.
     "lfm2moe": (9181, "lfm2_moe", SMALL | dict(layer_types=["conv", "full_attention"], num_dense_layers=1, num_experts=7,
                                                num_experts_per_tok=3, moe_intermediate_size=20, conv_L_cache=3)),
@@ -63,9 +66,11 @@ NEMOTRON_H = dict(d_head=9)
 GRANITE = dict(num_experts_per_tok=0, intermediate_size=families.GRANITE["shared_intermediate_size"])
 MODELS = {
     "llama": ("llama", {}, {}),
+    "mistral3": ("ministral3", {}, {}),
     "qwen2": ("qwen2", {}, {}),
     "qwen3": ("qwen3", {}, {}),
     "qwen3moe": (None, {}, {}),
+    "qwen3next": (None, {}, dict(no_mtp=True)),
     "qwen35": (None, {}, {}),
     "qwen35moe": (None, {}, {}),
     "smollm3": ("smollm3", {}, {}),
@@ -76,6 +81,9 @@ MODELS = {
     "granite": ("granite_rope", GRANITE, {}),
     "granitehybrid": ("granite_h", GRANITE, {}),
     "granitehybrid_moe": (None, {}, {}),
+    "granitemoe": ("granitemoe", {}, {}),
+    "granitemoeshared": ("granitemoeshared", {}, {}),
+    "jamba": ("jamba", {}, {}),
     "falcon_h1": ("falcon_h1", {}, {}),
     "falcon_h1_rms": (None, {}, {}),
 }
@@ -118,6 +126,8 @@ def convert(source, target, changes=None, switches=None, vocabulary=no_vocabular
     hparams = config if published else ModelBase.load_hparams(source, False)
     hparams = {key: value for key, value in (hparams | (changes or {})).items() if value is not None or key not in (changes or {})}
     kind = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
+    # One class for two kinds, which hands everything on to the one that it finds.
+    kind = getattr(kind, "Ministral3Model", kind)
     kind = type(kind.__name__, (kind,), dict(model_arch=kind.model_arch, set_vocab=vocabulary or kind.set_vocab) | (switches or {}))
     with torch.inference_mode():
         model = kind(source, ftype, target, hparams=hparams, model_name=target.parent.name, **options)

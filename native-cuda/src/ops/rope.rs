@@ -16,6 +16,10 @@ parameters! {
         pub head_dim: u32,
         /// Pairs rotated.
         pub pairs: u32,
+        /// Weight of the growth with the position; 0: none.
+        pub beta: f32,
+        /// Positions of the context behind which it begins, at least 1.
+        pub original: u32,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Names, vectors};
 use crate::arch::config::{SMALL, WIDTH};
 use crate::arch::{ArchError, Config};
+use crate::graph::ops::Growth;
 use crate::graph::{Function, GraphBuilder, KvSpec, NormKind, Part, RotaryId, Rows, ValueId, View, ops};
 
 /// Self-attention from the normed stream to the width of the stream.
@@ -12,6 +13,8 @@ pub(crate) struct Attention {
     pub head: usize,
     pub scale: f32,
     pub rotary: Option<RotaryId>,
+    /// Growth of the rotated queries with the position.
+    pub growth: Option<Growth>,
     /// Positions before a token that it sees; `None`: all.
     pub window: Option<usize>,
     /// Rows of q, k and v, in this order, with whatever is folded into them.
@@ -20,7 +23,7 @@ pub(crate) struct Attention {
     pub qkv_bias: Option<Vec<Part>>,
     /// RMS norm of every head of q and of k, before the rotation: weights `[head]`.
     pub qk_norm: Option<([Part; 2], f32)>,
-    /// Rows whose sigmoid every column of every head is multiplied with, or none.
+    /// Rows of gates whose sigmoid the heads' columns are multiplied with, or none: one a column, or one a head.
     pub gate: Option<Vec<Part>>,
     pub out: Part,
 }
@@ -47,6 +50,7 @@ impl Attention {
             head,
             scale: Self::usual_scale(head),
             rotary,
+            growth: None,
             window: None,
             qkv: [("q", q_rows), ("k", kv_rows), ("v", kv_rows)].map(|(p, rows)| matrix(p, rows, hidden)).into(),
             qkv_bias: None,
@@ -59,11 +63,12 @@ impl Attention {
     /// Appends it.
     pub fn build(self, g: &mut GraphBuilder, names: &Names, normed: ValueId) -> ValueId {
         let (q_columns, kv_columns) = (self.heads * self.head, self.kv_heads * self.head);
-        let gated = self.gate.is_some();
+        let gates: usize = self.gate.iter().flatten().map(|part| part.rows.len()).sum();
         let rows = self.qkv.into_iter().chain(self.gate.into_iter().flatten());
         let qkv = g.matrix(names.value("qkv"), rows.collect());
         let bias = self.qkv_bias.map(|parts| vectors(g, names.value("qkv_bias"), parts));
         let qkv = g.linear(names.value("qkv"), normed, qkv, bias);
+        let mut rotary = self.rotary;
         let [mut q, mut k, v] = g.split(qkv, [q_columns, kv_columns, kv_columns]);
         if let Some(([q_norm, k_norm], eps)) = self.qk_norm {
             // Queries and keys as one value: what is done to their heads is done once.
@@ -72,20 +77,21 @@ impl Attention {
             let weight = vectors(g, names.value("qk_norm"), weights.collect());
             let both = g.view(qkv, 0, q_columns + kv_columns);
             let mut both = g.norm(names.value("qk_norm"), both, NormKind::Rms, heads, eps, Some(weight), None);
-            if let Some(rotary) = self.rotary {
+            if let Some(rotary) = rotary.take_if(|_| self.growth.is_none()) {
                 let normed = g.whole(both);
                 both = g.rope(names.value("qk"), normed, heads, rotary);
             }
             [q, k] = g.split(both, [q_columns, kv_columns]);
-        } else if let Some(rotary) = self.rotary {
-            let rotated_q = g.rope(names.value("q"), q, self.heads, rotary);
+        }
+        if let Some(rotary) = rotary {
+            let rotated_q = g.rope_growing(names.value("q"), q, self.heads, rotary, self.growth);
             let rotated_k = g.rope(names.value("k"), k, self.kv_heads, rotary);
             (q, k) = (g.whole(rotated_q), g.whole(rotated_k));
         }
         let sizes = (self.heads, self.kv_heads, self.head);
         let mut attended = attend(g, names, [q, k, v], sizes, self.scale, self.window);
-        if gated {
-            let gate = g.view(qkv, q_columns + 2 * kv_columns, q_columns);
+        if gates > 0 {
+            let gate = g.view(qkv, q_columns + 2 * kv_columns, gates);
             attended = g.gate(names.value("attn_gated"), gate, g.whole(attended), Function::Sigmoid);
         }
         let out = g.matrix(names.value("attn_out"), vec![self.out]);

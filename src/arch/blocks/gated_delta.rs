@@ -32,6 +32,9 @@ pub(crate) enum RowOrder {
     /// Two tensors, one after the other the rows of every key head: its q, its k, its v and z of several value heads; and
     /// beta and dt of these.
     ByKeyHead,
+    /// A tensor for q, k and v and one for z, as [`Self::Apart`], one for beta and dt, as [`Self::ByKeyHead`]: what
+    /// llama.cpp's converter makes of the latter.
+    PartlyByKeyHead,
 }
 
 impl GatedDelta {
@@ -87,9 +90,16 @@ impl GatedDelta {
             let tensor = matrix(what, key_heads * each);
             (0..key_heads).map(move |head| tensor.clone().rows(head * each + first..head * each + first + rows))
         };
+        let [beta, dt] = [0, gates].map(|first| of_heads("ba", ba, first, gates));
+        if self.rows == RowOrder::PartlyByKeyHead {
+            return [matrix("qkv", self.channels()), matrix("z", self.values())]
+                .into_iter()
+                .chain(beta)
+                .chain(dt)
+                .collect();
+        }
         let [q, k] = [0, key].map(|first| of_heads("qkvz", qkvz, first, key));
         let [v, z] = [2 * key, 2 * key + values].map(|first| of_heads("qkvz", qkvz, first, values));
-        let [beta, dt] = [0, gates].map(|first| of_heads("ba", ba, first, gates));
         q.chain(k).chain(v).chain(z).chain(beta).chain(dt).collect()
     }
 

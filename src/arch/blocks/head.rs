@@ -92,12 +92,16 @@ impl Tie {
     /// Decides as transformers does: a config that ties is overruled by a checkpoint that has both tensors, and one of
     /// the two serves as both; a config that does not tie needs both.
     pub fn new(tied: bool, tensors: Option<&TensorShapes>, embedding: impl Into<String>) -> Self {
-        let embedding = embedding.into();
+        Self::of(tied, tensors, embedding.into(), LM_HEAD)
+    }
+
+    /// The same, where the rows that give logits have another name.
+    pub fn of(tied: bool, tensors: Option<&TensorShapes>, embedding: String, head: &str) -> Self {
         let Some(tensors) = tensors else {
             return Self { embedding, words: if tied { Words::Tied } else { Words::Own } };
         };
-        match (tensors.contains_key(&embedding), tensors.contains_key(LM_HEAD)) {
-            (false, true) if tied => Self { embedding: LM_HEAD.into(), words: Words::Tied },
+        match (tensors.contains_key(&embedding), tensors.contains_key(head)) {
+            (false, true) if tied => Self { embedding: head.into(), words: Words::Tied },
             (_, true) => Self { embedding, words: Words::Own },
             (_, false) => Self { embedding, words: if tied { Words::Tied } else { Words::Missing } },
         }

@@ -8,6 +8,7 @@ mod mamba2;
 mod mlp;
 mod moe;
 mod rotary;
+mod short_conv;
 mod softmax_moe;
 
 use crate::graph::{GraphBuilder, Part, WeightClass, WeightId, WeightRecipe};
@@ -16,11 +17,12 @@ pub(crate) use attention::{Attention, HeadDefaults, attend, attention_layers, he
 pub(crate) use gated_delta::{GatedDelta, RowOrder};
 pub use head::Head;
 pub(crate) use head::{LM_HEAD, Tie, logits};
-pub(crate) use mamba1::Mamba1;
+pub(crate) use mamba1::{Mamba1, Mamba1Sizes};
 pub(crate) use mamba2::{Mamba2, at_least_two, time_step_limit};
 pub(crate) use mlp::{squared_relu, swiglu};
 pub(crate) use moe::{Experts, expert_counts, gated_experts, router};
 pub(crate) use rotary::{RotaryDefaults, RotaryFields, rotary};
+pub(crate) use short_conv::ShortConv;
 pub(crate) use softmax_moe::{MixtureDefaults, SoftmaxMixture, sparse_layers};
 
 /// Names of a layer's tensors and values.

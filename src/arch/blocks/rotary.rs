@@ -7,14 +7,15 @@
 //! | the form | the object's `rope_type`, its `type`, `default` |
 //! | `original_max_position_embeddings` | the root, the object, `max_position_embeddings` |
 //!
-//! An object with one object for each kind of layer gives that of the layers with full attention: the families here
-//! rotate no others. Every form that is a table of frequencies is implemented; another is refused by its name. Source:
+//! An object with one object for each kind of layer gives that of the layers with full attention, but for the families
+//! that rotate by kind. Every form that is a table of frequencies is implemented; another is refused by its name. Source:
 //! transformers 5.24, `modeling_rope_utils.py`; YaRN: Peng et al. 2023, arXiv 2309.00071.
 
 use std::f64::consts::PI;
 
 use crate::arch::{ArchError, Config, ConfigError};
 use crate::graph::Rotary;
+use crate::graph::ops::Growth;
 
 /// Values of the fields that a config lacks, and what its family does with them.
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +45,27 @@ pub(crate) struct RotaryFields<'a> {
 impl<'a> RotaryFields<'a> {
     /// Finds the object.
     pub fn of(config: &'a Config) -> Result<Self, ConfigError> {
+        let found = Self::find(config)?;
+        Ok(Self { own: one_kind(config, found.place, found.own)?, ..found })
+    }
+
+    /// Finds the object for one kind of layer, of a family that has one for each.
+    pub fn of_kind(config: &'a Config, kind: &str) -> Result<Self, ConfigError> {
+        let Self { place, own, .. } = Self::find(config)?;
+        let own =
+            own.nested(kind).ok_or_else(|| config.invalid(place, format!("an object with one under `{kind}`")))?;
+        Ok(Self { config, place, own })
+    }
+
+    /// The object as it is.
+    fn find(config: &'a Config) -> Result<Self, ConfigError> {
         for place in ["rope_scaling", "rope_parameters"] {
             if config.get(place).is_none() {
                 continue;
             }
             let own = config.nested(place).ok_or_else(|| config.invalid(place, "an object or null"))?;
             if own.fields() > 0 {
-                return Ok(Self { config, place, own: one_kind(config, place, own)? });
+                return Ok(Self { config, place, own });
             }
         }
         Ok(Self { config, place: "rope_parameters", own: Config::empty() })
@@ -98,6 +113,42 @@ impl<'a> RotaryFields<'a> {
         let found = self.config.size_opt(FIELD)?;
         let found = if found.is_some() { found } else { self.own.size_opt(FIELD)? };
         Ok(found.map_or(longest, |original| original as f64))
+    }
+
+    /// The growth of queries with the position, where the object has one; `context` is the family's
+    /// `max_position_embeddings`.
+    pub fn growth(&self, context: usize) -> Result<Option<Growth>, ConfigError> {
+        const FIELD: &str = "llama_4_scaling_beta";
+        let beta = self.own.number_or(FIELD, 0.0)? as f32;
+        let longest = self.config.size_or("max_position_embeddings", context)?;
+        let original = self.original(longest as f64)? as u32;
+        Ok((beta != 0.0).then_some(Growth { beta, original }))
+    }
+
+    /// The rotary embedding of heads of `head` columns.
+    pub fn rotary(&self, head: usize, defaults: &RotaryDefaults) -> Result<Rotary, ArchError> {
+        let Self { config, own, .. } = self;
+        let theta = self.theta(defaults.theta)?;
+        let partial = defaults.partial.map(|default| self.partial(default)).transpose()?;
+        let form = self.form()?.unwrap_or("default");
+        // transformers overlooks a factor without a form, and with it what the model was made for.
+        if self.form()?.is_none() && own.number_or("factor", 1.0)? != 1.0 {
+            return Err(config.invalid(self.place, "such that `rope_type` says what `factor` is for").into());
+        }
+        // What rotates whole heads overlooks a part of them, unless it is scaled: then transformers cannot run it either.
+        if partial.is_none() && !["default", "proportional"].contains(&form) && self.partial(1.0)? != 1.0 {
+            let holder = if own.has("partial_rotary_factor") { own } else { config };
+            return Err(holder.unsupported("partial_rotary_factor", "1").into());
+        }
+        let (table, scale) = self.table(theta, head, partial, defaults.context)?;
+        if table.is_empty() || 2 * table.len() > head {
+            return Err(config.invalid("head_dim", "an even number of rotated columns").into());
+        }
+        let inverse_frequencies: Vec<f32> = table.into_iter().map(|f| f as f32).collect();
+        if !inverse_frequencies.iter().all(|f| f.is_finite()) {
+            return Err(config.invalid(self.place, "such that every frequency is finite").into());
+        }
+        Ok(Rotary { inverse_frequencies, scale: scale as f32 })
     }
 
     /// Frequencies, all else read and checked.
@@ -222,28 +273,7 @@ fn one_kind(config: &Config, place: &str, own: Config) -> Result<Config, ConfigE
 
 /// The rotary embedding of heads of `head` columns.
 pub(crate) fn rotary(config: &Config, head: usize, defaults: &RotaryDefaults) -> Result<Rotary, ArchError> {
-    let fields = RotaryFields::of(config)?;
-    let theta = fields.theta(defaults.theta)?;
-    let partial = defaults.partial.map(|default| fields.partial(default)).transpose()?;
-    let form = fields.form()?.unwrap_or("default");
-    // transformers overlooks a factor without a form, and with it what the model was made for.
-    if fields.form()?.is_none() && fields.own.number_or("factor", 1.0)? != 1.0 {
-        return Err(config.invalid(fields.place, "such that `rope_type` says what `factor` is for").into());
-    }
-    // What rotates whole heads overlooks a part of them, unless it is scaled: then transformers cannot run it either.
-    if partial.is_none() && !["default", "proportional"].contains(&form) && fields.partial(1.0)? != 1.0 {
-        let holder = if fields.own.has("partial_rotary_factor") { &fields.own } else { config };
-        return Err(holder.unsupported("partial_rotary_factor", "1").into());
-    }
-    let (table, scale) = fields.table(theta, head, partial, defaults.context)?;
-    if table.is_empty() || 2 * table.len() > head {
-        return Err(config.invalid("head_dim", "an even number of rotated columns").into());
-    }
-    let inverse_frequencies: Vec<f32> = table.into_iter().map(|f| f as f32).collect();
-    if !inverse_frequencies.iter().all(|f| f.is_finite()) {
-        return Err(config.invalid(fields.place, "such that every frequency is finite").into());
-    }
-    Ok(Rotary { inverse_frequencies, scale: scale as f32 })
+    RotaryFields::of(config)?.rotary(head, defaults)
 }
 
 #[cfg(test)]

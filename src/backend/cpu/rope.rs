@@ -4,7 +4,7 @@ use super::program::{Operands, Run};
 use super::rows::{Input, Output};
 use crate::backend::Result;
 use crate::graph::Rotary;
-use crate::graph::ops;
+use crate::graph::ops::{self, Growth};
 
 /// A rotation of every head by the angle of its row's position.
 pub(super) struct Rope<'a> {
@@ -14,6 +14,8 @@ pub(super) struct Rope<'a> {
     pub heads: usize,
     /// Radians per position of each pair.
     pub rotary: &'a Rotary,
+    /// Growth with the position.
+    pub growth: Option<Growth>,
     /// Position of every row.
     pub positions: &'a [u32],
 }
@@ -34,6 +36,10 @@ impl Rope<'_> {
                     head[j + pairs] = b * cos + a * sin;
                 }
             }
+            if let Some(growth) = self.growth {
+                let factor = growth.at(self.positions[r]);
+                out.iter_mut().for_each(|x| *x *= factor);
+            }
         });
     }
 }
@@ -41,7 +47,8 @@ impl Rope<'_> {
 impl Run for ops::Rope {
     fn run(&self, step: &mut Operands<'_>, out: &mut Output<'_>) -> Result<()> {
         let (x, rotary) = (step.input(self.x), step.graph.rotary(self.rotary));
-        Rope { x, heads: self.heads, rotary, positions: step.positions }.run(step.fast, out);
+        let &Self { heads, growth, .. } = self;
+        Rope { x, heads, rotary, growth, positions: step.positions }.run(step.fast, out);
         Ok(())
     }
 }

@@ -21,16 +21,21 @@ pub(super) enum Family {
     NemotronH,
     Granite,
     FalconH1,
+    Jamba,
 }
 
 /// Every architecture that is read, by `general.architecture`.
-const ARCHITECTURES: [(&str, Family); 14] = [
+const ARCHITECTURES: [(&str, Family); 18] = [
     ("falcon-h1", Family::FalconH1),
     ("granite", Family::Granite),
     ("granitehybrid", Family::Granite),
+    ("granitemoe", Family::Granite),
+    ("jamba", Family::Jamba),
     ("lfm2", Family::Lfm2),
     ("lfm2moe", Family::Lfm2),
     ("llama", Family::Llama),
+    // Ministral 3, and a Mistral that was taken out of a model that also sees.
+    ("mistral3", Family::Llama),
     ("nemotron_h", Family::NemotronH),
     ("nemotron_h_moe", Family::NemotronH),
     ("qwen2", Family::Qwen2),
@@ -38,6 +43,8 @@ const ARCHITECTURES: [(&str, Family); 14] = [
     ("qwen35", Family::Qwen35),
     ("qwen35moe", Family::Qwen35),
     ("qwen3moe", Family::Qwen3),
+    // Of the gated delta rule as qwen35, but for the order of its heads.
+    ("qwen3next", Family::Qwen35),
     // llama.cpp takes every fourth layer to be without positions, as all published ones are.
     ("smollm3", Family::Llama),
 ];
@@ -97,6 +104,19 @@ pub(super) fn config(metadata: &Metadata, tensors: &[&Tensor], rope_factors: Opt
         format!("`{arch}.block_count` is {blocks}, of which {ahead} look ahead: no number of layers that can be read")
     })?;
     reader.build(family, rope_factors)
+}
+
+/// At which distance from each other, and from which layer on, the layers stand of which this is true: `[period, offset]`.
+/// `None` where there is no one distance.
+fn every(of: &[bool]) -> Option<[usize; 2]> {
+    let mut places = (0..of.len()).filter(|&layer| of[layer]);
+    let found = match (places.next(), places.next()) {
+        (None, _) => [of.len() + 1, of.len()],
+        (Some(first), None) => [of.len().max(first + 1), first],
+        (Some(first), Some(second)) => [second - first, first],
+    };
+    let [period, offset] = found;
+    (offset < period && (0..of.len()).all(|layer| of[layer] == (layer % period == offset))).then_some(found)
 }
 
 /// Adds fields to an object.
@@ -213,6 +233,9 @@ impl Reader<'_> {
                         fields[name] = json!(value);
                     }
                 }
+                if let Some(weight) = self.number("rope.scaling.yarn_log_multiplier")? {
+                    (fields["mscale"], fields["mscale_all_dim"]) = (json!(1.0), json!(weight));
+                }
             }
             _ => {
                 return Err(format!(
@@ -304,9 +327,10 @@ impl Reader<'_> {
         let attends =
             self.each("attention.head_count_kv")?.map(|each| each.into_iter().map(|n| n > 0).collect::<Vec<_>>());
         let attends = attends.unwrap_or_else(|| vec![true; layers]);
-        // Two families have names of their own for all that is said of their experts.
-        let named = matches!(family, Family::NemotronH | Family::Granite);
-        let mixture = !named && self.arch.ends_with("moe");
+        // Some families have names of their own for all that is said of their experts.
+        let named = matches!(family, Family::NemotronH | Family::Granite | Family::Jamba);
+        let next = self.arch == "qwen3next";
+        let mixture = !named && (next || self.arch.ends_with("moe"));
         match sizes.experts {
             0 => {}
             _ if named => {}
@@ -321,10 +345,20 @@ impl Reader<'_> {
         }
         match family {
             Family::Llama | Family::Qwen2 | Family::Qwen3 => {
-                let model_type = if mixture { "qwen3_moe" } else { self.arch };
-                set(
-                    json!({ "model_type": model_type, "hidden_act": "silu", "rope_parameters": self.rope(rope_factors, head, false)? }),
-                );
+                let growth = self.number("attention.temperature_scale")?.filter(|&growth| growth != 0.0);
+                let model_type = match (self.arch, growth) {
+                    _ if mixture => "qwen3_moe",
+                    ("mistral3", Some(_)) => "ministral3",
+                    ("mistral3", None) => "mistral",
+                    (arch, _) => arch,
+                };
+                let mut rope = self.rope(rope_factors, head, false)?;
+                if let Some(growth) = growth {
+                    rope["llama_4_scaling_beta"] = json!(growth);
+                }
+                set(json!({
+                    "model_type": model_type, "hidden_act": "silu", "rope_parameters": rope, "sliding_window": null,
+                }));
                 sizes.rotated_pairs = (family == Family::Llama).then_some((heads, kv_heads));
             }
             Family::Qwen35 => {
@@ -343,13 +377,15 @@ impl Reader<'_> {
                         self.key("ssm.group_count")
                     ));
                 }
-                sizes.delta = [keys, values, key, value];
+                // Of Qwen3-Next value heads keep their order.
+                sizes.delta = if next { [0; 4] } else { [keys, values, key, value] };
                 product("key heads", keys, key)?;
                 product("value heads", values, value)?;
                 // Of every head the gate's rows lie beside the query's.
                 sizes.qkv[0] *= 2;
                 set(json!({
-                    "model_type": if mixture { "qwen3_5_moe_text" } else { "qwen3_5_text" }, "hidden_act": "silu", "attn_output_gate": true,
+                    "model_type": if next { "qwen3_next" } else if mixture { "qwen3_5_moe_text" } else { "qwen3_5_text" },
+                    "hidden_act": "silu", "attn_output_gate": true,
                     "layer_types": self.kinds(&recurrent, "linear_attention", "full_attention"),
                     "linear_num_key_heads": keys, "linear_num_value_heads": values, "linear_key_head_dim": key,
                     "linear_value_head_dim": value, "linear_conv_kernel_dim": self.needed("ssm.conv_kernel")?,
@@ -374,6 +410,7 @@ impl Reader<'_> {
                 sizes.rotated_pairs = rotated.then_some((heads, kv_heads));
                 set(self.granite(&attends, head, rotated, rope_factors)?);
             }
+            Family::Jamba => set(self.jamba(&attends, hidden)?),
             Family::FalconH1 => {
                 set(self.mamba(false)?);
                 set(json!({
@@ -459,6 +496,33 @@ impl Reader<'_> {
         Ok(config)
     }
 
+    fn jamba(&self, attends: &[bool], hidden: usize) -> Result<Json> {
+        let sparse: Vec<bool> =
+            (0..self.layers).map(|layer| self.tensor(&format!("blk.{layer}.ffn_gate_inp.weight")).is_some()).collect();
+        let placed = |of: &[bool], what: &str| {
+            every(of).ok_or_else(|| format!("its layers with {what} do not come at one distance, as Jamba's do"))
+        };
+        let ([attn_period, attn_offset], [expert_period, expert_offset]) =
+            (placed(attends, "attention")?, placed(&sparse, "experts")?);
+        let inner = self.needed("ssm.inner_size")?;
+        let mut config = json!({
+            "model_type": "jamba", "hidden_act": "silu", "mamba_expand": inner as f64 / hidden as f64,
+            "mamba_d_state": self.needed("ssm.state_size")?, "mamba_d_conv": self.needed("ssm.conv_kernel")?,
+            "mamba_dt_rank": self.needed("ssm.time_step_rank")?, "mamba_conv_bias": self.any("ssm_conv1d.bias"),
+            "mamba_proj_bias": self.any("ssm_in.bias"), "attn_layer_period": attn_period, "attn_layer_offset": attn_offset,
+            "expert_layer_period": expert_period, "expert_layer_offset": expert_offset, "num_experts": 1,
+        });
+        if sparse.contains(&true) {
+            extend(
+                &mut config,
+                json!({
+                    "num_experts": self.needed("expert_count")?, "num_experts_per_tok": self.needed("expert_used_count")?,
+                }),
+            );
+        }
+        Ok(config)
+    }
+
     fn granite(&self, attends: &[bool], head: usize, rotated: bool, rope_factors: Option<&[f32]>) -> Result<Json> {
         let attention = self.number("attention.scale")?.filter(|&scale| scale != 0.0);
         let one = |name: &str| self.number(name).map(|found| found.unwrap_or(1.0));
@@ -473,13 +537,21 @@ impl Reader<'_> {
         });
         let mut set = |fields: Json| extend(&mut config, fields);
         if self.any("ffn_gate_exps.weight") {
-            if !self.any("ffn_gate_shexp.weight") {
-                return Err("its layers have experts and none that all tokens share; such a Granite is not read".into());
-            }
+            let shared = self.any("ffn_gate_shexp.weight");
             set(json!({
                 "num_local_experts": self.needed("expert_count")?, "num_experts_per_tok": self.needed("expert_used_count")?,
-                "shared_intermediate_size": self.needed("expert_shared_feed_forward_length")?,
             }));
+            match (shared, attends.contains(&false) || !rotated) {
+                (true, _) => {
+                    set(json!({ "shared_intermediate_size": self.needed("expert_shared_feed_forward_length")? }));
+                }
+                (false, false) => set(json!({ "model_type": "granitemoe" })),
+                (false, true) => {
+                    return Err(
+                        "its layers have experts and none that all tokens share; such a hybrid is not read".into()
+                    );
+                }
+            }
         }
         if rotated {
             set(json!({ "rope_parameters": self.rope(rope_factors, head, false)? }));
@@ -490,5 +562,27 @@ impl Reader<'_> {
             set(json!({ "mamba_expand": inner as f64 / hidden as f64 }));
         }
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::every;
+
+    #[test]
+    fn layers_at_one_distance_have_a_period_and_an_offset() {
+        let of = |text: &str| every(&text.chars().map(|c| c == '*').collect::<Vec<_>>());
+        for (layers, wanted) in [
+            ("-*-*-*", Some([2, 1])),
+            ("----*-------*---", Some([8, 4])),
+            ("**", Some([1, 0])),
+            ("--*-", Some([4, 2])),
+            ("----", Some([5, 4])),
+            ("-*-*--", None),
+            ("-*--*", Some([3, 1])),
+            ("--*-*-*", None),
+        ] {
+            assert_eq!(of(layers), wanted, "{layers}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! | stored `-exp(A_log)`, and `1 + w` of norms (qwen35) | undone |
 //! | squeezed the kernels of convolutions, shaped decays and norms anew | shapes as they were |
 //! | taken gate and up apart (granite), or joined q, k and v | one tensor; three |
-//! | stacked the experts of a layer (qwen, lfm2, nemotron_h) | a tensor for each expert |
+//! | stacked the experts of a layer (qwen, lfm2, nemotron_h, jamba) | a tensor for each expert |
 //!
 //! Source: llama.cpp's converter (`conversion/*.py`) and its table of names (`gguf-py`, `constants.py`).
 
@@ -30,6 +30,8 @@ enum Form {
     Vector,
     /// `ln(-a)`, a vector.
     Decay,
+    /// `ln(-a)`, in the shape that it has.
+    Decays,
     /// `w - 1`.
     AddedOne,
     /// The kernel of a convolution, `[channels, 1, d_conv]`.
@@ -114,7 +116,7 @@ fn outside(family: Family, name: &str) -> Option<(String, Form)> {
     let root = root(family);
     let norm = match family {
         Family::NemotronH => "norm_f",
-        Family::FalconH1 => "final_layernorm",
+        Family::FalconH1 | Family::Jamba => "final_layernorm",
         _ => "norm",
     };
     let (stem, end) = name.rsplit_once('.').unwrap_or((name, ""));
@@ -158,6 +160,9 @@ fn joined(family: Family, rest: &str) -> Option<Joined> {
         (Family::Qwen3 | Family::Qwen35, "ffn_gate_exps.weight") => Joined::Each("mlp.experts", "gate_proj.weight"),
         (Family::Qwen3 | Family::Qwen35, "ffn_up_exps.weight") => Joined::Each("mlp.experts", "up_proj.weight"),
         (Family::Qwen3 | Family::Qwen35, "ffn_down_exps.weight") => Joined::Each("mlp.experts", "down_proj.weight"),
+        (Family::Jamba, "ffn_gate_exps.weight") => Joined::Each("feed_forward.experts", "gate_proj.weight"),
+        (Family::Jamba, "ffn_up_exps.weight") => Joined::Each("feed_forward.experts", "up_proj.weight"),
+        (Family::Jamba, "ffn_down_exps.weight") => Joined::Each("feed_forward.experts", "down_proj.weight"),
         (Family::Lfm2, "ffn_gate_exps.weight") => Joined::Each("feed_forward.experts", "w1.weight"),
         (Family::Lfm2, "ffn_down_exps.weight") => Joined::Each("feed_forward.experts", "w2.weight"),
         (Family::Lfm2, "ffn_up_exps.weight") => Joined::Each("feed_forward.experts", "w3.weight"),
@@ -187,7 +192,7 @@ impl Sizes {
             (_, "attn_norm") => (named("input_layernorm"), norm),
             (Family::Lfm2, "ffn_norm") => (named("ffn_norm"), Form::Same),
             // Named without an end by some writers.
-            (Family::FalconH1, "ffn_norm") => (named("pre_ff_layernorm"), Form::Same),
+            (Family::FalconH1 | Family::Jamba, "ffn_norm") => (named("pre_ff_layernorm"), Form::Same),
             (Family::Qwen35, "post_attention_norm") | (_, "ffn_norm") => (named("post_attention_layernorm"), norm),
 
             (_, "attn_q") => (named(&format!("{own}q_proj")), queries),
@@ -208,7 +213,16 @@ impl Sizes {
             (Family::Qwen35, "ssm_dt") => ("linear_attn.dt_bias".into(), Form::ValueHeads(0, 1)),
             (Family::Qwen35, "ssm_conv1d") => (named("linear_attn.conv1d"), Form::Kernel),
             (Family::Qwen35, "ssm_norm") => (named("linear_attn.norm"), Form::Same),
+            // Both of Qwen3-Next, the latter in older files.
+            (Family::Qwen35, "ssm_ba") => (named("linear_attn.in_proj_ba"), Form::Same),
+            (Family::Qwen35, "ssm_in") => (named("linear_attn.in_proj_qkvz"), Form::Same),
             (Family::Qwen35, "ssm_out") => (named("linear_attn.out_proj"), Form::ValueColumns),
+            (Family::Jamba, "ssm_x") => (named("mamba.x_proj"), Form::Same),
+            (Family::Jamba, "ssm_dt") => (named("mamba.dt_proj"), Form::Same),
+            (Family::Jamba, "ssm_dt_norm" | "ssm_b_norm" | "ssm_c_norm") => {
+                (named(&format!("mamba.{}_layernorm", &stem[4..stem.len() - 5])), Form::Same)
+            }
+            (Family::Jamba, "ssm_a") => ("mamba.A_log".into(), Form::Decays),
             (_, "ssm_in") => (named(&format!("{mamba}.in_proj")), Form::Same),
             (_, "ssm_conv1d") if end == "weight" => (format!("{mamba}.conv1d.weight"), Form::Kernel),
             (_, "ssm_conv1d") => (named(&format!("{mamba}.conv1d")), Form::Same),
@@ -239,7 +253,8 @@ impl Sizes {
             (Family::Granite, "ffn_down" | "ffn_down_shexp") => (named("shared_mlp.output_linear"), Form::Same),
             (Family::Granite, "ffn_gate_inp") => (named("block_sparse_moe.router.layer"), Form::Same),
             (Family::Granite, "ffn_down_exps") => (named("block_sparse_moe.output_linear"), Form::Same),
-            (Family::FalconH1, "ffn_gate" | "ffn_up" | "ffn_down") => {
+            (Family::Jamba, "ffn_gate_inp") => (named("feed_forward.router"), Form::Same),
+            (Family::FalconH1 | Family::Jamba, "ffn_gate" | "ffn_up" | "ffn_down") => {
                 (named(&format!("feed_forward.{}_proj", &stem[4..])), Form::Same)
             }
             (_, "ffn_gate_inp") => (named("mlp.gate"), Form::Same),
@@ -296,6 +311,7 @@ impl Sizes {
                 (shape, undo) = (vec![numbers], Undo::NegExp);
                 orders = vec![(rows, reordered.then(|| by_key(1)))];
             }
+            Form::Decays => undo = Undo::NegExp,
             Form::AddedOne => undo = Undo::AddOne,
             Form::Kernel => {
                 if tensor.shape.len() != 2 {

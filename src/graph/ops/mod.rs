@@ -40,7 +40,7 @@ pub use linear::Linear;
 pub use moe_apply::MoeApply;
 pub use moe_route::{ExpertChoice, MoeRoute, Routing};
 pub use norm::{Norm, NormKind};
-pub use rope::Rope;
+pub use rope::{Growth, Rope};
 pub use sample::Sample;
 pub use selective_scan::SelectiveScan;
 pub use ssd_scan::SsdScan;

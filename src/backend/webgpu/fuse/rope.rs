@@ -12,7 +12,7 @@ pub(in super::super) struct RopeNormed<'a> {
     pub append: Node<'a, KvAppend>,
 }
 
-/// Queries and keys of one value, rotated; keys and values are kept.
+/// Queries and keys of one value, rotated; queries may grow; keys and values are kept.
 pub(in super::super) struct RopeAppend<'a> {
     pub query: Node<'a, Rope>,
     pub key: Node<'a, Rope>,
@@ -33,13 +33,14 @@ impl<'a> Fusion<'a> {
         let rope: Node<'_, Rope> = uses.made_by(q.value)?;
         let norm: Node<'_, Norm> = uses.made_by(rope.x.value)?;
         let append = self.kv_append(attention)?;
+        let steady = rope.growth.is_none();
         let weighted = norm.kind == NormKind::Rms && norm.weight.is_some() && norm.bias.is_none();
         let whole = rope.x == graph.whole(rope.x.value) && uses.is_only_reader(rope.x.value, rope.index);
         let joined = k.value == q.value && q.offset == 0 && k.offset == q.width && q.width + k.width == norm.x.width;
         let alike = norm.groups == rope.heads && v.value == norm.x.value && norm.group().is_multiple_of(2);
         let alone = uses.readers(q.value).iter().all(|&reader| reader == attention.index || reader == append.index);
         let keys = graph.kv(*state)?.heads * norm.group() == k.width;
-        (weighted && whole && joined && alike && alone && keys).then_some(RopeNormed { norm, rope, append })
+        (steady && weighted && whole && joined && alike && alone && keys).then_some(RopeNormed { norm, rope, append })
     }
 
     fn rope_append(&self, attention: Node<'a, Attention>) -> Option<RopeAppend<'a>> {
@@ -50,7 +51,8 @@ impl<'a> Fusion<'a> {
         let one_value = query.x.value == key.x.value && v.value == query.x.value;
         let head = query.head_dim();
         let alike = query.rotary == key.rotary && head == key.head_dim() && head.is_multiple_of(2);
-        (alone && one_value && alike).then_some(RopeAppend { query, key, append })
+        let steady = key.growth.is_none();
+        (alone && one_value && alike && steady).then_some(RopeAppend { query, key, append })
     }
 
     /// The op that keeps what an attention reads, if it may run before: what it overwrites must be out of every

@@ -6,7 +6,7 @@ use crate::backend::webgpu::fuse::{RopeAppend, RopeNormed};
 use crate::backend::webgpu::kernels::{params, rope, rope_append, rope_normed};
 use crate::backend::webgpu::program::Grid;
 use crate::graph::Rows;
-use crate::graph::ops::Rope;
+use crate::graph::ops::{Growth, Rope};
 
 impl Lowering<'_> {
     fn pairs(&self, op: &Rope) -> u32 {
@@ -16,6 +16,7 @@ impl Lowering<'_> {
     pub(super) fn rope(&mut self, op: &Rope) -> Result<()> {
         let (x, x_pitch, x_offset) = self.source(op.x)?;
         let (to, angles) = (self.place(op.out)?, self.angles(op.rotary)?);
+        let (beta, original) = Growth::numbers(op.growth);
         let params = params::Rope {
             width: op.x.width as u32,
             head_dim: op.head_dim() as u32,
@@ -23,6 +24,8 @@ impl Lowering<'_> {
             x_pitch,
             x_offset,
             out_pitch: to.pitch as u32,
+            beta,
+            original,
         };
         let buffers = rope::Buffers { x: &x, angles: &angles, out: &to.buffer };
         self.dispatch("rope", &rope::shader(), &params, buffers, self.elements(Rows::All, op.x.width))
@@ -72,6 +75,7 @@ impl Lowering<'_> {
         let RopeAppend { query, key, append } = group;
         let pools = self.pools(append.state)?;
         let (x, pitch, query_offset) = self.source(query.x)?;
+        let (beta, original) = Growth::numbers(query.growth);
         let (queries, keys, angles) = (self.place(query.out)?, self.place(key.out)?, self.angles(query.rotary)?);
         let params = params::RopeAppend {
             query_pairs: (query.x.width / 2) as u32,
@@ -88,6 +92,8 @@ impl Lowering<'_> {
             pinned: pools.spec.pinned as u32,
             ring: pools.ring,
             pages_per_slot: pools.pages_per_slot,
+            beta,
+            original,
         };
         let buffers = rope_append::Buffers {
             pages: &pools.pages,
