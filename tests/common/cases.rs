@@ -39,7 +39,7 @@ fn with_spans_of(long: usize) -> Vec<OpCase> {
     .collect()
 }
 
-/// The cases of a backend without quantised formats. Its kernels go through a span row by row or in groups of at most 32, so
+/// The cases of a backend without quantised formats. Its kernels go through a span row by row or in tiles of at most 64, so
 /// that spans of more than two pages would run on the emulator for minutes and reach no other code.
 pub fn unquantised() -> Vec<OpCase> {
     with_spans_of(150).into_iter().filter(|case| !case.is_quantised()).collect()
