@@ -207,7 +207,7 @@ pub fn sessions_go_on(place: &Place) {
             let mut texts = vec![];
             let mut turn = |engine: &mut Engine, session: &mut Session, more: &[u32], most: usize, left: usize| {
                 let text = [session.tokens(), more].concat();
-                let options = if most % 2 == 0 { greedy(most) } else { sampled(most) };
+                let options = if most.is_multiple_of(2) { greedy(most) } else { sampled(most) };
                 let (mut generation, _) = wait(session.begin(engine, &text, &options)).expect("a turn");
                 for _ in 0..most - left {
                     wait(session.next(engine, &mut generation)).expect("a token");

@@ -11,4 +11,5 @@ mod convert_folders;
 mod forms;
 mod gguf;
 mod outputs;
+mod speculate;
 mod state;
