@@ -111,6 +111,25 @@ impl Speculation {
         Ok(this)
     }
 
+    /// Goes on with a text of which the slot has read all but the last token, with `chosen` tokens of it chosen since the
+    /// slot's sampler was set.
+    pub fn enter(engine: &mut Engine, slot: SlotId, text: &[u32], chosen: usize) -> Result<Self, EngineError> {
+        engine.set_verifying(slot, true)?;
+        let last = text.len().saturating_sub(1);
+        Ok(Self {
+            slot,
+            text: text.to_vec(),
+            before: engine.length(slot)?.saturating_sub(last),
+            chosen,
+            mark: None,
+            drafted: last,
+            drafts: vec![],
+            ready: VecDeque::new(),
+            stopped: false,
+            counts: Speculated::default(),
+        })
+    }
+
     /// The next token that was chosen already, and whether it ends the text.
     pub fn take(&mut self) -> Option<(u32, bool)> {
         let token = self.ready.pop_front()?;

@@ -29,3 +29,10 @@ fn sessions_go_on_after_drafts() {
         drafts::sessions_go_on(&place);
     }
 }
+
+#[test]
+fn a_request_alone_speculates_in_the_scheduler() {
+    if let Some(place) = webgpu_or_skipped() {
+        drafts::scheduled(&place);
+    }
+}

@@ -57,3 +57,8 @@ fn the_head_is_named_as_unread_only_where_it_is() {
         assert_eq!(named, count, "{:?}", engine.notices());
     }
 }
+
+#[test]
+fn a_request_alone_speculates_in_the_scheduler() {
+    drafts::scheduled(&cpu());
+}

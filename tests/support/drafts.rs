@@ -1,7 +1,11 @@
 //! Tests of speculation on any place to run: models whose drafts are right never, at times, or always, by construction.
 
+use std::collections::BTreeMap;
+
 use selvedge::backend::Outputs;
 use selvedge::checkpoint::Checkpoint;
+use selvedge::generate::prompt_cache::PromptCache;
+use selvedge::generate::scheduler::{Event, Scheduler, SequenceId, SequenceRequest};
 use selvedge::generate::{FinishReason, GenerateOptions, Generation, Session, Speculated};
 use selvedge::runtime::Engine;
 use selvedge::state::{Sampler, SlotId};
@@ -236,5 +240,46 @@ pub fn sessions_go_on(place: &Place) {
         let wanted = run(0);
         assert_eq!(wanted[3], wanted[4]);
         assert_eq!(run(3), wanted, "{name}, {}", place.name);
+    }
+}
+
+/// Requests to a scheduler, one alone and several that come and go: each text is that of its request without drafts, and
+/// drafts are made for those that are alone.
+pub fn scheduled(place: &Place) {
+    for name in names(place) {
+        let model = guessing(name, Guess::Always);
+        let mut plain = load(place, &model, Setting::default());
+        let requests = [(70, greedy(40)), (5, sampled(12)), (33, greedy(9)), (9, greedy(30))];
+        let requests = requests.map(|(length, options)| (ids(length), options));
+        let text = |(prompt, options): &(Vec<u32>, GenerateOptions)| alone(&mut plain, prompt, options).0.tokens;
+        let wanted: Vec<Vec<u32>> = requests.iter().map(text).collect();
+        let mut engine = load(place, &model, Setting { slots: 3, ..speculating(3) });
+        let (mut scheduler, mut cache) = (Scheduler::default(), PromptCache::new(1 << 20));
+        let (mut texts, mut submitted) = (BTreeMap::<SequenceId, Vec<u32>>::new(), vec![]);
+        let mut rounds = 0;
+        // The second and the third come while the first is made alone; the last is alone from its beginning.
+        for (coming, most) in [(0..1, 6), (1..3, usize::MAX), (3..4, usize::MAX)] {
+            for (prompt, options) in &requests[coming] {
+                let (prompt, options) = (prompt.clone(), options.clone());
+                let request = SequenceRequest { prompt, marks: vec![], options, pooling: None };
+                submitted.push(scheduler.submit(&engine, request).expect("room"));
+            }
+            let until = rounds + most.min(1000);
+            while rounds < until && !scheduler.is_idle() {
+                rounds += 1;
+                for (id, event) in wait(scheduler.step(&mut engine, &mut cache)).expect("a step") {
+                    match event {
+                        Event::Token { token, .. } => texts.entry(id).or_default().push(token),
+                        Event::Failed(error) => panic!("{error}"),
+                        Event::Begun { .. } | Event::Ended { .. } | Event::Pooled(_) => {}
+                    }
+                }
+            }
+        }
+        let made: Vec<Vec<u32>> = submitted.iter().map(|id| texts.remove(id).unwrap_or_default()).collect();
+        assert_eq!(made, wanted, "{name}, {}", place.name);
+        let counts = scheduler.speculated();
+        println!("{name}, {}: {rounds} rounds, {counts}", place.name);
+        assert!(counts.accepted >= 24 && counts.tokens_per_step() > 2.0, "{counts:?}");
     }
 }
