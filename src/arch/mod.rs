@@ -210,6 +210,11 @@ fn no_draft(config: &Config, why: &'static str) -> ArchError {
     ArchError::NoDraft { model_type, why }
 }
 
+/// Why a model of a family that drafts has no draft: it lacks a tensor, or its config alone is known and names none.
+fn without_draft(tensors: Option<&TensorShapes>, tensor: &'static str) -> &'static str {
+    if tensors.is_some() { tensor } else { "its config.json names none" }
+}
+
 /// The `model_type`s that can be built.
 pub fn supported() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()

@@ -9,7 +9,7 @@ use super::blocks::{
     expert_counts, head_sizes, logits, router, squared_relu, time_step_limit,
 };
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
-use super::{ArchError, ArchOptions, Config, Model, TensorShapes, no_draft};
+use super::{ArchError, ArchOptions, Config, Model, TensorShapes, no_draft, without_draft};
 use crate::graph::{ExpertChoice, Function, GraphBuilder, Part, Routing, ValueId};
 
 /// Inner width of an expert where a config says nothing.
@@ -191,7 +191,9 @@ pub(super) fn build(
     let blocks = blocks(config)?;
     let drafting = match options.draft {
         false => vec![],
-        true if !has_mtp(config, tensors)? => return Err(no_draft(config, "it has no `mtp.layers.0.eh_proj.weight`")),
+        true if !has_mtp(config, tensors)? => {
+            return Err(no_draft(config, without_draft(tensors, "it has no `mtp.layers.0.eh_proj.weight`")));
+        }
         true => draft_blocks(config)?,
     };
     let (vocabulary, hidden) =

@@ -11,7 +11,7 @@ use super::blocks::{
     RotaryDefaults, RowOrder, SoftmaxMixture, Tie, head_sizes, logits, rotary, sparse_layers, swiglu,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::{ArchError, ArchOptions, Config, Model, TensorShapes, no_draft};
+use super::{ArchError, ArchOptions, Config, Model, TensorShapes, no_draft, without_draft};
 use crate::graph::{GraphBuilder, Map, Part, ValueId};
 
 /// Where a config says nothing.
@@ -278,7 +278,9 @@ fn build(
     let head = logits(&mut g, &tie, last, words, table)?;
     let draft = match options.draft {
         false => None,
-        true if !has_mtp(config, kind, tensors)? => return Err(no_draft(whole, "it has no `mtp.fc.weight`")),
+        true if !has_mtp(config, kind, tensors)? => {
+            return Err(no_draft(whole, without_draft(tensors, "it has no `mtp.fc.weight`")));
+        }
         true => {
             let vector = |what: &str| zero_centred(Part::all(format!("{MTP}{what}.weight"), &[hidden]));
             let (embedding_norm, hidden_norm) = (vector("pre_fc_norm_embedding"), vector("pre_fc_norm_hidden"));

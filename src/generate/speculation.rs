@@ -5,7 +5,8 @@
 //! drafts behind them, and chooses from every row from the last chosen token's on, each with the draw that it would have had
 //! without drafts. Up to the first choice that is no draft, the rows have read what the text turns out to be. Where all
 //! drafts were chosen the slot stays as it is, and where not it goes back to where the step began. So a step never gives
-//! less than one token, and a text is what it is without speculation.
+//! less than one token, and a text is what it is without speculation. Where nothing is accepted there are drafts in one step
+//! of seventeen.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,6 +14,11 @@ use std::fmt;
 use crate::backend::Outputs;
 use crate::runtime::{Engine, EngineError, Running, VERIFIED_ROWS};
 use crate::state::SlotId;
+
+/// Steps one after the other whose first draft was refused, after which there are no drafts for a while.
+const MISSES: usize = 4;
+/// Steps without drafts. Where the first draft after them is refused, as many follow.
+const REST: usize = 16;
 
 /// Counts of a generation that speculates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -70,6 +76,10 @@ pub(super) struct Speculation {
     /// Tokens from which on the draft has read nothing.
     drafted: usize,
     drafts: Vec<u32>,
+    /// Steps in a row that accepted no draft.
+    misses: usize,
+    /// Steps still to come without drafts.
+    rest: usize,
     /// Chosen, and not given yet.
     ready: VecDeque<u32>,
     /// A stop token was chosen.
@@ -103,6 +113,8 @@ impl Speculation {
             mark: None,
             drafted: first,
             drafts: vec![],
+            misses: 0,
+            rest: 0,
             ready: VecDeque::new(),
             stopped: false,
             counts: Speculated::default(),
@@ -124,6 +136,8 @@ impl Speculation {
             mark: None,
             drafted: last,
             drafts: vec![],
+            misses: 0,
+            rest: 0,
             ready: VecDeque::new(),
             stopped: false,
             counts: Speculated::default(),
@@ -209,6 +223,14 @@ impl Speculation {
         {
             engine.rewind_to_mark(self.slot, self.before + mark)?;
         }
+        match (drafts.is_empty(), chosen.len()) {
+            (true, _) => self.rest = self.rest.saturating_sub(1),
+            (false, 1) => self.misses += 1,
+            (false, _) => self.misses = 0,
+        }
+        if self.misses == MISSES {
+            (self.misses, self.rest) = (MISSES - 1, REST);
+        }
         *left = left.saturating_sub(chosen.len());
         self.chosen += chosen.len();
         self.text.extend(&chosen);
@@ -221,7 +243,8 @@ impl Speculation {
         // As many drafts as are wanted, as fit into the next step's rows, and as the context has room for.
         let unread = self.text.len() - self.read(engine)?;
         let room = engine.room(self.slot)?.min(VERIFIED_ROWS).saturating_sub(unread);
-        let count = engine.most_drafts().min(room).min(left.saturating_sub(1));
+        let wanted = if self.rest > 0 { 0 } else { engine.most_drafts() };
+        let count = wanted.min(room).min(left.saturating_sub(1));
         let from = self.drafted.max(first);
         let tokens = &self.text[from + 1..];
         self.drafts = engine.draft(self.slot, &running, from - first, self.before + from, tokens, count).await?;

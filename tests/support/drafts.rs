@@ -160,7 +160,10 @@ pub fn texts_are_the_same(place: &Place) {
             }
         }
         println!("{name}, {guess:?}, {}: {sum:?}, {:.2} tokens a step", place.name, sum.tokens_per_step());
-        assert!(guess == Guess::Rarely || sum.accepted > 0 && sum.accepted < sum.drafted, "{sum:?}");
+        assert!(
+            guess == Guess::Rarely || !all_of_it(place) || sum.accepted > 0 && sum.accepted < sum.drafted,
+            "{sum:?}"
+        );
     }
 }
 
