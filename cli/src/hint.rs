@@ -1,5 +1,6 @@
 //! Hints: the option or the command that helps with an error of the library, whose messages name neither.
 
+use selvedge::arch::ArchError;
 use selvedge::checkpoint::{CheckpointError, WeightChoice};
 use selvedge::hub::HubError;
 use selvedge::runtime::EngineError;
@@ -9,6 +10,7 @@ use selvedge::state::KvFormat;
 fn engine(error: &EngineError) -> Option<String> {
     let hint = match error {
         EngineError::NotCausalLm(_) => "`selvedge score` prints the scores",
+        EngineError::Arch(ArchError::NoDraft { .. }) => "leave `--speculate` out",
         EngineError::NotClassification => "`selvedge generate` and `selvedge chat` do so",
         EngineError::NotFinite { kv: KvFormat::F16, .. } => "the option is `--kv f32`",
         EngineError::NotFinite { weights: WeightChoice::F32, .. } => return None,

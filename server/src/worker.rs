@@ -83,6 +83,8 @@ pub(crate) struct Counts {
     pub pages: usize,
     pub weight_bytes: u64,
     pub state_bytes: u64,
+    pub drafted: u64,
+    pub accepted: u64,
 }
 
 /// A model at work on a thread of its own. When it is dropped, replies under way are cancelled.
@@ -331,6 +333,8 @@ impl Desk {
     /// Tells the counts to whoever asks.
     fn publish(&mut self) {
         (self.counts.running, self.counts.waiting) = (self.scheduler.running(), self.scheduler.waiting());
+        let speculated = self.scheduler.speculated();
+        (self.counts.drafted, self.counts.accepted) = (speculated.drafted as u64, speculated.accepted as u64);
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = self.counts;
     }
 

@@ -4,6 +4,8 @@
 //   exponential random number e for every token.
 // Nothing is chosen, and the slot is finished, where a logit is NaN or plus infinity, or all that may be chosen are
 // minus infinity.
+// Where the slot verifies drafts, every output row chooses, each with the draw that it has if those before it in its span were
+// chosen, and the slot's record stays: the host tells it what was. A draft's own rows take the largest and touch no slot.
 //
 // Every filter is a threshold on x, and so a threshold on its *key*: the bits of x as an unsigned integer
 // of the same order. The k-th largest key, and the key at which the probabilities from the top make up
@@ -18,7 +20,9 @@
 struct Params {
     vocabulary: u32,
     pitch: u32,
+    draft: u32,                 // 1: the rows are a draft's
 }
+const VERIFYING = 2u;           // in MASKED: the slot verifies drafts, and has no mask
 const LANES = 256u;
 const BINS = 2048u;
 const BINS_PER_LANE = BINS / LANES;
@@ -69,8 +73,16 @@ fn read_sampler(at: u32) -> Sampler {
     return Sampler(
         read_f32(at + TEMPERATURE), samplers[at + TOP_K], read_f32(at + TOP_P), read_f32(at + MIN_P),
         read_f32(at + REPETITION), read_f32(at + FREQUENCY), read_f32(at + PRESENCE), samplers[at + ADJUSTS],
-        vec2(samplers[at + SEED], samplers[at + SEED + 1u]), samplers[at + DRAWN], samplers[at + MASKED] != 0u,
+        vec2(samplers[at + SEED], samplers[at + SEED + 1u]), samplers[at + DRAWN], samplers[at + MASKED] == 1u,
     );
+}
+
+// Outputs of an output's span before it.
+fn outputs_before(output: u32) -> u32 {
+    let span = row_at(output_row(output)).w;
+    var first = output;
+    while first > 0u && row_at(output_row(first - 1u)).w == span { first--; }
+    return output - first;
 }
 
 // Whether a token may be chosen.
@@ -257,10 +269,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         return;
     }
     let last = row + 1u == span.y + span.w;
-    // Rows before a span's last choose for the host alone, greedily.
+    let verifying = samplers[at + MASKED] == VERIFYING;
+    // Rows before a span's last choose for the host alone, greedily, where no draft is verified.
     if lane == 0u {
         sampler = Sampler(0.0, 0u, 1.0, 0.0, 1.0, 0.0, 0.0, 0u, vec2(0u), 0u, false);
-        if last { sampler = read_sampler(at); }
+        if (last || verifying) && params.draft == 0u { sampler = read_sampler(at); }
+        if verifying { sampler.drawn += outputs_before(output); }
     }
     let s = workgroupUniformLoad(&sampler);
     var mine = Best(-FURTHEST, NO_TOKEN);
@@ -280,7 +294,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     if lane > 0u { return; }
     sampled[output] = token;
-    if !last { return; }
+    if !last || verifying || params.draft != 0u { return; }
     if token == NO_TOKEN {
         samplers[at + FINISHED] = UNUSABLE;
         return;

@@ -17,7 +17,7 @@ mod qwen3_5;
 
 use std::collections::BTreeMap;
 
-use crate::graph::{Graph, GraphError};
+use crate::graph::{Graph, GraphError, ValueId};
 use llama::Kind;
 
 pub use blocks::Head;
@@ -48,6 +48,16 @@ pub enum ArchError {
     NoHead {
         /// The tensor.
         tensor: String,
+    },
+    /// A draft is asked for, and the model has no heads for later tokens.
+    #[error(
+        "the model (`{model_type}`) has no heads for later tokens (MTP) to draft with: {why}; load it without speculation, or take a checkpoint with tensors `mtp.*` of one of {}", DRAFTING.join(", ")
+    )]
+    NoDraft {
+        /// What the config says.
+        model_type: String,
+        /// What is missing.
+        why: &'static str,
     },
     /// The config describes something that no machine holds.
     #[error("config.json describes {parameters} parameters, at most {} can be", LARGEST_MODEL)]
@@ -81,6 +91,23 @@ pub enum HymbaWindow {
 pub struct ArchOptions {
     /// For Hymba.
     pub hymba_window: HymbaWindow,
+    /// The heads for later tokens too: see [`Draft`].
+    pub draft: bool,
+}
+
+/// The heads for later tokens of a model (multi-token prediction): a graph of their own, which drafts tokens for the model to
+/// verify. It has the weights, the states and the rotaries of the model's graph, in the same order, so that both run on what
+/// is loaded and allocated once. In a row of position `i` it reads the token at `i + 1`.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// What is computed.
+    pub graph: Graph,
+    /// Its input, `f32 [rows, width]`: rows of `source`, or of `last` where a draft follows a draft.
+    pub hidden: ValueId,
+    /// Its own last norm, `f32 [rows, width]`.
+    pub last: ValueId,
+    /// The value of the model's graph that it reads, `f32 [rows, width]`: the last norm.
+    pub source: ValueId,
 }
 
 /// A model ready to be loaded.
@@ -94,6 +121,8 @@ pub struct Model {
     pub layers: usize,
     /// Words of the vocabulary.
     pub vocabulary: usize,
+    /// The heads for later tokens, where they were asked for.
+    pub draft: Option<Draft>,
     /// What its last layer gives.
     pub head: Head,
     /// Longest sequence the model was made for, without prefix tokens.
@@ -117,6 +146,7 @@ impl Model {
             graph,
             layers,
             vocabulary,
+            draft: None,
             head: Head::parse(config)?,
             context: config.size_or("max_position_embeddings", context)?,
             prefix_tokens: 0..0,
@@ -159,6 +189,9 @@ const FAMILIES: &[(&str, Build)] = &[
     ("smollm3", |config, tensors, _| llama::build(Kind::SmolLm3, config, tensors)),
 ];
 
+/// Families whose heads for later tokens draft.
+const DRAFTING: [&str; 6] = ["nemotron_h", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"];
+
 /// Families whose head may give scores.
 const JUDGES: [&str; 4] = ["llama", "nemotron", "qwen2", "qwen3"];
 
@@ -172,11 +205,25 @@ pub fn build(config: &Config, tensors: Option<&TensorShapes>, options: &ArchOpti
     if !JUDGES.contains(&model_type) {
         Head::parse(config)?.only_causal_lm(config, &JUDGES.join(", "))?;
     }
+    if options.draft && !DRAFTING.contains(&model_type) {
+        return Err(no_draft(config, "none are known of this family"));
+    }
     let model = build(config, tensors, options)?;
     match model.graph.parameters() {
         parameters if parameters > LARGEST_MODEL => Err(ArchError::TooLarge { parameters }),
         _ => Ok(model),
     }
+}
+
+/// Refuses a draft.
+fn no_draft(config: &Config, why: &'static str) -> ArchError {
+    let model_type = config.string("model_type").unwrap_or_default().to_owned();
+    ArchError::NoDraft { model_type, why }
+}
+
+/// Why a model of a family that drafts has no draft: it lacks a tensor, or its config alone is known and names none.
+fn without_draft(tensors: Option<&TensorShapes>, tensor: &'static str) -> &'static str {
+    if tensors.is_some() { tensor } else { "its config.json names none" }
 }
 
 /// The `model_type`s that can be built.

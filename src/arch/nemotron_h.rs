@@ -1,13 +1,15 @@
 //! Nemotron-H, Nemotron-Nano-v2, Nemotron-3-Nano: a pattern of Mamba-2, attention, feed-forward and
 //! mixture-of-experts blocks, one mixer each. Attention has no position embedding, whatever the config still says about
-//! rotation. Source: transformers' `nemotron_h`; the limits of dt are NVIDIA's own `time_step_limit`.
+//! rotation. Source: transformers' `nemotron_h`; the limits of dt are NVIDIA's own `time_step_limit`. Where
+//! [`ArchOptions::draft`] asks for it, the heads for later tokens too, blocks of attention and of experts in a pattern of their
+//! own (source: vLLM's `nemotron_h_mtp`).
 
 use super::blocks::{
-    Attention, Experts, HeadDefaults, LM_HEAD, Mamba2, Names, Tie, at_least_two, expert_counts, head_sizes, logits,
-    router, squared_relu, time_step_limit,
+    Attention, DraftBuilder, DraftTensors, Experts, HeadDefaults, LM_HEAD, Mamba2, Names, Tie, at_least_two,
+    expert_counts, head_sizes, logits, router, squared_relu, time_step_limit,
 };
 use super::config::{LAYERS, SMALL, VOCABULARY, WIDTH};
-use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
+use super::{ArchError, ArchOptions, Config, Model, TensorShapes, no_draft, without_draft};
 use crate::graph::{ExpertChoice, Function, GraphBuilder, Part, Routing, ValueId};
 
 /// Inner width of an expert where a config says nothing.
@@ -26,6 +28,24 @@ enum Block {
 fn blocks(config: &Config) -> Result<Vec<Block>, ArchError> {
     // One list under two names, of which transformers writes the first.
     let field = if config.get("layers_block_type").is_some() { "layers_block_type" } else { "layer_types" };
+    pattern(config, field, "hybrid_override_pattern")
+}
+
+/// The blocks of the heads for later tokens: attention and experts. Nothing else keeps a state that goes back by its length.
+fn draft_blocks(config: &Config) -> Result<Vec<Block>, ArchError> {
+    let (field, letters) = ("mtp_layers_block_type", "mtp_hybrid_override_pattern");
+    let blocks = match [field, letters].iter().any(|field| config.get(field).is_some()) {
+        true => pattern(config, field, letters)?,
+        // transformers' own.
+        false => vec![Block::Attention, Block::Experts],
+    };
+    match blocks.iter().all(|block| matches!(block, Block::Attention | Block::Experts)) {
+        true => Ok(blocks),
+        false => Err(config.unsupported(letters, "letters * and E, where it drafts").into()),
+    }
+}
+
+fn pattern(config: &Config, field: &'static str, letters: &'static str) -> Result<Vec<Block>, ArchError> {
     let found: Vec<Block> = if let Some(names) = config.strings(field)? {
         let block = |name: &String| match name.as_str() {
             "mamba" | "linear_attention" => Ok(Block::Mamba),
@@ -41,18 +61,14 @@ fn blocks(config: &Config) -> Result<Vec<Block>, ArchError> {
             '*' => Ok(Block::Attention),
             '-' => Ok(Block::FeedForward),
             'E' => Ok(Block::Experts),
-            _ => Err(config.invalid("hybrid_override_pattern", "letters M, *, -, E")),
+            _ => Err(config.invalid(letters, "letters M, *, -, E")),
         };
-        config.string("hybrid_override_pattern")?.chars().map(block).collect::<Result<_, _>>()?
+        config.string(letters)?.chars().map(block).collect::<Result<_, _>>()?
     };
     if found.len() > LAYERS {
-        return Err(config.invalid("hybrid_override_pattern", format!("at most {LAYERS} blocks")).into());
+        return Err(config.invalid(letters, format!("at most {LAYERS} blocks")).into());
     }
-    if found.is_empty() {
-        Err(config.invalid("hybrid_override_pattern", "at least one block").into())
-    } else {
-        Ok(found)
-    }
+    if found.is_empty() { Err(config.invalid(letters, "at least one block").into()) } else { Ok(found) }
 }
 
 fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
@@ -60,8 +76,10 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     config.expect("mamba_hidden_act", &"silu".into())?;
     config.expect("attention_bias", &false.into())?;
     config.expect("residual_in_fp32", &false.into())?;
-    // Heads that look ahead.
-    config.expect("num_nextn_predict_layers", &0.into())?;
+    // Released files have one head that looks ahead.
+    if config.count_or("num_nextn_predict_layers", 0, LAYERS)? > 1 {
+        return Err(config.unsupported("num_nextn_predict_layers", "0, 1").into());
+    }
     if config.get("sliding_window").is_some() {
         return Err(config.unsupported("sliding_window", "null").into());
     }
@@ -152,10 +170,32 @@ impl Mixture {
     }
 }
 
+/// The tensors of the heads for later tokens lie here, a block behind the other.
+const MTP: &str = "mtp.layers.";
+
+/// Whether a model has those heads: by its tensors, and without them by what its config says.
+fn has_mtp(config: &Config, tensors: Option<&TensorShapes>) -> Result<bool, ArchError> {
+    match tensors {
+        Some(tensors) => Ok(tensors.contains_key(&format!("{MTP}0.eh_proj.weight"))),
+        None => Ok(config.count_or("num_nextn_predict_layers", 0, LAYERS)? > 0),
+    }
+}
+
 /// Builds the graph.
-pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
+pub(super) fn build(
+    config: &Config,
+    tensors: Option<&TensorShapes>,
+    options: &ArchOptions,
+) -> Result<Model, ArchError> {
     refuse_unsupported(config)?;
     let blocks = blocks(config)?;
+    let drafting = match options.draft {
+        false => vec![],
+        true if !has_mtp(config, tensors)? => {
+            return Err(no_draft(config, without_draft(tensors, "it has no `mtp.layers.0.eh_proj.weight`")));
+        }
+        true => draft_blocks(config)?,
+    };
     let (vocabulary, hidden) =
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
     let width = config.size_within_or("intermediate_size", WIDTH, 21504)?;
@@ -184,7 +224,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     if !mamba.heads.is_multiple_of(mamba.groups) {
         return Err(config.invalid("n_groups", format!("a divisor of the {} heads", mamba.heads)).into());
     }
-    let mixtures = blocks.iter().filter(|&&block| block == Block::Experts).count();
+    let mixtures = blocks.iter().chain(&drafting).filter(|&&block| block == Block::Experts).count();
     let use_bias = config.flag_or("use_bias", false)? || config.flag_or("mamba_proj_bias", false)?;
     let mlp_bias = config.flag_or("mlp_bias", false)?;
     // The released files say `backbone`; transformers 5 writes `model`.
@@ -194,29 +234,48 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
     let mut g = GraphBuilder::new();
     let tie = Tie::new(config.flag_or("tie_word_embeddings", false)?, tensors, format!("{root}embeddings.weight"));
     let table = g.embedding("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
-    let mut stream = g.embed("hidden.0", table, 1.0);
-    for (layer, block) in blocks.iter().enumerate() {
-        let names = Names { layer, prefix: format!("{root}layers.{layer}.") };
+    let block = |g: &mut GraphBuilder, names: &Names, stream: ValueId, block: Block| -> Result<ValueId, ArchError> {
         let norm = g.vector(names.vector("norm.weight", hidden));
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), norm, eps);
         let mixed = match block {
-            Block::Experts => Mixture::parse(config, mixtures)?.build(&mut g, &names, normed, hidden),
-            Block::Mamba => mamba.mixer(&mut g, &names, "mixer.", normed, eps, use_bias),
-            Block::Attention => Attention::plain(&names, "mixer.", hidden, sizes, None).build(&mut g, &names, normed),
+            Block::Experts => Mixture::parse(config, mixtures)?.build(g, names, normed, hidden),
+            Block::Mamba => mamba.mixer(g, names, "mixer.", normed, eps, use_bias),
+            Block::Attention => Attention::plain(names, "mixer.", hidden, sizes, None).build(g, names, normed),
             Block::FeedForward => {
                 let up_down = [
                     names.matrix("mixer.up_proj.weight", width, hidden),
                     names.matrix("mixer.down_proj.weight", hidden, width),
                 ];
                 let biases = [names.vector("mixer.up_proj.bias", width), names.vector("mixer.down_proj.bias", hidden)];
-                squared_relu(&mut g, &names, normed, up_down, mlp_bias.then_some(biases))
+                squared_relu(g, names, normed, up_down, mlp_bias.then_some(biases))
             }
         };
-        stream = g.add(format!("hidden.{}", layer + 1), g.whole(stream), g.whole(mixed), 1.0);
+        Ok(g.add(format!("hidden.{}", names.layer + 1), g.whole(stream), g.whole(mixed), 1.0))
+    };
+    let mut stream = g.embed("hidden.0", table, 1.0);
+    for (layer, &kind) in blocks.iter().enumerate() {
+        let names = Names { layer, prefix: format!("{root}layers.{layer}.") };
+        stream = block(&mut g, &names, stream, kind)?;
     }
     let norm = g.vector(Part::all(format!("{root}norm_f.weight"), &[hidden]));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
     let words = Part::all(LM_HEAD, &[vocabulary, hidden]);
-    logits(&mut g, &tie, last, words, table)?;
-    Model::new(config, g.finish()?, blocks.len(), vocabulary, 4096)
+    let head = logits(&mut g, &tie, last, words, table)?;
+    let draft = match drafting.len().checked_sub(1) {
+        None => None,
+        Some(end) => {
+            let vector = |index: usize, what: &str| Part::all(format!("{MTP}{index}.{what}.weight"), &[hidden]);
+            let (embedding_norm, hidden_norm) = (vector(0, "enorm"), vector(0, "hnorm"));
+            let front = DraftTensors { embedding_norm, hidden_norm, fc: &format!("{MTP}0.eh_proj.weight") };
+            let mut draft = DraftBuilder::new(&g, table, hidden, eps, front);
+            for (index, &kind) in drafting.iter().enumerate() {
+                let names = Names { layer: blocks.len() + index, prefix: format!("{MTP}{index}.") };
+                draft.stream = block(&mut draft.graph, &names, draft.stream, kind)?;
+            }
+            let norm = draft.graph.vector(vector(end, "final_layernorm"));
+            let own = draft.graph.rms_norm("draft.norm", draft.graph.whole(draft.stream), norm, eps);
+            Some(draft.finish(&mut g, last, own, head, vocabulary)?)
+        }
+    };
+    Ok(Model { draft, ..Model::new(config, g.finish()?, blocks.len(), vocabulary, 4096)? })
 }

@@ -489,6 +489,7 @@ fn qwen3_5_0_8b() -> Value {
         "linear_key_head_dim": 128,
         "linear_value_head_dim": 128,
         "linear_conv_kernel_dim": 4,
+        "mtp_num_hidden_layers": 1,
         "rope_parameters": { "rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25 },
         "rms_norm_eps": 1e-6,
         "max_position_embeddings": 262_144,

@@ -2,15 +2,16 @@
 //! behind each; and Qwen3-Next, which it descends from. Source: transformers' `qwen3_5`, `qwen3_5_moe` and `qwen3_next`.
 //! Gated delta networks: Yang, Kautz and Hatamizadeh 2024, arXiv 2412.06464.
 //!
-//! Released files hold a vision tower and heads for several tokens ahead, too. Neither changes what a text
-//! gives, and neither is loaded; multi-axis rotary positions of a text are one position three times.
+//! Released files hold a vision tower and a head for the token after the next, too. Neither changes what a text gives. The
+//! tower is not loaded; the head, a layer of gated attention behind the model, is where [`ArchOptions::draft`] asks for it
+//! (source: vLLM's `qwen3_next_mtp` and `qwen3_5_mtp`). Multi-axis rotary positions of a text are one position three times.
 
 use super::blocks::{
-    self, Attention, GatedDelta, HeadDefaults, LM_HEAD, MixtureDefaults, Names, RotaryDefaults, RowOrder,
-    SoftmaxMixture, Tie, head_sizes, logits, rotary, sparse_layers, swiglu,
+    self, Attention, DraftBuilder, DraftTensors, GatedDelta, HeadDefaults, LM_HEAD, MixtureDefaults, Names,
+    RotaryDefaults, RowOrder, SoftmaxMixture, Tie, head_sizes, logits, rotary, sparse_layers, swiglu,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
-use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
+use super::{ArchError, ArchOptions, Config, Model, TensorShapes, no_draft, without_draft};
 use crate::graph::{GraphBuilder, Map, Part, ValueId};
 
 /// Where a config says nothing.
@@ -117,22 +118,30 @@ fn prefix(config: &Config, tensors: Option<&TensorShapes>) -> &'static str {
 }
 
 /// Builds `model_type: "qwen3_5"` and `"qwen3_5_text"`.
-pub(super) fn qwen3_5(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
-    build(Kind::Dense, config, tensors)
+pub(super) fn qwen3_5(
+    config: &Config,
+    tensors: Option<&TensorShapes>,
+    options: &ArchOptions,
+) -> Result<Model, ArchError> {
+    build(Kind::Dense, config, tensors, options)
 }
 
 /// Builds `model_type: "qwen3_5_moe"` and `"qwen3_5_moe_text"`.
 pub(super) fn qwen3_5_moe(
     config: &Config,
     tensors: Option<&TensorShapes>,
-    _: &ArchOptions,
+    options: &ArchOptions,
 ) -> Result<Model, ArchError> {
-    build(Kind::Experts, config, tensors)
+    build(Kind::Experts, config, tensors, options)
 }
 
 /// Builds `model_type: "qwen3_next"`.
-pub(super) fn qwen3_next(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOptions) -> Result<Model, ArchError> {
-    build(Kind::Next, config, tensors)
+pub(super) fn qwen3_next(
+    config: &Config,
+    tensors: Option<&TensorShapes>,
+    options: &ArchOptions,
+) -> Result<Model, ArchError> {
+    build(Kind::Next, config, tensors, options)
 }
 
 /// The feed-forwards of a model's layers: of this width, or experts.
@@ -140,17 +149,20 @@ struct FeedForwards {
     /// Inner width, where a layer has no experts.
     width: usize,
     mixture: Option<SoftmaxMixture>,
-    /// Whether each layer has experts.
+    /// Whether each layer has experts; that of the draft behind the model's.
     sparse: Vec<bool>,
 }
 
 impl FeedForwards {
-    fn parse(config: &Config, kind: Kind, layers: usize) -> Result<Self, ArchError> {
-        let sparse = match kind {
-            Kind::Dense => vec![false; layers],
-            Kind::Experts => vec![true; layers],
-            Kind::Next => sparse_layers(config, layers)?,
+    fn parse(config: &Config, kind: Kind, layers: usize, draft: bool) -> Result<Self, ArchError> {
+        let of = |layers: usize| match kind {
+            Kind::Dense => Ok(vec![false; layers]),
+            Kind::Experts => Ok(vec![true; layers]),
+            Kind::Next => sparse_layers(config, layers),
         };
+        let mut sparse = of(layers)?;
+        // A draft's layer is the first of its own.
+        sparse.extend(of(usize::from(draft))?);
         let mixtures = sparse.iter().filter(|&&sparse| sparse).count();
         let mixture = kind.mixture().filter(|_| mixtures > 0);
         let width = match kind {
@@ -179,14 +191,30 @@ impl FeedForwards {
     }
 }
 
+/// The tensors of the head for the token after the next lie here.
+const MTP: &str = "mtp.";
+
+/// Whether a model has that head: by its tensors, and without them by what its config says.
+fn has_mtp(config: &Config, kind: Kind, tensors: Option<&TensorShapes>) -> Result<bool, ArchError> {
+    match tensors {
+        Some(tensors) => Ok(tensors.contains_key(&format!("{MTP}fc.weight"))),
+        None => Ok(kind == Kind::Next || config.count_or("mtp_num_hidden_layers", 0, LAYERS)? > 0),
+    }
+}
+
 /// Builds the graph.
-fn build(kind: Kind, whole: &Config, tensors: Option<&TensorShapes>) -> Result<Model, ArchError> {
+fn build(
+    kind: Kind,
+    whole: &Config,
+    tensors: Option<&TensorShapes>,
+    options: &ArchOptions,
+) -> Result<Model, ArchError> {
     let config = &text_config(whole, kind)?;
     refuse_unsupported(config, kind)?;
     let (vocabulary, hidden) =
         (config.size_within("vocab_size", VOCABULARY)?, config.size_within("hidden_size", WIDTH)?);
     let layers = config.size_within("num_hidden_layers", LAYERS)?;
-    let feed_forwards = FeedForwards::parse(config, kind, layers)?;
+    let feed_forwards = FeedForwards::parse(config, kind, layers, options.draft)?;
     let eps = config.positive_or("rms_norm_eps", 1e-6)? as f32;
     let sizes @ (heads, kv_heads, head) =
         head_sizes(config, hidden, &["head_dim"], HeadDefaults { kv_heads: Some(kind.kv_heads()), head: Some(256) })?;
@@ -212,46 +240,69 @@ fn build(kind: Kind, whole: &Config, tensors: Option<&TensorShapes>) -> Result<M
     let tied = config.flag_or("tie_word_embeddings", false)? || whole.flag_or("tie_word_embeddings", false)?;
     let tie = Tie::new(tied, tensors, format!("{prefix}embed_tokens.weight"));
     let table = g.embedding("embed", vec![Part::all(&*tie.embedding, &[vocabulary, hidden])]);
-    let mut stream = g.embed("hidden.0", table, 1.0);
-    for layer in 0..layers {
-        let names = Names { layer, prefix: format!("{prefix}layers.{layer}.") };
-        // Norms of the stream and of attention's heads are stored zero-centred.
-        let norm = |what: &str, length| names.vector(what, length).mapped(Map::AddOne);
-        let weight = g.vector(norm("input_layernorm.weight", hidden));
+    // Norms of the stream and of attention's heads are stored zero-centred.
+    let zero_centred = |part: Part| part.mapped(Map::AddOne);
+    let attention = |names: &Names| {
+        let (q_rows, kv_rows) = (heads * head, kv_heads * head);
+        let matrix = |p: &str, rows| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden);
+        // Of every head first the query's rows, then the gate's.
+        let half = |h: usize, which: usize| {
+            let first = (2 * h + which) * head;
+            matrix("q", 2 * q_rows).rows(first..first + head)
+        };
+        let queries = (0..heads).map(|h| half(h, 0));
+        let norm = |p: &str| zero_centred(names.vector(&format!("self_attn.{p}_norm.weight"), head));
+        Attention {
+            qkv: queries.chain([matrix("k", kv_rows), matrix("v", kv_rows)]).collect(),
+            qk_norm: Some((["q", "k"].map(norm), eps)),
+            gate: Some((0..heads).map(|h| half(h, 1)).collect()),
+            ..Attention::plain(names, "self_attn.", hidden, sizes, Some(rotary))
+        }
+    };
+    let layer = |g: &mut GraphBuilder, names: &Names, stream: ValueId, delta_net: Option<&GatedDelta>| {
+        let weight = g.vector(zero_centred(names.vector("input_layernorm.weight", hidden)));
         let normed = g.rms_norm(names.value("in_norm"), g.whole(stream), weight, eps);
-        let mixed = match delta_net.as_ref().filter(|_| !attention_layers[layer]) {
-            Some(delta_net) => delta_net.build(&mut g, &names, normed, hidden),
-            None => {
-                let (q_rows, kv_rows) = (heads * head, kv_heads * head);
-                let matrix = |p: &str, rows| names.matrix(&format!("self_attn.{p}_proj.weight"), rows, hidden);
-                // Of every head first the query's rows, then the gate's.
-                let half = |h: usize, which: usize| {
-                    let first = (2 * h + which) * head;
-                    matrix("q", 2 * q_rows).rows(first..first + head)
-                };
-                let queries = (0..heads).map(|h| half(h, 0));
-                let attention = Attention {
-                    qkv: queries.chain([matrix("k", kv_rows), matrix("v", kv_rows)]).collect(),
-                    qk_norm: Some((["q", "k"].map(|p| norm(&format!("self_attn.{p}_norm.weight"), head)), eps)),
-                    gate: Some((0..heads).map(|h| half(h, 1)).collect()),
-                    ..Attention::plain(&names, "self_attn.", hidden, sizes, Some(rotary))
-                };
-                attention.build(&mut g, &names, normed)
-            }
+        let mixed = match delta_net {
+            Some(delta_net) => delta_net.build(g, names, normed, hidden),
+            None => attention(names).build(g, names, normed),
         };
         let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);
 
-        let weight = g.vector(norm("post_attention_layernorm.weight", hidden));
+        let weight = g.vector(zero_centred(names.vector("post_attention_layernorm.weight", hidden)));
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), weight, eps);
-        let ffn = feed_forwards.build(&mut g, &names, tensors, normed, hidden);
-        stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
+        let ffn = feed_forwards.build(g, names, tensors, normed, hidden);
+        g.add(format!("hidden.{}", names.layer + 1), g.whole(residual), g.whole(ffn), 1.0)
+    };
+    let mut stream = g.embed("hidden.0", table, 1.0);
+    for (index, &attends) in attention_layers.iter().enumerate() {
+        let names = Names { layer: index, prefix: format!("{prefix}layers.{index}.") };
+        stream = layer(&mut g, &names, stream, delta_net.as_ref().filter(|_| !attends));
     }
-    let norm = g.vector(Part::all(format!("{prefix}norm.weight"), &[hidden]).mapped(Map::AddOne));
+    let norm = g.vector(zero_centred(Part::all(format!("{prefix}norm.weight"), &[hidden])));
     let last = g.rms_norm("final_norm", g.whole(stream), norm, eps);
     let words = Part::all(LM_HEAD, &[vocabulary, hidden]);
-    logits(&mut g, &tie, last, words, table)?;
+    let head = logits(&mut g, &tie, last, words, table)?;
+    let draft = match options.draft {
+        false => None,
+        true if !has_mtp(config, kind, tensors)? => {
+            return Err(no_draft(whole, without_draft(tensors, "it has no `mtp.fc.weight`")));
+        }
+        true => {
+            let vector = |what: &str| zero_centred(Part::all(format!("{MTP}{what}.weight"), &[hidden]));
+            let (embedding_norm, hidden_norm) = (vector("pre_fc_norm_embedding"), vector("pre_fc_norm_hidden"));
+            let front = DraftTensors { embedding_norm, hidden_norm, fc: &format!("{MTP}fc.weight") };
+            let mut draft = DraftBuilder::new(&g, table, hidden, eps, front);
+            let d = &mut draft.graph;
+            let names = Names { layer: layers, prefix: format!("{MTP}layers.0.") };
+            let stream = layer(d, &names, draft.stream, None);
+            let norm = d.vector(vector("norm"));
+            let own = d.rms_norm("draft.norm", d.whole(stream), norm, eps);
+            Some(draft.finish(&mut g, last, own, head, vocabulary)?)
+        }
+    };
     let model = Model::new(config, g.finish()?, layers, vocabulary, ROTARY.context)?;
-    Ok(Model { model_type: whole.string("model_type")?.to_owned(), placeholder_ids: placeholder_ids(whole)?, ..model })
+    let model_type = whole.string("model_type")?.to_owned();
+    Ok(Model { model_type, draft, placeholder_ids: placeholder_ids(whole)?, ..model })
 }
 
 #[cfg(test)]

@@ -296,7 +296,8 @@ pub trait Backend: WeightSink<Error = BackendError> {
     fn step(&mut self, program: ProgramId, table: &StepTable) -> Result<Ticket>;
 
     /// The token chosen from each output row of a step, in the table's order. The last output of a slot
-    /// chooses as its [`Sampler`] says, and its token stays in the slot; those before are greedy. Where a row is
+    /// chooses as its [`Sampler`] says, and its token stays in the slot; those before are greedy, unless the slot
+    /// [verifies](Self::set_verifying). Where a row is
     /// [`unusable`](crate::state::unusable) it is [`NO_TOKEN`](crate::state::NO_TOKEN), and a slot whose last output
     /// is so is finished.
     fn sampled(&mut self, ticket: Ticket) -> LocalBoxFuture<'_, Result<Vec<u32>>>;
@@ -334,6 +335,41 @@ pub trait Backend: WeightSink<Error = BackendError> {
     /// otherwise.
     fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()>;
 
+    /// Makes a slot remember again what it did when the block was saved from it. How it chooses tokens, and its pages, stay.
+    fn rewind(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
+        let _ = (slot, block);
+        Err(no_speculation(self.info().kind))
+    }
+
+    /// Whether the rows of a slot that give logits choose a token each, as its sampler says, as if those before them had been
+    /// chosen: the draws go on from row to row. Then the slot's record stays as it is until
+    /// [`set_chosen`](Self::set_chosen). Off until told, and after every [`set_sampler`](Self::set_sampler). Penalties do not
+    /// go on from row to row.
+    fn set_verifying(&mut self, slot: SlotId, verifying: bool) -> Result<()> {
+        let _ = (slot, verifying);
+        Err(no_speculation(self.info().kind))
+    }
+
+    /// Tells a slot how many tokens it has chosen since its sampler was set, the last of them, and whether it is finished.
+    fn set_chosen(&mut self, slot: SlotId, chosen: u32, last: u32, finished: bool) -> Result<()> {
+        let _ = (slot, chosen, last, finished);
+        Err(no_speculation(self.info().kind))
+    }
+
+    /// Copies some rows of a value that a program keeps, as its last step left them, to the first rows of another program's
+    /// input, on the device. Programs may share their buffers, so this comes between the steps of the two, and no other
+    /// step does.
+    fn copy_rows(&mut self, from: (ProgramId, ValueId), rows: Range<usize>, to: (ProgramId, ValueId)) -> Result<()> {
+        let _ = (from, rows, to);
+        Err(no_speculation(self.info().kind))
+    }
+
+    /// Whether it verifies drafts: it has [`rewind`](Self::rewind), [`set_verifying`](Self::set_verifying),
+    /// [`set_chosen`](Self::set_chosen) and [`copy_rows`](Self::copy_rows), and the draft's ops.
+    fn speculates(&self) -> bool {
+        false
+    }
+
     /// Ends a block. Its id may be given again.
     fn free_block(&mut self, block: BlockId);
 
@@ -368,6 +404,11 @@ pub trait Backend: WeightSink<Error = BackendError> {
 
     /// Kernels that one step of a program starts, by op name, in order: for `bench` and for tests.
     fn dispatches(&self, program: ProgramId) -> Vec<String>;
+}
+
+/// The error of a backend that verifies no drafts.
+pub(crate) fn no_speculation(kind: BackendKind) -> BackendError {
+    BackendError::Unsupported { backend: kind.name(), what: "speculation yet; load the model without it".into() }
 }
 
 /// How keys and values are stored when the user does not say.

@@ -37,6 +37,8 @@ pub enum Outputs {
     None,
     /// The last one.
     Last,
+    /// So many at the end, or as many as there are.
+    Tail(usize),
     /// All.
     All,
 }
@@ -72,6 +74,7 @@ impl Step {
         let count = |s: &Span| match s.outputs {
             Outputs::None => 0,
             Outputs::Last => 1,
+            Outputs::Tail(rows) => rows.min(s.tokens.len()),
             Outputs::All => s.tokens.len(),
         };
         self.spans.iter().map(count).sum()
@@ -177,6 +180,7 @@ impl StepTable {
             let wanted = match span.outputs {
                 Outputs::None => count..count,
                 Outputs::Last => count - 1..count,
+                Outputs::Tail(rows) => count.saturating_sub(rows)..count,
                 Outputs::All => 0..count,
             };
             table.outputs.extend(wanted.map(|i| (first + i) as u32));

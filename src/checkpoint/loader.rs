@@ -1,15 +1,16 @@
 //! The loader: applies a graph's weight recipes to blocks of rows of the checkpoint, and writes them to a sink.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::numbers::{Conversion, Overflow};
-use super::{Checkpoint, CheckpointError, LISTED, TensorInfo, unread};
+use super::{Checkpoint, CheckpointError, Dtype, LISTED, TensorInfo, unread};
 use crate::graph::{
     Graph, NotQuantised, Part, RowBlock, SinkError, SourceBlock, WeightClass, WeightDesc, WeightFormat, WeightId,
     WeightRecipe, WeightSink,
 };
 
-use crate::formats::{Quantised, Rounding};
+use crate::formats::{GROUP, Quantised, Rounding};
 use crate::hash::{Hash, Hasher};
 
 /// Bytes read or written at once, unless a single row is larger: what a browser's heap is planned for.
@@ -200,8 +201,9 @@ fn describe(checkpoint: &Checkpoint, recipe: &WeightRecipe, storage: Storage) ->
     })
 }
 
-/// A part's tensor and the format its numbers are in.
-fn find<'a>(checkpoint: &'a Checkpoint, part: &Part) -> Result<(&'a TensorInfo, WeightFormat), CheckpointError> {
+/// A part's tensor and the format its numbers are in. Where a part sees the rows of a matrix cut into several, so does what
+/// comes back.
+fn find<'a>(checkpoint: &'a Checkpoint, part: &Part) -> Result<(Cow<'a, TensorInfo>, WeightFormat), CheckpointError> {
     let info = checkpoint
         .tensor(&part.tensor)
         .ok_or_else(|| CheckpointError::Missing { names: vec![part.tensor.clone()], count: 1 })?;
@@ -210,7 +212,23 @@ fn find<'a>(checkpoint: &'a Checkpoint, part: &Part) -> Result<(&'a TensorInfo, 
         file: checkpoint.describe(&info.file),
         dtype: info.dtype.to_string(),
     })?;
+    let info = match part.shape[..] {
+        [rows, cuts, columns] if info.shape == [rows, cuts * columns] && can_be_cut(info, columns) => {
+            Cow::Owned(TensorInfo { shape: part.shape.clone(), ..info.clone() })
+        }
+        _ => Cow::Borrowed(info),
+    };
     Ok((info, format))
+}
+
+/// Whether pieces of so many columns of a tensor's rows lie one after the other, as rows of their own would.
+fn can_be_cut(info: &TensorInfo, columns: usize) -> bool {
+    let plain = match info.dtype {
+        Dtype::F32 | Dtype::F16 | Dtype::Bf16 | Dtype::F8E4m3 => true,
+        Dtype::Quantised(_) => columns.is_multiple_of(GROUP),
+        Dtype::Scaled(_) | Dtype::Merged(_) | Dtype::Other(_) => false,
+    };
+    plain && info.packed.is_none()
 }
 
 /// Hands all weights of a graph to a sink, in order, in blocks of at most 16 MiB (or one row). Nothing is created
@@ -240,7 +258,7 @@ pub async fn load<E: From<NotQuantised> + Into<SinkError> + 'static>(
         let mut conversions = vec![];
         for part in &recipe.parts {
             let (info, _) = find(checkpoint, part)?;
-            let conversion = Conversion::new(checkpoint, &part.tensor, info, desc.format, rounding).await?;
+            let conversion = Conversion::new(checkpoint, &part.tensor, &info, desc.format, rounding).await?;
             conversions.push(conversion.of_part(part));
         }
         // All of a weight or nothing: rows of two parts may share what a device writes at once.
@@ -255,9 +273,9 @@ pub async fn load<E: From<NotQuantised> + Into<SinkError> + 'static>(
             for start in part.rows.clone().step_by(block_rows) {
                 let rows = start..part.rows.end.min(start + block_rows);
                 let (from, count) = (rows.start, rows.len());
-                let source = checkpoint.rows(&part.tensor, info, rows).await?;
+                let source = checkpoint.rows(&part.tensor, &info, rows).await?;
                 weights.add(&source);
-                let fault = |fault| overflow(checkpoint, &part.tensor, info, from, desc.format, fault);
+                let fault = |fault| overflow(checkpoint, &part.tensor, &info, from, desc.format, fault);
                 if let Some((format, scale)) = by_sink {
                     conversion.check(&source).map_err(fault)?;
                     let block = SourceBlock { first, bytes: &source, format, scale, rounding };

@@ -1,6 +1,6 @@
 //! Engines with random weights, for benchmarks.
 
-use crate::arch::{self, ArchOptions, Config};
+use crate::arch::{self, Config};
 use crate::backend::Backend;
 use crate::formats::{Quantised, Rounding};
 use crate::graph::{Map, RowBlock, WeightClass, WeightDesc, WeightFormat, WeightId};
@@ -21,7 +21,8 @@ impl Engine {
         options: EngineOptions<'_>,
     ) -> Result<Self, EngineError> {
         let config = Config::parse(config)?;
-        let mut model = arch::build(&config, None, &ArchOptions { hymba_window: options.hymba_window })?;
+        options.check_speculation(&*backend)?;
+        let mut model = arch::build(&config, None, &options.arch())?;
         options.purpose.check(&model.head)?;
         model.context = model.context.max(options.context.unwrap_or(0).min(LONGEST_CONTEXT));
         let mut weight_bytes = vec![];

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::TokenLogprobs;
+use super::speculation::{Speculated, Speculation};
 use crate::backend::Outputs;
 use crate::runtime::{Cancel, Engine, EngineError, PREFILL_ROWS, Purpose, Running, watched};
 use crate::state::{Sampler, SlotId};
@@ -82,6 +83,8 @@ pub struct Generation {
     wants_logprobs: Option<usize>,
     logprobs: Option<TokenLogprobs>,
     cancel: Cancel,
+    /// Where drafts are made: then nothing is in flight.
+    speculation: Option<Speculation>,
     finished: Option<FinishReason>,
     /// The logits were not finite: nothing comes any more.
     failed: bool,
@@ -120,9 +123,14 @@ impl Generation {
             wants_logprobs: options.logprobs,
             logprobs: None,
             cancel,
+            speculation: None,
             finished: None,
             failed: false,
         };
+        // A grammar tells after each token which may come next, penalties count it, and probabilities are read after each step:
+        // such texts are made without drafts.
+        let alone = options.grammar.is_none() && options.logprobs.is_none() && !options.sampler.penalises();
+        let speculates = alone && engine.most_drafts() > 0 && left > 0;
         if left == 0 {
             this.finished = Some(FinishReason::Length);
         }
@@ -133,7 +141,8 @@ impl Generation {
         let before_last = prompt.len().saturating_sub(1) / options.chunk.max(1) * options.chunk.max(1);
         let (head, last) = prompt.split_at(before_last);
         if !head.is_empty() {
-            match engine.prefill(slot, head, options.chunk, &this.cancel).await? {
+            let next = last.first().copied();
+            match engine.prefill_drafting(slot, head, options.chunk, &this.cancel, Some(next)).await? {
                 Some(running) => drop(engine.sampled(&running).await?),
                 None => this.finished = Some(FinishReason::Cancelled),
             }
@@ -141,8 +150,14 @@ impl Generation {
         if this.finished != Some(FinishReason::Cancelled) {
             engine.set_sampler(slot, &sampler, text)?;
             this.mask(engine)?;
+            if speculates {
+                engine.set_verifying(slot, true)?;
+            }
             let running = engine.enqueue(slot, last, Outputs::Last)?;
-            if this.left > 0 {
+            if speculates {
+                let (step, stops) = ((running, text.len() - last.len()), &this.stop_token_ids);
+                this.speculation = Some(Speculation::begin(engine, slot, text, step, stops, &mut this.left).await?);
+            } else if this.left > 0 {
                 this.in_flight.push_back(running);
                 this.left -= 1;
             }
@@ -159,6 +174,9 @@ impl Generation {
             return Ok(None);
         }
         let cancelled = self.cancel.is_cancelled();
+        if self.speculation.is_some() {
+            return self.next_speculated(engine, cancelled).await;
+        }
         // An end that the device does not watch for freezes nothing: no step may be under way behind it.
         let unwatched = self.stop_token_ids.len() > watched(&self.stop_token_ids).len();
         // Nor where a token tells which may come next. Logits are there until the next step.
@@ -209,6 +227,36 @@ impl Generation {
             }
         }
         Ok(token)
+    }
+
+    async fn next_speculated(&mut self, engine: &mut Engine, cancelled: bool) -> Result<Option<u32>, EngineError> {
+        let Some(speculation) = &mut self.speculation else { return Ok(None) };
+        loop {
+            if let Some((token, end)) = speculation.take() {
+                self.finished = end.then_some(FinishReason::Stop);
+                return Ok(Some(token));
+            }
+            let reason = match self.left {
+                0 => Some(FinishReason::Length),
+                _ if cancelled => Some(FinishReason::Cancelled),
+                _ if !speculation.has_room(engine) => Some(FinishReason::Context),
+                _ => None,
+            };
+            if reason.is_some() {
+                speculation.end(engine)?;
+                self.finished = reason;
+                return Ok(None);
+            }
+            let stepped = speculation.step(engine, &self.stop_token_ids, &mut self.left).await;
+            self.failed = matches!(stepped, Err(EngineError::NotFinite { .. }));
+            stepped?;
+        }
+    }
+
+    /// Drafts and what became of them, where the generation speculates: not with a grammar, penalties or probabilities, and
+    /// not where the engine was loaded without ([`EngineOptions::speculate`](crate::runtime::EngineOptions::speculate)).
+    pub fn speculated(&self) -> Option<Speculated> {
+        self.speculation.as_ref().map(Speculation::counts)
     }
 
     /// Tells the device which tokens may come next.

@@ -9,6 +9,7 @@ mod recommended;
 mod sampling;
 pub mod scheduler;
 mod session;
+mod speculation;
 
 pub use chat::{Chat, ChatRequest, Delta, Prepared, ReplyReader, Turn, chat_template};
 pub use embed::embed;
@@ -17,3 +18,4 @@ pub use logprobs::{MOST_LOGPROBS, ScoredToken, TokenLogprobs, TokenText};
 pub use recommended::Recommended;
 pub use sampling::SamplingOverrides;
 pub use session::Session;
+pub use speculation::Speculated;

@@ -201,7 +201,8 @@ impl Session {
         if text.len() <= read {
             return Ok(true);
         }
-        let done = match engine.prefill(self.slot, &text[read..], PREFILL_ROWS, cancel).await {
+        let rest = &text[read..];
+        let done = match engine.prefill_drafting(self.slot, rest, PREFILL_ROWS, cancel, Some(None)).await {
             Ok(Some(running)) => engine.sampled(&running).await.map(|_| true),
             Ok(None) => Ok(false),
             Err(error) => Err(error),

@@ -107,6 +107,20 @@ impl GraphBuilder {
         self.graph.value(view.value).rows
     }
 
+    /// A graph in the making over the same weights, states and rotaries, with no value and no op yet: what runs beside this
+    /// one, such as the [`Draft`](crate::arch::Draft) of a model.
+    pub fn beside(&self) -> Self {
+        let Graph { weights, states, rotaries, .. } = self.graph.clone();
+        Self { graph: Graph { weights, states, rotaries, ..Graph::default() } }
+    }
+
+    /// Takes over the weights, states and rotaries of a graph that was begun [`beside`](Self::beside) this one and has more
+    /// of them: both then run on what is loaded and allocated for either.
+    pub fn share(&mut self, other: &Self) {
+        let Graph { weights, states, rotaries, .. } = other.graph.clone();
+        self.graph = Graph { weights, states, rotaries, ..std::mem::take(&mut self.graph) };
+    }
+
     /// The checked graph.
     pub fn finish(self) -> Result<Graph, GraphError> {
         self.graph.validate()?;

@@ -1,5 +1,6 @@
 //! Errors of an engine.
 
+use super::MOST_DRAFTS;
 use crate::arch::{ArchError, ConfigError};
 use crate::backend::{BackendError, StepError};
 use crate::checkpoint::{CheckpointError, WeightChoice};
@@ -105,6 +106,12 @@ pub enum EngineError {
         asked: usize,
         /// The longest context by the config, in tokens.
         limit: usize,
+    },
+    /// More drafts than a step verifies.
+    #[error("{asked} tokens cannot be drafted ahead of a step: at most {MOST_DRAFTS} are verified in one")]
+    Drafts {
+        /// Drafts asked for.
+        asked: usize,
     },
     /// All slots are taken.
     #[error("all {0} slots are in use; close one or load with more")]

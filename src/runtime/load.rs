@@ -1,5 +1,6 @@
 //! Loading: from a checkpoint and a backend to an engine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use web_time::Instant;
@@ -8,10 +9,13 @@ use super::checkpoints::Checkpoints;
 use super::snapshot::{Identity, storage_name};
 use super::stop_token_ids;
 use super::{
-    Engine, EngineError, PREFILL_ROWS, Programs, Purpose, Slots, StepsInFlight, generation_config, memory_estimate,
+    Drafter, Engine, EngineError, MOST_DRAFTS, PREFILL_ROWS, Programs, Purpose, Slots, StepsInFlight,
+    generation_config, memory_estimate,
 };
 use crate::arch::{self, ArchOptions, Config, HymbaWindow, Model};
-use crate::backend::{Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens};
+use crate::backend::{
+    Backend, BackendError, DEFAULT_KV_FORMAT, Outputs, Span, Step, StepTable, Tokens, no_speculation,
+};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, LoadProgress, Storage, WeightChoice};
 use crate::formats::Rounding;
 use crate::graph::{WeightDesc, WeightSink};
@@ -43,6 +47,9 @@ pub struct EngineOptions<'a> {
     pub left: Option<u64>,
     /// Keys that Hymba's windowed layers see while decoding.
     pub hymba_window: HymbaWindow,
+    /// Most tokens that the model's heads for later tokens draft ahead of a step that verifies them, at most
+    /// [`MOST_DRAFTS`](super::MOST_DRAFTS). 0: those heads are not loaded. Texts are the same either way.
+    pub speculate: usize,
     /// Names of graph values that [`Engine::value`] can read.
     pub keep: Vec<String>,
     /// Called after every block of weights.
@@ -62,9 +69,25 @@ impl<'a> EngineOptions<'a> {
             budget: None,
             left: None,
             hymba_window: HymbaWindow::default(),
+            speculate: 0,
             keep: vec![],
             progress,
         }
+    }
+
+    /// Refuses more drafts than a step verifies, and any on a backend that verifies none.
+    pub(crate) fn check_speculation(&self, backend: &dyn Backend) -> Result<(), EngineError> {
+        match self.speculate {
+            0 => Ok(()),
+            asked if asked > MOST_DRAFTS => Err(EngineError::Drafts { asked }),
+            _ if backend.speculates() => Ok(()),
+            _ => Err(no_speculation(backend.info().kind).into()),
+        }
+    }
+
+    /// What of them the graph depends on.
+    pub(crate) fn arch(&self) -> ArchOptions {
+        ArchOptions { hymba_window: self.hymba_window, draft: self.speculate > 0 }
     }
 }
 
@@ -79,7 +102,8 @@ impl Engine {
         mut options: EngineOptions<'_>,
     ) -> Result<Self, EngineError> {
         let config = Config::parse(checkpoint.config())?;
-        let arch = ArchOptions { hymba_window: options.hymba_window };
+        options.check_speculation(&*backend)?;
+        let arch = options.arch();
         let model = arch::build(&config, Some(&checkpoint.shapes()), &arch)?;
         options.purpose.check(&model.head)?;
         let context = context(&model, options.context)?;
@@ -105,7 +129,10 @@ impl Engine {
         let report = checkpoint::load(checkpoint, &model.graph, storage, sink, options.progress).await?;
         let fingerprint = Fingerprint {
             architecture: model.model_type.clone(),
-            config: Hash::of(format!("{arch:?}\n{}", checkpoint.config()).as_bytes()),
+            // Whether it drafts is told by the hash of the weights.
+            config: Hash::of(
+                format!("ArchOptions {{ hymba_window: {:?} }}\n{}", arch.hymba_window, checkpoint.config()).as_bytes(),
+            ),
             weights: report.weights,
             tokenizer: tokenizer_hash,
         };
@@ -132,7 +159,9 @@ impl Engine {
         let context = context(&model, options.context)?;
         let keep =
             options.keep.iter().map(|name| model.graph.find(name).ok_or_else(|| EngineError::NoValue(name.clone())));
-        let keep = keep.collect::<Result<_, _>>()?;
+        let mut keep = keep.collect::<Result<BTreeSet<_>, _>>()?;
+        keep.extend(model.draft.as_ref().map(|draft| draft.source));
+        let drafter = model.draft.as_ref().map(|draft| Drafter::new(options.speculate, draft.last));
         let layout =
             StateLayout::new(&model.graph, options.slots, context + model.prefix_tokens.len(), options.kv_format);
         backend.allocate(&layout)?;
@@ -147,6 +176,7 @@ impl Engine {
             programs,
             slots,
             checkpoints: Checkpoints::default(),
+            drafter,
             tokenizer,
             stop_token_ids,
             weight_bytes,

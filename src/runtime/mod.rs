@@ -16,6 +16,7 @@ mod programs;
 mod purpose;
 mod slots;
 mod snapshot;
+mod speculation;
 mod steps_in_flight;
 mod stop_token_ids;
 
@@ -39,12 +40,15 @@ pub use load::EngineOptions;
 pub(crate) use log_softmax::LogSoftmax;
 pub use memory_estimate::{transformer_bytes_per_token, weight_bytes, workspace_bytes};
 pub use purpose::Purpose;
+pub use speculation::MOST_DRAFTS;
+pub(crate) use speculation::VERIFIED_ROWS;
 pub(crate) use stop_token_ids::watched;
 
 use checkpoints::Checkpoints;
 use programs::Programs;
 use slots::Slots;
 use snapshot::Identity;
+use speculation::Drafter;
 use steps_in_flight::StepsInFlight;
 
 /// Rows of a step while a prompt is read, by default.
@@ -63,6 +67,8 @@ pub struct Engine {
     programs: Programs,
     slots: Slots,
     checkpoints: Checkpoints,
+    /// Where it speculates.
+    drafter: Option<Drafter>,
     tokenizer: Option<Arc<Tokenizer>>,
     /// Tokens that end a text, each once.
     stop_token_ids: Vec<u32>,
@@ -192,6 +198,7 @@ impl Engine {
 
     /// Ends a sequence and gives its memory back.
     pub fn close(&mut self, slot: SlotId) -> Result<(), EngineError> {
+        self.forget_mark(slot);
         self.slots.close(slot)
     }
 
@@ -307,12 +314,26 @@ impl Engine {
         chunk: usize,
         cancel: &Cancel,
     ) -> Result<Option<Running>, EngineError> {
+        self.prefill_drafting(slot, prompt, chunk, cancel, None).await
+    }
+
+    /// The same; the draft of an engine that speculates reads the prompt too, `next` being the token behind it where that is
+    /// known (`Some(None)`: it is not). Then the logits of the last row are gone.
+    pub(crate) async fn prefill_drafting(
+        &mut self,
+        slot: SlotId,
+        prompt: &[u32],
+        chunk: usize,
+        cancel: &Cancel,
+        next: Option<Option<u32>>,
+    ) -> Result<Option<Running>, EngineError> {
         if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
         self.check_tokens(prompt)?;
         self.check_room(slot, prompt.len())?;
         let mut before = None;
+        let (mut at, begin) = (0, self.length(slot)?);
         for ids in prompt.chunks(chunk.max(1)) {
             if cancel.is_cancelled() {
                 return Ok(None);
@@ -320,6 +341,11 @@ impl Engine {
             // Every span gives a token, though only the last one's is of use: waiting for it keeps at most
             // two steps on the device, so that a cancellation takes effect soon.
             let running = self.enqueue(slot, ids, Outputs::Last)?;
+            if let Some(next) = next {
+                let behind: Vec<u32> = prompt[at + 1..].iter().copied().take(ids.len()).chain(next).collect();
+                self.draft_reads(slot, &running, 0, begin + at, &behind[..behind.len().min(ids.len())])?;
+            }
+            at += ids.len();
             if let Some(before) = before.replace(running) {
                 self.sampled(&before).await?;
             }

@@ -79,6 +79,12 @@ impl Slots {
         Ok(())
     }
 
+    /// Moves a slot's next position back to `end`. It keeps its pages, in which it will write again.
+    pub(super) fn go_back(&mut self, slot: SlotId, end: usize) -> Result<(), EngineError> {
+        self.get_mut(slot)?.position = end;
+        Ok(())
+    }
+
     /// Notes whether a token was chosen in a slot.
     pub(super) fn set_sampled(&mut self, slot: SlotId, sampled: bool) -> Result<(), EngineError> {
         self.get_mut(slot)?.sampled = sampled;

@@ -209,6 +209,8 @@ pub struct SamplerState {
     pub counts: Vec<u32>,
     /// The tokens that may be chosen, a bit each; `None`: all.
     pub mask: Option<Vec<u32>>,
+    /// Rows choose a token each, and the slot is told from outside what became of the choices. No part of the record.
+    pub verifying: bool,
 }
 
 impl SamplerState {
@@ -252,6 +254,7 @@ impl SamplerState {
             last: Some(words[LAST_TOKEN]),
             counts: vec![],
             mask: None,
+            verifying: false,
         }
     }
 }
@@ -330,6 +333,7 @@ mod tests {
             last: Some(3),
             counts: vec![],
             mask: None,
+            verifying: false,
         };
         for (finished, failed, word) in [(false, false, 0), (true, false, 1), (true, true, 2)] {
             let state = SamplerState { finished, failed, ..state.clone() };

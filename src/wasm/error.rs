@@ -78,6 +78,7 @@ fn engine_code(error: &EngineError) -> &'static str {
         | EngineError::Placeholder { .. }
         | EngineError::NotClassification
         | EngineError::Context { .. }
+        | EngineError::Drafts { .. }
         | EngineError::Sampler(_)
         | EngineError::NoValue(_) => "bad-request",
         EngineError::Step(_)

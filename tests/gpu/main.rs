@@ -17,5 +17,6 @@ mod quantise_on_device;
 mod scheduler;
 mod sessions;
 mod snapshots;
+mod speculation;
 mod stop_token_ids;
 mod webgpu;

@@ -14,7 +14,7 @@ use child::on_emulator;
 use selvedge::arch::HymbaWindow;
 use selvedge::backend::cuda::CudaBackend;
 use selvedge::backend::{Backend, BackendError, Outputs};
-use selvedge::runtime::Cancel;
+use selvedge::runtime::{Cancel, Engine, EngineOptions};
 
 #[test]
 fn every_op_agrees_with_its_reference() {
@@ -167,6 +167,17 @@ fn decoding_creates_nothing() {
         assert_eq!(late.bytes_read - early.bytes_read, 4 * steps, "a token is all that comes back");
         let layers = engine.model().layers as u64;
         println!("{} kernels a token, {layers} layers", (late.dispatches - early.dispatches) / steps);
+    });
+}
+
+#[test]
+fn speculation_is_refused() {
+    on_emulator("cuda::speculation_is_refused", "forward", || {
+        let mut progress = |_: selvedge::checkpoint::LoadProgress| {};
+        let options = EngineOptions { speculate: 1, ..EngineOptions::new(&mut progress) };
+        let loaded = wait(Engine::load(&checkpoint("draft_qwen3_5"), open(), options));
+        let error = loaded.err().expect("an error").to_string();
+        assert!(error.contains("cuda") && error.contains("speculation yet"), "{error}");
     });
 }
 

@@ -33,6 +33,7 @@ mod scaled;
 mod scheduler;
 mod sessions;
 mod snapshots;
+mod speculation;
 mod structure;
 mod templates;
 mod what_loads;

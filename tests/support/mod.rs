@@ -4,6 +4,7 @@
 
 pub mod acts;
 pub mod demo;
+pub mod drafts;
 pub mod files;
 pub mod pooling;
 pub mod scripted;
@@ -149,6 +150,8 @@ pub const EXPERTS: [&str; 9] = [
     "qwen3_moe_all",
 ];
 pub const GATED_DELTA: [&str; 5] = ["qwen3_5", "qwen3_5_gva", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"];
+/// Goldens with heads for later tokens.
+pub const DRAFTS: [&str; 3] = ["draft_qwen3_5", "draft_qwen3_5_moe", "draft_nemotron_h"];
 /// Goldens of the models that give scores.
 pub const REWARDS: [&str; 4] = ["llama_reward", "nemotron_reward", "qwen2_reward", "qwen3_reward"];
 
@@ -196,6 +199,8 @@ pub struct Setting {
     pub window: HymbaWindow,
     pub keep: Vec<String>,
     pub purpose: Purpose,
+    /// Most drafts ahead of a step.
+    pub speculate: usize,
     /// Keys and values in 16 bits.
     pub kv_f16: bool,
 }
@@ -209,6 +214,7 @@ pub fn load(place: &Place, checkpoint: &Checkpoint, setting: Setting) -> Engine 
     options.hymba_window = setting.window;
     options.keep = setting.keep;
     options.purpose = setting.purpose;
+    options.speculate = setting.speculate;
     if setting.kv_f16 {
         options.kv_format = KvFormat::F16;
     }

@@ -6,3 +6,4 @@ pub(crate) mod grammar;
 pub(crate) mod model;
 pub(crate) mod prompt;
 pub(crate) mod sampling;
+pub(crate) mod speculate;

@@ -68,6 +68,9 @@ pub(crate) struct LoadArgs {
     /// Of `bench` alone.
     #[arg(skip)]
     pub(crate) profile: bool,
+    /// Most drafts ahead of a step, of the commands that have `--speculate`.
+    #[arg(skip)]
+    pub(crate) speculate: usize,
 }
 
 impl ModelArgs {
@@ -93,6 +96,7 @@ impl ModelArgs {
         (options.weights, options.kv_format, options.hymba_window) =
             (self.load.weights, self.load.kv, self.load.hymba_window);
         (options.slots, options.context) = (slots, Some(self.load.context.unwrap_or(context)));
+        options.speculate = self.load.speculate;
         Ok(Engine::load_random(&config, backend, options).await?)
     }
 
@@ -179,7 +183,7 @@ impl LoadArgs {
         options.hymba_window = self.hymba_window;
         options.context = self.context;
         options.slots = slots;
-        options.purpose = purpose;
+        (options.purpose, options.speculate) = (purpose, self.speculate);
         (options.budget, options.left) = (budget, left);
         let engine = Engine::load(checkpoint, backend, options).await;
         bar.finish_and_clear();

@@ -11,6 +11,7 @@ use crate::args::grammar::{GrammarArgs, compile};
 use crate::args::model::ModelArgs;
 use crate::args::prompt::Prompt;
 use crate::args::sampling::SamplingArgs;
+use crate::args::speculate::SpeculateArgs;
 use crate::ctrl_c::{INTERRUPTED, on_ctrl_c};
 use crate::error::CommandError;
 use crate::state_file::{self, StateFile};
@@ -44,6 +45,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    speculate: SpeculateArgs,
+    #[command(flatten)]
     grammar: GrammarArgs,
     // Last, as its heading is that of whatever follows.
     #[command(flatten)]
@@ -55,7 +58,8 @@ impl Args {
         pollster::block_on(self.generate())
     }
 
-    async fn generate(self) -> Result<ExitCode, CommandError> {
+    async fn generate(mut self) -> Result<ExitCode, CommandError> {
+        self.model.load.speculate = self.speculate.drafts();
         self.prompt.check()?;
         let sampler = self.sampling.sampler(&Recommended::default());
         sampler.check().map_err(EngineError::from)?;
@@ -118,6 +122,14 @@ impl Args {
                 "cached_tokens": prompt.len() - read_tokens,
                 "finish_reason": reason.name(),
                 "seed": seed,
+                "speculation": generation.speculated().map(|counts| json!({
+                    "steps": counts.steps,
+                    "tokens": counts.tokens,
+                    "drafted": counts.drafted,
+                    "accepted": counts.accepted,
+                    "acceptance": counts.acceptance(),
+                    "tokens_per_step": counts.tokens_per_step(),
+                })),
                 "timings": {
                     "load_s": loaded.as_secs_f64(),
                     "prompt_s": read.as_secs_f64(),
@@ -127,6 +139,9 @@ impl Args {
             terminal::print(&format!("{result}\n"))?;
         } else {
             terminal::print("\n")?;
+            if let Some(counts) = generation.speculated() {
+                status!("{counts}");
+            }
         }
         Ok(if reason == FinishReason::Cancelled { INTERRUPTED.into() } else { ExitCode::SUCCESS })
     }

@@ -13,6 +13,7 @@ use bytesize::ByteSize;
 use super::embed::pooling;
 use crate::args::cache::CacheArgs;
 use crate::args::model::LoadArgs;
+use crate::args::speculate::SpeculateArgs;
 use crate::commands::fetch::locate;
 use crate::ctrl_c::{ctrl_c_ends, on_ctrl_c};
 use crate::error::CommandError;
@@ -87,6 +88,8 @@ pub(crate) struct Args {
     /// Write no line for each request
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    speculate: SpeculateArgs,
     #[command(flatten)]
     load: LoadArgs,
 }
@@ -179,8 +182,10 @@ impl Args {
     }
 
     fn loader(&self) -> Loader {
+        let mut load = self.load.clone();
+        load.speculate = self.speculate.drafts();
         Loader {
-            load: self.load.clone(),
+            load,
             cache: self.cache.clone(),
             offline: self.offline,
             slots: self.slots,

@@ -13,4 +13,5 @@ mod gguf;
 mod lora;
 mod outputs;
 mod score;
+mod speculate;
 mod state;

@@ -32,7 +32,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 /// Name, kind and description of a metric, and its value.
 type Metric = (&'static str, &'static str, &'static str, fn(&Counts) -> u64);
 
-const METRICS: [Metric; 14] = [
+const METRICS: [Metric; 16] = [
     ("requests_running", "gauge", "Sequences that are read or made", |counts| counts.running as u64),
     ("requests_waiting", "gauge", "Requests that wait for a slot", |counts| counts.waiting as u64),
     ("requests_total", "counter", "Requests taken", |counts| counts.requests),
@@ -45,6 +45,10 @@ const METRICS: [Metric; 14] = [
     ("prompt_tokens_stored_total", "counter", "Those of them that came from the store", |counts| {
         counts.cache.stored_tokens
     }),
+    ("drafted_tokens_total", "counter", "Tokens drafted by the model's heads for later tokens", |counts| {
+        counts.drafted
+    }),
+    ("accepted_tokens_total", "counter", "Those of them that became part of a reply", |counts| counts.accepted),
     ("checkpoints", "gauge", "State checkpoints on the device", |counts| counts.checkpoints as u64),
     ("checkpoint_bytes", "gauge", "Bytes of their blocks", |counts| counts.checkpoint_bytes),
     ("kv_pages_used", "gauge", "Pages of keys and values in use", |counts| (counts.pages - counts.free_pages) as u64),

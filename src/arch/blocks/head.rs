@@ -56,7 +56,7 @@ impl Head {
         table: WeightId,
     ) -> Result<(), ArchError> {
         match self {
-            Self::CausalLm => logits(g, tie, last, words, table),
+            Self::CausalLm => logits(g, tie, last, words, table).map(|_| ()),
             Self::Classification(labels) => {
                 let last = g.whole(last);
                 let head = g.matrix("score", vec![Part::all("score.weight", &[labels.len(), last.width])]);
@@ -109,14 +109,14 @@ impl Tie {
 }
 
 /// Appends the logits behind `last`, and the choice among them. Their rows are `words`, or the embedding's `table`
-/// where it is tied.
+/// where it is tied. Gives the weight that holds them.
 pub(crate) fn logits(
     g: &mut GraphBuilder,
     tie: &Tie,
     last: ValueId,
     words: Part,
     table: WeightId,
-) -> Result<(), ArchError> {
+) -> Result<WeightId, ArchError> {
     let tied = match tie.words {
         Words::Missing => return Err(ArchError::NoHead { tensor: words.tensor }),
         words => words == Words::Tied,
@@ -129,7 +129,7 @@ pub(crate) fn logits(
         logits = g.activation("scaled_logits", g.whole(logits), Function::Identity, scale);
     }
     g.sample(logits);
-    Ok(())
+    Ok(head)
 }
 
 /// The labels' names, in the order of their numbers; without names, as many as `num_labels` or transformers' two.

@@ -1,6 +1,7 @@
 //! Blocks that families are made of. Each takes what differs as data; none asks which family it serves.
 
 mod attention;
+mod draft;
 mod gated_delta;
 mod head;
 mod mamba1;
@@ -14,6 +15,7 @@ mod softmax_moe;
 use crate::graph::{GraphBuilder, Part, WeightClass, WeightId, WeightRecipe};
 
 pub(crate) use attention::{Attention, HeadDefaults, attend, attention_layers, head_sizes};
+pub(crate) use draft::{DraftBuilder, DraftTensors};
 pub(crate) use gated_delta::{GatedDelta, RowOrder};
 pub use head::Head;
 pub(crate) use head::{LM_HEAD, Tie, logits};

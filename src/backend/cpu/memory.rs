@@ -285,12 +285,24 @@ impl Memory {
 
     /// Copies a block into a slot's rings and states.
     pub fn load_block(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
+        self.rewind(slot, block)?;
+        self.samplers[slot.0 as usize] = SamplerState::default();
+        Ok(())
+    }
+
+    /// The same, and the slot goes on choosing tokens as it did.
+    pub fn rewind(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
         let (extents, block) = (block_extents(&self.layout, slot)?, self.blocks.get(block)?);
         for (Extent { buffer, start, bytes }, at) in extents {
             self.bytes_of_mut(buffer)?[start..start + bytes].copy_from_slice(&block[at..at + bytes]);
         }
-        self.samplers[slot.0 as usize] = SamplerState::default();
         Ok(())
+    }
+
+    /// How a slot chooses its tokens, to be changed.
+    pub fn sampler_mut(&mut self, slot: SlotId) -> Result<&mut SamplerState> {
+        let slot = check_slot(&self.layout, slot)?;
+        Ok(&mut self.samplers[slot])
     }
 
     /// Ends a block.

@@ -254,6 +254,40 @@ impl Backend for CpuBackend {
         memory.load_block(slot, block)
     }
 
+    fn rewind(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
+        let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
+        self.counters.bytes_copied += memory.layout.block_bytes();
+        memory.rewind(slot, block)
+    }
+
+    fn set_verifying(&mut self, slot: SlotId, verifying: bool) -> Result<()> {
+        self.memory_mut()?.sampler_mut(slot)?.verifying = verifying;
+        Ok(())
+    }
+
+    fn set_chosen(&mut self, slot: SlotId, chosen: u32, last: u32, finished: bool) -> Result<()> {
+        let sampler = self.memory_mut()?.sampler_mut(slot)?;
+        (sampler.chosen, sampler.last, sampler.finished) = (chosen, Some(last), finished);
+        Ok(())
+    }
+
+    fn copy_rows(
+        &mut self,
+        (from, value): (ProgramId, ValueId),
+        rows: Range<usize>,
+        (to, input): (ProgramId, ValueId),
+    ) -> Result<()> {
+        let values = self.program(from)?.read(value, rows.end)?;
+        let width = values.len() / rows.end.max(1);
+        let values = values.get(rows.start * width..).unwrap_or_default();
+        self.counters.bytes_copied += size_of_val(values) as u64;
+        self.write(to, input, values)
+    }
+
+    fn speculates(&self) -> bool {
+        true
+    }
+
     fn free_block(&mut self, block: BlockId) {
         if let Some(memory) = &mut self.memory {
             memory.free_block(block);

@@ -25,7 +25,7 @@ impl SamplerState {
 
     /// Chooses from a row of logits, and remembers it.
     pub(super) fn choose(&mut self, logits: &[f32]) -> u32 {
-        let token = if unusable(logits) { NO_TOKEN } else { self.pick(logits) };
+        let token = if unusable(logits) { NO_TOKEN } else { self.pick(logits, self.chosen) };
         if token == NO_TOKEN {
             self.last.get_or_insert(0);
             (self.finished, self.failed) = (true, true);
@@ -40,7 +40,12 @@ impl SamplerState {
         token
     }
 
-    fn pick(&self, logits: &[f32]) -> u32 {
+    /// The choice of a slot that verifies, where it has chosen `ahead` tokens more than it remembers.
+    fn verify(&self, logits: &[f32], ahead: u32) -> u32 {
+        if unusable(logits) { NO_TOKEN } else { self.pick(logits, self.chosen.wrapping_add(ahead)) }
+    }
+
+    fn pick(&self, logits: &[f32], draw: u32) -> u32 {
         let seed = self.sampler.seed;
         let adjusted = self.adjusted(logits);
         if self.mask.is_some() && adjusted.iter().all(|&logit| logit == f32::NEG_INFINITY) {
@@ -50,7 +55,7 @@ impl SamplerState {
             return argmax(&adjusted);
         }
         let left = self.left(&adjusted);
-        let scores = left.iter().map(|&(id, x)| x - exponential(seed, self.chosen, id).ln()).collect::<Vec<_>>();
+        let scores = left.iter().map(|&(id, x)| x - exponential(seed, draw, id).ln()).collect::<Vec<_>>();
         left.get(argmax(&scores) as usize).map_or(0, |&(id, _)| id)
     }
 
@@ -161,9 +166,20 @@ fn hash(words: [u32; 4]) -> [u32; 4] {
 impl Run for ops::Sample {
     fn run(&self, step: &mut Operands<'_>, _: &mut Output<'_>) -> Result<()> {
         let (logits, table) = (step.whole(self.logits), step.table);
+        // Outputs of the span so far.
+        let (mut ahead, mut before) = (0, None);
         for (output, &row) in table.outputs.iter().enumerate() {
             let (logits, [_, slot, _, span]) = (logits.row(output), table.rows[row as usize]);
             let [_, first, _, count] = table.spans[span as usize];
+            ahead = if before.replace(span) == Some(span) { ahead + 1 } else { 0 };
+            if self.draft {
+                step.sampled.push(greedy(logits));
+                continue;
+            }
+            if step.memory.samplers[slot as usize].verifying {
+                step.sampled.push(step.memory.samplers[slot as usize].verify(logits, ahead));
+                continue;
+            }
             // Rows before a span's last choose for the host alone.
             let last = row + 1 == first + count;
             let slot = &mut step.memory.samplers[slot as usize];

@@ -10,8 +10,9 @@ use super::gpu::Gpu;
 use crate::backend::blocks::Blocks;
 use crate::backend::checks::{check_mask, check_slot, misuse};
 use crate::backend::state_io::{self, Extent, StateBuffer, StateIo, block_extents, page_copies, page_extents};
+use crate::backend::webgpu::kernels::sample::VERIFYING;
 use crate::backend::{BackendError, BlockId, Parts, Result};
-use crate::constants::MASKED;
+use crate::constants::{DRAWN, FINISHED, MASKED};
 use crate::graph::{StateId, StateKind};
 use crate::state::{
     LAST_TOKEN, SAMPLER_WORDS, Sampler, SlotId, SlotState, StateLayout, mask_words, token_biases, token_counts,
@@ -179,15 +180,35 @@ impl Memory {
 
     /// Copies a block into a slot's rings and states.
     pub fn load_block(&mut self, gpu: &Gpu, slot: SlotId, block: BlockId) -> Result<()> {
+        self.has_token[check_slot(&self.layout, slot)?] = false;
+        self.write_sampler(gpu, slot, 0, &[0; SAMPLER_WORDS]);
+        self.rewind(gpu, slot, block)
+    }
+
+    /// The same, and the slot goes on choosing tokens as it did.
+    pub fn rewind(&self, gpu: &Gpu, slot: SlotId, block: BlockId) -> Result<()> {
         let (extents, block) = (block_extents(&self.layout, slot)?, self.blocks.get(block)?);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (Extent { buffer, start, bytes }, at) in extents {
             encoder.copy_buffer_to_buffer(&block, at as u64, self.buffer(buffer)?, start as u64, Some(bytes as u64));
         }
-        self.has_token[slot.0 as usize] = false;
-        self.write_sampler(gpu, slot, 0, &[0; SAMPLER_WORDS]);
         gpu.submit([encoder.finish()]);
         gpu.check("restoring a slot")
+    }
+
+    /// Whether each output row of a slot chooses, and nothing becomes of it in the slot.
+    pub fn set_verifying(&self, gpu: &Gpu, slot: SlotId, verifying: bool) -> Result<()> {
+        check_slot(&self.layout, slot)?;
+        self.write_sampler(gpu, slot, MASKED as usize, &[if verifying { VERIFYING as u32 } else { 0 }]);
+        gpu.check("setting a slot's sampler")
+    }
+
+    /// Tells a slot what it has chosen.
+    pub fn set_chosen(&mut self, gpu: &Gpu, slot: SlotId, chosen: u32, last: u32, finished: bool) -> Result<()> {
+        self.has_token[check_slot(&self.layout, slot)?] = true;
+        self.write_sampler(gpu, slot, DRAWN as usize, &[chosen]);
+        self.write_sampler(gpu, slot, FINISHED as usize, &[u32::from(finished), last]);
+        gpu.check("setting a slot's sampler")
     }
 
     /// Ends a block.

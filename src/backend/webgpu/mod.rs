@@ -64,6 +64,8 @@ pub struct WebGpuBackend {
     weights: Weights,
     memory: Option<Memory>,
     workspace: Workspace,
+    /// Rows on their way from one program to another.
+    carried: Option<wgpu::Buffer>,
     programs: Vec<Option<Program>>,
     in_flight: std::collections::VecDeque<InFlight>,
     /// Mappable buffers that wait to be used.
@@ -96,6 +98,7 @@ impl WebGpuBackend {
             weights: Weights::default(),
             memory: None,
             workspace: Workspace::default(),
+            carried: None,
             programs: vec![],
             in_flight: Default::default(),
             staging: vec![],
@@ -324,6 +327,51 @@ impl Backend for WebGpuBackend {
         let memory = self.memory.as_mut().ok_or_else(not_allocated)?;
         self.gpu.counters.borrow_mut().bytes_copied += memory.layout.block_bytes();
         memory.load_block(&self.gpu, slot, block)
+    }
+
+    fn rewind(&mut self, slot: SlotId, block: BlockId) -> Result<()> {
+        let memory = self.memory()?;
+        self.gpu.counters.borrow_mut().bytes_copied += memory.layout.block_bytes();
+        memory.rewind(&self.gpu, slot, block)
+    }
+
+    fn set_verifying(&mut self, slot: SlotId, verifying: bool) -> Result<()> {
+        self.memory()?.set_verifying(&self.gpu, slot, verifying)
+    }
+
+    fn set_chosen(&mut self, slot: SlotId, chosen: u32, last: u32, finished: bool) -> Result<()> {
+        self.memory.as_mut().ok_or_else(not_allocated)?.set_chosen(&self.gpu, slot, chosen, last, finished)
+    }
+
+    fn copy_rows(
+        &mut self,
+        (from, value): (ProgramId, ValueId),
+        rows: Range<usize>,
+        (to, input): (ProgramId, ValueId),
+    ) -> Result<()> {
+        let (from, to) = (self.kept(from, value)?.clone(), self.kept(to, input)?.clone());
+        let pitch = (from.pitch * 4) as u64;
+        let (at, bytes) = (rows.start as u64 * pitch, rows.len() as u64 * pitch);
+        if from.pitch != to.pitch || at + bytes > from.buffer.size() || bytes > to.buffer.size() {
+            let what = format!("rows {rows:?} of value {} for value {}, which has others", value.0, input.0);
+            return Err(BackendError::Misuse(what));
+        }
+        // The two may lie in one buffer, which no copy may read and write.
+        let detour = match self.carried.take().filter(|carried| carried.size() >= bytes) {
+            Some(carried) => carried,
+            None => self.gpu.storage("carried rows", bytes)?,
+        };
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&from.buffer, at, &detour, 0, Some(bytes));
+        encoder.copy_buffer_to_buffer(&detour, 0, &to.buffer, 0, Some(bytes));
+        self.gpu.submit([encoder.finish()]);
+        self.carried = Some(detour);
+        self.gpu.counters.borrow_mut().bytes_copied += bytes;
+        self.gpu.check("copying rows")
+    }
+
+    fn speculates(&self) -> bool {
+        true
     }
 
     fn free_block(&mut self, block: BlockId) {

@@ -1,7 +1,7 @@
 //! A reply under way.
 
 use super::super::prompt_cache::Reuse;
-use super::super::{FinishReason, Generation, ScoredToken, Session};
+use super::super::{FinishReason, Generation, ScoredToken, Session, Speculated};
 use super::reply_reader::{Delta, ReplyReader};
 use crate::runtime::{Engine, EngineError};
 
@@ -52,6 +52,11 @@ impl Turn {
     /// Tokens of the prompt that were read in this turn; the others were known.
     pub fn read_tokens(&self) -> usize {
         self.reuse.read_tokens()
+    }
+
+    /// Drafts and what became of them, where the reply speculates: see [`Generation::speculated`].
+    pub fn speculated(&self) -> Option<Speculated> {
+        self.generation.speculated()
     }
 
     /// Tokens of the reply, stop tokens included.

@@ -22,7 +22,7 @@ use self::pooling::LAST_NORM;
 pub use self::pooling::{Pooling, PoolingTask};
 use self::sequence::{Ends, Sequence};
 use super::prompt_cache::{Mark, PromptCache};
-use super::{FinishReason, GenerateOptions, Session, TokenLogprobs};
+use super::{FinishReason, GenerateOptions, Session, Speculated, TokenLogprobs};
 use crate::backend::{CHUNK_ROWS, Outputs, Step, Tokens};
 use crate::runtime::{Engine, EngineError, PREFILL_ROWS, Running};
 use crate::state::{CheckpointKind, SlotId};
@@ -131,6 +131,7 @@ pub struct Scheduler {
     running: Vec<Sequence>,
     in_flight: VecDeque<InFlight>,
     requests: u64,
+    speculated: Speculated,
 }
 
 impl Scheduler {
@@ -203,6 +204,10 @@ impl Scheduler {
         while reads_values && let Some(step) = self.in_flight.pop_front() {
             self.receive(engine, step, &mut events).await?;
         }
+        if self.speculate(engine, &mut events).await? {
+            self.close_ended(engine, cache, &mut events)?;
+            return Ok(events);
+        }
         let enqueued = self.enqueue(engine, cache)?;
         let most = if reads_values { 1 } else { engine.steps_in_flight() };
         if (!enqueued || self.in_flight.len() >= most)
@@ -252,6 +257,55 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Makes a step with drafts where one sequence is alone: beside others its rows would be theirs. False where none was made.
+    async fn speculate(
+        &mut self,
+        engine: &mut Engine,
+        events: &mut Vec<(SequenceId, Event)>,
+    ) -> Result<bool, EngineError> {
+        if engine.most_drafts() == 0 {
+            return Ok(false);
+        }
+        let alone = matches!(&self.running[..], [sequence] if sequence.could_speculate());
+        if alone {
+            while let Some(step) = self.in_flight.pop_front() {
+                self.receive(engine, step, events).await?;
+            }
+        }
+        for sequence in &mut self.running {
+            if !alone || !sequence.may_speculate() {
+                self.speculated.add(&sequence.speculate_no_more(engine)?.unwrap_or_default());
+                continue;
+            }
+            let id = sequence.id;
+            match sequence.speculate(engine).await {
+                Ok((tokens, end)) => {
+                    let made = !tokens.is_empty();
+                    events.extend(tokens.into_iter().map(|token| (id, Event::Token { token, logprobs: None })));
+                    if end {
+                        sequence.frozen = true;
+                        sequence.end(FinishReason::Stop);
+                    }
+                    if !made || end || sequence.over(engine)?.is_some() {
+                        self.speculated.add(&sequence.speculate_no_more(engine)?.unwrap_or_default());
+                    }
+                    return Ok(made);
+                }
+                Err(EngineError::Backend(error)) => return Err(error.into()),
+                Err(error) => {
+                    sequence.failed = Some(error);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Drafts of all sequences so far, and what became of them. Drafts are made for a sequence while it is the only one.
+    pub fn speculated(&self) -> Speculated {
+        self.speculated
+    }
+
     /// Enqueues a step of all sequences that can go on; false where there is none.
     fn enqueue(&mut self, engine: &mut Engine, cache: &mut PromptCache) -> Result<bool, EngineError> {
         let (mut spans, mut outputs) = (vec![], vec![]);
@@ -296,6 +350,12 @@ impl Scheduler {
         }
         let step = Step { spans };
         let step = if keeps_rows { engine.run_keeping(&step, LAST_NORM)? } else { engine.run(&step)? };
+        // What a sequence has read alone, the draft reads too; the row whose next token is not chosen yet it goes without.
+        if let ([sequence], [Output { rows, .. }]) = (&self.running[..], &outputs[..])
+            && let Some((first, following)) = sequence.following(rows.len())
+        {
+            engine.draft_reads(sequence.session.slot(), &step, rows.start, first, following)?;
+        }
         self.in_flight.push_back(InFlight { step, outputs, keeps_rows });
         for sequence in &mut self.running {
             if let Some(kind) = sequence.take_stop() {

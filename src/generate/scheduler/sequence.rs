@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::super::prompt_cache::Mark;
+use super::super::speculation::{Speculated, Speculation};
 use super::super::{FinishReason, GenerateOptions, Session};
 use super::pooling::{Pool, PoolingTask};
 use super::{CUT, SequenceId, SequenceRequest};
@@ -61,6 +62,8 @@ pub(super) struct Sequence {
     /// Tokens that may still be asked for.
     left: usize,
     grammar: Option<Grammar>,
+    /// While it is alone and drafts are made for it.
+    speculation: Option<Speculation>,
     cancel: Cancel,
     end: Option<FinishReason>,
 }
@@ -90,6 +93,7 @@ impl Sequence {
             stops: stops.into(),
             left: if pooling.is_some() { 0 } else { options.max_tokens },
             grammar: options.grammar.filter(|_| pooling.is_none()),
+            speculation: None,
             cancel: options.cancel,
             end: None,
         }
@@ -131,6 +135,50 @@ impl Sequence {
         Ok(takes)
     }
 
+    /// Whether drafts can be made for its reply, which is under way: no token says which may come next but by the model.
+    pub fn could_speculate(&self) -> bool {
+        let by_model = self.grammar.is_none() && !self.ends.sampler.penalises();
+        by_model && !self.reads_values() && self.read == self.prompt.len()
+    }
+
+    /// Whether they can be made now: nothing of it is under way.
+    pub fn may_speculate(&mut self) -> bool {
+        let begun = self.session.tokens().len() > self.prompt.len() && self.in_flight == 0;
+        begun && self.could_speculate() && self.goes_on()
+    }
+
+    /// Takes a step with drafts: its tokens, and whether the last of them ends the text.
+    pub async fn speculate(&mut self, engine: &mut Engine) -> Result<(Vec<u32>, bool), EngineError> {
+        if self.left == 0 {
+            return Ok((vec![], false));
+        }
+        let mut speculation = match self.speculation.take() {
+            Some(speculation) => speculation,
+            None => {
+                let chosen = self.session.tokens().len() - self.prompt.len();
+                Speculation::enter(engine, self.session.slot(), self.session.tokens(), chosen)?
+            }
+        };
+        let mut made = (vec![], false);
+        if speculation.has_room(engine) {
+            speculation.step(engine, &self.ends.stop_token_ids, &mut self.left).await?;
+            while let Some((token, end)) = speculation.take() {
+                made.0.push(token);
+                made.1 |= end;
+            }
+        }
+        self.session.note(&made.0);
+        self.speculation = Some(speculation);
+        Ok(made)
+    }
+
+    /// Ends its speculation, if it has one: it goes on beside others, or is over.
+    pub fn speculate_no_more(&mut self, engine: &mut Engine) -> Result<Option<Speculated>, EngineError> {
+        let Some(mut speculation) = self.speculation.take() else { return Ok(None) };
+        speculation.end(engine)?;
+        Ok(Some(speculation.counts()))
+    }
+
     /// Tells the device which tokens may come next. False where none may: the sequence has failed then.
     pub fn mask(&mut self, engine: &mut Engine) -> Result<bool, EngineError> {
         let Some(grammar) = &mut self.grammar else { return Ok(true) };
@@ -167,6 +215,14 @@ impl Sequence {
         let wanted = last && self.left > 0;
         self.left -= usize::from(wanted);
         wanted
+    }
+
+    /// The place of the first of the `rows` tokens of the prompt that were read last, and the tokens that follow each of them,
+    /// as far as the prompt goes.
+    pub fn following(&self, rows: usize) -> Option<(usize, &[u32])> {
+        // Values of a step are there until the next one.
+        let first = self.read.checked_sub(rows).filter(|_| !self.reads_values())?;
+        Some((first, self.prompt.get(first + 1..self.prompt.len().min(first + 1 + rows))?))
     }
 
     /// The kind of the stop that was reached; it is the last time that it is asked for.

@@ -8,6 +8,8 @@ use crate::graph::{Graph, GraphBuilder, ValueId, View};
 pub struct Sample {
     /// `[outputs, vocabulary]`
     pub logits: ValueId,
+    /// Every row takes its largest logit, for the host alone, and no slot changes: a draft is a guess.
+    pub draft: bool,
 }
 
 impl Primitive for Sample {
@@ -30,6 +32,12 @@ impl GraphBuilder {
     /// Makes `logits` the graph's result and samples from it.
     pub fn sample(&mut self, logits: ValueId) {
         self.graph.logits = Some(logits);
-        self.push(Sample { logits });
+        self.push(Sample { logits, draft: false });
+    }
+
+    /// Makes `logits` the graph's result and takes the largest of each row, without a trace in its slot.
+    pub fn sample_draft(&mut self, logits: ValueId) {
+        self.graph.logits = Some(logits);
+        self.push(Sample { logits, draft: true });
     }
 }

@@ -9,9 +9,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::args::model::ModelArgs;
+use crate::args::speculate::SpeculateArgs;
 use crate::error::CommandError;
 use crate::terminal::{self, status};
 use selvedge::backend::{FormsFrom, KernelTime, Outputs, Step, Tokens};
+use selvedge::generate::{GenerateOptions, Generation, Speculated};
 use selvedge::runtime::{Cancel, Engine, PREFILL_ROWS};
 use selvedge::state::SlotId;
 
@@ -35,6 +37,8 @@ pub(crate) struct Args {
     /// Sequences that are generated at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     batch: u32,
+    #[command(flatten)]
+    speculate: SpeculateArgs,
     /// Measure what keeping the state of the prompt costs, beside reading it again
     #[arg(long, conflicts_with_all = ["generate", "depth", "batch"])]
     state: bool,
@@ -68,6 +72,9 @@ struct Measurement {
     /// Weights and state that a decode step reads, computed from their sizes.
     bytes_per_token: u64,
     objects_per_token: f64,
+    /// With `--speculate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speculation: Option<Speculated>,
     /// With `--profile`: the longest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kernels: Vec<KernelTime>,
@@ -76,6 +83,12 @@ struct Measurement {
 impl Args {
     pub(crate) fn run(mut self) -> Result<ExitCode, CommandError> {
         self.model.load.profile = self.profile;
+        self.model.load.speculate = self.speculate.drafts();
+        if self.model.load.speculate > 0 && (self.batch > 1 || self.state) {
+            return Err(CommandError::Misuse(
+                "--speculate drafts for one sequence, without --batch and --state".into(),
+            ));
+        }
         let deepest = self.depth.iter().max().copied().unwrap_or(0);
         let longest = [self.prompt, self.generate, 8].into_iter().fold(deepest, usize::saturating_add);
         let (longest, batch) = if self.state { (longest + 1024, 2) } else { (longest, self.batch as usize) };
@@ -105,7 +118,7 @@ impl Args {
         engine.kernel_times().await?;
         let measured = self.run_once(engine, depth, self.prompt, self.generate).await?;
         let kernels = engine.kernel_times().await?;
-        let (batch, steps) = (self.batch as usize, self.generate.max(1) as f64);
+        let (batch, steps) = (self.batch as usize, measured.generated.max(1) as f64);
         let info = engine.info();
         Ok(Measurement {
             model: self.model.name(),
@@ -118,11 +131,12 @@ impl Args {
             depth,
             prompt_tokens: self.prompt,
             prompt_tps: self.prompt as f64 / measured.prompt_s,
-            generate_tokens: self.generate * batch,
-            generate_tps: (self.generate * batch) as f64 / measured.generate_s,
+            generate_tokens: measured.generated * batch,
+            generate_tps: (measured.generated * batch) as f64 / measured.generate_s,
             dispatches_per_token: measured.dispatches as f64 / steps,
             bytes_per_token: engine.bytes_per_step(batch, depth + self.prompt),
             objects_per_token: measured.objects as f64 / steps,
+            speculation: measured.speculation,
             kernels,
         })
     }
@@ -141,6 +155,9 @@ impl Args {
         }
         let words = engine.model().vocabulary as u32;
         let ids: Vec<u32> = (0..prompt.max(1) as u32).map(|i| i * 7919 % words).collect();
+        if engine.most_drafts() > 0 {
+            return speculate(engine, slots[0], &ids, generate).await;
+        }
         let started = Instant::now();
         for &slot in &slots {
             // All sequences need a token to go on from; only the first reads the whole prompt.
@@ -173,16 +190,51 @@ impl Args {
         Ok(Measured {
             prompt_s,
             generate_s,
+            generated: generate,
+            speculation: None,
             dispatches: after.dispatches - before.dispatches,
             objects: after.objects - before.objects,
         })
     }
 }
 
+/// The same in one sequence, with drafts.
+async fn speculate(
+    engine: &mut Engine,
+    slot: SlotId,
+    prompt: &[u32],
+    generate: usize,
+) -> Result<Measured, CommandError> {
+    let started = Instant::now();
+    let options = GenerateOptions { max_tokens: generate + 1, ..GenerateOptions::default() };
+    let mut generation = Generation::start(engine, slot, prompt, &options).await?;
+    let prompt_s = started.elapsed().as_secs_f64();
+    let before = engine.counters();
+    let (started, mut made) = (Instant::now(), 0_usize);
+    while generation.next(engine).await?.is_some() {
+        made += 1;
+    }
+    let generate_s = started.elapsed().as_secs_f64();
+    let after = engine.counters();
+    engine.close(slot)?;
+    Ok(Measured {
+        prompt_s,
+        generate_s,
+        // The first comes from the prompt.
+        generated: made.saturating_sub(1),
+        speculation: generation.speculated(),
+        dispatches: after.dispatches - before.dispatches,
+        objects: after.objects - before.objects,
+    })
+}
+
 /// Times and counts of one run.
 struct Measured {
     prompt_s: f64,
     generate_s: f64,
+    /// Tokens of each sequence.
+    generated: usize,
+    speculation: Option<Speculated>,
     dispatches: u64,
     objects: u64,
 }
@@ -213,6 +265,9 @@ fn table(results: &[Measurement]) -> String {
             &megabytes,
             &format!("{:.0}", m.objects_per_token),
         ]);
+    }
+    for (m, counts) in results.iter().filter_map(|m| Some((m, m.speculation?))) {
+        text.push_str(&format!("\nat depth {}: {counts}\n", m.depth));
     }
     for m in results.iter().filter(|m| !m.kernels.is_empty()) {
         text.push_str(&kernel_table(m));

@@ -257,6 +257,7 @@ impl Conversation {
         let mut turn = self.chat.begin(&mut self.engine, &request).await?;
         let said = print_reply(&mut self.engine, &mut turn).await;
         let (reason, reuse, made) = (turn.finish_reason(), turn.reuse().clone(), turn.made_tokens());
+        let speculated = turn.speculated();
         // Whatever became of it: the slot must not be lost.
         self.chat.end(&mut self.engine, turn).await?;
         self.interrupt.forget();
@@ -283,6 +284,9 @@ impl Conversation {
             status!("{} tokens read, {made} made{remembered}", reuse.read_tokens());
             if let Some(missed) = reuse.missed {
                 status!("read again: {missed}");
+            }
+            if let Some(counts) = speculated {
+                status!("{counts}");
             }
         }
         self.tell_notices();

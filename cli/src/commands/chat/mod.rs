@@ -17,6 +17,7 @@ use super::fetch::locate;
 use crate::args::cache::CacheArgs;
 use crate::args::model::LoadArgs;
 use crate::args::sampling::SamplingArgs;
+use crate::args::speculate::SpeculateArgs;
 use crate::error::CommandError;
 use crate::session_file::SessionFile;
 use crate::terminal::status;
@@ -80,6 +81,8 @@ pub(crate) struct Args {
     offline: bool,
     #[command(flatten)]
     load: LoadArgs,
+    #[command(flatten)]
+    speculate: SpeculateArgs,
     /// System message; an empty text for none
     #[arg(long, value_name = "TEXT", default_value = SYSTEM, allow_hyphen_values = true)]
     system: String,
@@ -108,7 +111,8 @@ impl Args {
         pollster::block_on(self.talk())
     }
 
-    async fn talk(self) -> Result<ExitCode, CommandError> {
+    async fn talk(mut self) -> Result<ExitCode, CommandError> {
+        self.load.speculate = self.speculate.drafts();
         let folder = self.model.as_ref().map(|model| locate(model, Need::All, self.offline)).transpose()?;
         let checkpoint = match &folder {
             Some(folder) => self.load.checkpoint(Folder::open(folder)?).await?,

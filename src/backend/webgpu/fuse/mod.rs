@@ -24,7 +24,8 @@
 //! Mixers are found as the regions that families declare, the others by makers and readers of values.
 //!
 //! A group holds the ops that it fuses. Its oracle is the composition of their CPU references. Nothing is fused in a
-//! program that keeps values for reading: a fused group does not make those inside it.
+//! program that keeps values for reading which a fused group would make, or would not: those that a kernel of their own
+//! makes, such as the rows of the last norm, change nothing.
 
 mod linear;
 mod mixers;
@@ -124,8 +125,11 @@ pub(super) fn fuse<'a>(
     forms: Forms,
 ) -> Result<Vec<Kernel<'a>>> {
     let ops = graph.ops.iter().enumerate();
-    if spec.rows > MATVEC_ROWS || !spec.keep.is_empty() || !graph.inputs.is_empty() {
-        return Ok(ops.map(|(index, op)| Kernel::Single(index, op)).collect());
+    let apart = || graph.ops.iter().enumerate().map(|(index, op)| Kernel::Single(index, op)).collect();
+    // Inputs are those of tests of single ops, or of a draft.
+    let is_draft = graph.ops.iter().any(|op| matches!(op, Op::Sample(sample) if sample.draft));
+    if spec.rows > MATVEC_ROWS || !(graph.inputs.is_empty() || is_draft) {
+        return Ok(apart());
     }
     let (kernels, taken, convolutions) = (vec![], BTreeSet::new(), BTreeSet::new());
     let (uses, norms_apart) = (Uses::new(graph), forms.has(Form::Apart));
@@ -144,7 +148,11 @@ pub(super) fn fuse<'a>(
         let kernel = kernel.or_else(|| fusion.conv_decode(index).map(Kernel::ConvDecode));
         fusion.take(kernel);
     }
-    let Fusion { mut kernels, taken, .. } = fusion;
+    let Fusion { mut kernels, taken, uses, .. } = fusion;
+    let made_in_group = |&value: &ValueId| uses.maker(value).is_none_or(|maker| taken.contains(&maker));
+    if spec.keep.iter().any(made_in_group) {
+        return Ok(apart());
+    }
     kernels.extend(ops.filter(|(index, _)| !taken.contains(index)).map(|(index, op)| Kernel::Single(index, op)));
     kernels.sort_by_key(Kernel::turn);
     Ok(kernels)

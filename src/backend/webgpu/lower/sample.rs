@@ -23,7 +23,8 @@ impl Lowering<'_> {
         let memory = &self.memory;
         let (samplers, counts) = (memory.samplers.clone(), memory.counts.clone());
         let (biases, masks) = (memory.biases.clone(), memory.masks.clone());
-        let params = params::Sample { vocabulary: from.width as u32, pitch: from.pitch as u32 };
+        let (vocabulary, pitch, draft) = (from.width as u32, from.pitch as u32, u32::from(op.draft));
+        let params = params::Sample { vocabulary, pitch, draft };
         let (logits, sampled_to) = (&from.buffer, &sampled);
         let (samplers, counts, biases, masks) = (&samplers, &counts, &biases, &masks);
         let buffers = sample::Buffers { logits, sampled: sampled_to, samplers, counts, biases, masks };
