@@ -25,7 +25,7 @@ pub(super) enum Change {
     /// A vector is added, times a factor.
     Added { values: TensorInfo, scale: f32 },
     /// A product of two thin matrices is added.
-    LowRank(Factors),
+    LowRank(Box<Factors>),
 }
 
 impl Eq for Change {}
@@ -112,7 +112,7 @@ impl Checkpoint {
                 numbers.iter_mut().zip(values).for_each(|(x, value)| *x += scale * value);
             }
             Change::LowRank(factors) => {
-                self.add_product(*adapter, tensor, factors, rows, columns, &mut numbers).await?
+                self.add_product(*adapter, tensor, factors, rows, columns, &mut numbers).await?;
             }
         }
         let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();

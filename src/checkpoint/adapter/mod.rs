@@ -158,7 +158,7 @@ fn changes(
             changes.push((found.to_owned(), Change::Added { values: bias, scale }));
         }
         let factors = parts.factors(&module, config, target)?;
-        changes.push((found.to_owned(), Change::LowRank(factors)));
+        changes.push((found.to_owned(), Change::LowRank(Box::new(factors))));
     }
     if strangers.is_empty() {
         return match changes.iter().find(|(name, _)| EMBEDDINGS.iter().any(|end| name.ends_with(end))) {
