@@ -48,7 +48,7 @@ pub struct EngineOptions<'a> {
     /// Keys that Hymba's windowed layers see while decoding.
     pub hymba_window: HymbaWindow,
     /// Most tokens that the model's heads for later tokens draft ahead of a step that verifies them, at most
-    /// [`MOST_DRAFTS`](super::MOST_DRAFTS). 0: those heads are not loaded. Texts are the same either way.
+    /// [`MOST_DRAFTS`]. 0: those heads are not loaded. Texts are the same either way.
     pub speculate: usize,
     /// Names of graph values that [`Engine::value`] can read.
     pub keep: Vec<String>,
