@@ -20,6 +20,9 @@ fn refuse_unsupported(config: &Config) -> Result<(), ArchError> {
     }
     // transformers passes over another.
     config.expect("partial_rotary_factor", &ROTATED.into())?;
+    if config.is_null("partial_rotary_factor") {
+        return Err(config.unsupported("partial_rotary_factor", "0.5").into());
+    }
     Ok(())
 }
 

@@ -163,7 +163,9 @@ struct Target {
 /// All tensors in the order of the source, each in the finest format that a weight made of it asks for.
 fn targets(checkpoint: &Checkpoint, graph: &Graph, storage: Storage) -> Result<Vec<Target>, CheckpointError> {
     let mut formats: BTreeMap<&str, Option<WeightFormat>> = BTreeMap::new();
-    for (recipe, desc) in graph.weights.iter().zip(stored(checkpoint, graph, storage.choice)?) {
+    // Files have no FP8 of groups.
+    let storage = Storage { widens_fp8: true, ..storage };
+    for (recipe, desc) in graph.weights.iter().zip(stored(checkpoint, graph, storage)?) {
         let wanted = (recipe.class != WeightClass::Vector).then_some(desc.format);
         for part in &recipe.parts {
             let format = formats.entry(&part.tensor).or_insert(wanted);
@@ -351,7 +353,13 @@ impl Target {
                 &block
             };
             writing.append(bytes).await?;
-            proceed(progress(source.len() as u64))?;
+            // Of a merged tensor, its base's.
+            let share = |row: usize| self.source_bytes() * row as u64 / height as u64;
+            proceed(progress(if info.merged.is_some() {
+                share(rows.end) - share(first)
+            } else {
+                source.len() as u64
+            }))?;
         }
         for plane in &rest {
             writing.append(plane).await?;

@@ -327,6 +327,7 @@ fn advice(format: WeightFormat) -> &'static str {
     match format {
         WeightFormat::F16 => "load with bf16 or f32 weights",
         WeightFormat::Bf16 => "load with f32 weights",
+        WeightFormat::FP8 => "load with bf16 weights",
         WeightFormat::F32 => "the checkpoint is damaged",
         WeightFormat::Quantised(_) => "the checkpoint is damaged, or must be loaded with bf16 or f32 weights",
     }

@@ -97,8 +97,8 @@ impl Dtype {
         }
     }
 
-    /// The format in which such numbers are stored by default; `None` when they cannot be read. They go through unchanged, but
-    /// for NVFP4, and for FP8 with a scale for fewer columns than a group has.
+    /// The format in which such numbers are stored by default; `None` when they cannot be read. Numbers go through unchanged, but for
+    /// scales of FP8, which become f16, for NVFP4, and for FP8 with a scale for fewer columns than a group has.
     pub fn format(&self) -> Option<WeightFormat> {
         match self {
             Self::F32 => Some(WeightFormat::F32),

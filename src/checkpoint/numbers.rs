@@ -165,11 +165,15 @@ impl Conversion {
                         Dtype::Scaled(scaled) => scaled.scale(bytes, columns, group * GROUP),
                         _ => self.fp8_scale,
                     };
-                let half = f16::from_f32(scale * FP8_DIVISOR);
-                let fits = half.is_finite() && (half.is_normal() || scale == 0.0);
-                if !fits {
-                    let value = scale * e4m3(codes[group * GROUP]);
-                    return Err(Overflow { index: row * columns + group * GROUP, value });
+                let of_group = &codes[group * GROUP..columns.min((group + 1) * GROUP)];
+                let zeros = scale == 0.0 || of_group.iter().all(|code| code & 0x7f == 0);
+                let half = if zeros { f16::ZERO } else { f16::from_f32(scale * FP8_DIVISOR) };
+                if !half.is_finite() || !(half.is_normal() || zeros) {
+                    let at = of_group.iter().position(|code| code & 0x7f != 0).unwrap_or(0);
+                    return Err(Overflow {
+                        index: row * columns + group * GROUP + at,
+                        value: scale * e4m3(of_group[at]),
+                    });
                 }
                 *out = half.to_le_bytes();
             }

@@ -2,7 +2,7 @@
 //! (Micikevicius et al., *FP8 Formats for Deep Learning*, 2022).
 
 /// Divisor of the products of scales and codes.
-pub const FP8_DIVISOR: f32 = 256.0;
+pub const FP8_DIVISOR: f32 = 4096.0;
 
 /// Largest number.
 const LARGEST: f32 = 448.0;

@@ -8,10 +8,11 @@
 //! | `q8` | `scale * code` | -128 ... 127, a byte each | 8.5 |
 //! | `q4` | `scale * (code - 8)` | 0 ... 15, two a byte | 4.5 |
 //! | `q4m` | `scale * code + minimum` | 0 ... 15, two a byte | 5 |
-//! | `fp8` | `scale * code / 256` | FP8 ([`e4m3`]), a byte each | 8.5 |
+//! | `fp8` | `scale * code / 4096` | FP8 ([`e4m3`]), a byte each | 8.5 |
 //!
-//! `fp8` is for checkpoints in FP8, whose codes go through unchanged; nothing else is rounded to it. Their scales are small:
-//! 1/448 of the largest number; 256 times that is in f16's normal range for all that weights are.
+//! `fp8` is for checkpoints in FP8, whose codes go through unchanged; nothing else is rounded to it. Their scales are small,
+//! 1/448 of the largest number of a tensor, a row or a block; 4096 times that is in f16's normal range where the largest number
+//! is from 6.7e-6 to 7,165.
 //!
 //! Of the two codes in a byte, the lower four bits are the first. A 4-bit row has an even number of columns.
 //! A row's bytes are its planes one after the other: the codes, the scales, the minimums. In files every plane

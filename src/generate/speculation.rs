@@ -175,8 +175,16 @@ impl Speculation {
         let first = self.read(engine)?;
         let mut drafts = std::mem::take(&mut self.drafts);
         if !drafts.is_empty() && self.mark != Some(first) {
-            engine.mark(self.slot)?;
-            self.mark = Some(first);
+            self.mark = None;
+            match engine.mark(self.slot) {
+                Ok(()) => self.mark = Some(first),
+                // Without a mark there is no way back: no drafts for a while.
+                Err(error) if error.lacks_memory() => {
+                    drafts.clear();
+                    self.rest = REST;
+                }
+                Err(error) => return Err(error),
+            }
         }
         let rows = [&self.text[first..], &drafts].concat();
         let running = match engine.enqueue(self.slot, &rows, Outputs::Tail(drafts.len() + 1)) {
@@ -192,7 +200,6 @@ impl Speculation {
         self.counts.drafted += drafts.len();
         self.finish_step(engine, Verified { running, first, drafts }, stop_token_ids, left).await?;
         self.counts.tokens += self.text.len() - before;
-        self.counts.accepted += self.text.len() - before - 1;
         Ok(())
     }
 
@@ -213,6 +220,7 @@ impl Speculation {
                 Err(_) => break,
             };
             chosen.push(token);
+            self.counts.accepted += usize::from(drafts.get(row) == Some(&token));
             self.stopped = stop_token_ids.contains(&token);
             if self.stopped || drafts.get(row) != Some(&token) {
                 break;

@@ -58,6 +58,7 @@ impl Engine {
     /// is greedy until [`set_sampler`](Self::set_sampler).
     pub fn resume(&mut self, slot: SlotId, checkpoint: StateCheckpoint) -> Result<(), EngineError> {
         self.slots.position(slot)?;
+        self.forget_mark(slot);
         let held = self.checkpoints.get(checkpoint)?;
         self.backend.load_block(slot, held.block)?;
         self.backend.set_pages(slot, &held.pages)?;

@@ -205,6 +205,7 @@ impl Engine {
     /// Makes a sequence empty.
     pub fn clear(&mut self, slot: SlotId) -> Result<(), EngineError> {
         self.slots.adopt(slot, &[], self.model.prefix_tokens.len())?;
+        self.forget_mark(slot);
         Ok(self.backend.reset(slot)?)
     }
 

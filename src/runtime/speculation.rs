@@ -117,6 +117,10 @@ impl Engine {
         let logits = self.model.draft.as_ref().and_then(|draft| draft.graph.logits);
         let missing = || EngineError::NoValue("draft".into());
         let (from, logits) = self.source(step, 0).zip(logits).ok_or_else(missing)?;
+        let (read, asked) = (self.length(slot)?, first.saturating_add(tokens.len()));
+        if asked > read {
+            return Err(EngineError::NotRead { asked, read });
+        }
         let (program, _) = self.draft_step(slot, from, first, tokens, Outputs::All)?;
         Ok(self.backend.read(program, logits, tokens.len()).await?)
     }

@@ -164,6 +164,26 @@ fn an_adapter_of_another_model_is_refused() {
 }
 
 #[test]
+fn what_was_trained_counts_beside_what_was_not() {
+    // PEFT writes a head as it was trained, the same for programs without PEFT, and, where dtypes differ, as it was before.
+    let head = |what: &str| format!("base_model.model.lm_head{what}.weight");
+    let expected = Golden::read(&folder("adapters/qwen3_embedding/golden.safetensors"));
+    for plain in [false, true] {
+        let adapter = retold("qwen3_embedding", |tensors| {
+            let (shape, trained) = tensors.remove(&head("")).expect("the head");
+            let untrained = vec![0; trained.len()];
+            if plain {
+                tensors.insert(head(""), (shape.clone(), untrained.clone()));
+            }
+            tensors.insert(head(".modules_to_save"), (shape.clone(), trained));
+            tensors.insert(head(".original_module"), (shape, untrained));
+        });
+        let merged = wait(checkpoint("qwen3").with_adapter(adapter)).unwrap_or_else(|error| panic!("{error}"));
+        near("a head", &logits(&merged, &expected.ids("input_ids")), &expected.get("logits").data, "qwen3");
+    }
+}
+
+#[test]
 fn damaged_adapters_are_errors_that_say_where() {
     const A: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
     const B: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
@@ -176,7 +196,7 @@ fn damaged_adapters_are_errors_that_say_where() {
             [module, "NaN"],
         ),
         (retold("llama", |tensors| tensors.get_mut(A).expect("A").0 = vec![2, 80]), [module, "shapes"]),
-        (retold("llama", |tensors| tensors.get_mut(A).expect("A").0 = vec![160]), [module, "shapes"]),
+        (retold("llama", |tensors| tensors.get_mut(A).expect("A").0 = vec![160]), [module, "rank 160"]),
         (retold("llama", |tensors| tensors.clear()), [adapter::WEIGHTS, "no tensors"]),
         (changed("llama", |config| config["rank_pattern"] = Value::Null), ["rank 2", "`r` is 4"]),
         (changed("llama", |config| config["use_dora"] = true.into()), ["DoRA", "lora_magnitude_vector"]),
@@ -186,6 +206,22 @@ fn damaged_adapters_are_errors_that_say_where() {
         (changed("llama", |_| {}).with(adapter::WEIGHTS, &b"\x08"[..]), [adapter::WEIGHTS, ""]),
         (Memory::new(), ["there is no adapter_config.json", "PEFT"]),
         (Memory::new().with(adapter::CONFIG, &b"{\"peft_type\": \"LORA\"}"[..]), ["there is no", adapter::WEIGHTS]),
+        (changed("llama", |config| config["lora_alpha"] = json!(1e300)), ["no f32", "300"]),
+        (
+            retold("llama", |tensors| {
+                let huge = |data: &mut Vec<u8>| data.as_chunks_mut::<4>().0.fill(1e30f32.to_le_bytes());
+                huge(&mut tensors.get_mut(A).expect("A").1);
+                huge(&mut tensors.get_mut(B).expect("B").1);
+            }),
+            ["in row 0", "factors are too large"],
+        ),
+        (
+            retold("llama", |tensors| {
+                let a = tensors[A].clone();
+                tensors.insert(A.replace("lora_A", "lora_A.default"), a);
+            }),
+            [module, "there twice"],
+        ),
     ] {
         let error = refusal("llama", adapter);
         assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");

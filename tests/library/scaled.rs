@@ -3,9 +3,10 @@
 use half::bf16;
 use serde_json::{Value, json};
 
+use crate::gguf::Files;
 use crate::support::{cpu, files, folder, read, wait};
 use selvedge::arch::{self, ArchOptions, Config};
-use selvedge::checkpoint::{self, Checkpoint, LoadProgress, Memory, Storage, WeightChoice};
+use selvedge::checkpoint::{self, Checkpoint, ConvertOptions, LoadProgress, Memory, Storage, WeightChoice};
 use selvedge::graph::{WeightClass, WeightFormat};
 use selvedge::runtime::{Engine, EngineOptions};
 
@@ -219,6 +220,54 @@ fn every_spelling_means_its_numbers() {
         assert!(off < if kept { 0.01 } else { 0.3 }, "{what}: {off}");
     }
     assert_eq!(seen, 4 * SPELLINGS.len());
+}
+
+/// Blocks of which the first has no number but zero, and the scale that a quantiser gave it all the same.
+fn dead_block(name: &str, x: &[f32], columns: usize) -> (Vec<Tensor>, Vec<f32>) {
+    let (mut tensors, mut numbers) = SPELLINGS[4].1(name, x, columns);
+    for at in 0..numbers.len() {
+        if at / columns < BLOCK && at % columns < BLOCK {
+            (tensors[0].3[at], numbers[at]) = (0, 0.0);
+        }
+    }
+    tensors[1].3[..4].copy_from_slice(&1e-12_f32.to_le_bytes());
+    (tensors, numbers)
+}
+
+#[test]
+fn dead_blocks_and_conversions_keep_their_numbers() {
+    let [scaled, plain] = spelled("falcon_h1_rms", dead_block, json!({"quant_method": "fp8"}));
+    let wanted = logits(plain, WeightChoice::F32);
+    let near = |what: &str, got: Vec<f32>, most: f32| {
+        let off = got.iter().zip(&wanted).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(off < most, "{what}: {off}");
+    };
+    near("a dead block", logits(scaled.clone(), WeightChoice::Auto), 0.01);
+
+    let checkpoint = wait(Checkpoint::open(scaled)).expect("a checkpoint");
+    let config = Config::parse(checkpoint.config()).expect("a config");
+    let model = arch::build(&config, Some(&checkpoint.shapes()), &ArchOptions::default()).expect("a model");
+    let (mut files, mut progress) = (Files::default(), |_: LoadProgress| true);
+    let options = ConvertOptions { storage: Storage::default(), shard: 1 << 30 };
+    wait(checkpoint::convert(&checkpoint, &model.graph, options, None, &mut files, &mut progress)).expect("converted");
+    let memory = files.done.into_iter().fold(Memory::new(), |memory, (name, bytes)| memory.with(name, bytes));
+    near("a converted folder, in bf16", logits(memory, WeightChoice::Auto), 0.3);
+}
+
+#[test]
+fn a_scale_beyond_the_format_is_told() {
+    let tiny: Spelling = |name, x, columns| {
+        let (mut tensors, numbers) = SPELLINGS[4].1(name, x, columns);
+        tensors[1].3[..4].copy_from_slice(&1e-12_f32.to_le_bytes());
+        (tensors, numbers)
+    };
+    let [scaled, _] = spelled("falcon_h1_rms", tiny, Value::Null);
+    let checkpoint = wait(Checkpoint::open(scaled.clone())).expect("a checkpoint");
+    let mut progress = |_: LoadProgress| {};
+    let loaded = wait(Engine::load(&checkpoint, (cpu().open)(), EngineOptions::new(&mut progress)));
+    let error = loaded.map(|_| ()).expect_err("no f16").to_string();
+    assert!(error.contains("fp8 cannot hold") && error.contains("load with bf16"), "{error}");
+    assert!(logits(scaled, WeightChoice::Bf16).iter().all(|x| x.is_finite()));
 }
 
 #[test]

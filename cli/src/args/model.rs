@@ -62,7 +62,8 @@ pub(crate) struct LoadArgs {
     /// when these shapes were first loaded here]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     forms: Vec<FormArg>,
-    /// LoRA adapter to merge into the model while it is loaded: a folder of PEFT; several are merged in this order
+    /// LoRA adapter to merge into the model while it is loaded: a folder of PEFT; several are merged in this order, into
+    /// every model of a server
     #[arg(long, value_name = "FOLDER")]
     lora: Vec<PathBuf>,
     /// Of `bench` alone.
@@ -90,6 +91,11 @@ impl ModelArgs {
             Some(preset) => preset,
             None => checkpoint::read_config(&self.open(Need::Config)?).await?,
         };
+        if !self.load.lora.is_empty() {
+            return Err(CommandError::Misuse(
+                "--lora needs a model's own weights, which --random-weights does without".into(),
+            ));
+        }
         let backend = self.load.open().await?;
         let mut progress = |_: LoadProgress| {};
         let mut options = EngineOptions::new(&mut progress);

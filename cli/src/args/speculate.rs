@@ -16,6 +16,7 @@ pub(crate) struct SpeculateArgs {
         long,
         value_name = "N",
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = USUAL,
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_DRAFTS as u64)
     )]

@@ -96,6 +96,9 @@ impl Args {
         let begun = Instant::now();
         let seed = (sampler.temperature > 0.0).then_some(sampler.seed);
         let options = GenerateOptions { sampler, max_tokens, grammar, cancel, ..GenerateOptions::default() };
+        if engine.most_drafts() > 0 && (options.grammar.is_some() || options.sampler.penalises()) {
+            status!("note: a grammar and penalties choose without drafts: --speculate changes nothing here");
+        }
         let (mut generation, read_tokens) = session.begin(&mut engine, &prompt, &options).await?;
         let tokenizer = engine.tokenizer().ok();
         let mut transcript = Transcript::new(tokenizer.as_deref(), !self.json);

@@ -27,7 +27,7 @@ fn a_text_is_the_same_and_its_drafts_are_counted() {
     };
     let plain = generate(&[]);
     assert_eq!(plain["speculation"], Value::Null);
-    for more in [&["--speculate"][..], &["--speculate", "3"]] {
+    for more in [&["--speculate"][..], &["--speculate=3"]] {
         let speculated = generate(more);
         assert_eq!(speculated["tokens"], plain["tokens"], "{more:?}");
         let counts = &speculated["speculation"];
@@ -44,7 +44,7 @@ fn a_text_is_the_same_and_its_drafts_are_counted() {
 fn what_cannot_draft_is_refused() {
     for (model, arguments, words) in [
         ("llama", &["--speculate", "--tokens", "5"][..], ["has no heads for later tokens", "leave `--speculate` out"]),
-        ("draft_qwen3_5", &["--tokens", "5", "--speculate", "8"], ["--speculate", "1..=7"]),
+        ("draft_qwen3_5", &["--tokens", "5", "--speculate=8"], ["--speculate", "1..=7"]),
     ] {
         let output = selvedge("generate", model, arguments);
         let message = String::from_utf8(output.stderr).expect("UTF-8");

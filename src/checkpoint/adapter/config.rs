@@ -18,7 +18,7 @@ const REFUSED: [(&str, &str); 10] = [
     ("fan_in_fan_out", "weights are transposed"),
 ];
 /// Ways to begin the training that leave the base as it is. Others (PiSSA, OLoRA, CorDA, LoftQ) change it.
-const PLAIN_BEGINNINGS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+const PLAIN_BEGINNINGS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
 /// Characters that a plain name of modules does not have, and a regular expression may.
 const OF_EXPRESSIONS: [char; 13] = ['*', '+', '?', '(', ')', '[', ']', '{', '}', '|', '\\', '^', '$'];
 
@@ -29,8 +29,6 @@ pub(super) struct AdapterConfig {
     pub base: Option<String>,
     /// Rows of a sum have lengths of their own.
     pub dora: bool,
-    /// Embedding and head are changed alike.
-    pub ties: bool,
     rank: Option<usize>,
     alpha: f64,
     by_root: bool,
@@ -57,7 +55,7 @@ impl AdapterConfig {
             ));
         }
         if let Some(Value::String(begun)) = said("init_lora_weights")
-            && !PLAIN_BEGINNINGS.contains(&begun.as_str())
+            && !PLAIN_BEGINNINGS.contains(&begun.to_lowercase().as_str())
         {
             return Err(format!(
                 "has `init_lora_weights` `{begun}`, which changes the base too; save the adapter with PEFT's `path_initial_model_for_weight_conversion`"
@@ -87,7 +85,6 @@ impl AdapterConfig {
         Ok(Self {
             base: said("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned),
             dora: said("use_dora").is_some(),
-            ties: said("ensure_weight_tying").is_some(),
             rank,
             // PEFT's own default.
             alpha: said("lora_alpha").map_or(Ok(8.0), |alpha| number(alpha, "lora_alpha"))?,
@@ -105,7 +102,12 @@ impl AdapterConfig {
             |name: &str| module.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'));
         let alpha = self.alphas.iter().find(|(name, _)| is(name)).map_or(self.alpha, |(_, alpha)| *alpha);
         let divisor = if self.by_root { (rank as f64).sqrt() } else { rank as f64 };
-        Ok((alpha / divisor) as f32)
+        let scale = (alpha / divisor) as f32;
+        if scale.is_finite() {
+            Ok(scale)
+        } else {
+            Err(format!("`{module}` has the factor {alpha} / {divisor}, which is no f32"))
+        }
     }
 }
 

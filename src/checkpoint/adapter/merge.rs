@@ -112,12 +112,16 @@ impl Checkpoint {
                 numbers.iter_mut().zip(values).for_each(|(x, value)| *x += scale * value);
             }
             Change::LowRank(factors) => {
-                self.add_product(*adapter, tensor, factors, rows, columns, &mut numbers).await?;
+                self.add_product(*adapter, tensor, factors, rows.clone(), columns, &mut numbers).await?;
             }
         }
-        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.check_finite(tensor, &TensorInfo { dtype: Dtype::F32, ..base.clone() }, 0, &bytes)?;
-        Ok(Cow::Owned(bytes))
+        if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
+            let row = rows.start + at / columns.max(1);
+            let what =
+                format!("gives {} in row {row} of `{tensor}`: its factors are too large, or damaged", numbers[at]);
+            return Err(CheckpointError::Adapter { place: self.adapters[*adapter].describe(""), what });
+        }
+        Ok(Cow::Owned(numbers.iter().flat_map(|x| x.to_le_bytes()).collect()))
     }
 
     async fn add_product(

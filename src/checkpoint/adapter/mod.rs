@@ -19,7 +19,7 @@
 mod config;
 mod merge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::shorten;
 use super::{Checkpoint, CheckpointError, Dtype, LISTED, Source, TensorInfo, read_whole, safetensors};
@@ -42,7 +42,9 @@ const WRAPPERS: [&str; 4] = ["model.", "language_model.", "backbone.", "base_mod
 const EMBEDDINGS: [&str; 2] = ["embed_tokens.weight", "embeddings.weight"];
 const HEADS: [&str; 2] = ["lm_head.weight", "score.weight"];
 /// Components that PEFT's wrappers add to names of tensors.
-const INNER: [&str; 4] = [".base_layer", ".modules_to_save", ".original_module", ".default"];
+const INNER: [&str; 3] = [".base_layer", ".modules_to_save", ".default"];
+/// Component of a copy from before the training, which PEFT does not load either.
+const UNTRAINED: &str = ".original_module.";
 
 /// Part of a module's adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ enum Role {
 }
 
 /// Ends of names, and the part of an adapter that a tensor of such a name is.
-const ROLES: [(&str, Role); 8] = [
+const ROLES: [(&str, Role); 7] = [
     (".lora_A.weight", Role::A),
     (".lora_B.weight", Role::B),
     (".lora_embedding_A", Role::EmbeddingA),
@@ -64,7 +66,6 @@ const ROLES: [(&str, Role); 8] = [
     (".lora_magnitude_vector", Role::Magnitude),
     (".lora_magnitude_vector.weight", Role::Magnitude),
     (".lora_B.bias", Role::Bias),
-    (".lora_B", Role::B),
 ];
 
 /// Tensors of the adapter of one module.
@@ -126,27 +127,40 @@ fn changes(
     base: &Checkpoint,
 ) -> Result<Vec<(String, Change)>, String> {
     let names = Names::of(base);
-    let (mut modules, mut changes, mut strangers) = (BTreeMap::<String, Module>::new(), vec![], vec![]);
-    for (name, info) in tensors {
+    let (mut modules, mut replaced, mut strangers) = (BTreeMap::<String, Module>::new(), BTreeMap::new(), vec![]);
+    for (name, info) in tensors.into_iter().filter(|(name, _)| !name.contains(UNTRAINED)) {
         if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
             return Err(format!("tensor `{name}` holds {}; F32, F16 and BF16 are read", info.dtype));
         }
         let plain = plain(&name);
         if let Some((module, role)) = role(&plain) {
-            modules.entry(module.to_owned()).or_default().put(role, info);
+            if modules.entry(module.to_owned()).or_default().put(role, info) {
+                return Err(format!("`{name}` is there twice, under another spelling of its name"));
+            }
         } else if let Some(found) = names.find(&plain) {
             same_shape(&name, &info.shape, &base.tensors()[found].shape)?;
-            changes.push((found.to_owned(), Change::Replaced(info)));
+            // Beside what was trained may lie the same under its plain name, for programs without PEFT.
+            let trained = name.contains(".modules_to_save");
+            let (other, was_trained) = replaced.entry(found.to_owned()).or_insert_with(|| (info.clone(), trained));
+            if trained && !*was_trained {
+                (*other, *was_trained) = (info, true);
+            }
         } else {
             strangers.push(name);
         }
     }
+    let mut changes: Vec<(String, Change)> =
+        replaced.into_iter().map(|(name, (info, _))| (name, Change::Replaced(info))).collect();
+    let mut adapted = BTreeSet::new();
     for (module, parts) in modules {
         let weight = format!("{module}.weight");
         let Some(found) = names.find(&weight) else {
             strangers.push(weight);
             continue;
         };
+        if !adapted.insert(found) {
+            return Err(format!("`{found}` is adapted twice, under two names"));
+        }
         let target = &base.tensors()[found].shape;
         if let Some(bias) = &parts.bias {
             let name = format!("{module}.bias");
@@ -160,13 +174,14 @@ fn changes(
         let factors = parts.factors(&module, config, target)?;
         changes.push((found.to_owned(), Change::LowRank(Box::new(factors))));
     }
+    let embedding = changes.iter().find(|(name, _)| EMBEDDINGS.iter().any(|end| name.ends_with(end)));
+    if let Some((name, _)) = embedding.filter(|_| names.is_tied()) {
+        return Err(format!(
+            "`{name}` is changed, which is the head of this model too, and merging would change both; merge the adapter with PEFT into a model whose head is a tensor of its own (`tie_word_embeddings: false`), and load that"
+        ));
+    }
     if strangers.is_empty() {
-        return match changes.iter().find(|(name, _)| EMBEDDINGS.iter().any(|end| name.ends_with(end))) {
-            Some((name, _)) if !config.ties && names.is_tied() => Err(format!(
-                "`{name}` is changed, which is the head of this model too; the training changed one of the two, and merging changes both: train with PEFT's `ensure_weight_tying`, or a base whose head is a tensor of its own"
-            )),
-            _ => Ok(changes),
-        };
+        return Ok(changes);
     }
     let count = strangers.len();
     strangers.truncate(LISTED);
@@ -176,14 +191,15 @@ fn changes(
 }
 
 impl Module {
-    fn put(&mut self, role: Role, info: TensorInfo) {
+    /// Takes a tensor; true if there was one of its role.
+    fn put(&mut self, role: Role, info: TensorInfo) -> bool {
         match role {
-            Role::A => self.low_rank = Some((info, false)),
-            Role::B => self.up = Some((info, false)),
-            Role::EmbeddingA => self.low_rank = Some((info, true)),
-            Role::EmbeddingB => self.up = Some((info, true)),
-            Role::Magnitude => self.magnitude = Some(info),
-            Role::Bias => self.bias = Some(info),
+            Role::A => self.low_rank.replace((info, false)).is_some(),
+            Role::B => self.up.replace((info, false)).is_some(),
+            Role::EmbeddingA => self.low_rank.replace((info, true)).is_some(),
+            Role::EmbeddingB => self.up.replace((info, true)).is_some(),
+            Role::Magnitude => self.magnitude.replace(info).is_some(),
+            Role::Bias => self.bias.replace(info).is_some(),
         }
     }
 
@@ -203,6 +219,9 @@ impl Module {
             [rows, columns] => [rows, columns],
             _ => [0, 0],
         };
+        if rank > height.max(width) {
+            return Err(format!("`{module}` has rank {rank}, more than its weight {target:?} has rows or columns"));
+        }
         let [down, up] = if of_embedding { [height, width] } else { [width, height] };
         if of_embedding != as_well || a.shape != [rank, down] || b.shape != [up, rank] {
             return Err(format!(

@@ -91,6 +91,7 @@ export class WorkerEngine extends StoreStatics implements EngineInterface, Repli
     const source = isSource(model) ? model : undefined;
     const page = source && { place: source.describe(''), gguf: source.gguf, files: source.files };
     const sent = source ? undefined : sendable(model);
+    const lora = rest.lora && { lora: rest.lora.map(sendable) };
     const worker = own ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'selvedge' });
     const line = new Line(worker, source);
     if (onNotice) line.events.on('notice', onNotice);
@@ -99,7 +100,7 @@ export class WorkerEngine extends StoreStatics implements EngineInterface, Repli
     try {
       const absolute = typeof rest.wasm === 'string' || rest.wasm instanceof URL;
       const wasm = absolute ? { wasm: new URL(String(rest.wasm), document.baseURI).href } : {};
-      const { name } = await line.call('load', { model: sent, page, options: { ...rest, ...wasm, ...(rest.lora && { lora: rest.lora.map(sendable) }) } }, signal, (message) => {
+      const { name } = await line.call('load', { model: sent, page, options: { ...rest, ...wasm, ...lora } }, signal, (message) => {
         if (message.type !== 'progress') return;
         try {
           onProgress?.(message.progress);

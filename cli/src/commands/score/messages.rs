@@ -178,7 +178,7 @@ pub(super) async fn score(model: &ModelArgs, file: &Path, weights: Option<&Weigh
             Ok(conversation) => match judge.score(index, conversation).await {
                 Ok(scored) => Ok(scored),
                 // Another conversation may be shorter, or written otherwise.
-                Err(error) if is_of_text(&error) => Err(error.to_string()),
+                Err(error) if error.refuses_text() => Err(error.to_string()),
                 Err(error) => return Err(error.into()),
             },
             Err(why) => Err(why),
@@ -201,12 +201,6 @@ pub(super) async fn score(model: &ModelArgs, file: &Path, weights: Option<&Weigh
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// True for a fault of the text, not of the model or the device.
-fn is_of_text(error: &EngineError) -> bool {
-    use EngineError::{ContextFull, Placeholder, Text, UnknownToken};
-    matches!(error, Text(_) | ContextFull { .. } | UnknownToken { .. } | Placeholder { .. })
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> CommandError {
