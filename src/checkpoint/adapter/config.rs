@@ -106,7 +106,7 @@ impl AdapterConfig {
         if scale.is_finite() {
             Ok(scale)
         } else {
-            Err(format!("`{module}` has the factor {alpha} / {divisor}, which is no f32"))
+            Err(format!("`{module}` has the factor {alpha:e} / {divisor}, which is no f32"))
         }
     }
 }
