@@ -130,7 +130,10 @@ fn json_has_the_keys_that_scripts_rely_on() {
     let result = json(&output);
     let mut keys: Vec<&str> = result.as_object().expect("an object").keys().map(String::as_str).collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["cached_tokens", "finish_reason", "prompt_tokens", "seed", "text", "timings", "tokens"]);
+    assert_eq!(
+        keys,
+        ["cached_tokens", "finish_reason", "prompt_tokens", "seed", "speculation", "text", "timings", "tokens"]
+    );
     assert_eq!(result["finish_reason"], "length");
     assert_eq!(result["tokens"].as_array().map(Vec::len), Some(4));
     for time in ["load_s", "prompt_s", "generate_s"] {

@@ -268,9 +268,12 @@ fn fp8_is_read_with_its_scale() {
         0.25 * if code & 0x80 == 0 { x } else { -x }
     };
     assert_eq!(exact, codes.iter().map(|&code| wanted(code)).collect::<Vec<_>>());
-    // Four bits of mantissa and a power of two fit bf16, which `auto` takes.
+    // `auto` keeps the codes, and a scale that is a power of two is as exact in f16.
     let auto = &load(0.25, WeightChoice::Auto).expect("FP8").0[0];
-    assert_eq!((auto.0.format, numbers(auto)), (WeightFormat::Bf16, exact.clone()));
+    assert_eq!((auto.0.format, numbers(auto)), (WeightFormat::FP8, exact.clone()));
+    // Four bits of mantissa and a power of two fit bf16.
+    let bf16 = &load(0.25, WeightChoice::Bf16).expect("FP8").0[0];
+    assert_eq!((bf16.0.format, numbers(bf16)), (WeightFormat::Bf16, exact.clone()));
     let q8 = numbers(&load(0.25, WeightChoice::Q8).expect("FP8").0[0]);
     let largest = exact.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
     assert!(q8.iter().zip(&exact).all(|(a, b)| (a - b).abs() <= largest / 200.0));
