@@ -2,7 +2,8 @@
 //! transformers' `bamba`.
 
 use super::blocks::{
-    Attention, HeadDefaults, LM_HEAD, Mamba2, Names, RotaryDefaults, Tie, head_sizes, logits, rotary, swiglu,
+    Attention, GATE_UP_DOWN, HeadDefaults, LM_HEAD, Mamba2, Names, RotaryDefaults, Tie, head_sizes, logits,
+    plain_swiglu, rotary,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
@@ -70,9 +71,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);
         let norm = g.vector(names.vector("pre_ff_layernorm.weight", hidden));
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
-        let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("feed_forward.{p}_proj.weight"), width, hidden));
-        let down = names.matrix("feed_forward.down_proj.weight", hidden, width);
-        let ffn = swiglu(&mut g, &names, normed, width, gate_up.into(), down);
+        let ffn = plain_swiglu(&mut g, &names, normed, "feed_forward.", GATE_UP_DOWN, [width, hidden]);
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
     }
     let norm = g.vector(Part::all("model.final_layernorm.weight", &[hidden]));

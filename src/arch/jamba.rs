@@ -3,8 +3,8 @@
 //! arXiv 2403.19887. Source: transformers' `jamba`.
 
 use super::blocks::{
-    Attention, Experts, HeadDefaults, LM_HEAD, Mamba1, Mamba1Sizes, Names, Tie, expert_counts, gated_experts,
-    head_sizes, logits, router, swiglu,
+    Attention, Experts, GATE_UP_DOWN, HeadDefaults, LM_HEAD, Mamba1, Mamba1Sizes, Names, Tie, expert_counts,
+    gated_experts, head_sizes, logits, plain_swiglu, router,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
@@ -106,14 +106,11 @@ impl FeedForwards {
     ) -> ValueId {
         let &Self { width, counts: [experts, top], .. } = self;
         if !self.sparse[names.layer] {
-            let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("feed_forward.{p}_proj.weight"), width, hidden));
-            let down = names.matrix("feed_forward.down_proj.weight", hidden, width);
-            return swiglu(g, names, normed, width, gate_up.into(), down);
+            return plain_swiglu(g, names, normed, "feed_forward.", GATE_UP_DOWN, [width, hidden]);
         }
         let logits = router(g, names, normed, vec![names.matrix("feed_forward.router.weight", experts, hidden)]);
-        let projections = ["gate_proj", "up_proj", "down_proj"];
         let sizes = [experts, width, hidden];
-        let [up, down] = gated_experts(names, tensors, "feed_forward.experts.", projections, false, sizes);
+        let [up, down] = gated_experts(names, tensors, "feed_forward.experts.", GATE_UP_DOWN, false, sizes);
         let mixture = Experts {
             experts,
             choice: ExpertChoice::of_all(top),

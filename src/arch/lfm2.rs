@@ -4,7 +4,7 @@
 
 use super::blocks::{
     self, Attention, Experts, HeadDefaults, LM_HEAD, Names, RotaryDefaults, ShortConv, Tie, expert_counts,
-    gated_experts, head_sizes, logits, rotary, router, swiglu,
+    gated_experts, head_sizes, logits, plain_swiglu, rotary, router,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, ConfigError, Model, TensorShapes};
@@ -166,11 +166,7 @@ fn build(
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
         let ffn = match mixture.as_ref().filter(|mixture| layer >= mixture.dense) {
             Some(mixture) => mixture.build(&mut g, &names, tensors, normed, hidden),
-            None => {
-                let gate_up = ["w1", "w3"].map(|w| names.matrix(&format!("feed_forward.{w}.weight"), width, hidden));
-                let down = names.matrix("feed_forward.w2.weight", hidden, width);
-                swiglu(&mut g, &names, normed, width, gate_up.into(), down)
-            }
+            None => plain_swiglu(&mut g, &names, normed, "feed_forward.", ["w1", "w3", "w2"], [width, hidden]),
         };
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
     }

@@ -2,7 +2,8 @@
 //! normed heads and a gate for each; norms before and behind every block. Source: transformers' `lfm3`.
 
 use super::blocks::{
-    Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, RotaryFields, ShortConv, Tie, head_sizes, logits, swiglu,
+    Attention, HeadDefaults, LM_HEAD, Names, RotaryDefaults, RotaryFields, ShortConv, Tie, head_sizes, logits,
+    plain_swiglu,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes};
@@ -133,9 +134,7 @@ pub(super) fn build(config: &Config, tensors: Option<&TensorShapes>, _: &ArchOpt
         let mixed = behind(&mut g, "post_operator_norm", mixed);
         let residual = g.add(names.value("mixed"), g.whole(stream), g.whole(mixed), 1.0);
         let normed = norm(&mut g, "ffn_norm", "ffn_norm", residual);
-        let gate_up = ["w1", "w3"].map(|w| names.matrix(&format!("feed_forward.{w}.weight"), width, hidden));
-        let down = names.matrix("feed_forward.w2.weight", hidden, width);
-        let ffn = swiglu(&mut g, &names, normed, width, gate_up.into(), down);
+        let ffn = plain_swiglu(&mut g, &names, normed, "feed_forward.", ["w1", "w3", "w2"], [width, hidden]);
         let ffn = behind(&mut g, "post_ffn_norm", ffn);
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), 1.0);
     }

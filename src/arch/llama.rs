@@ -2,8 +2,8 @@
 //! qwen3_moe, with experts. Source: transformers' modules of these names.
 
 use super::blocks::{
-    Attention, HeadDefaults, LM_HEAD, MixtureDefaults, Names, RotaryDefaults, RotaryFields, SoftmaxMixture, Tie,
-    attention_layers, head_sizes, rotary, sparse_layers, swiglu,
+    Attention, GATE_UP_DOWN, HeadDefaults, LM_HEAD, MixtureDefaults, Names, RotaryDefaults, RotaryFields,
+    SoftmaxMixture, Tie, attention_layers, head_sizes, plain_swiglu, rotary, sparse_layers,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, Config, Head, Model, TensorShapes};
@@ -229,11 +229,7 @@ fn build_text(
         let normed = g.rms_norm(names.value("ffn_norm"), g.whole(residual), norm, eps);
         let ffn = match mixture.as_ref().filter(|_| sparse[layer]) {
             Some(mixture) => mixture.build(&mut g, &names, tensors, normed, hidden),
-            None => {
-                let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("mlp.{p}_proj.weight"), width, hidden));
-                let down = names.matrix("mlp.down_proj.weight", hidden, width);
-                swiglu(&mut g, &names, normed, width, gate_up.into(), down)
-            }
+            None => plain_swiglu(&mut g, &names, normed, "mlp.", GATE_UP_DOWN, [width, hidden]),
         };
         stream = g.add(format!("hidden.{}", layer + 1), g.whole(residual), g.whole(ffn), residual_scale);
     }

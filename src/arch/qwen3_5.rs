@@ -7,8 +7,8 @@
 //! (source: vLLM's `qwen3_next_mtp` and `qwen3_5_mtp`). Multi-axis rotary positions of a text are one position three times.
 
 use super::blocks::{
-    self, Attention, DraftBuilder, DraftTensors, GatedDelta, HeadDefaults, LM_HEAD, MixtureDefaults, Names,
-    RotaryDefaults, RowOrder, SoftmaxMixture, Tie, head_sizes, logits, rotary, sparse_layers, swiglu,
+    self, Attention, DraftBuilder, DraftTensors, GATE_UP_DOWN, GatedDelta, HeadDefaults, LM_HEAD, MixtureDefaults,
+    Names, RotaryDefaults, RowOrder, SoftmaxMixture, Tie, head_sizes, logits, plain_swiglu, rotary, sparse_layers,
 };
 use super::config::{LAYERS, VOCABULARY, WIDTH};
 use super::{ArchError, ArchOptions, Config, Model, TensorShapes, no_draft, without_draft};
@@ -185,9 +185,7 @@ impl FeedForwards {
         if let Some(mixture) = self.mixture.as_ref().filter(|_| self.sparse[names.layer]) {
             return mixture.build(g, names, tensors, normed, hidden);
         }
-        let gate_up = ["gate", "up"].map(|p| names.matrix(&format!("mlp.{p}_proj.weight"), self.width, hidden));
-        let down = names.matrix("mlp.down_proj.weight", hidden, self.width);
-        swiglu(g, names, normed, self.width, gate_up.into(), down)
+        plain_swiglu(g, names, normed, "mlp.", GATE_UP_DOWN, [self.width, hidden])
     }
 }
 

@@ -177,8 +177,9 @@ fn targets(checkpoint: &Checkpoint, graph: &Graph, storage: Storage) -> Result<V
     let target = |(name, info): (&String, &TensorInfo)| {
         // As they lie in the file only where that is as they are.
         let own = match info.dtype {
-            Dtype::Scaled(_) if info.dtype.format() == Some(WeightFormat::FP8) => Some(WeightFormat::Bf16),
-            Dtype::Quantised(_) | Dtype::Scaled(_) | Dtype::Merged(_) => info.dtype.format(),
+            Dtype::Quantised(_) | Dtype::Scaled(_) | Dtype::Merged(_) => {
+                info.dtype.format().map(WeightFormat::without_fp8)
+            }
             _ => info.packed.as_ref().and_then(|_| info.dtype.format()),
         };
         let used = formats.get(name.as_str()).copied();

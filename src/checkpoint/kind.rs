@@ -1,12 +1,12 @@
 //! Files of kinds that are not read: a sentence about each, with advice.
 
-use super::{CheckpointError, Source, gguf, read_whole};
+use super::{CheckpointError, Source, adapter, gguf, read_whole};
 use crate::json;
 
 /// Names of files that an error lists.
 const LISTED: usize = 4;
 /// Files that are asked for one by one where a place cannot list its files.
-const PROBED: [&str; 3] = ["adapter_config.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+const PROBED: [&str; 3] = [adapter::CONFIG, "pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// Ends of the names of weights in other formats.
 const FORMATS: [(&str, &str); 7] = [
     (".bin", PICKLE),
@@ -35,7 +35,7 @@ pub(super) async fn what_lies_there(source: &dyn Source) -> Result<String, Check
             }
         }
     }
-    let base = match read_whole(source, "adapter_config.json", super::LARGEST_CONFIG).await? {
+    let base = match read_whole(source, adapter::CONFIG, super::LARGEST_CONFIG).await? {
         Some(bytes) => {
             let config = json::parse(&String::from_utf8_lossy(&bytes)).unwrap_or_default();
             config.get("base_model_name_or_path").and_then(|name| name.as_str()).map(str::to_owned)
@@ -52,7 +52,7 @@ fn sentence(names: &[String], base: Option<&str>) -> String {
     if names.is_empty() {
         return "no file is there".into();
     }
-    if is("adapter_config.json") || here().any(|name| name.starts_with("adapter_model.")) {
+    if is(adapter::CONFIG) || here().any(|name| name.starts_with("adapter_model.")) {
         let base = base.map_or_else(|| "another model".to_owned(), |base| format!("`{base}`"));
         return format!(
             "an adapter (LoRA or one of its kin) for {base} is there: load that model, and merge this into it meanwhile"

@@ -64,9 +64,7 @@ impl WeightChoice {
         };
         match class {
             // Sixteen bits: those that it has, if it has no more.
-            WeightClass::HighPrecision if matches!(common, WeightFormat::Bf16 | WeightFormat::FP8) => {
-                WeightFormat::Bf16
-            }
+            WeightClass::HighPrecision if common.without_fp8() == WeightFormat::Bf16 => WeightFormat::Bf16,
             WeightClass::HighPrecision => WeightFormat::F16,
             WeightClass::Matrix if quantised.holds(columns) => WeightFormat::Quantised(quantised),
             _ => WeightFormat::Q8,
@@ -110,10 +108,8 @@ impl Storage {
         columns: usize,
         sources: impl IntoIterator<Item = WeightFormat>,
     ) -> WeightFormat {
-        match self.choice.format(class, columns, sources) {
-            WeightFormat::FP8 if self.widens_fp8 => WeightFormat::Bf16,
-            format => format,
-        }
+        let format = self.choice.format(class, columns, sources);
+        if self.widens_fp8 { format.without_fp8() } else { format }
     }
 }
 

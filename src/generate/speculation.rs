@@ -105,20 +105,8 @@ impl Speculation {
         stop_token_ids: &[u32],
         left: &mut usize,
     ) -> Result<Self, EngineError> {
-        let mut this = Self {
-            slot,
-            text: text.to_vec(),
-            before: engine.length(slot)? - text.len(),
-            chosen: 0,
-            mark: None,
-            drafted: first,
-            drafts: vec![],
-            misses: 0,
-            rest: 0,
-            ready: VecDeque::new(),
-            stopped: false,
-            counts: Speculated::default(),
-        };
+        let before = engine.length(slot)? - text.len();
+        let mut this = Self { drafted: first, ..Self::new(slot, text, before) };
         this.finish_step(engine, Verified { running, first, drafts: vec![] }, stop_token_ids, left).await?;
         Ok(this)
     }
@@ -128,20 +116,26 @@ impl Speculation {
     pub fn enter(engine: &mut Engine, slot: SlotId, text: &[u32], chosen: usize) -> Result<Self, EngineError> {
         engine.set_verifying(slot, true)?;
         let last = text.len().saturating_sub(1);
-        Ok(Self {
+        let before = engine.length(slot)?.saturating_sub(last);
+        Ok(Self { chosen, drafted: last, ..Self::new(slot, text, before) })
+    }
+
+    /// Behind a text of a slot that had read `before` tokens: nothing chosen, marked or drafted yet.
+    fn new(slot: SlotId, text: &[u32], before: usize) -> Self {
+        Self {
             slot,
             text: text.to_vec(),
-            before: engine.length(slot)?.saturating_sub(last),
-            chosen,
+            before,
+            chosen: 0,
             mark: None,
-            drafted: last,
+            drafted: 0,
             drafts: vec![],
             misses: 0,
             rest: 0,
             ready: VecDeque::new(),
             stopped: false,
             counts: Speculated::default(),
-        })
+        }
     }
 
     /// The next token that was chosen already, and whether it ends the text.

@@ -31,6 +31,11 @@ impl WeightFormat {
     /// Every one.
     pub const ALL: [Self; 7] = [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::Q4, Self::Q4M, Self::FP8];
 
+    /// The same, but 16 bits for FP8, where its codes are not kept.
+    pub fn without_fp8(self) -> Self {
+        if self == Self::FP8 { Self::Bf16 } else { self }
+    }
+
     /// Bytes of a row of so many numbers, as it passes from a checkpoint to a backend.
     pub fn row_bytes(self, columns: usize) -> usize {
         match self {

@@ -120,8 +120,8 @@ struct Inner {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a model, with the adapters of its source merged into it. `request` is JSON; `progress` is called with a stage, bytes done, bytes in
-    /// all and a tensor's name. What a source throws is thrown again as it was.
+    /// Loads a model, with the adapters of its source merged into it. `request` is JSON; `progress` is called with a stage,
+    /// bytes done, bytes in all and a tensor's name. What a source throws is thrown again as it was.
     pub async fn load(
         source: PageSource,
         request: String,

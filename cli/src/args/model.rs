@@ -87,15 +87,15 @@ impl ModelArgs {
 
     /// Opens the device and puts random weights on it, for the model of a folder's config or of a preset.
     pub(crate) async fn load_random(&self, slots: usize, context: usize) -> Result<Engine, CommandError> {
-        let config = match arch::preset(&self.name()).filter(|_| !self.model.is_dir()) {
-            Some(preset) => preset,
-            None => checkpoint::read_config(&self.open(Need::Config)?).await?,
-        };
         if !self.load.lora.is_empty() {
             return Err(CommandError::Misuse(
                 "--lora needs a model's own weights, which --random-weights does without".into(),
             ));
         }
+        let config = match arch::preset(&self.name()).filter(|_| !self.model.is_dir()) {
+            Some(preset) => preset,
+            None => checkpoint::read_config(&self.open(Need::Config)?).await?,
+        };
         let backend = self.load.open().await?;
         let mut progress = |_: LoadProgress| {};
         let mut options = EngineOptions::new(&mut progress);

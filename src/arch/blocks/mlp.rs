@@ -20,6 +20,23 @@ pub(crate) fn swiglu(
     g.linear(names.value("ffn"), gated, down, None)
 }
 
+/// The same of three tensors `PREFIX.NAME.weight`: gate `[width, hidden]`, up `[width, hidden]`, down `[hidden, width]`.
+pub(crate) fn plain_swiglu(
+    g: &mut GraphBuilder,
+    names: &Names,
+    normed: ValueId,
+    prefix: &str,
+    [gate, up, down]: [&str; 3],
+    [width, hidden]: [usize; 2],
+) -> ValueId {
+    let matrix = |name: &str, rows, columns| names.matrix(&format!("{prefix}{name}.weight"), rows, columns);
+    let gate_up = vec![matrix(gate, width, hidden), matrix(up, width, hidden)];
+    swiglu(g, names, normed, width, gate_up, matrix(down, hidden, width))
+}
+
+/// Usual names of the three.
+pub(crate) const GATE_UP_DOWN: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+
 /// `down(relu(up x)^2)`, with biases or without.
 pub(crate) fn squared_relu(
     g: &mut GraphBuilder,

@@ -21,7 +21,7 @@ pub use head::Head;
 pub(crate) use head::{LM_HEAD, Tie, logits};
 pub(crate) use mamba1::{Mamba1, Mamba1Sizes};
 pub(crate) use mamba2::{Mamba2, at_least_two, time_step_limit};
-pub(crate) use mlp::{squared_relu, swiglu};
+pub(crate) use mlp::{GATE_UP_DOWN, plain_swiglu, squared_relu, swiglu};
 pub(crate) use moe::{Experts, expert_counts, gated_experts, router};
 pub(crate) use rotary::{RotaryDefaults, RotaryFields, rotary};
 pub(crate) use short_conv::ShortConv;

@@ -1,6 +1,6 @@
 //! Mixtures of experts that a softmax chooses, alone or beside an expert of all rows, under the names that Qwen uses.
 
-use super::{Experts, Names, expert_counts, gated_experts, router, swiglu};
+use super::{Experts, GATE_UP_DOWN, Names, expert_counts, gated_experts, plain_swiglu, router};
 use crate::arch::config::{LAYERS, WIDTH};
 use crate::arch::{ArchError, Config, TensorShapes};
 use crate::graph::{ExpertChoice, Function, GraphBuilder, Routing, ValueId};
@@ -70,9 +70,8 @@ impl SoftmaxMixture {
         let rows = [matrix("gate", experts, hidden)].into_iter();
         let gate_row = self.shared.map(|_| matrix("shared_expert_gate", 1, hidden));
         let logits = router(g, names, normed, rows.chain(gate_row).collect());
-        let projections = ["gate_proj", "up_proj", "down_proj"];
         let sizes = [experts, self.width, hidden];
-        let [up, down] = gated_experts(names, tensors, "mlp.experts.", projections, self.packed, sizes);
+        let [up, down] = gated_experts(names, tensors, "mlp.experts.", GATE_UP_DOWN, self.packed, sizes);
         let mixture = Experts {
             experts,
             choice: ExpertChoice::of_all(top),
@@ -85,9 +84,7 @@ impl SoftmaxMixture {
         };
         let routed = mixture.build(g, names, g.view(logits, 0, experts), normed);
         let Some(width) = self.shared else { return routed };
-        let gate_up = ["gate", "up"].map(|p| matrix(&format!("shared_expert.{p}_proj"), width, hidden));
-        let down = matrix("shared_expert.down_proj", hidden, width);
-        let shared = swiglu(g, names, normed, width, gate_up.into(), down);
+        let shared = plain_swiglu(g, names, normed, "mlp.shared_expert.", GATE_UP_DOWN, [width, hidden]);
         let gate = g.view(logits, experts, 1);
         let shared = g.gate(names.value("shared_gated"), gate, g.whole(shared), Function::Sigmoid);
         g.add(names.value("mixture"), g.whole(routed), g.whole(shared), 1.0)

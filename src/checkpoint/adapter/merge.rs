@@ -51,8 +51,7 @@ impl Merged {
     /// The base's tensor with a change. Its dtype tells the format that it is stored in by default, that of the base.
     pub(super) fn join(adapter: usize, base: TensorInfo, change: Change) -> TensorInfo {
         // Sums are not on FP8's grid.
-        let format =
-            base.dtype.format().map(|format| if format == WeightFormat::FP8 { WeightFormat::Bf16 } else { format });
+        let format = base.dtype.format().map(WeightFormat::without_fp8);
         TensorInfo {
             dtype: format.map_or_else(|| base.dtype.clone(), Dtype::Merged),
             shape: base.shape.clone(),

@@ -22,7 +22,7 @@ mod merge;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::shorten;
-use super::{Checkpoint, CheckpointError, Dtype, LISTED, Source, TensorInfo, read_whole, safetensors};
+use super::{Checkpoint, CheckpointError, Dtype, LARGEST_CONFIG, LISTED, Source, TensorInfo, read_whole, safetensors};
 use config::AdapterConfig;
 pub use merge::Merged;
 use merge::{Change, Factors};
@@ -32,8 +32,6 @@ pub const CONFIG: &str = "adapter_config.json";
 /// Name of an adapter's tensors.
 pub const WEIGHTS: &str = "adapter_model.safetensors";
 
-/// Largest `adapter_config.json`, in bytes. Real ones take kilobytes.
-const LARGEST_CONFIG: u64 = 1 << 20;
 /// In front of the names of the base's modules.
 const PREFIX: &str = "base_model.model.";
 /// First components of names that some ways of loading a model have and others have not.
